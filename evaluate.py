@@ -1,0 +1,103 @@
+"""Scores trained runs and their ensemble on a split of the data set."""
+
+import argparse
+from pathlib import Path
+
+from lcc_tf.command_line import new_folder, parser, run
+
+EXAMPLES = """\
+  python evaluate.py --ensemble
+  python evaluate.py --runs runs/unetpp runs/deeplabv3plus --ensemble --member-weights 2 1
+  python evaluate.py --runs runs/unetpp --split validation --output results/unetpp_validation
+
+exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
+"""
+
+
+def main() -> None:
+    """Parses the command line, scores, prints and writes."""
+    options = _parser().parse_args()
+    with new_folder(options.output, holds="metrics.json", overwrite=options.overwrite) as output:
+        # TensorFlow takes seconds to import, which --help and wrong options can do without.
+        from lcc_tf.checkpoints import find_runs, read_run
+        from lcc_tf.evaluation import evaluate, format_table, open_dataset, write_metrics
+
+        runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+        panels = output / "panels"
+        panels.mkdir()
+        evaluation = evaluate(
+            runs,
+            open_dataset(runs, options.data),
+            split=options.split,
+            with_ensemble=options.ensemble,
+            member_weights=options.member_weights,
+            with_color_baseline=options.color_baseline,
+            panels=panels,
+        )
+        write_metrics(evaluation, output / "metrics.json")
+    print(format_table(evaluation))
+    print(f"\nwritten: {options.output}/metrics.json, {options.output}/panels/")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser(__doc__, EXAMPLES)
+    options.add_argument(
+        "--ensemble",
+        action="store_true",
+        default=False,
+        help="also score the average of the runs' probabilities",
+    )
+    options.add_argument(
+        "--runs",
+        metavar="DIR",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="run folders (default: every run under runs/)",
+    )
+    options.add_argument(
+        "--member-weights",
+        metavar="W",
+        nargs="+",
+        type=float,
+        default=None,
+        help="of the ensemble, one a run (default: equal ones)",
+    )
+    options.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="(default: %(default)s)",
+    )
+    options.add_argument(
+        "--protocol",
+        choices=("seed",),
+        default="seed",
+        help="seed: the original's scores, images resized to the training size (default: seed)",
+    )
+    options.add_argument(
+        "--data",
+        metavar="PATH|demo",
+        default=None,
+        help="another data set with the same classes (default: the one the runs were trained on)",
+    )
+    options.add_argument(
+        "--color-baseline",
+        action="store_true",
+        default=False,
+        help="also score a classifier of single pixels' colours, fitted on the training split",
+    )
+    options.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("results"), help="(default: results)"
+    )
+    options.add_argument(
+        "--overwrite",
+        action="store_true",
+        default=False,
+        help="replace what is in --output",
+    )
+    return options
+
+
+if __name__ == "__main__":
+    run(main, when_interrupted="nothing was written")

@@ -1,0 +1,67 @@
+"""Exports a run, or the ensemble of several, for use without this package."""
+
+import argparse
+from pathlib import Path
+
+from lcc_tf.command_line import new_folder, parser, run
+
+EXAMPLES = """\
+  python export.py --runs runs/unetpp --format savedmodel --output exported/unetpp
+  python export.py --runs runs/unetpp runs/deeplabv3plus --member-weights 2 1
+
+exit codes: 0 exported, 2 the input cannot be used, 130 interrupted
+"""
+
+
+def main() -> None:
+    """Parses the command line and exports."""
+    options = _parser().parse_args()
+    target = options.output / options.format
+    with new_folder(target, holds="saved_model.pb", overwrite=options.overwrite) as output:
+        # TensorFlow takes seconds to import, which --help and wrong options can do without.
+        from lcc_tf.checkpoints import find_runs, read_run
+        from lcc_tf.exporting import export_savedmodel, load_ensemble
+
+        runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+        print(f"exporting {', '.join(str(run.path) for run in runs)}")
+        model = load_ensemble(runs, options.member_weights)
+        deviation = export_savedmodel(model, runs[0].classes, output)
+    print(f"written: {target} (largest deviation from the Keras model {deviation:.1e})")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser(__doc__, EXAMPLES)
+    options.add_argument(
+        "--runs",
+        metavar="DIR",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="one run folder, or several for their ensemble (default: every run under runs/)",
+    )
+    options.add_argument(
+        "--member-weights",
+        metavar="W",
+        nargs="+",
+        type=float,
+        default=None,
+        help="of the ensemble, one a run (default: equal ones)",
+    )
+    options.add_argument(
+        "--format", choices=("savedmodel",), default="savedmodel", help="(default: %(default)s)"
+    )
+    options.add_argument(
+        "--output",
+        metavar="DIR",
+        type=Path,
+        default=Path("exported"),
+        help="the export goes to <output>/<format> (default: exported)",
+    )
+    options.add_argument(
+        "--overwrite", action="store_true", default=False, help="replace an earlier export there"
+    )
+    return options
+
+
+if __name__ == "__main__":
+    run(main, when_interrupted="nothing was written")

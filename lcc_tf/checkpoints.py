@@ -1,0 +1,257 @@
+"""What a run folder holds, written so that an interruption at any moment leaves it usable.
+
+    config.json           the configuration, package versions, classes, the data set's fingerprint
+    best.weights.h5       the epoch with the best validation score; evaluation and export load it
+    last.weights.h5       the newest epoch; training goes on from it
+    history.csv           a row an epoch
+    curves.png            the same as a picture
+    tensorboard/          the same for TensorBoard
+
+Each weights file also holds the optimizer's variables and the training's state, so that a file is
+all that is needed to go on, and weights and state cannot disagree.
+"""
+
+import csv
+import io
+import json
+import os
+import shutil
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+
+import h5py
+import keras
+
+from lcc_tf.config import TrainConfig
+from lcc_tf.models import build_model
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError
+
+CONFIG = "config.json"
+BEST = "best.weights.h5"
+LAST = "last.weights.h5"
+HISTORY = "history.csv"
+PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
+_STATE = "training_state"
+
+
+@dataclass
+class TrainingState:
+    """Where a training is, after a whole number of epochs."""
+
+    epoch: int = 0  # epochs done
+    phase: int = 0  # of the regime, from 0; the optimizer's variables belong to it
+    best_score: float = float("-inf")
+    best_epoch: int = 0  # counted from 1
+    finished: bool = False  # stopped early
+    history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder's `config.json`."""
+
+    path: Path
+    config: TrainConfig
+    classes: ClassTable
+    fingerprint: str  # of the data set it was trained on
+
+    @property
+    def name(self) -> str:
+        """The folder's name."""
+        return self.path.name
+
+
+def write_run(run: Run, num_parameters: int) -> None:
+    """Makes a run folder and writes its `config.json`.
+
+    Args:
+        run: what to write, and where.
+        num_parameters: of the model, for the record.
+    """
+    from lcc_tf import __version__
+
+    run.path.mkdir(parents=True, exist_ok=True)
+    content = {
+        "config": run.config.to_json(),
+        "class_names": run.classes.names,
+        "palette": run.classes.palette,
+        "dataset_fingerprint": run.fingerprint,
+        "num_parameters": num_parameters,
+        "versions": {name: __version__ if name == "lcc_tf" else version(name) for name in PACKAGES},
+    }
+    write_atomically(run.path / CONFIG, json.dumps(content, indent=2).encode())
+
+
+def read_run(path: Path) -> Run:
+    """Reads a run folder's `config.json`.
+
+    Raises:
+        InputError: it is not a run folder, or its configuration cannot be read.
+    """
+    file = path / CONFIG
+    if not file.is_file():
+        raise InputError(
+            f"{path} is not a run folder: it has no {CONFIG}. Train one with "
+            f"`python train.py --arch unetpp --workdir {path}`."
+        )
+    try:
+        content = json.loads(file.read_text())
+        return Run(
+            path=path,
+            config=TrainConfig.from_json(content["config"]),
+            classes=ClassTable(
+                tuple(content["class_names"]), tuple(tuple(rgb) for rgb in content["palette"])
+            ),
+            fingerprint=content["dataset_fingerprint"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(f"{file} cannot be read: {error}") from error
+
+
+def find_runs(root: Path) -> list[Run]:
+    """All runs below a folder that have weights to be used, by name.
+
+    Raises:
+        InputError: there is none.
+    """
+    runs = [read_run(file.parent) for file in sorted(root.glob(f"*/{CONFIG}"))]
+    trained = [run for run in runs if (run.path / BEST).is_file()]
+    if not trained:
+        raise InputError(
+            f"There is no trained run in {root}. Train one with `python train.py --arch unetpp`, "
+            "or name run folders with `--runs DIR ...`."
+        )
+    return trained
+
+
+def load_model(run: Run) -> keras.Model:
+    """Builds a run's network with its best weights.
+
+    Returns:
+        A model from float32 images, RGB in [0, 255], to float32 logits.
+
+    Raises:
+        InputError: there are no weights, or they cannot be loaded.
+    """
+    file = run.path / BEST
+    if not file.is_file():
+        raise InputError(f"{run.path} has no {BEST}: its training has not finished an epoch yet.")
+    options = run.config.model_options()
+    model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)
+    _load_weights(model, file)
+    return keras.Model(model.inputs[0], model.outputs[0], name=run.name)
+
+
+def _load_weights(model: keras.Model, file: Path) -> None:
+    try:
+        model.load_weights(file)
+    except (OSError, KeyError, ValueError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(f"The weights in {file} cannot be loaded: {reason}") from error
+
+
+def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
+    """Writes `last.weights.h5`; where the newest epoch is the best, `best.weights.h5` too.
+
+    Each file replaces its predecessor in one step, when it is complete on the disk.
+
+    Args:
+        folder: of the run.
+        model: compiled; its optimizer's variables are saved with it.
+        state: of the training after the newest epoch.
+    """
+    unfinished = folder / f".unfinished.{LAST}"
+    try:
+        model.save_weights(unfinished)
+        with h5py.File(unfinished, "a") as file:
+            file[_STATE] = json.dumps(vars(state))
+        _flush(unfinished)
+        if state.best_epoch == state.epoch:
+            _link_or_copy(unfinished, folder / BEST)
+        os.replace(unfinished, folder / LAST)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    write_history(folder / HISTORY, state.history)
+
+
+def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
+    """Reads where a run's training is.
+
+    Returns:
+        The state and the weights file that it belongs to: `last.weights.h5`, or where that one is
+        damaged `best.weights.h5`; a fresh state and None where there is neither.
+
+    Raises:
+        InputError: files are there, but none can be read.
+    """
+    damaged = []
+    for file in (folder / LAST, folder / BEST):
+        if not file.exists():
+            continue
+        try:
+            with h5py.File(file, "r") as content:
+                return TrainingState(**json.loads(content[_STATE][()])), file
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            damaged.append(f"{file}: {error}")
+    if damaged:
+        raise InputError(
+            "The training cannot go on, since no weights file can be read: "
+            f"{'; '.join(damaged)}. Train anew in another `--workdir`."
+        )
+    return TrainingState(), None
+
+
+def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
+    """Loads weights, and if wanted the optimizer's variables, into a compiled model.
+
+    Raises:
+        InputError: the file does not fit the model.
+    """
+    if with_optimizer:
+        model.optimizer.build(model.trainable_variables)
+        _load_weights(model, file)
+    else:
+        _load_weights(keras.Model(model.inputs, model.outputs), file)
+
+
+def write_history(file: Path, history: list[dict[str, float]]) -> None:
+    """Writes a table with a row an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[-1]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(file, text.getvalue().encode())
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    """Gives a complete file a second name, in place of what had that name before."""
+    unfinished = target.with_name(f".unfinished.{target.name}")
+    unfinished.unlink(missing_ok=True)
+    try:
+        os.link(source, unfinished)
+    except OSError:  # a file system without links, such as a mounted cloud drive
+        shutil.copyfile(source, unfinished)
+        _flush(unfinished)
+    os.replace(unfinished, target)
+
+
+def write_atomically(file: Path, content: bytes) -> None:
+    """Writes a whole file or, where that fails, nothing."""
+    unfinished = file.with_name(f".unfinished.{file.name}")
+    try:
+        unfinished.write_bytes(content)
+        _flush(unfinished)
+        os.replace(unfinished, file)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _flush(file: Path) -> None:
+    """Waits until a file is on the disk, so that no crash can leave its name with half of it."""
+    descriptor = os.open(file, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

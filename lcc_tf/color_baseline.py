@@ -1,0 +1,65 @@
+"""What a pixel's colour alone tells: the score that a segmentation network has to beat."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+BINS = 32  # a channel; 8 levels wide
+COARSE_BINS = 8  # they decide where the fine ones hold few pixels
+PRIOR_PIXELS = 10.0  # weight of the coarse bin's answer in a fine one
+
+
+@dataclass(frozen=True)
+class ColorBaseline:
+    """Class frequencies in a histogram of RGB: the best that single pixels allow.
+
+    Attributes:
+        table: float32 `(BINS ** 3, num_classes)`, class probabilities of each colour.
+    """
+
+    table: np.ndarray
+
+    @classmethod
+    def fit(
+        cls, batches: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
+    ) -> "ColorBaseline":
+        """Counts the colours of each class.
+
+        Args:
+            batches: images, RGB in [0, 255], `(batch, height, width, 3)`, and class ids
+                `(batch, height, width)`.
+            num_classes: number of classes.
+        """
+        counts = np.zeros((BINS**3, num_classes))
+        for images, masks in batches:
+            cells = _bin(images) * num_classes + masks
+            counts += np.bincount(cells.ravel(), minlength=counts.size).reshape(counts.shape)
+        step = BINS // COARSE_BINS
+        blocks = counts.reshape(COARSE_BINS, step, COARSE_BINS, step, COARSE_BINS, step, -1)
+        coarse = blocks.sum(axis=(1, 3, 5), keepdims=True)
+        overall = counts.sum(axis=0) / counts.sum()
+        coarse = (coarse + PRIOR_PIXELS * overall) / (
+            coarse.sum(axis=-1, keepdims=True) + PRIOR_PIXELS
+        )
+        fine = (blocks + PRIOR_PIXELS * coarse) / (
+            blocks.sum(axis=-1, keepdims=True) + PRIOR_PIXELS
+        )
+        return cls(fine.reshape(counts.shape).astype(np.float32))
+
+    def probabilities(self, images: np.ndarray) -> np.ndarray:
+        """Class probabilities of each pixel.
+
+        Args:
+            images: RGB in [0, 255], `(batch, height, width, 3)`.
+
+        Returns:
+            float32 `(batch, height, width, num_classes)`.
+        """
+        return self.table[_bin(images)]
+
+
+def _bin(images: np.ndarray) -> np.ndarray:
+    """Number of each pixel's histogram bin, int64 `(batch, height, width)`."""
+    channels = np.clip(images * (BINS / 256), 0, BINS - 1).astype(np.int64)
+    return (channels[..., 0] * BINS + channels[..., 1]) * BINS + channels[..., 2]

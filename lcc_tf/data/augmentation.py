@@ -1,0 +1,122 @@
+"""Random changes of image and mask together, for training alone.
+
+Probabilities are the original's (flips and quarter turns 0.5, brightness and contrast 0.3, noise
+0.2, elastic 0.2). Strengths, which it left to its augmentation library, are constants here. All
+randomness comes from the seed of the example, so that the same seed gives the same batch.
+"""
+
+import tensorflow as tf
+
+FLIP_PROBABILITY = 0.5
+ROT90_PROBABILITY = 0.5
+BRIGHTNESS_CONTRAST_PROBABILITY = 0.3
+NOISE_PROBABILITY = 0.2
+ELASTIC_PROBABILITY = 0.2
+
+BRIGHTNESS_LIMIT = 0.2  # of the range [0, 255], to either side
+CONTRAST_LIMIT = 0.2  # factor 1 +- this
+NOISE_VARIANCE = (10.0, 50.0)  # in squared 8-bit levels, drawn for each image
+ELASTIC_CELLS = 6  # random displacements on a grid of so many cells a side, smooth between them
+ELASTIC_STRENGTH = 0.02  # their standard deviation, as a share of the image's side
+
+
+def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Augments one example.
+
+    Args:
+        image: float32 `(size, size, 3)`, RGB in [0, 255].
+        mask: int32 `(size, size)`, class ids.
+        seed: int64 `(2,)`; the same one gives the same result.
+
+    Returns:
+        Image and mask of the same shapes, dtypes and ranges. The mask moves with the image and
+        holds no class that it did not hold before.
+    """
+    # A fixed number of draws for each example: one change's coin does not shift the others'.
+    seeds = tf.unstack(tf.random.split(seed, 12), num=12)
+
+    def coin(index: int, probability: float) -> tf.Tensor:
+        return tf.random.stateless_uniform([], seeds[index]) < probability
+
+    image, mask = tf.cond(
+        coin(0, FLIP_PROBABILITY),
+        lambda: (tf.reverse(image, [1]), tf.reverse(mask, [1])),
+        lambda: (image, mask),
+    )
+    image, mask = tf.cond(
+        coin(1, FLIP_PROBABILITY),
+        lambda: (tf.reverse(image, [0]), tf.reverse(mask, [0])),
+        lambda: (image, mask),
+    )
+    quarters = tf.random.stateless_uniform([], seeds[3], 0, 4, dtype=tf.int32)
+    quarters = tf.where(coin(2, ROT90_PROBABILITY), quarters, 0)
+    image = tf.image.rot90(image, quarters)
+    mask = tf.image.rot90(mask[..., None], quarters)[..., 0]
+    image, mask = tf.cond(
+        coin(4, ELASTIC_PROBABILITY),
+        lambda: elastic(image, mask, seeds[5]),
+        lambda: (image, mask),
+    )
+    image = tf.cond(
+        coin(6, BRIGHTNESS_CONTRAST_PROBABILITY),
+        lambda: brightness_contrast(image, seeds[7]),
+        lambda: image,
+    )
+    image = tf.cond(
+        coin(8, NOISE_PROBABILITY),
+        lambda: gaussian_noise(image, seeds[9]),
+        lambda: image,
+    )
+    return image, mask
+
+
+def brightness_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Scales by up to `CONTRAST_LIMIT`, shifts by up to `BRIGHTNESS_LIMIT`, cuts at [0, 255]."""
+    change = tf.random.stateless_uniform([2], seed, -1.0, 1.0)
+    contrast = 1 + CONTRAST_LIMIT * change[0]
+    brightness = BRIGHTNESS_LIMIT * 255 * change[1]
+    return tf.clip_by_value(image * contrast + brightness, 0, 255)
+
+
+def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Adds normal noise of a variance drawn from `NOISE_VARIANCE`, cuts at [0, 255]."""
+    seeds = tf.random.split(seed, 2)
+    variance = tf.random.stateless_uniform([], seeds[0], *NOISE_VARIANCE)
+    noise = tf.random.stateless_normal(tf.shape(image), seeds[1]) * tf.sqrt(variance)
+    return tf.clip_by_value(image + noise, 0, 255)
+
+
+def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Warps image (bilinear) and mask (nearest) by one smooth random displacement field.
+
+    A coarse random grid enlarged by cubic interpolation stands in for the Gaussian-smoothed noise
+    of Simard et al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801), at a fraction of the cost.
+    Keras' `RandomElasticTransform` warps image and mask differently. Borders are reflected.
+    """
+    height, width = tf.shape(image)[0], tf.shape(image)[1]
+    sides = tf.cast(tf.stack([height, width]), tf.float32)
+    grid = tf.random.stateless_normal([ELASTIC_CELLS + 1, ELASTIC_CELLS + 1, 2], seed)
+    displacement = tf.image.resize(grid, [height, width], method="bicubic")
+    rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
+    position = tf.cast(tf.stack([rows, columns], axis=-1), tf.float32)
+    position += displacement * ELASTIC_STRENGTH * sides
+    # Mirrored at the centres of the border pixels.
+    position = tf.abs(position)
+    position = (sides - 1) - tf.abs((sides - 1) - position)
+    position = tf.clip_by_value(position, 0.0, sides - 1)
+
+    corner = tf.floor(position)
+    fraction = position - corner
+    low = tf.cast(corner, tf.int32)
+    high = tf.minimum(low + 1, tf.stack([height, width]) - 1)
+
+    def pixels(row: tf.Tensor, column: tf.Tensor) -> tf.Tensor:
+        return tf.gather_nd(image, tf.stack([row, column], axis=-1))
+
+    down, right = fraction[..., :1], fraction[..., 1:]
+    top = pixels(low[..., 0], low[..., 1]) * (1 - right) + pixels(low[..., 0], high[..., 1]) * right
+    bottom = (
+        pixels(high[..., 0], low[..., 1]) * (1 - right) + pixels(high[..., 0], high[..., 1]) * right
+    )
+    nearest = tf.cast(tf.round(position), tf.int32)
+    return top * (1 - down) + bottom * down, tf.gather_nd(mask, nearest)

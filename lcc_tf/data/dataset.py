@@ -1,0 +1,56 @@
+"""Finds the data set that a configuration names, prepared on first use."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+
+from lcc_tf.data.demo import write_demo_archive
+from tfds_deepglobe.classes import ClassTable, parse_color_map
+from tfds_deepglobe.prepare import prepare
+
+DEMO = "demo"
+
+
+def prepare_dataset(
+    data: str,
+    *,
+    cache_dir: str,
+    split_files: str | None,
+    map_color: Sequence[str],
+    demo_count: int,
+    demo_size: int,
+) -> tfds.core.DatasetBuilder:
+    """Prepares a data set, unless it is prepared already.
+
+    Args:
+        data: folder or zip of the raw archive, or "demo" for procedural scenes.
+        cache_dir: where prepared data sets, and the scenes of "demo", are kept.
+        split_files: folder of split lists; None for a seeded random split.
+        map_color: "R,G,B=CLASS": mask colours outside the class table, and what they count as.
+        demo_count: scenes of "demo".
+        demo_size: side of a scene, pixels.
+
+    Returns:
+        A builder with the splits "train", "validation" and "test".
+
+    Raises:
+        InputError: the archive is missing or faulty.
+    """
+    if data == DEMO:
+        name = f"demo_{demo_count}x{demo_size}px"
+        data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
+    return prepare(
+        data,
+        cache_dir,
+        split_files=split_files,
+        color_map=parse_color_map(map_color),
+    )
+
+
+def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:
+    """Names and colours of a prepared data set's classes."""
+    metadata = builder.info.metadata
+    return ClassTable(
+        tuple(metadata["class_names"]), tuple(tuple(color) for color in metadata["palette"])
+    )

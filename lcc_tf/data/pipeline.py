@@ -1,0 +1,150 @@
+"""From a prepared data set's TFRecords to batches.
+
+Images leave as RGB in [0, 255]; what the encoder's weights expect is made of them inside the model.
+"""
+
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from lcc_tf.data.augmentation import augment
+from tfds_deepglobe.errors import InputError
+
+# Undecoded examples held for shuffling. TFRecords are in the random order of hashed ids already;
+# at 1 to 3 MB an example this takes some hundred megabytes.
+SHUFFLE_BUFFER = 256
+
+
+def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
+    """Number of images in a split.
+
+    Raises:
+        InputError: the split is empty or does not exist.
+    """
+    sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
+    if not sizes.get(split):
+        raise InputError(
+            f"The data set has no images in its split {split!r}. Found: {sizes}. "
+            "Give more images, or split lists that fill it (`--split-files`)."
+        )
+    return sizes[split]
+
+
+def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+    """Undecoded examples of a split in the order of its TFRecords."""
+    return builder.as_dataset(
+        split=split,
+        shuffle_files=False,
+        decoders={
+            "image": tfds.decode.SkipDecoding(),
+            "segmentation_mask": tfds.decode.SkipDecoding(),
+        },
+    )
+
+
+def decode(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes an example and resizes it to a square, as the original did.
+
+    Args:
+        example: "image" and "segmentation_mask", the encoded JPEG and PNG.
+        image_size: side of the square, pixels.
+
+    Returns:
+        Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; mask,
+        int32 `(image_size, image_size)`, class ids, resized to the nearest.
+    """
+    # The accurate transform is the one that other JPEG readers use by default.
+    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
+    mask = tf.io.decode_png(example["segmentation_mask"], channels=1)
+    size = (image_size, image_size)
+    image = tf.image.resize(image, size, method="bilinear")
+    mask = tf.cast(tf.image.resize(mask, size, method="nearest")[..., 0], tf.int32)
+    return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
+
+
+def training_batches(
+    builder: tfds.core.DatasetBuilder,
+    *,
+    image_size: int,
+    batch_size: int,
+    seed: int,
+    first_epoch: int = 0,
+    augmentation: bool = True,
+) -> tf.data.Dataset:
+    """Endless shuffled, augmented batches of the training split.
+
+    Order and augmentation depend on `seed` and the epoch alone, so training that goes on at
+    `first_epoch` sees what it would have seen without a break. An epoch is
+    `split_size(builder, "train") // batch_size` batches; its last, incomplete batch is dropped.
+
+    Args:
+        builder: a prepared data set.
+        image_size: side of the images, pixels.
+        batch_size: images a batch, over all replicas.
+        seed: of order and augmentation.
+        first_epoch: the epoch to begin with, from 0.
+        augmentation: off for a training that shall see the bare images.
+
+    Returns:
+        Batches of image, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and mask,
+        int32 `(batch, image_size, image_size)`, class ids.
+
+    Raises:
+        InputError: the training split has fewer images than a batch.
+    """
+    num_images = split_size(builder, "train")
+    if num_images < batch_size:
+        raise InputError(
+            f"The training split has {num_images} images, fewer than a batch. Received: "
+            f"batch_size={batch_size}. Use a batch size of {num_images} or less."
+        )
+
+    def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        image, mask = decode(example, image_size)
+        if augmentation:
+            image, mask = augment(image, mask, tf.stack([seed, epoch * num_images + index]))
+        return image, mask
+
+    @tf.autograph.experimental.do_not_convert
+    def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
+        # Of the graph of this function alone: else the order would depend on the global seed too.
+        tf.random.set_seed(seed + 1)
+        examples = _examples(builder, "train").shuffle(
+            SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
+        )
+        return (
+            examples.enumerate()
+            .map(
+                lambda index, example: prepare(index, example, epoch),
+                num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            .batch(batch_size, drop_remainder=True)
+        )
+
+    epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
+    return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+
+
+def evaluation_batches(
+    builder: tfds.core.DatasetBuilder, split: str, *, image_size: int, batch_size: int
+) -> tf.data.Dataset:
+    """Batches of a split in its own order, once, as they are.
+
+    Args:
+        builder: a prepared data set.
+        split: "train", "validation" or "test".
+        image_size: side of the images, pixels.
+        batch_size: images a batch; the last one may have fewer.
+
+    Returns:
+        Batches as `training_batches` gives them, without its augmentation.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    split_size(builder, split)
+    return (
+        _examples(builder, split)
+        .map(lambda example: decode(example, image_size), num_parallel_calls=tf.data.AUTOTUNE)
+        .batch(batch_size)
+        .prefetch(tf.data.AUTOTUNE)
+    )

@@ -1,0 +1,122 @@
+"""Building blocks that the decoders share.
+
+Batch normalisation has PyTorch's settings (epsilon 1e-5, momentum 0.9 in Keras' counting) and
+convolutions its He-uniform start, as in the decoders of the original.
+"""
+
+import keras
+import tensorflow as tf
+
+
+def batch_norm_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
+    """Batch normalisation and ReLU, named `<name>_bn` and `<name>_relu`."""
+    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    return keras.layers.ReLU(name=f"{name}_relu")(x)
+
+
+def conv_bn_relu(
+    x: keras.KerasTensor, filters: int, kernel_size: int, *, name: str
+) -> keras.KerasTensor:
+    """Convolution without bias, batch normalisation, ReLU.
+
+    Args:
+        x: float `(batch, height, width, channels)`.
+        filters: output channels.
+        kernel_size: side of the kernel, pixels.
+        name: of the convolution; the others append `_bn` and `_relu`.
+    """
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        padding="same",
+        use_bias=False,
+        kernel_initializer="he_uniform",
+        name=name,
+    )(x)
+    return batch_norm_relu(x, name)
+
+
+def separable_conv_bn_relu(
+    x: keras.KerasTensor, filters: int, kernel_size: int, *, dilation_rate: int = 1, name: str
+) -> keras.KerasTensor:
+    """Depthwise and pointwise convolution without bias, batch normalisation, ReLU.
+
+    Args:
+        x: float `(batch, height, width, channels)`.
+        filters: output channels.
+        kernel_size: side of the depthwise kernel, pixels.
+        dilation_rate: distance between the depthwise kernel's taps, pixels.
+        name: of the convolution; the others append `_bn` and `_relu`.
+    """
+    x = keras.layers.SeparableConv2D(
+        filters,
+        kernel_size,
+        padding="same",
+        dilation_rate=dilation_rate,
+        use_bias=False,
+        depthwise_initializer="he_uniform",
+        pointwise_initializer="he_uniform",
+        name=name,
+    )(x)
+    return batch_norm_relu(x, name)
+
+
+def segmentation_logits(
+    x: keras.KerasTensor, num_classes: int, kernel_size: int, *, name: str = "head_logits"
+) -> keras.KerasTensor:
+    """The head: a convolution with bias to one logit a class, in float32 under any precision."""
+    return keras.layers.Conv2D(
+        num_classes, kernel_size, padding="same", dtype="float32", name=name
+    )(x)
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class BilinearUpsampling(keras.layers.Layer):
+    """Enlarges feature maps bilinearly, pixel centres at half-integers.
+
+    `tf.image.resize` takes sizes that are unknown until the call and still exports; Keras'
+    `UpSampling2D` and `keras.ops.image.resize` don't do both.
+
+    Args:
+        factor: how many times higher and wider the output is.
+    """
+
+    def __init__(self, factor: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.factor = factor
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Enlarges float `(batch, height, width, channels)`."""
+        # Sizes known now are kept as numbers: the output's shape is known then, too.
+        size = [
+            side * self.factor if side is not None else tf.shape(x)[axis] * self.factor
+            for axis, side in enumerate(x.shape[1:3], start=1)
+        ]
+        return tf.cast(tf.image.resize(x, size, method="bilinear"), x.dtype)
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """Height and width times `factor`."""
+        batch, height, width, channels = input_shape
+        return (
+            batch,
+            None if height is None else height * self.factor,
+            None if width is None else width * self.factor,
+            channels,
+        )
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config() | {"factor": self.factor}
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class BroadcastLike(keras.layers.Layer):
+    """Repeats one pixel over the height and width of another tensor, whatever they are."""
+
+    def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+        """Repeats float `(batch, 1, 1, channels)` over `like`'s `(batch, height, width, _)`."""
+        return tf.broadcast_to(x, tf.concat([tf.shape(like)[:3], tf.shape(x)[3:]], axis=0))
+
+    def compute_output_shape(self, x_shape: tuple, like_shape: tuple) -> tuple:
+        """Batch, height and width of `like`, channels of `x`."""
+        return (*like_shape[:3], x_shape[-1])

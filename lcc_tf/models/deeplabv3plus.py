@@ -1,0 +1,82 @@
+"""DeepLabV3+: atrous spatial pyramid pooling and a light decoder.
+
+Reference: Chen et al. 2018, Encoder-Decoder with Atrous Separable Convolution for Semantic Image
+Segmentation, https://arxiv.org/abs/1802.02611
+"""
+
+import keras
+
+from lcc_tf.models.blocks import (
+    BilinearUpsampling,
+    BroadcastLike,
+    conv_bn_relu,
+    segmentation_logits,
+    separable_conv_bn_relu,
+)
+from lcc_tf.models.encoders import build_encoder
+from tfds_deepglobe.errors import InputError
+
+FILTERS = 256
+LOW_LEVEL_FILTERS = 48  # section 4.1: 48 channels of the stride-4 features do best (table 1)
+# By output stride; those of segmentation_models_pytorch, which the original used. The paper's own
+# are half of them.
+DILATION_RATES = {16: (12, 24, 36), 8: (24, 48, 72)}
+
+
+def deeplabv3plus(
+    num_classes: int,
+    *,
+    encoder: str = "resnet101",
+    encoder_weights: str | None = "imagenet",
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    output_stride: int = 16,
+) -> keras.Model:
+    """Builds DeepLabV3+ as a functional Keras model (figure 2 of the paper).
+
+    Args:
+        num_classes: number of output channels.
+        encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
+        encoder_weights: "imagenet", None or a file; see `build_encoder`.
+        input_shape: `(height, width, 3)`, both sizes divisible by `output_stride`; None for any.
+        output_stride: 16 or 8, the stride of the encoder's deepest features.
+
+    Returns:
+        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
+        `(batch, height, width, num_classes)`.
+
+    Raises:
+        InputError: unknown encoder or output stride, weights that can't be had, a size that the
+            stride does not divide.
+    """
+    if output_stride not in DILATION_RATES:
+        raise InputError(f"`output_stride` must be 16 or 8. Received: {output_stride}.")
+    backbone = build_encoder(
+        encoder, weights=encoder_weights, output_stride=output_stride, input_shape=input_shape
+    )
+    inputs = keras.Input(input_shape, name="image")
+    features = backbone(inputs)
+
+    x = _aspp(features[-1], DILATION_RATES[output_stride])
+    x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_aspp_conv")
+    x = BilinearUpsampling(output_stride // 4, name="decoder_upsampling")(x)
+    low_level = conv_bn_relu(features[1], LOW_LEVEL_FILTERS, 1, name="decoder_low_level_conv")
+    x = keras.layers.Concatenate(name="decoder_concat")([x, low_level])
+    x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_conv")
+    logits = segmentation_logits(x, num_classes, kernel_size=1)
+    logits = BilinearUpsampling(4, dtype="float32", name="head_upsampling")(logits)
+    return keras.Model(inputs, logits, name="deeplabv3plus")
+
+
+def _aspp(x: keras.KerasTensor, rates: tuple[int, ...]) -> keras.KerasTensor:
+    """Atrous spatial pyramid pooling with an image-level branch (DeepLabV3, section 3.3)."""
+    branches = [conv_bn_relu(x, FILTERS, 1, name="aspp_1x1_conv")]
+    branches += [
+        separable_conv_bn_relu(x, FILTERS, 3, dilation_rate=rate, name=f"aspp_rate{rate}_conv")
+        for rate in rates
+    ]
+    pooled = keras.layers.GlobalAveragePooling2D(keepdims=True, name="aspp_pool")(x)
+    pooled = conv_bn_relu(pooled, FILTERS, 1, name="aspp_pool_conv")
+    branches.append(BroadcastLike(name="aspp_pool_broadcast")(pooled, branches[0]))
+    x = keras.layers.Concatenate(name="aspp_concat")(branches)
+    x = conv_bn_relu(x, FILTERS, 1, name="aspp_project_conv")
+    return keras.layers.Dropout(0.5, name="aspp_dropout")(x)

@@ -1,0 +1,89 @@
+"""UNet++: nested, dense skip pathways between an encoder and its decoder.
+
+Reference: Zhou et al. 2018, UNet++: A Nested U-Net Architecture for Medical Image Segmentation,
+https://arxiv.org/abs/1807.10165
+"""
+
+import keras
+
+from lcc_tf.models.blocks import BilinearUpsampling, conv_bn_relu, segmentation_logits
+from lcc_tf.models.encoders import build_encoder
+
+# From deep to shallow, as in segmentation_models_pytorch, which the original used.
+DECODER_FILTERS = (256, 128, 64, 32, 16)
+
+
+def unetpp(
+    num_classes: int,
+    *,
+    encoder: str = "resnet101",
+    encoder_weights: str | None = "imagenet",
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    deep_supervision: bool = False,
+) -> keras.Model:
+    """Builds UNet++ as a functional Keras model.
+
+    Node X^{i,j} of the paper (figure 1a; level i counted from the encoder's stride 2, column j)
+    joins the node below it, enlarged, with all nodes to its left:
+    X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]), equation 1. A level's last node has
+    `DECODER_FILTERS`, its inner ones have as many filters as the encoder's feature there. One more
+    block brings X^{0,4} from stride 2 to full resolution.
+
+    Args:
+        num_classes: number of output channels.
+        encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
+        encoder_weights: "imagenet", None or a file; see `build_encoder`.
+        input_shape: `(height, width, 3)`, both sizes divisible by 32; None for any.
+        deep_supervision: adds a head to each node X^{0,1} to X^{0,3}; the prediction is the mean of
+            all four heads, the paper's accurate mode (section 3.2).
+
+    Returns:
+        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
+        `(batch, height, width, num_classes)`. With deep supervision it has five outputs of that
+        shape: the prediction first, then the four heads, each to be trained with the loss.
+
+    Raises:
+        InputError: unknown encoder, weights that can't be had, a size not divisible by 32.
+    """
+    backbone = build_encoder(encoder, weights=encoder_weights, input_shape=input_shape)
+    inputs = keras.Input(input_shape, name="image")
+    features = backbone(inputs)
+    depth = len(features) - 1
+
+    nodes = {(level, 0): feature for level, feature in enumerate(features)}
+    for column in range(1, depth + 1):
+        for level in range(depth - column + 1):
+            is_last = level + column == depth
+            skips = [nodes[level, left] for left in reversed(range(column))]
+            nodes[level, column] = _node(
+                nodes[level + 1, column - 1],
+                skips,
+                DECODER_FILTERS[depth - 1 - level] if is_last else features[level].shape[-1],
+                name=f"x_{level}_{column}",
+            )
+    full = _node(nodes[0, depth], [], DECODER_FILTERS[-1], name="full_resolution")
+    logits = segmentation_logits(full, num_classes, kernel_size=3)
+    if not deep_supervision:
+        return keras.Model(inputs, logits, name="unetpp")
+
+    heads = []
+    for column in range(1, depth):
+        name = f"head_0_{column}_logits"
+        head = segmentation_logits(nodes[0, column], num_classes, kernel_size=1, name=name)
+        heads.append(
+            BilinearUpsampling(2, dtype="float32", name=f"head_0_{column}_upsampling")(head)
+        )
+    heads.append(logits)
+    mean = keras.layers.Average(dtype="float32", name="mean_logits")(heads)
+    return keras.Model(inputs, [mean, *heads], name="unetpp")
+
+
+def _node(
+    below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
+) -> keras.KerasTensor:
+    """Enlarges the node below, joins it with its level's nodes and convolves twice."""
+    x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_upsampling")(below)
+    if skips:
+        x = keras.layers.Concatenate(name=f"{name}_concat")([x, *skips])
+    x = conv_bn_relu(x, filters, 3, name=f"{name}_conv1")
+    return conv_bn_relu(x, filters, 3, name=f"{name}_conv2")

@@ -1,0 +1,333 @@
+"""Build, compile, fit."""
+
+import math
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from lcc_tf.checkpoints import (
+    Run,
+    TrainingState,
+    read_run,
+    read_state,
+    restore,
+    save_checkpoint,
+    write_run,
+)
+from lcc_tf.config import TrainConfig
+from lcc_tf.data.dataset import class_table, prepare_dataset
+from lcc_tf.data.pipeline import evaluation_batches, split_size, training_batches
+from lcc_tf.distribution import check_batch_size, choose_strategy, synchronize_batch_norm
+from lcc_tf.losses import get_loss
+from lcc_tf.metrics import ImagewiseScore, MeanIoU
+from lcc_tf.models import build_model
+from lcc_tf.visualization import save_curves
+from tfds_deepglobe.errors import InputError
+
+WARM_UP = 0.05  # of all steps
+GRADUAL_RATE = 0.1  # of the learning rate, once the encoder trains too
+
+
+@dataclass(frozen=True)
+class Phase:
+    """A stretch of epochs with the same layers training."""
+
+    start: int  # epochs done before
+    end: int  # epochs done after
+    encoder_trains: bool
+    learning_rate: float
+    stops_early: bool
+
+
+def phases_of(config: TrainConfig) -> list[Phase]:
+    """What a regime means: one phase, or for `gradual` a frozen one and a slower one for all."""
+    rate = config.learning_rate
+    if config.regime == "gradual":
+        return [
+            Phase(0, config.frozen_epochs, False, rate, stops_early=False),
+            Phase(config.frozen_epochs, config.epochs, True, rate * GRADUAL_RATE, stops_early=True),
+        ]
+    return [Phase(0, config.epochs, config.regime == "finetune", rate, stops_early=True)]
+
+
+def train(
+    config: TrainConfig,
+    workdir: Path,
+    *,
+    resume: bool = False,
+    strategy: tf.distribute.Strategy | None = None,
+) -> TrainingState:
+    """Trains one network and fills its run folder.
+
+    Args:
+        config: the run.
+        workdir: its run folder.
+        resume: goes on with the run that is in `workdir`, if there is one.
+        strategy: what to train under; None for what the machine's devices call for.
+
+    Returns:
+        The state after the last epoch.
+
+    Raises:
+        InputError: the folder is taken, the data set or the weights can't be had, the batch does
+            not fit, the loss is no number.
+    """
+    # Checks that cost nothing come first, long work after them
+    check_workdir(config, workdir, resume=resume)
+    strategy = strategy or choose_strategy()
+    check_batch_size(config.batch_size, strategy)
+    state, checkpoint = read_state(workdir) if resume else (TrainingState(), None)
+    if state.finished or state.epoch >= config.epochs:
+        how = "stopped early" if state.finished else "done"
+        print(f"{workdir}: {how} after {state.epoch} epochs already; nothing is left to train")
+        return state
+
+    # The data set, prepared on first use
+    builder = prepare_dataset(**asdict(config.data))
+    classes = class_table(builder)
+    for split in ("train", "validation"):
+        split_size(builder, split)
+    steps_per_epoch = split_size(builder, "train") // config.batch_size
+
+    # The network
+    keras.utils.set_random_seed(config.seed)
+    keras.config.set_dtype_policy(config.precision)
+    with strategy.scope():
+        model = build_model(
+            config.arch,
+            classes.num_classes,
+            encoder_weights=None if checkpoint else config.encoder_weights,
+            input_shape=(config.image_size, config.image_size, 3),
+            **config.model_options(),
+        )
+        synchronize_batch_norm(model, strategy)
+    print(
+        f"{config.arch} with {config.encoder}: {model.count_params():,} parameters; "
+        f"{strategy.num_replicas_in_sync} device(s), {config.precision}"
+    )
+    run = Run(workdir, config, classes, builder.info.metadata["fingerprint"])
+    write_run(run, model.count_params())
+
+    # The epochs
+    print("The first step builds the graph, which takes up to a minute.")
+    phases = phases_of(config)
+    try:
+        for index, phase in enumerate(phases):
+            if state.epoch >= phase.end:
+                continue
+            with strategy.scope():
+                compile_for(phase, model, config, classes.num_classes, steps_per_epoch)
+                if checkpoint:
+                    restore(model, checkpoint, with_optimizer=index == state.phase)
+                    checkpoint = None
+            state.phase = index
+            fit(model, config, phase, builder, steps_per_epoch, state, workdir)
+    finally:
+        if state.history:
+            save_curves(state.history, workdir / "curves.png", title=workdir.name)
+    return state
+
+
+def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
+    """Checks that a run folder is free, or that a run can go on there.
+
+    Raises:
+        InputError: the folder is taken, or the run in it has another configuration.
+    """
+    taken = workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir()))
+    if not taken:
+        return
+    if not resume:
+        raise InputError(
+            f"{workdir} is not empty, and a run is never overwritten. Go on with the run in it by "
+            "`--resume`, or choose another folder by `--workdir`."
+        )
+    earlier = read_run(workdir).config.to_json()
+    now = config.to_json()
+    changed = [name for name in now if name != "epochs" and now[name] != earlier[name]]
+    if changed:
+        raise InputError(
+            f"The run in {workdir} was started with other options: "
+            + ", ".join(f"{name}={earlier[name]!r}, now {now[name]!r}" for name in changed)
+            + ". Go on with the same ones (`--epochs` may differ), or start anew in another "
+            "`--workdir`."
+        )
+
+
+def compile_for(
+    phase: Phase,
+    model: keras.Model,
+    config: TrainConfig,
+    num_classes: int,
+    steps_per_epoch: int,
+) -> None:
+    """Sets which layers train and compiles with a fresh optimizer."""
+    model.get_layer("encoder").trainable = phase.encoder_trains
+    rate = phase.learning_rate
+    if config.schedule == "cosine":
+        steps = (phase.end - phase.start) * steps_per_epoch
+        warm_up = math.ceil(WARM_UP * steps)
+        rate = keras.optimizers.schedules.CosineDecay(
+            0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up
+        )
+    scores = [
+        MeanIoU(num_classes),
+        *(
+            ImagewiseScore(score, num_classes)
+            for score in ("iou", "accuracy", "precision", "recall", "f1")
+        ),
+    ]
+    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-8)
+    num_heads = len(model.outputs) - 1
+    if num_heads:
+        # The prediction is scored, the heads it is the mean of are trained.
+        model.compile(
+            optimizer,
+            loss=[None, *(get_loss(config.loss) for _ in range(num_heads))],
+            loss_weights=[0.0, *([1 / num_heads] * num_heads)],
+            metrics=[scores, *([] for _ in range(num_heads))],
+        )
+    else:
+        model.compile(optimizer, loss=get_loss(config.loss), metrics=scores)
+
+
+def fit(
+    model: keras.Model,
+    config: TrainConfig,
+    phase: Phase,
+    builder: tfds.core.DatasetBuilder,
+    steps_per_epoch: int,
+    state: TrainingState,
+    workdir: Path,
+) -> None:
+    """Trains from the state's epoch to the phase's end or until the score no longer grows."""
+    batches = training_batches(
+        builder,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        first_epoch=state.epoch,
+    )
+    validation = evaluation_batches(
+        builder, "validation", image_size=config.image_size, batch_size=config.batch_size
+    )
+    if len(model.outputs) > 1:
+        copies = len(model.outputs)
+        batches = batches.map(lambda image, mask: (image, (mask,) * copies))
+        validation = validation.map(lambda image, mask: (image, (mask,) * copies))
+    model.fit(
+        batches,
+        validation_data=validation,
+        initial_epoch=state.epoch,
+        epochs=phase.end,
+        steps_per_epoch=steps_per_epoch,
+        callbacks=[
+            RunRecorder(config, phase, state, workdir, steps_per_epoch),
+            keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
+        ],
+        shuffle=False,
+        verbose=0,
+    )
+
+
+class RunRecorder(keras.callbacks.Callback):
+    """After each epoch: best weights, early stopping, checkpoint, history, one line of progress.
+
+    Keras' own callbacks for these forget their counts when a training goes on in a new process.
+
+    Args:
+        config: of the run.
+        phase: that is trained.
+        state: updated in place.
+        workdir: the run folder.
+        steps_per_epoch: batches an epoch.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        phase: Phase,
+        state: TrainingState,
+        workdir: Path,
+        steps_per_epoch: int,
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.phase = phase
+        self.state = state
+        self.workdir = workdir
+        self.steps_per_epoch = steps_per_epoch
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts the progress bar, which estimates the time until all epochs are done."""
+        self.bar = tqdm(
+            total=self.config.epochs * self.steps_per_epoch,
+            initial=self.state.epoch * self.steps_per_epoch,
+            desc=f"training {self.workdir.name}",
+            unit="step",
+            mininterval=1.0,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the epoch's clock and its dropout."""
+        self.start = time.monotonic()
+        # No weights file keeps the state of dropout. Like order and augmentation, it follows from
+        # seed and epoch, so that training that goes on is the same as without a break.
+        for index, layer in enumerate(self.model._flatten_layers()):
+            if isinstance(layer, keras.layers.Dropout):
+                rng = np.random.default_rng([self.config.seed, epoch, index])
+                layer.seed_generator.state.assign(rng.integers(2**32, size=2, dtype=np.uint32))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Moves the progress bar."""
+        self.bar.update(1)
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Records the epoch that ended."""
+        prefix = f"{self.model.output_names[0]}_"  # Keras' for models with several outputs
+        scores = {name.replace(prefix, ""): float(value) for name, value in logs.items()}
+        if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
+            self.bar.close()
+            raise InputError(
+                f"The loss is no finite number in epoch {epoch + 1} (loss={scores['loss']}, "
+                f"val_loss={scores['val_loss']}). The weights of epoch {self.state.epoch} are "
+                "kept. Start anew with a lower `--learning-rate` or `--precision float32`."
+            )
+        state = self.state
+        state.epoch = epoch + 1
+        state.history.append(
+            {
+                "epoch": state.epoch,
+                "seconds": round(time.monotonic() - self.start, 1),
+                "learning_rate": float(self.model.optimizer.learning_rate),
+                **scores,
+            }
+        )
+        score = scores[self.config.monitor]
+        if score > state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+        without_gain = state.epoch - max(state.best_epoch, self.phase.start)
+        if self.phase.stops_early and without_gain >= self.config.patience:
+            self.model.stop_training = state.finished = True
+        save_checkpoint(self.workdir, self.model, state)
+        self.bar.write(
+            f"epoch {state.epoch}/{self.config.epochs}  "
+            + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
+            + f"  {self.config.monitor} {score:.4f}"
+            + ("  (best so far)" if state.best_epoch == state.epoch else "")
+        )
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Ends the progress bar."""
+        if self.state.finished:
+            self.bar.write(
+                f"{self.config.monitor} has not grown for {self.config.patience} epochs; "
+                f"the best is {self.state.best_score:.4f} of epoch {self.state.best_epoch}"
+            )
+        self.bar.close()

@@ -1,0 +1,91 @@
+"""Pictures: training curves, and panels of image, truth and prediction."""
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from lcc_tf.checkpoints import write_atomically
+from tfds_deepglobe.classes import ClassTable
+
+# As the original shows them, with the one score that it lacks first among the scores.
+CURVES = {
+    "loss": "Loss",
+    "mean_iou": "Mean IoU of the classes",
+    "iou": "IoU",
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+}
+
+
+def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) -> None:
+    """Draws the scores of training and validation by epoch as a PNG.
+
+    Args:
+        history: a row an epoch, as in `history.csv`.
+        file: to write.
+        title: above the curves.
+    """
+    figure = Figure(figsize=(16, 7.5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(2, 4).ravel()
+    epochs = [row["epoch"] for row in history]
+    for axis, (name, label) in zip(axes, CURVES.items(), strict=False):
+        for key, split in ((name, "training"), (f"val_{name}", "validation")):
+            axis.plot(epochs, [row[key] for row in history], marker=".", label=split)
+        axis.set(title=label, xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[-1].axis("off")
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), loc="center", fontsize="x-large")
+    _save(figure, file)
+
+
+def save_panel(
+    image: np.ndarray,
+    mask: np.ndarray,
+    predictions: dict[str, np.ndarray],
+    classes: ClassTable,
+    file: Path,
+    *,
+    title: str,
+) -> None:
+    """Draws image, truth and predictions side by side as a PNG, with the classes as a legend.
+
+    Args:
+        image: RGB in [0, 255], `(height, width, 3)`.
+        mask: uint8 `(height, width)`, class ids.
+        predictions: masks of the same shape by the title of their picture.
+        classes: names and colours.
+        file: to write.
+        title: above the pictures.
+    """
+    pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
+    pictures["truth"] = classes.colorize(mask)
+    pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
+    figure = Figure(figsize=(4 * len(pictures), 4.9), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(1, len(pictures))
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(name)
+        axis.axis("off")
+    patches = [
+        Patch(facecolor=np.array(color) / 255, edgecolor="black", label=name)
+        for name, color in zip(classes.names, classes.palette, strict=True)
+    ]
+    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
+    _save(figure, file)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    write_atomically(file, png.getvalue())

@@ -1,0 +1,105 @@
+import io
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from PIL import Image
+
+from lcc_tf.data.pipeline import decode, evaluation_batches, split_size, training_batches
+from tfds_deepglobe.errors import InputError
+
+
+def take(dataset, count):
+    return [(image.numpy(), mask.numpy()) for image, mask in dataset.take(count)]
+
+
+def assert_same(a, b):
+    for (image_a, mask_a), (image_b, mask_b) in zip(a, b, strict=True):
+        np.testing.assert_array_equal(image_a, image_b)
+        np.testing.assert_array_equal(mask_a, mask_b)
+
+
+def test_batches_have_their_shapes_and_ranges(builder):
+    dataset = training_batches(builder, image_size=32, batch_size=4, seed=0)
+    image_spec, mask_spec = dataset.element_spec
+    assert image_spec.shape == (4, 32, 32, 3)
+    assert mask_spec.shape == (4, 32, 32)
+    for images, masks in take(dataset, 3):
+        assert images.dtype == np.float32
+        assert 0 <= images.min() < 100
+        assert 150 < images.max() <= 255  # RGB in [0, 255], nothing is preprocessed here
+        assert masks.dtype == np.int32
+        assert 0 <= masks.min() <= masks.max() <= 6
+
+
+def test_same_seed_same_batches_whatever_the_global_seed(builder):
+    def batches(seed):
+        return take(training_batches(builder, image_size=32, batch_size=4, seed=seed), 7)
+
+    tf.random.set_seed(0)
+    first = batches(5)
+    tf.random.set_seed(99)
+    assert_same(first, batches(5))
+    other = batches(6)
+    assert not np.array_equal(first[0][0], other[0][0])
+
+
+def test_training_that_goes_on_sees_what_it_would_have_seen(builder):
+    steps = split_size(builder, "train") // 4
+    through = take(training_batches(builder, image_size=32, batch_size=4, seed=1), 3 * steps)
+    late = training_batches(builder, image_size=32, batch_size=4, seed=1, first_epoch=2)
+    assert_same(through[2 * steps :], take(late, steps))
+
+
+def test_epochs_differ_in_order_and_augmentation(builder):
+    num_images = split_size(builder, "train")
+    bare = training_batches(
+        builder, image_size=32, batch_size=num_images, seed=1, augmentation=False
+    )
+    (first, _), (second, _) = take(bare, 2)
+    assert not np.array_equal(first, second)
+    np.testing.assert_array_equal(np.sort(first.sum((1, 2, 3))), np.sort(second.sum((1, 2, 3))))
+    rich = training_batches(builder, image_size=32, batch_size=num_images, seed=1)
+    (first, _), (second, _) = take(rich, 2)
+    unchanged = {image.tobytes() for image in first} & {image.tobytes() for image in second}
+    assert len(unchanged) <= 1
+
+
+def test_evaluation_is_the_split_itself_each_time(builder):
+    batches = take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
+    assert_same(
+        batches, take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
+    )
+    images = np.concatenate([image for image, _ in batches])
+    masks = np.concatenate([mask for _, mask in batches])
+    assert len(images) == split_size(builder, "train")
+    stored = list(builder.as_dataset(split="train"))
+    np.testing.assert_array_equal(
+        masks, np.stack([example["segmentation_mask"].numpy()[..., 0] for example in stored])
+    )
+    encoded = builder.as_dataset(split="train", decoders={"image": tfds.decode.SkipDecoding()})
+    pillow = [np.asarray(Image.open(io.BytesIO(e["image"].numpy()))) for e in encoded]
+    np.testing.assert_array_equal(images, np.stack(pillow))
+
+
+def test_decode_resizes_bilinearly_and_to_the_nearest():
+    image = np.zeros((4, 4, 3), np.uint8)
+    image[:, 2:] = 200
+    mask = np.array([[0, 0, 5, 5]] * 4, np.uint8)
+    encoded = {}
+    for name, array, kind in (("image", image, "PNG"), ("segmentation_mask", mask, "PNG")):
+        data = io.BytesIO()
+        Image.fromarray(array).save(data, kind)
+        encoded[name] = tf.constant(data.getvalue())
+    # TensorFlow's JPEG decoder takes a PNG as well, which has no loss to blur the expectation.
+    small, ids = decode(encoded, 8)
+    np.testing.assert_allclose(small[0, :, 0], [0, 0, 0, 50, 150, 200, 200, 200])
+    np.testing.assert_array_equal(ids[0], [0, 0, 0, 0, 5, 5, 5, 5])
+
+
+def test_empty_split_and_too_large_batch(builder):
+    with pytest.raises(InputError, match="no images in its split 'holdout'.*'train'"):
+        split_size(builder, "holdout")
+    with pytest.raises(InputError, match="fewer than a batch.*batch_size=1000"):
+        training_batches(builder, image_size=32, batch_size=1000, seed=0)

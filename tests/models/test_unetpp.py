@@ -1,0 +1,63 @@
+import keras
+import numpy as np
+
+from lcc_tf.models import build_model, unetpp
+
+
+def inputs_of(model, name):
+    """Names of the layers that a layer takes its inputs from, in order."""
+    node = model.get_layer(name)._inbound_nodes[0]
+    return [tensor._keras_history.operation.name for tensor in node.input_tensors]
+
+
+def test_nodes_are_connected_as_in_equation_1():
+    model = unetpp(7, encoder="tiny", encoder_weights=None)
+    assert inputs_of(model, "x_0_3_concat") == [
+        "x_0_3_upsampling",
+        "x_0_2_conv2_relu",
+        "x_0_1_conv2_relu",
+        "encoder",
+    ]
+    assert inputs_of(model, "x_0_3_upsampling") == ["x_1_2_conv2_relu"]
+    assert inputs_of(model, "x_3_1_upsampling") == ["encoder"]
+    assert inputs_of(model, "full_resolution_upsampling") == ["x_0_4_conv2_relu"]
+    nodes = {name.rsplit("_", 1)[0] for name in (x.name for x in model.layers) if "concat" in name}
+    assert nodes == {f"x_{i}_{j}" for j in range(1, 5) for i in range(5 - j)}
+
+
+def test_filters():
+    model = unetpp(7, encoder="tiny", encoder_weights=None)
+    filters = {
+        name: model.get_layer(f"{name}_conv2").filters
+        for name in ("x_3_1", "x_2_2", "x_1_3", "x_0_4", "full_resolution", "x_2_1", "x_0_3")
+    }
+    assert filters == {
+        "x_3_1": 256,
+        "x_2_2": 128,
+        "x_1_3": 64,
+        "x_0_4": 32,
+        "full_resolution": 16,
+        "x_2_1": 16,  # as many as the encoder's stride-8 feature
+        "x_0_3": 8,  # as many as its stride-2 feature
+    }
+
+
+def test_deep_supervision_predicts_the_mean_of_its_heads():
+    model = build_model("unetpp", 3, encoder="tiny", encoder_weights=None, deep_supervision=True)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 32, 3)).astype(np.float32)
+    mean, *heads = model(image)
+    assert len(heads) == 4
+    assert all(head.shape == (1, 64, 32, 3) for head in heads)
+    np.testing.assert_allclose(mean, np.mean(heads, axis=0), atol=1e-5)
+
+
+def test_every_weight_is_reached_by_the_gradient():
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(0)
+    model = unetpp(3, encoder="tiny", encoder_weights=None)
+    image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_mean(model(image, training=True)[..., 0] ** 2)
+    gradients = tape.gradient(loss, model.trainable_weights)
+    assert all(gradient is not None for gradient in gradients)

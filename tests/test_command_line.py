@@ -1,0 +1,89 @@
+import pytest
+
+from lcc_tf.command_line import new_folder, run
+from tfds_deepglobe.errors import InputError
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (InputError("give another"), 2, "error: give another\n"),
+        (PermissionError(13, "Permission denied", "/x"), 2, "error: [Errno 13] Permission"),
+        (KeyboardInterrupt(), 130, "interrupted; go on with --resume"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(error, code, text, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(raising(error), when_interrupted="go on with --resume")
+    assert end.value.code == code
+    output = capsys.readouterr().err
+    assert text in output
+    assert len(output.strip().splitlines()) == 1
+
+
+def test_defects_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0, when_interrupted="")
+
+
+def test_success_ends_with_0():
+    with pytest.raises(SystemExit) as end:
+        run(lambda: None, when_interrupted="")
+    assert end.value.code == 0
+
+
+def test_folder_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "results"
+    with new_folder(path, holds="a.json", overwrite=False) as new:
+        (new / "a.json").write_text("1")
+        assert not path.exists()
+    assert (path / "a.json").read_text() == "1"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "a.json").write_text("old")
+
+    def interrupted():
+        with new_folder(path, holds="a.json", overwrite=True) as new:
+            (new / "a.json").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (path / "a.json").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "a.json").write_text("old")
+    with (
+        pytest.raises(InputError, match="--overwrite"),
+        new_folder(path, holds="a.json", overwrite=False),
+    ):
+        pass
+    with new_folder(path, holds="a.json", overwrite=True) as new:
+        (new / "a.json").write_text("new")
+    assert (path / "a.json").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_foreign_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with (
+        pytest.raises(InputError, match="holds other files"),
+        new_folder(tmp_path, holds="a.json", overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "mine"

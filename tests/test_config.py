@@ -1,0 +1,82 @@
+import json
+
+import pytest
+
+from lcc_tf.config import DataConfig, TrainConfig, from_options, from_recipe
+from tfds_deepglobe.errors import InputError
+
+
+def test_defaults_run():
+    config = from_options({})
+    assert (config.arch, config.encoder, config.encoder_weights) == (
+        "unetpp",
+        "resnet101",
+        "imagenet",
+    )
+    assert config.data.data == "data/deepglobe"
+
+
+@pytest.mark.parametrize(
+    ("arch", "regime", "epochs", "patience", "weight_decay"),
+    [
+        ("unetpp", "finetune", 100, 20, 1e-2),
+        ("deeplabv3plus", "finetune", 100, 20, 1e-2),
+        ("unetpp", "frozen", 500, 50, 1e-4),
+        ("deeplabv3plus", "frozen", 500, 30, 1e-4),
+    ],
+)
+def test_seed_recipe_is_the_originals(arch, regime, epochs, patience, weight_decay):
+    config = from_recipe("seed", arch=arch, regime=regime)
+    assert (config.epochs, config.patience, config.weight_decay) == (epochs, patience, weight_decay)
+    assert (config.image_size, config.batch_size, config.learning_rate) == (512, 7, 1e-5)
+    assert (config.loss, config.schedule, config.monitor) == ("dice", "constant", "val_iou")
+
+
+def test_what_the_user_gives_wins_over_the_recipe():
+    config = from_options({"recipe": "seed", "epochs": 3, "map_color": ["255,0,0=unknown"]})
+    assert (config.epochs, config.batch_size) == (3, 7)
+    assert config.data.map_color == ("255,0,0=unknown",)
+
+
+def test_json_and_back():
+    config = TrainConfig(data=DataConfig(map_color=("1,2,3=water",)), arch="deeplabv3plus")
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_a_run_that_goes_on_keeps_what_is_not_given_again():
+    earlier = from_options({"arch": "deeplabv3plus", "data": "demo", "batch_size": 3})
+    config = from_options({"epochs": 7, "cache_dir": "elsewhere"}, earlier=earlier)
+    assert (config.arch, config.batch_size, config.epochs) == ("deeplabv3plus", 3, 7)
+    assert (config.data.data, config.data.cache_dir) == ("demo", "elsewhere")
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"arch": "unet3"}, "Unknown `arch`.*'unet3'.*unetpp"),
+        ({"encoder": "vgg"}, "Unknown `encoder`.*resnet101"),
+        ({"regime": "thaw"}, "Unknown `regime`.*gradual"),
+        ({"precision": "int8"}, "Unknown `precision`.*mixed_bfloat16"),
+        ({"recipe": "best"}, "Unknown `recipe`.*seed"),
+        ({"image_size": 500}, "divisible by 32.*Resize or pad to 512x512"),
+        ({"epochs": 0}, "`epochs` must be larger than 0. Received: 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be larger than 0"),
+        ({"seed": -1}, "`seed` must not be negative"),
+        ({"deep_supervision": True, "arch": "deeplabv3plus"}, "Deep supervision needs"),
+        ({"output_stride": 8}, "option of DeepLabV3"),
+        ({"recipe": "seed", "regime": "gradual"}, "original trains all layers"),
+        ({"regime": "gradual", "epochs": 10}, "frozen_epochs=10, epochs=10"),
+    ],
+)
+def test_bad_values(options, message):
+    with pytest.raises(InputError, match=message):
+        from_options(options)
+
+
+def test_configuration_of_another_version():
+    values = TrainConfig().to_json()
+    with pytest.raises(InputError, match="not one of this version.*colour"):
+        TrainConfig.from_json(values | {"colour": 1})
+    del values["data"]
+    with pytest.raises(InputError, match="not one of this version.*data"):
+        TrainConfig.from_json(values)

@@ -1,0 +1,98 @@
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.checkpoints import find_runs, read_run
+from lcc_tf.exporting import export_savedmodel, load_ensemble, mirrored_indices, size_divisor
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+
+SIZES = [(64, 64), (200, 333), (512, 512), (1, 5)]
+
+# Runs in a process of its own, which may import nothing but TensorFlow and numpy.
+CLIENT = """
+import sys
+import numpy as np
+import tensorflow as tf
+folder, data = sys.argv[1:]
+loaded = tf.saved_model.load(folder)
+serve = loaded.signatures["serving_default"]
+results = {}
+for name, image in np.load(data).items():
+    for key, value in serve(image=tf.constant(image)).items():
+        results[f"{name}_{key}"] = value.numpy()
+table = loaded.signatures["classes"]()
+results["class_names"] = table["class_names"].numpy().astype(str)
+results["palette"] = table["palette"].numpy()
+assert not [name for name in sys.modules if name.startswith(("lcc_tf", "tfds_deepglobe"))]
+np.savez(data, **results)
+"""
+
+
+@pytest.fixture(scope="module")
+def model(runs):
+    return load_ensemble(find_runs(runs), [3, 1])
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exported") / "savedmodel"
+    return output, export_savedmodel(model, DEEPGLOBE_CLASSES, output)
+
+
+def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(exported, model, tmp_path):
+    rng = np.random.default_rng(0)
+    images = {f"{h}x{w}": rng.integers(0, 256, (2, h, w, 3), dtype=np.uint8) for h, w in SIZES}
+    data = tmp_path / "data.npz"
+    np.savez(data, **images)
+    subprocess.run(
+        [sys.executable, "-c", CLIENT, str(exported[0]), str(data)], check=True, cwd=tmp_path
+    )
+    results = np.load(data)
+    for name, image in images.items():
+        height, width = image.shape[1:3]
+        padding = [(0, 0), (0, -height % 32), (0, -width % 32), (0, 0)]
+        mode = "edge" if height == 1 else "reflect"
+        if height == 1:  # numpy reflects no axis of one pixel
+            image = np.pad(image, [padding[0], padding[1], (0, 0), (0, 0)], mode=mode)
+            padding[1], mode = (0, 0), "reflect"
+        padded = np.pad(image, padding, mode=mode).astype(np.float32)
+        expected = model.predict(padded, verbose=0)[:, :height, :width]
+        probabilities, class_id = results[f"{name}_probabilities"], results[f"{name}_class_id"]
+        assert probabilities.dtype == np.float32
+        assert class_id.dtype == np.uint8
+        assert probabilities.shape == (2, height, width, 7)
+        np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+        np.testing.assert_array_equal(class_id, probabilities.argmax(-1))
+    assert tuple(results["class_names"]) == DEEPGLOBE_CLASSES.names
+    assert (results["palette"] == DEEPGLOBE_CLASSES.palette).all()
+
+
+def test_deviation_is_measured(exported, model, monkeypatch, tmp_path):
+    assert exported[1] < 1e-5
+    # A model that gains a bias after its export no longer agrees with it.
+    monkeypatch.setattr("lcc_tf.exporting._deviation", lambda *args: 0.5)
+    with pytest.raises(RuntimeError, match="deviates.*5.0e-01"):
+        export_savedmodel(model, DEEPGLOBE_CLASSES, tmp_path / "broken")
+
+
+def test_classes_file(exported):
+    content = json.loads((exported[0] / "assets.extra" / "classes.json").read_text())
+    assert content["class_names"][4] == "water"
+    assert content["palette"][4] == [0, 0, 255]
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 31, 32, 33, 100])
+def test_mirrored_indices_are_those_of_numpy(size):
+    indices = mirrored_indices(tf.constant(size), 32).numpy()
+    assert len(indices) == -(-size // 32) * 32
+    expected = np.pad(np.arange(size), (0, -size % 32), mode="reflect" if size > 1 else "edge")
+    np.testing.assert_array_equal(indices, expected)
+
+
+def test_size_divisor_is_the_largest_stride(runs, model):
+    assert size_divisor(load_ensemble([read_run(runs / "deeplabv3plus")])) == 16
+    assert size_divisor(model) == 32

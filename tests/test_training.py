@@ -1,0 +1,205 @@
+import csv
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.checkpoints import BEST, HISTORY, LAST, read_run, read_state
+from lcc_tf.models import build_model
+from lcc_tf.training import RunRecorder, check_workdir, compile_for, phases_of, train
+from tfds_deepglobe.errors import InputError
+
+SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
+
+
+def weights_of(file, config):
+    model = build_model(config.arch, 7, encoder=config.encoder, encoder_weights=None)
+    model.load_weights(file)
+    return model.get_weights()
+
+
+def losses(state):
+    return [(row["loss"], row["val_loss"]) for row in state.history]
+
+
+def test_run_folder_holds_what_it_should(runs):
+    folder = runs / "unetpp"
+    assert sorted(path.name for path in folder.iterdir()) == [
+        BEST,
+        "config.json",
+        "curves.png",
+        HISTORY,
+        LAST,
+        "tensorboard",
+    ]
+    rows = list(csv.DictReader((folder / HISTORY).open()))
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    for score in SCORES:
+        assert 0 < float(rows[-1][score]) < 10
+        assert 0 < float(rows[-1][f"val_{score}"]) < 10
+    for split in ("train", "validation"):
+        assert list((folder / "tensorboard" / split).glob("events.*"))
+
+
+def test_training_learns(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, epochs=12)
+    state = train(config, tmp_path / "run")
+    assert state.history[-1]["loss"] < 0.8 * state.history[0]["loss"]
+    assert state.best_score == max(row["val_mean_iou"] for row in state.history)
+    assert state.history[state.best_epoch - 1]["val_mean_iou"] == state.best_score
+
+
+def test_two_replicas_give_the_losses_of_one_device(tiny_config, tmp_path):
+    one = train(tiny_config, tmp_path / "one")
+    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    two = train(tiny_config, tmp_path / "two", strategy=strategy)
+    np.testing.assert_allclose(losses(two), losses(one), rtol=1e-4)
+
+
+def test_interrupted_training_goes_on_as_if_nothing_had_been(tiny_config, tmp_path, monkeypatch):
+    config = dataclasses.replace(tiny_config, epochs=4)
+    through = train(config, tmp_path / "through")
+
+    on_epoch_begin = RunRecorder.on_epoch_begin
+
+    def interrupt(recorder, epoch, logs=None):
+        if epoch == 2:
+            raise KeyboardInterrupt
+        on_epoch_begin(recorder, epoch, logs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(RunRecorder, "on_epoch_begin", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "broken")
+    assert read_state(tmp_path / "broken")[0].epoch == 2
+    resumed = train(config, tmp_path / "broken", resume=True)
+    np.testing.assert_allclose(losses(resumed), losses(through), rtol=1e-5)
+    assert [row["epoch"] for row in resumed.history] == [1, 2, 3, 4]
+    for ours, theirs in zip(
+        weights_of(tmp_path / "broken" / LAST, config),
+        weights_of(tmp_path / "through" / LAST, config),
+        strict=True,
+    ):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-5)
+
+
+def test_resume_of_a_finished_run_does_nothing(runs, tiny_config, capsys):
+    before = (runs / "deeplabv3plus" / LAST).read_bytes()
+    state = train(tiny_config, runs / "deeplabv3plus", resume=True)
+    assert state.epoch == 2
+    assert "nothing is left to train" in capsys.readouterr().out
+    assert (runs / "deeplabv3plus" / LAST).read_bytes() == before
+
+
+def test_early_stopping_counts_on_after_a_resume(tiny_config, tmp_path, monkeypatch):
+    # With a rate of next to nothing no epoch beats the first one by much; a score that shrinks
+    # makes that sure.
+    config = dataclasses.replace(tiny_config, epochs=9, patience=3)
+    on_epoch_end = RunRecorder.on_epoch_end
+    scores = iter([0.5, 0.4, 0.3, 0.2, 0.1])
+    monkeypatch.setattr(
+        RunRecorder,
+        "on_epoch_end",
+        lambda self, epoch, logs: on_epoch_end(self, epoch, logs | {"val_mean_iou": next(scores)}),
+    )
+    train(dataclasses.replace(config, epochs=2), tmp_path / "run")
+    state = train(config, tmp_path / "run", resume=True)
+    assert (state.epoch, state.best_epoch, state.finished) == (4, 1, True)
+    assert read_state(tmp_path / "run")[0].finished
+
+
+def test_frozen_encoder_keeps_its_weights_and_statistics(tiny_config, tmp_path):
+    start = tmp_path / "start.weights.h5"
+    source = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
+    encoder = source.get_layer("encoder")
+    encoder.save_weights(start)
+    config = dataclasses.replace(tiny_config, regime="frozen", epochs=1, encoder_weights=str(start))
+    train(config, tmp_path / "run")
+    model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
+    model.load_weights(tmp_path / "run" / LAST)
+    for ours, theirs in zip(
+        model.get_layer("encoder").get_weights(), encoder.get_weights(), strict=True
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_gradual_thaws_the_encoder_at_a_tenth_of_the_rate(tiny_config, tmp_path):
+    config = dataclasses.replace(
+        tiny_config, regime="gradual", frozen_epochs=1, epochs=2, schedule="constant"
+    )
+    frozen, all_train = phases_of(config)
+    assert (frozen.start, frozen.end, frozen.encoder_trains) == (0, 1, False)
+    assert (all_train.start, all_train.end, all_train.encoder_trains) == (1, 2, True)
+    state = train(config, tmp_path / "run")
+    rates = [row["learning_rate"] for row in state.history]
+    np.testing.assert_allclose(rates, [1e-2, 1e-3], rtol=1e-5)
+    assert read_state(tmp_path / "run")[0].phase == 1
+
+
+def test_cosine_schedule_warms_up_and_ends_at_zero(tiny_config):
+    config = dataclasses.replace(tiny_config, epochs=10)
+    model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
+    compile_for(phases_of(config)[0], model, config, 7, steps_per_epoch=10)
+    schedule = model.optimizer._learning_rate
+    rates = [float(schedule(step)) for step in range(101)]
+    assert rates[0] == 0
+    assert max(rates) == pytest.approx(config.learning_rate)
+    assert rates.index(max(rates)) == 5
+    assert rates[100] == pytest.approx(0, abs=1e-9)
+
+
+def test_deep_supervision_trains_each_head(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, arch="unetpp", deep_supervision=True, epochs=1)
+    state = train(config, tmp_path / "run")
+    assert {name for name in state.history[0] if not name.startswith("head")} >= {
+        *SCORES,
+        *(f"val_{score}" for score in SCORES),
+    }
+    heads = [value for name, value in state.history[0].items() if name.startswith("head")]
+    assert state.history[0]["loss"] < 4 * np.mean(heads)
+
+
+@pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
+def test_mixed_precision(tiny_config, tmp_path, precision):
+    config = dataclasses.replace(tiny_config, precision=precision, epochs=1)
+    try:
+        state = train(config, tmp_path / "run")
+    finally:
+        tf.keras.config.set_dtype_policy("float32")
+    assert np.isfinite(state.history[0]["loss"])
+
+
+def test_loss_that_is_no_number_ends_the_training(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, learning_rate=1e30, schedule="constant")
+    with pytest.raises(InputError, match="no finite number in epoch 1.*lower `--learning-rate`"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / LAST).exists()
+
+
+def test_taken_folders(tiny_config, runs, tmp_path):
+    with pytest.raises(InputError, match="not empty.*--resume"):
+        check_workdir(tiny_config, runs / "deeplabv3plus", resume=False)
+    other = dataclasses.replace(tiny_config, seed=3, epochs=50)
+    with pytest.raises(InputError, match="seed=0, now 3") as error:
+        check_workdir(other, runs / "deeplabv3plus", resume=True)
+    assert "epochs=" not in str(error.value)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not a run folder"):
+        check_workdir(tiny_config, tmp_path, resume=True)
+    check_workdir(tiny_config, tmp_path / "new", resume=True)
+
+
+def test_nothing_is_left_where_the_weights_cannot_be_had(tiny_config, tmp_path):
+    config = dataclasses.replace(tiny_config, encoder_weights="no_such_file.h5")
+    with pytest.raises(InputError, match="no_such_file"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_configuration_records_the_data_set(runs, builder):
+    assert read_run(runs / "unetpp").fingerprint == builder.info.metadata["fingerprint"]
+    assert json.loads((runs / "unetpp" / "config.json").read_text())["class_names"][5] == (
+        "barren_land"
+    )

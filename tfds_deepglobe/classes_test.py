@@ -1,0 +1,143 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable, parse_color_map
+from tfds_deepglobe.errors import InputError
+
+# Three classes with shades in between, so that nothing is cut.
+SHADES = ClassTable(("rock", "sand", "sandstone"), ((10, 20, 30), (10, 20, 31), (200, 0, 0)))
+
+
+def mask_of(*colors):
+    """A mask of one row."""
+    return np.array([colors], np.uint8)
+
+
+def test_deepglobe_class_ids_are_the_rows_of_kaggles_table():
+    kaggle = (
+        "name,r,g,b\nurban_land,0,255,255\nagriculture_land,255,255,0\nrangeland,255,0,255\n"
+        "forest_land,0,255,0\nwater,0,0,255\nbarren_land,255,255,255\nunknown,0,0,0\n"
+    )
+    assert ClassTable.from_csv(kaggle) == DEEPGLOBE_CLASSES
+    assert DEEPGLOBE_CLASSES.num_classes == 7
+
+
+@pytest.mark.parametrize("classes", [DEEPGLOBE_CLASSES, SHADES])
+def test_encode_inverts_colorize(classes):
+    class_ids = np.random.default_rng(0).integers(0, classes.num_classes, (9, 5), np.uint8)
+    encoded = classes.encode(classes.colorize(class_ids))
+    assert encoded.dtype == np.uint8
+    np.testing.assert_array_equal(encoded, class_ids)
+
+
+def test_channels_are_cut_at_128():
+    mask = mask_of((127, 128, 200), (128, 255, 127), (0, 1, 0))
+    assert DEEPGLOBE_CLASSES.encode(mask).tolist() == [[0, 1, 6]]
+
+
+def test_palette_with_shades_matches_exactly():
+    assert SHADES.encode(mask_of((10, 20, 31), (200, 0, 0))).tolist() == [[1, 2]]
+    with pytest.raises(InputError, match=r"1 pixel of \(10, 20, 32\), which no class has"):
+        SHADES.encode(mask_of((10, 20, 31), (10, 20, 32)))
+
+
+def test_unknown_colors_are_named_most_frequent_first():
+    mask = mask_of((200, 0, 0), *[(0, 0, 99)] * 3, *[(i, i, i) for i in range(100, 110)])
+    with pytest.raises(InputError) as error:
+        ClassTable(("only",), ((200, 0, 1),)).encode(mask)
+    assert str(error.value).startswith("3 pixels of (0, 0, 99), 1 pixel of (100, 100, 100), ")
+    assert "and 7 more colours" in str(error.value)
+    assert "--map-color 0,0,99=CLASS" in str(error.value)
+
+
+def test_unknown_color_is_reported_as_it_is_after_the_cut():
+    with pytest.raises(InputError, match=r"2 pixels of \(255, 0, 0\), which no class has"):
+        DEEPGLOBE_CLASSES.encode(mask_of((140, 3, 5), (255, 0, 0), (0, 0, 0)))
+
+
+def test_faultless_mask_is_not_sorted(monkeypatch):
+    """Sorting the pixels to find the colours takes a hundred times longer than the look-up."""
+    monkeypatch.setattr(np, "unique", None)
+    DEEPGLOBE_CLASSES.encode(DEEPGLOBE_CLASSES.colorize(np.zeros((4, 4), np.uint8)))
+
+
+@pytest.mark.parametrize(
+    ("classes", "color"), [(DEEPGLOBE_CLASSES, (255, 0, 0)), (SHADES, (1, 2, 3))]
+)
+def test_color_map_is_applied_after_the_cut(classes, color):
+    color_map = classes.resolve_color_map({color: classes.names[2]})
+    assert classes.encode(mask_of(color, classes.palette[1]), color_map).tolist() == [[2, 1]]
+
+
+def test_class_is_found_by_name_or_its_beginning():
+    assert DEEPGLOBE_CLASSES.class_id("unknown") == 6
+    assert DEEPGLOBE_CLASSES.class_id("urban") == 0
+    assert SHADES.class_id("sand") == 1  # the exact name, though it also begins another
+
+
+@pytest.mark.parametrize("name", ["lava", "", "s"])
+def test_class_that_is_not_there_or_ambiguous(name):
+    with pytest.raises(InputError, match="the classes are rock, sand, sandstone"):
+        SHADES.class_id(name)
+
+
+def test_color_map_that_changes_the_table_or_never_applies():
+    with pytest.raises(InputError, match=r"\(0, 0, 255\) cannot be mapped to unknown: it is water"):
+        DEEPGLOBE_CLASSES.resolve_color_map({(0, 0, 255): "unknown"})
+    with pytest.raises(InputError, match=r"never occurs.* map \(255, 0, 0\) instead"):
+        DEEPGLOBE_CLASSES.resolve_color_map({(200, 3, 3): "unknown"})
+
+
+def test_csv_columns_in_any_order_with_mark_and_windows_lines():
+    text = "\ufeffr, g, b, Name\r\n1, 2, 3, a\r\n\r\n4, 5, 6, b\r\n"
+    assert ClassTable.from_csv(text) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "lacks the columns name, r, g, b"),
+        ("name,r,b\nx,1,2\n", "lacks the columns g"),
+        ("name,r,g,b\n", "holds no class"),
+        ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
+        ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),
+        ("name,r,g,b\nx,1,2,256\n", r"class x: \(1, 2, 256\) is not three of 0..255"),
+        ("name,r,g,b\nx,-1,2,3\n", r"class x: \(-1, 2, 3\) is not three of 0..255"),
+        ("name,r,g,b\nx,1,2,3\nx,4,5,6\n", "the name x more than once"),
+        ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the colour \(1, 2, 3\) more than once"),
+        ("name,r,g,b\n" + "".join(f"{i},0,0,{i}\n" for i in range(256)), "1 to 255 classes"),
+    ],
+)
+def test_faulty_csv(text, message):
+    with pytest.raises(InputError, match=message):
+        ClassTable.from_csv(text)
+
+
+def test_parse_color_map():
+    parsed = parse_color_map(["255,0,0=unknown", "1, 2, 3 = water"])
+    assert parsed == {(255, 0, 0): "unknown", (1, 2, 3): "water"}
+
+
+@pytest.mark.parametrize("entry", ["255,0,0", "255,0=x", "1,2,300=x", "a,b,c=x", "1,2,3=", "=x"])
+def test_color_map_of_another_form(entry):
+    with pytest.raises(InputError, match="takes R,G,B=CLASS"):
+        parse_color_map([entry])
+
+
+def test_color_mapped_twice():
+    with pytest.raises(InputError, match="twice"):
+        parse_color_map(["1,2,3=a", "1,2,3=b"])
+
+
+def test_arrays_of_another_form():
+    with pytest.raises(ValueError, match="must be uint8 of shape"):
+        DEEPGLOBE_CLASSES.encode(np.zeros((4, 4), np.uint8))
+    with pytest.raises(ValueError, match=r"must be in \[0, 7\)"):
+        DEEPGLOBE_CLASSES.colorize(np.array([7]))
+
+
+def test_table_is_frozen():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        DEEPGLOBE_CLASSES.names = ()

@@ -1,0 +1,90 @@
+import itertools
+import random
+
+import pytest
+
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.splits import SPLITS, assign, keep_present, read_split_files
+
+
+def sizes(splits):
+    return tuple(len(splits[split]) for split in SPLITS)
+
+
+def ids(count):
+    return [str(i) for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    # 100 images: 100 * 73 / 803 = 9.09, 100 * 81 / 803 = 10.09
+    [(803, (649, 73, 81)), (100, (81, 9, 10)), (8, (6, 1, 1)), (4, (2, 1, 1)), (3, (1, 1, 1))],
+)
+def test_shares(count, expected):
+    assert sizes(assign(ids(count))) == expected
+
+
+def test_each_image_is_in_one_split():
+    splits = assign(ids(50))
+    assert sorted(itertools.chain(*splits.values())) == sorted(ids(50))
+
+
+def test_listing_order_does_not_matter_but_the_seed_does():
+    shuffled = random.Random(0).sample(ids(50), 50)
+    assert assign(shuffled, seed=1) == assign(ids(50), seed=1)
+    assert assign(ids(50), seed=1) != assign(ids(50), seed=2)
+
+
+def test_split_stays_as_it_is_from_release_to_release():
+    # sha256 of "0:0" to "0:4" begins ac72, ef13, 9328, 76d3, 48f0.
+    assert assign(ids(5)) == {"train": ("4", "3", "2"), "validation": ("0",), "test": ("1",)}
+
+
+def test_too_few_images():
+    with pytest.raises(InputError, match="at least 3 labelled images. Received: 2"):
+        assign(ids(2))
+
+
+def write_lists(folder, train="1_sat.jpg\n2_sat.jpg", validation="3\n", test="4\n"):
+    (folder / "train.txt").write_text(train, newline="")
+    (folder / "val.txt").write_text(validation, newline="")
+    (folder / "test.txt").write_text(test, newline="")
+    return folder
+
+
+def test_split_files(tmp_path):
+    write_lists(tmp_path, train="1_sat.jpg\r\n\r\n 2_sat.jpg \r\n5", test="\n4_sat.jpg")
+    expected = {"train": ("1", "2", "5"), "validation": ("3",), "test": ("4",)}
+    assert read_split_files(tmp_path) == expected
+    (tmp_path / "val.txt").rename(tmp_path / "crossvali.txt")
+    assert read_split_files(tmp_path) == expected
+
+
+@pytest.mark.parametrize("name", ["train.txt", "val.txt", "test.txt"])
+def test_missing_list(tmp_path, name):
+    (write_lists(tmp_path) / name).unlink()
+    with pytest.raises(InputError, match=f"no .*{name} in "):
+        read_split_files(tmp_path)
+
+
+def test_id_in_two_lists(tmp_path):
+    with pytest.raises(InputError, match="2 is in two lists of .*: train and test"):
+        read_split_files(write_lists(tmp_path, test="4\n2\n"))
+
+
+def test_list_that_is_no_text(tmp_path):
+    (write_lists(tmp_path) / "test.txt").write_bytes(b"\xff\xd8\xff")
+    with pytest.raises(InputError, match="test.txt is not a text file"):
+        read_split_files(tmp_path)
+
+
+def test_listed_and_present_images_are_compared(tmp_path):
+    kept, absent, unlisted = keep_present(read_split_files(write_lists(tmp_path)), ["2", "4", "9"])
+    assert kept == {"train": ("2",), "validation": (), "test": ("4",)}
+    assert absent == ["1", "3"]
+    assert unlisted == ["9"]
+
+
+def test_no_listed_image_is_present(tmp_path):
+    with pytest.raises(InputError, match="First id listed: 1; first id in the archive: 7"):
+        keep_present(read_split_files(write_lists(tmp_path)), ["8", "7"])

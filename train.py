@@ -1,0 +1,137 @@
+"""Trains one segmentation network on the DeepGlobe archive or on procedural scenes."""
+
+import argparse
+from pathlib import Path
+
+from lcc_tf.command_line import parser, run
+
+EXAMPLES = """\
+  python train.py --arch unetpp
+  python train.py --arch deeplabv3plus --data archive.zip --recipe seed --regime frozen
+  python train.py --arch unetpp --data demo --encoder mobilenetv2 --encoder-weights none \\
+      --image-size 128 --epochs 20
+  python train.py --arch unetpp --resume
+
+exit codes: 0 trained, 2 the input cannot be used, 130 interrupted
+"""
+
+
+def main() -> None:
+    """Parses the command line and trains."""
+    options = vars(_parser().parse_args())
+    resume = options.pop("resume", False)
+    workdir = Path(options.pop("workdir", f"runs/{options.get('arch', 'unetpp')}"))
+
+    # TensorFlow takes seconds to import, which --help and wrong options can do without.
+    from lcc_tf.checkpoints import CONFIG, read_run
+    from lcc_tf.config import from_options
+    from lcc_tf.training import train
+
+    goes_on = resume and (workdir / CONFIG).exists()
+    config = from_options(options, earlier=read_run(workdir).config if goes_on else None)
+    state = train(config, workdir, resume=resume)
+    print(
+        f"best {config.monitor} {state.best_score:.4f} in epoch {state.best_epoch}; run: {workdir}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser(__doc__, EXAMPLES)
+    network = options.add_argument_group("network")
+    network.add_argument("--arch", help="unetpp or deeplabv3plus (default: unetpp)")
+    network.add_argument(
+        "--encoder", help="resnet50, resnet101, resnet152 or mobilenetv2 (default: resnet101)"
+    )
+    network.add_argument(
+        "--encoder-weights",
+        metavar="imagenet|none|FILE",
+        type=lambda value: None if value == "none" else value,
+        help="what the encoder starts from: ImageNet weights, downloaded on first use; random "
+        "ones; or a weights file of the same network (default: imagenet)",
+    )
+    network.add_argument(
+        "--output-stride", type=int, help="of DeepLabV3+'s encoder: 16 or 8 (default: 16)"
+    )
+    network.add_argument(
+        "--deep-supervision", action="store_true", help="train a head at each column of UNet++"
+    )
+
+    data = options.add_argument_group("data")
+    data.add_argument(
+        "--data",
+        metavar="PATH|demo",
+        help="folder or zip of the raw archive, prepared on first use, or `demo` for procedural "
+        "scenes (default: data/deepglobe)",
+    )
+    data.add_argument(
+        "--cache-dir", metavar="DIR", help="of prepared data sets (default: data/tfds)"
+    )
+    data.add_argument(
+        "--split-files",
+        metavar="DIR",
+        help="folder with train.txt, crossvali.txt or val.txt, and test.txt (default: a random "
+        "split, 649 : 73 : 81, the same for every --seed)",
+    )
+    data.add_argument(
+        "--map-color",
+        metavar="R,G,B=CLASS",
+        action="append",
+        help="count a mask colour that is not in the class table as CLASS; repeatable",
+    )
+    data.add_argument(
+        "--demo-count", metavar="N", type=int, help="scenes of `--data demo` (default: 160)"
+    )
+    data.add_argument(
+        "--demo-size", metavar="PIXELS", type=int, help="side of a scene (default: 256)"
+    )
+
+    training = options.add_argument_group("training")
+    training.add_argument(
+        "--recipe",
+        help="default, or seed: the settings of the original to the letter (default: default)",
+    )
+    training.add_argument(
+        "--regime",
+        help="finetune: all layers train; frozen: the encoder does not; gradual: first frozen, "
+        "then all at a tenth of the rate (default: finetune)",
+    )
+    training.add_argument(
+        "--frozen-epochs", metavar="N", type=int, help="of `gradual` (default: 10)"
+    )
+    training.add_argument(
+        "--image-size",
+        metavar="PIXELS",
+        type=int,
+        help="images are resized to this square (default: 512)",
+    )
+    training.add_argument(
+        "--batch-size",
+        metavar="N",
+        type=int,
+        help="images a step, over all devices together (default: 8; seed: 7)",
+    )
+    training.add_argument(
+        "--epochs", metavar="N", type=int, help="at most (default: 100; seed: 100 or 500)"
+    )
+    training.add_argument(
+        "--learning-rate", metavar="RATE", type=float, help="(default: 1e-4; seed: 1e-5)"
+    )
+    training.add_argument(
+        "--precision", help="float32, mixed_bfloat16 or mixed_float16 (default: float32)"
+    )
+    training.add_argument("--seed", metavar="N", type=int, help="(default: 0)")
+
+    folder = options.add_argument_group("run folder")
+    folder.add_argument(
+        "--workdir", metavar="DIR", help="weights, history and logs (default: runs/<arch>)"
+    )
+    folder.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on with the run in --workdir, if there is one; its options need not be repeated",
+    )
+    return options
+
+
+if __name__ == "__main__":
+    run(main, when_interrupted="go on from the last whole epoch with --resume")
