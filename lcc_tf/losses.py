@@ -10,6 +10,7 @@ from collections.abc import Callable
 import keras
 import tensorflow as tf
 
+from lcc_tf.metrics import NO_TRUTH
 from tfds_deepglobe.errors import InputError
 
 
@@ -40,14 +41,16 @@ class Dice(keras.losses.Loss):
         """The loss of the batch, once a sample.
 
         Args:
-            y_true: class ids `(batch, height, width)`.
+            y_true: class ids `(batch, height, width)`; pixels of `NO_TRUTH` are left out.
             y_pred: float logits `(batch, height, width, num_classes)`.
 
         Returns:
             float32 `(batch,)`, each the Dice loss of the whole batch, in [0, 1].
         """
+        y_true = tf.cast(y_true, tf.int32)
+        truth = tf.one_hot(y_true, y_pred.shape[-1], dtype=tf.float32)
         probabilities = tf.nn.softmax(tf.cast(y_pred, tf.float32))
-        truth = tf.one_hot(tf.cast(y_true, tf.int32), y_pred.shape[-1], dtype=tf.float32)
+        probabilities *= tf.cast(tf.not_equal(y_true, NO_TRUTH), tf.float32)[..., None]
         sums = _sum_over_replicas(
             tf.stack(
                 [
@@ -82,10 +85,17 @@ class CrossEntropyDice(keras.losses.Loss):
 
     def call(self, y_true: tf.Tensor, y_pred: tf.Tensor) -> tf.Tensor:
         """The loss a sample, of the shapes that `Dice.call` takes and returns."""
+        y_true = tf.cast(y_true, tf.int32)
         cross_entropy = keras.losses.sparse_categorical_crossentropy(
-            y_true, y_pred, from_logits=True
+            y_true, y_pred, from_logits=True, ignore_class=NO_TRUTH
         )
-        return tf.reduce_mean(cross_entropy, axis=(1, 2)) + self._dice.call(y_true, y_pred)
+        # The mean over the pixels that have a truth, in all replicas together: Keras will divide
+        # the sum over the samples by their number.
+        pixels = tf.reduce_sum(tf.cast(tf.not_equal(y_true, NO_TRUTH), tf.float32))
+        samples = tf.cast(tf.shape(y_true)[0], tf.float32)
+        pixels, samples = tf.unstack(_sum_over_replicas(tf.stack([pixels, samples])))
+        mean = tf.reduce_sum(cross_entropy, axis=(1, 2)) * tf.math.divide_no_nan(samples, pixels)
+        return mean + self._dice.call(y_true, y_pred)
 
     def get_config(self) -> dict:
         """The constructor's arguments."""

@@ -10,6 +10,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+NO_TRUTH = -1  # the class id of pixels without truth, which losses and metrics leave out
+
 
 def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray, num_classes: int) -> np.ndarray:
     """Counts pixels by true and predicted class.
@@ -98,7 +100,8 @@ def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
 class ImagewiseScore(keras.metrics.Mean):
     """One of `micro_scores`, averaged over images while a model trains.
 
-    It follows from each image's pixel accuracy alone (see `micro_scores`).
+    It follows from each image's pixel accuracy alone (see `micro_scores`). Pixels without truth
+    are left out, and so are images that have no others.
 
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou"; also the metric's name.
@@ -115,13 +118,14 @@ class ImagewiseScore(keras.metrics.Mean):
     ) -> None:
         """Adds a batch: class ids `(batch, height, width)` and logits `(..., num_classes)`."""
         y_true = tf.cast(y_true, tf.int64)
-        hits = tf.equal(tf.argmax(y_pred, -1), y_true)
-        right = tf.reduce_mean(tf.cast(hits, tf.float32), axis=(1, 2))
+        hits = tf.cast(tf.equal(tf.argmax(y_pred, -1), y_true), tf.float32)
+        pixels = tf.reduce_sum(tf.cast(tf.not_equal(y_true, NO_TRUTH), tf.float32), axis=(1, 2))
+        right = tf.math.divide_no_nan(tf.reduce_sum(hits, axis=(1, 2)), pixels)
         if self.score == "accuracy":
             right = 1 - 2 * (1 - right) / self.num_classes
         elif self.score == "iou":
             right = right / (2 - right)
-        super().update_state(right, sample_weight)
+        super().update_state(right, sample_weight=tf.cast(pixels > 0, tf.float32))
 
 
 class MeanIoU(keras.metrics.Metric):
@@ -146,11 +150,14 @@ class MeanIoU(keras.metrics.Metric):
         self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
     ) -> None:
         """Adds a batch: class ids `(batch, height, width)` and logits `(..., num_classes)`."""
-        pairs = tf.cast(y_true, tf.int64) * self.num_classes + tf.argmax(y_pred, -1)
+        y_true = tf.cast(y_true, tf.int64)
         size = self.num_classes**2
+        pairs = y_true * self.num_classes + tf.argmax(y_pred, -1)
+        pairs = tf.where(tf.equal(y_true, NO_TRUTH), tf.cast(size, tf.int64), pairs)
+        # Of fixed length; what has no truth falls into a place of its own, behind the matrix.
         counts = tf.math.bincount(
-            tf.reshape(tf.cast(pairs, tf.int32), [-1]), minlength=size, maxlength=size
-        )
+            tf.reshape(tf.cast(pairs, tf.int32), [-1]), minlength=size + 1, maxlength=size + 1
+        )[:size]
         self.matrix.assign_add(tf.cast(tf.reshape(counts, self.matrix.shape), tf.int64))
 
     def result(self) -> tf.Tensor:

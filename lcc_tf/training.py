@@ -91,9 +91,8 @@ def train(
     # The data set, prepared on first use
     builder = prepare_dataset(**asdict(config.data))
     classes = class_table(builder)
-    for split in ("train", "validation"):
-        split_size(builder, split)
     steps_per_epoch = split_size(builder, "train") // config.batch_size
+    split_size(builder, "validation")
 
     # The network
     keras.utils.set_random_seed(config.seed)
@@ -214,8 +213,13 @@ def fit(
         seed=config.seed,
         first_epoch=state.epoch,
     )
+    # Filled up, so that no replica gets an empty batch: convolutions on the CPU fail on those.
     validation = evaluation_batches(
-        builder, "validation", image_size=config.image_size, batch_size=config.batch_size
+        builder,
+        "validation",
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        fill_up=True,
     )
     if len(model.outputs) > 1:
         copies = len(model.outputs)
@@ -305,7 +309,7 @@ class RunRecorder(keras.callbacks.Callback):
             {
                 "epoch": state.epoch,
                 "seconds": round(time.monotonic() - self.start, 1),
-                "learning_rate": float(self.model.optimizer.learning_rate),
+                "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)),
                 **scores,
             }
         )

@@ -45,6 +45,16 @@ def tiny_encoder():
 
 
 @pytest.fixture(scope="session")
+def two_replicas():
+    """A strategy with two replicas on the CPU.
+
+    One for all tests: a second one would number its collective operations anew, and TensorFlow
+    takes those for the first one's.
+    """
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+
+
+@pytest.fixture(scope="session")
 def demo_data(tmp_path_factory):
     """Where the tiny data set comes from: 16 procedural scenes of 64x64."""
     cache_dir = str(tmp_path_factory.mktemp("cache") / "tfds")

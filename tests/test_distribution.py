@@ -7,11 +7,6 @@ from lcc_tf.models import build_model
 from tfds_deepglobe.errors import InputError
 
 
-@pytest.fixture
-def two_replicas():
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
-
-
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
 def test_several_gpus_get_a_mirrored_strategy(gpus, mirrored, monkeypatch):
     # The devices' names are needed, the devices are not: the strategy is not used.

@@ -47,7 +47,7 @@ def test_cross_entropy_dice_is_the_sum():
 
 
 @pytest.mark.parametrize("loss", [Dice, CrossEntropyDice])
-def test_losses_and_gradients_under_two_replicas_are_those_of_the_whole_batch(loss):
+def test_losses_and_gradients_of_two_replicas_are_those_of_the_whole_batch(loss, two_replicas):
     rng = np.random.default_rng(2)
     y_true = rng.integers(0, 3, (4, 4, 4))
     y_pred = rng.normal(size=(4, 4, 4, 3)).astype(np.float32)
@@ -59,21 +59,35 @@ def test_losses_and_gradients_under_two_replicas_are_those_of_the_whole_batch(lo
         return value, tape.gradient(value, logits)
 
     expected, gradient = value_and_gradient(tf.constant(y_true), tf.constant(y_pred))
-    strategy = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
     def share(array):
-        return strategy.experimental_distribute_values_from_function(
+        return two_replicas.experimental_distribute_values_from_function(
             lambda context: tf.constant(array[2 * context.replica_id_in_sync_group :][:2])
         )
 
-    values, gradients = strategy.run(
+    values, gradients = two_replicas.run(
         tf.function(value_and_gradient), args=(share(y_true), share(y_pred))
     )
     # Keras divides each replica's loss by their number; the optimizer adds the gradients up.
-    total = sum(float(value) for value in strategy.experimental_local_results(values))
+    total = sum(float(value) for value in two_replicas.experimental_local_results(values))
     assert total == pytest.approx(float(expected), rel=1e-6)
-    joined = tf.concat(strategy.experimental_local_results(gradients), axis=0)
+    joined = tf.concat(two_replicas.experimental_local_results(gradients), axis=0)
     np.testing.assert_allclose(joined, gradient, atol=1e-7)
+
+
+@pytest.mark.parametrize("loss", [Dice, CrossEntropyDice])
+def test_pixels_without_truth_are_left_out(loss):
+    rng = np.random.default_rng(3)
+    y_true = rng.integers(0, 3, (2, 4, 6))
+    y_pred = rng.normal(size=(2, 4, 6, 3)).astype(np.float32)
+    expected = float(loss()(y_true[:, :, :4], y_pred[:, :, :4]))
+    y_true[:, :, 4:] = -1
+    assert float(loss()(y_true, y_pred)) == pytest.approx(expected, rel=1e-6)
+    # An image without truth, which fills up a batch
+    filled = np.concatenate([y_true, np.full((1, 4, 6), -1)])
+    logits = np.concatenate([y_pred, 10 * y_pred[:1]])
+    assert float(loss()(filled, logits)) == pytest.approx(expected, rel=1e-6)
+    assert float(loss()(np.full_like(y_true, -1), y_pred)) == 0
 
 
 def test_unknown_loss():

@@ -108,6 +108,19 @@ def test_mean_iou_of_training_equals_that_of_evaluation(batches):
     assert float(metric.result()) == 0
 
 
+def test_pixels_without_truth_are_left_out_of_training_scores(batches):
+    y_true, y_pred = batches[0]
+    y_true = y_true.copy()
+    y_true[:, :, 3:] = -1
+    y_true[2] = -1  # an image that fills up a batch
+    for metric in (MeanIoU(5), *(ImagewiseScore(score, 5) for score in ("iou", "accuracy"))):
+        metric.update_state(y_true[:2, :, :3], y_pred[:2, :, :3])
+        expected = float(metric.result())
+        metric.reset_state()
+        metric.update_state(y_true, y_pred)
+        assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
+
+
 def test_mean_iou_counts_beyond_what_float32_holds():
     metric = MeanIoU(2)
     metric.matrix.assign([[2**24, 0], [1, 1]])

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.augmentation import augment
+from lcc_tf.metrics import NO_TRUTH
 from tfds_deepglobe.errors import InputError
 
 # Undecoded examples held for shuffling. TFRecords are in the random order of hashed ids already;
@@ -125,7 +126,12 @@ def training_batches(
 
 
 def evaluation_batches(
-    builder: tfds.core.DatasetBuilder, split: str, *, image_size: int, batch_size: int
+    builder: tfds.core.DatasetBuilder,
+    split: str,
+    *,
+    image_size: int,
+    batch_size: int,
+    fill_up: bool = False,
 ) -> tf.data.Dataset:
     """Batches of a split in its own order, once, as they are.
 
@@ -134,6 +140,8 @@ def evaluation_batches(
         split: "train", "validation" or "test".
         image_size: side of the images, pixels.
         batch_size: images a batch; the last one may have fewer.
+        fill_up: fill the last batch with black images whose masks are `NO_TRUTH` everywhere, which
+            losses and metrics leave out.
 
     Returns:
         Batches as `training_batches` gives them, without its augmentation.
@@ -141,10 +149,12 @@ def evaluation_batches(
     Raises:
         InputError: the split is empty.
     """
-    split_size(builder, split)
-    return (
-        _examples(builder, split)
-        .map(lambda example: decode(example, image_size), num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(batch_size)
-        .prefetch(tf.data.AUTOTUNE)
+    num_images = split_size(builder, split)
+    dataset = _examples(builder, split).map(
+        lambda example: decode(example, image_size), num_parallel_calls=tf.data.AUTOTUNE
     )
+    if fill_up:
+        black = tf.zeros((image_size, image_size, 3)), tf.fill((image_size, image_size), NO_TRUTH)
+        filling = tf.data.Dataset.from_tensors(black).repeat(-num_images % batch_size)
+        dataset = dataset.concatenate(filling)
+    return dataset.batch(batch_size, drop_remainder=fill_up).prefetch(tf.data.AUTOTUNE)

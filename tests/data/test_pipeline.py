@@ -83,6 +83,20 @@ def test_evaluation_is_the_split_itself_each_time(builder):
     np.testing.assert_array_equal(images, np.stack(pillow))
 
 
+def test_last_batch_is_filled_up_with_images_without_truth(builder):
+    bare = take(evaluation_batches(builder, "train", image_size=32, batch_size=5), -1)
+    filled = take(
+        evaluation_batches(builder, "train", image_size=32, batch_size=5, fill_up=True), -1
+    )
+    assert [len(image) for image, _ in bare] == [5, 5, 3]
+    assert [len(image) for image, _ in filled] == [5, 5, 5]
+    assert_same(bare[:2], filled[:2])
+    assert_same(bare[2:], [(image[:3], mask[:3]) for image, mask in filled[2:]])
+    assert (filled[2][1][3:] == -1).all()
+    whole = evaluation_batches(builder, "train", image_size=32, batch_size=13, fill_up=True)
+    assert len(take(whole, -1)) == 1
+
+
 def test_decode_resizes_bilinearly_and_to_the_nearest():
     image = np.zeros((4, 4, 3), np.uint8)
     image[:, 2:] = 200
