@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 
 from lcc_tf.command_line import new_folder, parser, run
+from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
   python evaluate.py --ensemble
   python evaluate.py --runs runs/unetpp runs/deeplabv3plus --ensemble --member-weights 2 1
-  python evaluate.py --runs runs/unetpp --split validation --output results/unetpp_validation
+  python evaluate.py --runs runs/unetpp --split validation --output results_validation
 
 exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
 """
@@ -17,12 +18,22 @@ exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
 def main() -> None:
     """Parses the command line, scores, prints and writes."""
     options = _parser().parse_args()
-    with new_folder(options.output, holds="metrics.json", overwrite=options.overwrite) as output:
+    with new_folder(
+        options.output, holds={"metrics.json", "panels"}, overwrite=options.overwrite
+    ) as output:
         # TensorFlow takes seconds to import, which --help and wrong options can do without.
+        import_tensorflow()
         from lcc_tf.checkpoints import find_runs, read_run
-        from lcc_tf.evaluation import evaluate, format_table, open_dataset, write_metrics
+        from lcc_tf.evaluation import (
+            check_runs,
+            evaluate,
+            format_table,
+            open_dataset,
+            write_metrics,
+        )
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+        check_runs(runs)
         panels = output / "panels"
         panels.mkdir()
         evaluation = evaluate(
@@ -61,7 +72,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=float,
         default=None,
-        help="of the ensemble, one a run (default: equal ones)",
+        help="of the ensemble, one a run in the order of --runs (default: equal ones)",
     )
     options.add_argument(
         "--split",

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lcc_tf.command_line import new_folder, parser, run
+from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
   python export.py --runs runs/unetpp --format savedmodel --output exported/unetpp
@@ -12,15 +13,19 @@ EXAMPLES = """\
 exit codes: 0 exported, 2 the input cannot be used, 130 interrupted
 """
 
+# What TensorFlow writes, and beside it the classes.
+SAVED_MODEL = {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"}
+
 
 def main() -> None:
     """Parses the command line and exports."""
     options = _parser().parse_args()
     target = options.output / options.format
-    with new_folder(target, holds="saved_model.pb", overwrite=options.overwrite) as output:
+    with new_folder(target, holds=SAVED_MODEL, overwrite=options.overwrite) as output:
         # TensorFlow takes seconds to import, which --help and wrong options can do without.
-        from lcc_tf.checkpoints import find_runs, read_run
-        from lcc_tf.exporting import export_savedmodel, load_ensemble
+        import_tensorflow()
+        from lcc_tf.checkpoints import find_runs, load_ensemble, read_run
+        from lcc_tf.exporting import export_savedmodel
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
         print(f"exporting {', '.join(str(run.path) for run in runs)}")
@@ -45,7 +50,7 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=float,
         default=None,
-        help="of the ensemble, one a run (default: equal ones)",
+        help="of the ensemble, one a run in the order of --runs (default: equal ones)",
     )
     options.add_argument(
         "--format", choices=("savedmodel",), default="savedmodel", help="(default: %(default)s)"

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from lcc_tf.command_line import parser, run
+from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
   python train.py --arch unetpp
@@ -23,6 +24,7 @@ def main() -> None:
     workdir = Path(options.pop("workdir", f"runs/{options.get('arch', 'unetpp')}"))
 
     # TensorFlow takes seconds to import, which --help and wrong options can do without.
+    import_tensorflow()
     from lcc_tf.checkpoints import CONFIG, read_run
     from lcc_tf.config import from_options
     from lcc_tf.training import train

@@ -15,7 +15,7 @@ import csv
 import io
 import json
 import os
-import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -23,8 +23,9 @@ from pathlib import Path
 import h5py
 import keras
 
+from lcc_tf.atomic_files import flush, link_or_copy, unfinished_name, write_atomically
 from lcc_tf.config import TrainConfig
-from lcc_tf.models import build_model
+from lcc_tf.models import build_model, ensemble
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 
@@ -60,7 +61,7 @@ class Run:
     @property
     def name(self) -> str:
         """The folder's name."""
-        return self.path.name
+        return self.path.resolve().name
 
 
 def write_run(run: Run, num_parameters: int) -> None:
@@ -141,7 +142,30 @@ def load_model(run: Run) -> keras.Model:
     options = run.config.model_options()
     model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)
     _load_weights(model, file)
-    return keras.Model(model.inputs[0], model.outputs[0], name=run.name)
+    return keras.Model(model.inputs[0], model.outputs[0])
+
+
+def load_ensemble(runs: Sequence[Run], weights: Sequence[float] | None = None) -> keras.Model:
+    """Loads the ensemble of several runs; that of a single run gives its own probabilities.
+
+    Args:
+        runs: at least one, all with the same classes.
+        weights: one a run; None for equal ones.
+
+    Returns:
+        A model from float32 images, RGB in [0, 255], to float32 probabilities, as
+        `lcc_tf.models.ensemble` makes it.
+
+    Raises:
+        InputError: the runs differ in their classes, one has no weights, or weights of members
+            that can't be used.
+    """
+    if len({run.classes for run in runs}) > 1:
+        raise InputError(
+            "The runs differ in their classes: "
+            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
+        )
+    return ensemble([load_model(run) for run in runs], weights)
 
 
 def _load_weights(model: keras.Model, file: Path) -> None:
@@ -162,18 +186,18 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
         model: compiled; its optimizer's variables are saved with it.
         state: of the training after the newest epoch.
     """
-    unfinished = folder / f".unfinished.{LAST}"
+    unfinished = unfinished_name(folder / LAST)
     try:
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
             file[_STATE] = json.dumps(vars(state))
-        _flush(unfinished)
+        flush(unfinished)
         if state.best_epoch == state.epoch:
-            _link_or_copy(unfinished, folder / BEST)
+            link_or_copy(unfinished, folder / BEST)
         os.replace(unfinished, folder / LAST)
     finally:
         unfinished.unlink(missing_ok=True)
-    write_history(folder / HISTORY, state.history)
+    write_history_table(folder / HISTORY, state.history)
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
@@ -216,42 +240,10 @@ def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
         _load_weights(keras.Model(model.inputs, model.outputs), file)
 
 
-def write_history(file: Path, history: list[dict[str, float]]) -> None:
+def write_history_table(file: Path, history: list[dict[str, float]]) -> None:
     """Writes a table with a row an epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(history[-1]))
     writer.writeheader()
     writer.writerows(history)
     write_atomically(file, text.getvalue().encode())
-
-
-def _link_or_copy(source: Path, target: Path) -> None:
-    """Gives a complete file a second name, in place of what had that name before."""
-    unfinished = target.with_name(f".unfinished.{target.name}")
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:  # a file system without links, such as a mounted cloud drive
-        shutil.copyfile(source, unfinished)
-        _flush(unfinished)
-    os.replace(unfinished, target)
-
-
-def write_atomically(file: Path, content: bytes) -> None:
-    """Writes a whole file or, where that fails, nothing."""
-    unfinished = file.with_name(f".unfinished.{file.name}")
-    try:
-        unfinished.write_bytes(content)
-        _flush(unfinished)
-        os.replace(unfinished, file)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def _flush(file: Path) -> None:
-    """Waits until a file is on the disk, so that no crash can leave its name with half of it."""
-    descriptor = os.open(file, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -45,12 +45,12 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, holds: str, overwrite: bool) -> Iterator[Path]:
+def new_folder(path: Path, *, holds: set[str], overwrite: bool) -> Iterator[Path]:
     """Gives a folder to fill, which gets its name when all of it is there.
 
     Args:
         path: the folder's name in the end.
-        holds: a file that each such folder holds; a folder without it is never overwritten.
+        holds: names of what such a folder holds; one that holds anything else is never overwritten.
         overwrite: replaces the folder of that name, once the new one is complete.
 
     Yields:
@@ -59,23 +59,36 @@ def new_folder(path: Path, *, holds: str, overwrite: bool) -> Iterator[Path]:
     Raises:
         InputError: `path` is taken and not to be overwritten.
     """
-    taken = path.exists() and not (path.is_dir() and not any(path.iterdir()))
-    if taken and not (path / holds).is_file():
+    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if foreign := sorted(there - holds):
         raise InputError(
-            f"{path} exists and holds other files (no {holds}). Choose another `--output`."
+            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
+            "`--output`."
         )
-    if taken and not overwrite:
+    if there and not overwrite:
         raise InputError(
             f"{path} exists already, and nothing is overwritten unasked. Choose another "
             "`--output`, or replace it by `--overwrite`."
         )
+    made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(
-        prefix=f".unfinished.{path.name}.", dir=path.parent
-    ) as unfinished:
-        new = Path(unfinished) / "new"
-        new.mkdir()
-        yield new
-        if path.exists():
-            os.replace(path, Path(unfinished) / "old")
-        os.replace(new, path)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".unfinished.{path.name}.", dir=path.parent
+        ) as unfinished:
+            new, old = Path(unfinished) / "new", Path(unfinished) / "old"
+            new.mkdir()
+            yield new
+            if path.exists():
+                os.replace(path, old)
+            try:
+                os.replace(new, path)
+            except BaseException:
+                if old.exists():
+                    os.replace(old, path)
+                raise
+    except BaseException:
+        for parent in made:
+            with contextlib.suppress(OSError):
+                parent.rmdir()
+        raise

@@ -73,8 +73,8 @@ class TrainConfig:
                 )
         stride = self.output_stride if self.arch == "deeplabv3plus" else 32
         check_image_size(self.image_size, self.image_size, stride)
-        if self.seed < 0:
-            raise InputError(f"`seed` must not be negative. Received: {self.seed}.")
+        if not 0 <= self.seed < 2**32:
+            raise InputError(f"`seed` must be in [0, 2**32). Received: {self.seed}.")
         if self.deep_supervision and self.arch != "unetpp":
             raise InputError(
                 "Deep supervision needs the nested nodes of UNet++. "

@@ -16,6 +16,16 @@ def choose_strategy() -> tf.distribute.Strategy:
     return tf.distribute.get_strategy()
 
 
+def describe_devices(strategy: tf.distribute.Strategy) -> str:
+    """What a strategy trains on, in words."""
+    count = len(tf.config.list_physical_devices("GPU"))
+    if strategy.num_replicas_in_sync > 1:
+        return f"{strategy.num_replicas_in_sync} replicas"
+    if count:
+        return "one GPU"
+    return "the CPU (no GPU was found; TF_CPP_MIN_LOG_LEVEL=0 shows why)"
+
+
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Checks that each replica gets the same number of images.
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import keras
@@ -11,19 +11,18 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lcc_tf.checkpoints import Run, load_model, write_atomically
+from lcc_tf.atomic_files import write_atomically
+from lcc_tf.checkpoints import Run, load_ensemble
 from lcc_tf.color_baseline import ColorBaseline
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.losses import Dice
 from lcc_tf.metrics import confusion_matrix, iou_per_class, mean_iou, micro_scores, pixel_accuracy
-from lcc_tf.models import ensemble
 from lcc_tf.visualization import save_panel
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.prepare import load
 
-PROTOCOLS = ("seed",)
 ENSEMBLE = "ensemble"
 COLOR_BASELINE = "color_baseline"
 BATCH_SIZE = 7  # the original's; the Dice loss of protocol `seed` is taken over such batches
@@ -114,12 +113,14 @@ def open_dataset(runs: Sequence[Run], data: str | None = None) -> tfds.core.Data
                 "data set by `--runs`."
             )
     config = runs[0].config.data
-    if data is None:
+    if data is not None:
+        config = replace(config, data=data, split_files=None)  # lists name the runs' own images
+    else:
         try:
             return load(config.cache_dir, runs[0].fingerprint)
         except InputError:
             print(f"no prepared data set in {config.cache_dir}; preparing it from {config.data}")
-    builder = prepare_dataset(**asdict(config) | ({} if data is None else {"data": data}))
+    builder = prepare_dataset(**asdict(config))
     if class_table(builder) != runs[0].classes:
         raise InputError(
             "The data set has other classes than the runs. "
@@ -132,6 +133,26 @@ def open_dataset(runs: Sequence[Run], data: str | None = None) -> tfds.core.Data
             "data to test on knowingly by `--data`."
         )
     return builder
+
+
+def check_runs(runs: Sequence[Run]) -> None:
+    """Checks, before any long work, that runs can be scored side by side.
+
+    Raises:
+        InputError: they differ in their image size, or their names can't be told apart.
+    """
+    sizes = {run.name: run.config.image_size for run in runs}
+    if len(set(sizes.values())) > 1:
+        raise InputError(
+            f"The runs were trained at different image sizes: {sizes}. Name runs of one size by "
+            "`--runs`."
+        )
+    if len(sizes) < len(runs):
+        raise InputError(
+            f"Two run folders have the same name: {[str(run.path) for run in runs]}. Rename one."
+        )
+    if reserved := {ENSEMBLE, COLOR_BASELINE} & set(sizes):
+        raise InputError(f"A run can't be named {reserved.pop()!r}. Rename its folder.")
 
 
 def evaluate(
@@ -161,26 +182,18 @@ def evaluate(
     Raises:
         InputError: the runs differ in their image size, the split is empty, a run has no weights.
     """
-    sizes = {run.name: run.config.image_size for run in runs}
-    if len(set(sizes.values())) > 1:
-        raise InputError(
-            f"The runs were trained at different image sizes: {sizes}. Name runs of one size by "
-            "`--runs`."
-        )
-    if len(sizes) < len(runs):
-        raise InputError(
-            f"Two run folders have the same name: {[str(run.path) for run in runs]}. Rename one."
-        )
-    if reserved := {ENSEMBLE, COLOR_BASELINE} & set(sizes):
-        raise InputError(f"A run can't be named {reserved.pop()!r}. Rename its folder.")
+    check_runs(runs)
     num_images = split_size(builder, split)
     classes = runs[0].classes
     image_size = runs[0].config.image_size
-    members = {run.name: load_model(run) for run in runs}
-    model = ensemble(members, member_weights)
-    outputs = {name: model.get_layer(f"{name}_probabilities").output for name in members}
+    if member_weights and not with_ensemble:
+        raise InputError("Weights of members make sense with `--ensemble` alone.")
+    model = load_ensemble(runs, member_weights)
+    names = [run.name for run in runs]
+    outputs = [model.get_layer(f"member_{i}_probabilities").output for i in range(len(runs))]
     if with_ensemble:
-        outputs[ENSEMBLE] = model.output
+        names.append(ENSEMBLE)
+        outputs.append(model.output)
     model = keras.Model(model.inputs[0], outputs)
     baseline = None
     if with_color_baseline:
@@ -194,7 +207,7 @@ def evaluate(
     dice = Dice()
     shown = 0
     for images, masks in _with_progress(builder, split, image_size, num_images):
-        probabilities = dict(model.predict_on_batch(images))
+        probabilities = dict(zip(names, model.predict_on_batch(images), strict=True))
         if baseline:
             probabilities[COLOR_BASELINE] = baseline.probabilities(images)
         for name, p in probabilities.items():

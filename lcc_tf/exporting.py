@@ -1,46 +1,18 @@
-"""A run, or the ensemble of several, as a SavedModel that needs TensorFlow alone."""
+"""An ensemble as a SavedModel that needs TensorFlow alone."""
 
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from lcc_tf.checkpoints import Run, load_model
-from lcc_tf.models import ensemble
 from lcc_tf.models.encoders import EncoderPreprocessing
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
-FORMATS = ("savedmodel",)
 CLASSES_FILE = "classes.json"
 CHECKED_SIZE = (200, 333)  # pixels; neither side fits a stride
 TOLERANCE = 1e-4
-
-
-def load_ensemble(runs: Sequence[Run], weights: Sequence[float] | None = None) -> keras.Model:
-    """Loads the ensemble of several runs; that of a single run gives its own probabilities.
-
-    Args:
-        runs: at least one, all with the same classes.
-        weights: one a run; None for equal ones.
-
-    Returns:
-        A model from float32 images, RGB in [0, 255], to float32 probabilities.
-
-    Raises:
-        InputError: the runs differ in their classes, or one has no weights.
-    """
-    if len({run.classes for run in runs}) > 1:
-        raise InputError(
-            "The runs differ in their classes: "
-            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
-        )
-    # Two folders may have the same name: a number keeps the layers' names apart.
-    members = {f"{i}_{run.name}": load_model(run) for i, run in enumerate(runs)}
-    return ensemble(members, weights)
 
 
 def size_divisor(model: keras.Model) -> int:

@@ -12,24 +12,38 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lcc_tf.checkpoints import (
+    CONFIG,
+    HISTORY,
     Run,
     TrainingState,
     read_run,
     read_state,
     restore,
     save_checkpoint,
+    write_history_table,
     write_run,
 )
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset
-from lcc_tf.data.pipeline import evaluation_batches, split_size, training_batches
-from lcc_tf.distribution import check_batch_size, choose_strategy, synchronize_batch_norm
+from lcc_tf.data.pipeline import (
+    evaluation_batches,
+    split_size,
+    steps_per_epoch,
+    training_batches,
+)
+from lcc_tf.distribution import (
+    check_batch_size,
+    choose_strategy,
+    describe_devices,
+    synchronize_batch_norm,
+)
 from lcc_tf.losses import get_loss
 from lcc_tf.metrics import ImagewiseScore, MeanIoU
 from lcc_tf.models import build_model
 from lcc_tf.visualization import save_curves
 from tfds_deepglobe.errors import InputError
 
+CURVES = "curves.png"
 WARM_UP = 0.05  # of all steps
 GRADUAL_RATE = 0.1  # of the learning rate, once the encoder trains too
 
@@ -86,31 +100,37 @@ def train(
     if state.finished or state.epoch >= config.epochs:
         how = "stopped early" if state.finished else "done"
         print(f"{workdir}: {how} after {state.epoch} epochs already; nothing is left to train")
+        write_history(workdir, state.history)
         return state
 
     # The data set, prepared on first use
     builder = prepare_dataset(**asdict(config.data))
-    classes = class_table(builder)
-    steps_per_epoch = split_size(builder, "train") // config.batch_size
+    run = Run(workdir, config, class_table(builder), builder.info.metadata["fingerprint"])
+    if resume and (workdir / CONFIG).exists():
+        check_same_data(run, read_run(workdir))
+    steps = steps_per_epoch(builder, config.batch_size)
     split_size(builder, "validation")
 
     # The network
     keras.utils.set_random_seed(config.seed)
+    usual_policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
-    with strategy.scope():
-        model = build_model(
-            config.arch,
-            classes.num_classes,
-            encoder_weights=None if checkpoint else config.encoder_weights,
-            input_shape=(config.image_size, config.image_size, 3),
-            **config.model_options(),
-        )
-        synchronize_batch_norm(model, strategy)
+    try:
+        with strategy.scope():
+            model = build_model(
+                config.arch,
+                run.classes.num_classes,
+                encoder_weights=None if checkpoint else config.encoder_weights,
+                input_shape=(config.image_size, config.image_size, 3),
+                **config.model_options(),
+            )
+            synchronize_batch_norm(model, strategy)
+    finally:
+        keras.config.set_dtype_policy(usual_policy)
     print(
-        f"{config.arch} with {config.encoder}: {model.count_params():,} parameters; "
-        f"{strategy.num_replicas_in_sync} device(s), {config.precision}"
+        f"{config.arch} with {config.encoder}: {model.count_params():,} parameters, "
+        f"{config.precision}, on {describe_devices(strategy)}"
     )
-    run = Run(workdir, config, classes, builder.info.metadata["fingerprint"])
     write_run(run, model.count_params())
 
     # The epochs
@@ -121,16 +141,43 @@ def train(
             if state.epoch >= phase.end:
                 continue
             with strategy.scope():
-                compile_for(phase, model, config, classes.num_classes, steps_per_epoch)
+                compile_for(phase, model, config, run.classes.num_classes, steps)
                 if checkpoint:
                     restore(model, checkpoint, with_optimizer=index == state.phase)
                     checkpoint = None
             state.phase = index
-            fit(model, config, phase, builder, steps_per_epoch, state, workdir)
+            fit(model, config, phase, builder, steps, state, workdir)
+    except tf.errors.ResourceExhaustedError as error:
+        raise InputError(
+            f"The device's memory is too small for batch_size={config.batch_size} and "
+            f"image_size={config.image_size} in {config.precision}. Use a smaller `--batch-size` "
+            "or `--image-size`, or `--precision mixed_bfloat16`."
+        ) from error
     finally:
-        if state.history:
-            save_curves(state.history, workdir / "curves.png", title=workdir.name)
+        write_history(workdir, state.history)
     return state
+
+
+def write_history(workdir: Path, history: list[dict[str, float]]) -> None:
+    """Writes a run's `history.csv` and `curves.png`, if an epoch has been trained."""
+    if history:
+        write_history_table(workdir / HISTORY, history)
+        save_curves(history, workdir / CURVES, title=workdir.name)
+
+
+def check_same_data(run: Run, earlier: Run) -> None:
+    """Checks that a run goes on with the data set that it was started with.
+
+    Raises:
+        InputError: files, classes or split have changed.
+    """
+    if (run.fingerprint, run.classes) != (earlier.fingerprint, earlier.classes):
+        raise InputError(
+            f"The data set {run.config.data.data} has changed since the run in {run.path} was "
+            f"started (fingerprint {earlier.fingerprint[:16]}, now {run.fingerprint[:16]}), and "
+            "with it the split: test images may have become training images. Bring it back, or "
+            "start anew in another `--workdir`."
+        )
 
 
 def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
@@ -149,7 +196,9 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
         )
     earlier = read_run(workdir).config.to_json()
     now = config.to_json()
-    changed = [name for name in now if name != "epochs" and now[name] != earlier[name]]
+    # The data set may have moved; whether it is the same one, its fingerprint tells.
+    free = ("epochs", "data")
+    changed = [name for name in now if name not in free and now[name] != earlier[name]]
     if changed:
         raise InputError(
             f"The run in {workdir} was started with other options: "
@@ -164,16 +213,16 @@ def compile_for(
     model: keras.Model,
     config: TrainConfig,
     num_classes: int,
-    steps_per_epoch: int,
+    steps: int,
 ) -> None:
     """Sets which layers train and compiles with a fresh optimizer."""
     model.get_layer("encoder").trainable = phase.encoder_trains
     rate = phase.learning_rate
-    if config.schedule == "cosine":
-        steps = (phase.end - phase.start) * steps_per_epoch
-        warm_up = math.ceil(WARM_UP * steps)
+    all_steps = (phase.end - phase.start) * steps
+    if config.schedule == "cosine" and all_steps > 1:
+        warm_up = min(math.ceil(WARM_UP * all_steps), all_steps - 1)
         rate = keras.optimizers.schedules.CosineDecay(
-            0.0, steps - warm_up, warmup_target=rate, warmup_steps=warm_up
+            0.0, all_steps - warm_up, warmup_target=rate, warmup_steps=warm_up
         )
     scores = [
         MeanIoU(num_classes),
@@ -183,6 +232,8 @@ def compile_for(
         ),
     ]
     optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-8)
+    # Variables that are made in the first step would have its graph built twice.
+    optimizer.build(model.trainable_variables)
     num_heads = len(model.outputs) - 1
     if num_heads:
         # The prediction is scored, the heads it is the mean of are trained.
@@ -201,7 +252,7 @@ def fit(
     config: TrainConfig,
     phase: Phase,
     builder: tfds.core.DatasetBuilder,
-    steps_per_epoch: int,
+    steps: int,
     state: TrainingState,
     workdir: Path,
 ) -> None:
@@ -214,6 +265,7 @@ def fit(
         first_epoch=state.epoch,
     )
     # Filled up, so that no replica gets an empty batch: convolutions on the CPU fail on those.
+    # Each batch counts alike in `val_loss` then, as in the original.
     validation = evaluation_batches(
         builder,
         "validation",
@@ -230,9 +282,9 @@ def fit(
         validation_data=validation,
         initial_epoch=state.epoch,
         epochs=phase.end,
-        steps_per_epoch=steps_per_epoch,
+        steps_per_epoch=steps,
         callbacks=[
-            RunRecorder(config, phase, state, workdir, steps_per_epoch),
+            RunRecorder(config, phase, state, workdir, steps),
             keras.callbacks.TensorBoard(workdir / "tensorboard", write_graph=False),
         ],
         shuffle=False,
@@ -250,7 +302,7 @@ class RunRecorder(keras.callbacks.Callback):
         phase: that is trained.
         state: updated in place.
         workdir: the run folder.
-        steps_per_epoch: batches an epoch.
+        steps: batches an epoch.
     """
 
     def __init__(
@@ -259,20 +311,20 @@ class RunRecorder(keras.callbacks.Callback):
         phase: Phase,
         state: TrainingState,
         workdir: Path,
-        steps_per_epoch: int,
+        steps: int,
     ) -> None:
         super().__init__()
         self.config = config
         self.phase = phase
         self.state = state
         self.workdir = workdir
-        self.steps_per_epoch = steps_per_epoch
+        self.steps = steps
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the progress bar, which estimates the time until all epochs are done."""
         self.bar = tqdm(
-            total=self.config.epochs * self.steps_per_epoch,
-            initial=self.state.epoch * self.steps_per_epoch,
+            total=self.config.epochs * self.steps,
+            initial=self.state.epoch * self.steps,
             desc=f"training {self.workdir.name}",
             unit="step",
             mininterval=1.0,
@@ -300,8 +352,9 @@ class RunRecorder(keras.callbacks.Callback):
             self.bar.close()
             raise InputError(
                 f"The loss is no finite number in epoch {epoch + 1} (loss={scores['loss']}, "
-                f"val_loss={scores['val_loss']}). The weights of epoch {self.state.epoch} are "
-                "kept. Start anew with a lower `--learning-rate` or `--precision float32`."
+                f"val_loss={scores['val_loss']}). {self.workdir} keeps what was trained before. "
+                "Start anew in another `--workdir` with a lower `--learning-rate` or "
+                "`--precision float32`."
             )
         state = self.state
         state.epoch = epoch + 1

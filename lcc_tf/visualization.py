@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from lcc_tf.checkpoints import write_atomically
+from lcc_tf.atomic_files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
 # As the original shows them, with the one score that it lacks first among the scores.

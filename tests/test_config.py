@@ -61,7 +61,7 @@ def test_a_run_that_goes_on_keeps_what_is_not_given_again():
         ({"image_size": 500}, "divisible by 32.*Resize or pad to 512x512"),
         ({"epochs": 0}, "`epochs` must be larger than 0. Received: 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be larger than 0"),
-        ({"seed": -1}, "`seed` must not be negative"),
+        ({"seed": -1}, "`seed` must be in"),
         ({"deep_supervision": True, "arch": "deeplabv3plus"}, "Deep supervision needs"),
         ({"output_stride": 8}, "option of DeepLabV3"),
         ({"recipe": "seed", "regime": "gradual"}, "original trains all layers"),

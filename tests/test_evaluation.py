@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -138,6 +139,22 @@ def test_runs_that_do_not_go_together(runs, builder):
         evaluate([run], builder, split="holdout")
     with pytest.raises(InputError, match="2 members needs 2 weights"):
         evaluate([run, other], builder, member_weights=[1])
+    with pytest.raises(InputError, match="with `--ensemble` alone"):
+        evaluate([run, other], builder, member_weights=[1, 1], with_ensemble=False)
+
+
+@pytest.mark.parametrize("name", ["my run (1)", "image", "member_0", "-é.x"])
+def test_run_folders_may_have_any_name(name, runs, builder, tmp_path):
+    shutil.copytree(runs / "unetpp", tmp_path / name)
+    run = read_run(tmp_path / name)
+    assert list(evaluate([run], builder, with_ensemble=True).scores) == [name, "ensemble"]
+
+
+def test_other_data_may_be_scored(runs, tiny_config):
+    run = read_run(runs / "unetpp")
+    trained_by_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=trained_by_lists))
+    assert open_dataset([run], "demo").info.metadata["fingerprint"] != run.fingerprint
 
 
 def test_changed_archive_is_refused(runs):

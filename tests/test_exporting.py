@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.checkpoints import find_runs, read_run
-from lcc_tf.exporting import export_savedmodel, load_ensemble, mirrored_indices, size_divisor
+from lcc_tf.checkpoints import find_runs, load_ensemble, read_run
+from lcc_tf.exporting import export_savedmodel, mirrored_indices, size_divisor
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIZES = [(64, 64), (200, 333), (512, 512), (1, 5)]
@@ -73,7 +73,6 @@ def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(exported
 
 def test_deviation_is_measured(exported, model, monkeypatch, tmp_path):
     assert exported[1] < 1e-5
-    # A model that gains a bias after its export no longer agrees with it.
     monkeypatch.setattr("lcc_tf.exporting._deviation", lambda *args: 0.5)
     with pytest.raises(RuntimeError, match="deviates.*5.0e-01"):
         export_savedmodel(model, DEEPGLOBE_CLASSES, tmp_path / "broken")

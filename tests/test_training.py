@@ -98,8 +98,12 @@ def test_two_replicas_take_the_step_of_one_device(two_replicas):
     np.testing.assert_allclose(two, one, atol=1e-4 * np.abs(one).max())
 
 
-def test_interrupted_training_goes_on_as_if_nothing_had_been(tiny_config, tmp_path, monkeypatch):
-    config = dataclasses.replace(tiny_config, epochs=4)
+@pytest.mark.parametrize("regime", ["finetune", "gradual"])
+def test_interrupted_training_goes_on_as_if_nothing_had_been(
+    regime, tiny_config, tmp_path, monkeypatch
+):
+    # `gradual` is interrupted where its second phase begins, with an optimizer of its own.
+    config = dataclasses.replace(tiny_config, epochs=4, regime=regime, frozen_epochs=2)
     through = train(config, tmp_path / "through")
 
     on_epoch_begin = RunRecorder.on_epoch_begin
@@ -181,7 +185,7 @@ def test_gradual_thaws_the_encoder_at_a_tenth_of_the_rate(tiny_config, tmp_path)
 def test_cosine_schedule_warms_up_and_ends_at_zero(tiny_config):
     config = dataclasses.replace(tiny_config, epochs=10)
     model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
-    compile_for(phases_of(config)[0], model, config, 7, steps_per_epoch=10)
+    compile_for(phases_of(config)[0], model, config, 7, steps=10)
     schedule = model.optimizer._learning_rate
     rates = [float(schedule(step)) for step in range(101)]
     assert rates[0] == 0
@@ -204,11 +208,9 @@ def test_deep_supervision_trains_each_head(tiny_config, tmp_path):
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
 def test_mixed_precision(tiny_config, tmp_path, precision):
     config = dataclasses.replace(tiny_config, precision=precision, epochs=1)
-    try:
-        state = train(config, tmp_path / "run")
-    finally:
-        keras.config.set_dtype_policy("float32")
+    state = train(config, tmp_path / "run")
     assert np.isfinite(state.history[0]["loss"])
+    assert keras.config.dtype_policy().name == "float32"
 
 
 def test_loss_that_is_no_number_ends_the_training(tiny_config, tmp_path):
@@ -216,6 +218,35 @@ def test_loss_that_is_no_number_ends_the_training(tiny_config, tmp_path):
     with pytest.raises(InputError, match="no finite number in epoch 1.*lower `--learning-rate`"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run" / LAST).exists()
+
+
+def test_changed_data_set_is_refused(tiny_config, tmp_path):
+    train(dataclasses.replace(tiny_config, epochs=1), tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    grown = dataclasses.replace(tiny_config.data, demo_count=17)
+    with pytest.raises(InputError, match="has changed since the run"):
+        train(dataclasses.replace(tiny_config, data=grown), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_training_of_a_single_step(tiny_config, tmp_path):
+    state = train(dataclasses.replace(tiny_config, epochs=1, batch_size=13), tmp_path / "run")
+    assert state.history[0]["learning_rate"] == pytest.approx(tiny_config.learning_rate)
+
+
+def test_too_large_batch_leaves_nothing(tiny_config, tmp_path):
+    with pytest.raises(InputError, match="fewer than a batch.*batch_size=14"):
+        train(dataclasses.replace(tiny_config, batch_size=14), tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_lack_of_memory_names_the_ways_out(tiny_config, tmp_path, monkeypatch):
+    def out_of_memory(*args, **kwargs):
+        raise tf.errors.ResourceExhaustedError(None, None, "OOM")
+
+    monkeypatch.setattr("lcc_tf.training.fit", out_of_memory)
+    with pytest.raises(InputError, match="batch_size=4 and image_size=64.*--batch-size"):
+        train(tiny_config, tmp_path / "run")
 
 
 def test_taken_folders(tiny_config, runs, tmp_path):

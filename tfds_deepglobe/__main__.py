@@ -5,6 +5,7 @@ import collections
 import signal
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 from tfds_deepglobe.archive import Archive, Report, describe, open_archive, verify
 from tfds_deepglobe.classes import parse_color_map
@@ -102,18 +103,17 @@ def _parser() -> argparse.ArgumentParser:
         default=16,
         help="files per split, at most one per image (default: %(default)s)",
     )
-    prepare.add_argument(
-        "--seed",
-        metavar="N",
-        type=int,
-        default=0,
-        help="of the random split (default: %(default)s)",
-    )
     return parser
 
 
 def _check(options: argparse.Namespace) -> int:
-    archive = open_archive(options.data)
+    try:
+        archive = open_archive(options.data)
+    except InputError as error:
+        if not Path(options.data).exists():
+            raise
+        print(f"{error}\n{options.data}: 1 fault")
+        return 1
     color_map = archive.classes.resolve_color_map(parse_color_map(options.map_color))
     report = verify(archive, color_map)
     print(*report.faults, sep="\n", end="\n" * bool(report.faults))
@@ -145,7 +145,6 @@ def _prepare(options: argparse.Namespace) -> int:
         split_files=options.split_files,
         color_map=parse_color_map(options.map_color),
         num_shards=options.num_shards,
-        seed=options.seed,
     )
     return 0
 

@@ -55,6 +55,16 @@ def test_check_of_many_faults_lists_all(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 51
 
 
+def test_archive_that_cannot_be_opened_is_a_fault_to_check(tmp_path, capsys):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken.zip").write_bytes(b"PK")
+    for name in ("empty", "broken.zip"):
+        assert main(["check", "--data", str(tmp_path / name)]) == 1
+        assert capsys.readouterr().out.endswith(f"{tmp_path / name}: 1 fault\n")
+        assert main(["prepare", "--data", str(tmp_path / name)]) == 2
+        assert capsys.readouterr().err.startswith("error: ")
+
+
 @pytest.mark.parametrize("command", ["check", "prepare"])
 @pytest.mark.parametrize(
     ("options", "message"),
@@ -95,7 +105,7 @@ def test_prepare_with_every_option(data, tmp_path):
         (tmp_path / f"{name}.txt").write_text(ids)
     archive = zip_folder(data, tmp_path / "d.zip")
     options = ["--split-files", tmp_path, "--map-color", "255,0,0=unknown", "--num-shards", "2"]
-    options += ["--seed", "3", "--cache-dir", tmp_path / "cache"]
+    options += ["--cache-dir", tmp_path / "cache"]
     first = run("prepare", "--data", archive, *options)
     assert first.returncode == 0, first.stderr
     assert "train: 2 images, 2 files" in first.stdout

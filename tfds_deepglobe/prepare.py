@@ -7,10 +7,8 @@ import io
 import json
 import os
 import shutil
-import sys
 import tempfile
 import time
-import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -23,9 +21,7 @@ from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.splits import Assignment, assign, keep_present, read_split_files
-
-_MAX_FAULTS_IN_MESSAGE = 20
-_MAX_IDS_IN_MESSAGE = 3
+from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 
 def prepare(
@@ -41,7 +37,8 @@ def prepare(
 
     All files are verified before the first byte is written, and the data set appears under its
     name when it is complete. It lies in `<cache_dir>/deepglobe/<fingerprint>/<version>/`, and is
-    made anew when a file's size, the class table or an argument below changes.
+    made anew when a file's size, the class table or an argument below but
+    `num_shards` changes.
 
     Args:
         data: folder or zip with `<id>_sat.jpg` and `<id>_mask.png`.
@@ -76,10 +73,10 @@ def prepare(
         chosen_by = lists = read_split_files(split_files)
         splits, absent, unlisted = keep_present(lists, ids)
         if absent:
-            print(f"listed in {split_files}, but not in the archive: {_some(absent)}")
+            print(f"listed in {split_files}, but not in the archive: {_listed(absent)}")
         if unlisted:
-            print(f"in no list of {split_files}, so in no split: {_some(unlisted)}")
-    fingerprint = _fingerprint(archive, class_of_color, chosen_by, num_shards)
+            print(f"in no list of {split_files}, so in no split: {_listed(unlisted)}")
+    fingerprint = _fingerprint(archive, class_of_color, chosen_by)
     directory = _directory(cache_dir, fingerprint)
     if directory.exists():
         print(f"already prepared: {directory}")
@@ -129,7 +126,6 @@ def _fingerprint(
     archive: Archive,
     color_map: Mapping[RGB, int],
     chosen_by: Mapping[str, int] | Assignment,
-    num_shards: int,
 ) -> str:
     """Hashes what a data set is made of; a folder and a zip of the same files hash alike.
 
@@ -141,7 +137,6 @@ def _fingerprint(
         "classes": [archive.classes.names, archive.classes.palette],
         "color_map": sorted(color_map.items()),
         "splits": chosen_by,
-        "num_shards": num_shards,
     }
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
@@ -168,11 +163,9 @@ def _require_faultless(archive: Archive, color_map: Mapping[RGB, int]) -> None:
     faults = verify(archive, color_map).faults
     if not faults:
         return
-    path = archive.path
-    lines = [f"{path} cannot be used, {len(faults)} fault(s):", *faults[:_MAX_FAULTS_IN_MESSAGE]]
-    if more := len(faults[_MAX_FAULTS_IN_MESSAGE:]):
-        lines.append(f"... and {more} more; python -m tfds_deepglobe check --data {path} lists all")
-    raise InputError("\n".join(lines))
+    raise InputError(
+        "\n".join([f"{archive.path} cannot be used, {len(faults)} fault(s):", *faults])
+    )
 
 
 @contextlib.contextmanager
@@ -206,7 +199,7 @@ def _alone(directory: Path) -> Iterator[None]:
 
 def _write(config: DeepGlobeConfig, cache_dir: str | Path, num_shards: int) -> None:
     """Lets TFDS write the data set, quietly, since `prepare` reports and shows progress itself."""
-    tf = _import_tensorflow()
+    tf = import_tensorflow()  # takes seconds; a data set that is there is opened without
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.display_progress_bar(False)
@@ -228,24 +221,6 @@ def _write(config: DeepGlobeConfig, cache_dir: str | Path, num_shards: int) -> N
         logging.set_verbosity(verbosity)
 
 
-def _import_tensorflow() -> types.ModuleType:
-    """Imports TensorFlow without its greetings, some of which ignore its log level.
-
-    It takes seconds, and only writing needs it: a data set that is there is opened without.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    sys.stderr.flush()
-    standard_error = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as sink:
-            os.dup2(sink.fileno(), 2)
-        import tensorflow
-    finally:
-        os.dup2(standard_error, 2)
-        os.close(standard_error)
-    return tensorflow
-
-
 class _ShardConfig(shard_utils.ShardConfig):
     """As many shards as asked for, but none empty: TFDS fails with fewer examples than shards."""
 
@@ -258,9 +233,6 @@ class _DownloadConfig(tfds.download.DownloadConfig):
         return _ShardConfig(num_shards=self.num_shards)
 
 
-def _some(ids: list[str]) -> str:
-    """Names the first few of many ids."""
-    text = ", ".join(ids[:_MAX_IDS_IN_MESSAGE])
-    if more := len(ids[_MAX_IDS_IN_MESSAGE:]):
-        text += f" and {more} more"
-    return f"{len(ids)} images: {text}"
+def _listed(ids: list[str]) -> str:
+    """Counts and names ids."""
+    return f"{len(ids)} images: {', '.join(ids)}"

@@ -30,6 +30,21 @@ def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
     return sizes[split]
 
 
+def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
+    """Number of whole batches in the training split.
+
+    Raises:
+        InputError: there is none.
+    """
+    num_images = split_size(builder, "train")
+    if num_images < batch_size:
+        raise InputError(
+            f"The training split has {num_images} images, fewer than a batch. Received: "
+            f"batch_size={batch_size}. Use a batch size of {num_images} or less."
+        )
+    return num_images // batch_size
+
+
 def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     """Undecoded examples of a split in the order of its TFRecords."""
     return builder.as_dataset(
@@ -75,7 +90,7 @@ def training_batches(
 
     Order and augmentation depend on `seed` and the epoch alone, so training that goes on at
     `first_epoch` sees what it would have seen without a break. An epoch is
-    `split_size(builder, "train") // batch_size` batches; its last, incomplete batch is dropped.
+    `steps_per_epoch` batches; its last, incomplete batch is dropped.
 
     Args:
         builder: a prepared data set.
@@ -92,12 +107,8 @@ def training_batches(
     Raises:
         InputError: the training split has fewer images than a batch.
     """
+    steps_per_epoch(builder, batch_size)
     num_images = split_size(builder, "train")
-    if num_images < batch_size:
-        raise InputError(
-            f"The training split has {num_images} images, fewer than a batch. Received: "
-            f"batch_size={batch_size}. Use a batch size of {num_images} or less."
-        )
 
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image, mask = decode(example, image_size)

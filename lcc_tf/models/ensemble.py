@@ -29,19 +29,19 @@ class WeightedAverage(keras.layers.Layer):
         return super().get_config() | {"weights": self.weights_of_members}
 
 
-def ensemble(
-    members: dict[str, keras.Model], weights: Sequence[float] | None = None
-) -> keras.Model:
+def ensemble(members: Sequence[keras.Model], weights: Sequence[float] | None = None) -> keras.Model:
     """Builds the model whose probabilities are the weighted mean of its members'.
 
     Args:
         members: models from float32 images to logits (several outputs: the first counts), all with
-            the same number of classes, by the name their layer shall have.
+            the same number of classes.
         weights: one a member, not negative, not all zero; None for equal ones.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
-        `(batch, height, width, num_classes)`, which sum to 1 at each pixel.
+        `(batch, height, width, num_classes)`, which sum to 1 at each pixel. The members are its
+        layers `member_0`, `member_1`, ..., their own probabilities are the outputs of the layers
+        `member_0_probabilities`, `member_1_probabilities`, ...
 
     Raises:
         InputError: no members, numbers of classes that differ, weights that can't be used.
@@ -54,14 +54,15 @@ def ensemble(
             f"An ensemble of {len(members)} members needs {len(members)} weights, not negative and "
             f"not all zero. Received: {weights}."
         )
-    classes = {name: model.outputs[0].shape[-1] for name, model in members.items()}
-    if len(set(classes.values())) > 1:
+    classes = [model.outputs[0].shape[-1] for model in members]
+    if len(set(classes)) > 1:
         raise InputError(f"The members differ in their number of classes: {classes}.")
 
     inputs = keras.Input((None, None, 3), name="image")
     probabilities = []
-    for name, model in members.items():
-        logits_model = keras.Model(model.inputs, model.outputs[0], name=name)
+    for index, model in enumerate(members):
+        name = f"member_{index}"
+        logits_model = keras.Model(model.inputs[0], model.outputs[0], name=name)
         probabilities.append(
             keras.layers.Softmax(dtype="float32", name=f"{name}_probabilities")(
                 logits_model(inputs)

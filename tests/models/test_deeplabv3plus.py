@@ -1,8 +1,9 @@
+import keras
 import numpy as np
 import pytest
 
 from lcc_tf.models import deeplabv3plus
-from lcc_tf.models.blocks import BilinearUpsampling, BroadcastLike
+from lcc_tf.models.blocks import AtrousSeparableConv2D, BilinearUpsampling, BroadcastLike
 from tfds_deepglobe.errors import InputError
 
 
@@ -23,6 +24,18 @@ def test_rates_and_strides(output_stride, rates):
 def test_output_stride_32_is_refused():
     with pytest.raises(InputError, match="16 or 8. Received: 32"):
         deeplabv3plus(7, encoder="tiny", encoder_weights=None, output_stride=32)
+
+
+@pytest.mark.parametrize("rate", [1, 2, 5, 7, 12])
+def test_atrous_separable_convolution_is_the_dilated_one(rate):
+    keras.utils.set_random_seed(0)
+    ours = AtrousSeparableConv2D(4, 3, padding="same", dilation_rate=rate, use_bias=False)
+    theirs = keras.layers.SeparableConv2D(4, 3, padding="same", dilation_rate=rate, use_bias=False)
+    x = np.random.default_rng(0).normal(size=(2, 9, 7, 5)).astype(np.float32)
+    theirs.build(x.shape)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
 
 
 def test_bilinear_upsampling_by_hand():

@@ -1,0 +1,30 @@
+"""Imports TensorFlow without its greetings."""
+
+import os
+import sys
+import types
+
+
+def import_tensorflow() -> types.ModuleType:
+    """Imports TensorFlow and finds the machine's devices, quietly.
+
+    Some of its greetings ignore its log level, so they are kept from the standard error stream
+    itself. With `TF_CPP_MIN_LOG_LEVEL=0` in the environment all of them are shown, such as why a
+    GPU is not used.
+    """
+    if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
+        import tensorflow
+
+        return tensorflow
+    sys.stderr.flush()
+    standard_error = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+        import tensorflow
+
+        tensorflow.config.list_physical_devices()
+    finally:
+        os.dup2(standard_error, 2)
+        os.close(standard_error)
+    return tensorflow
