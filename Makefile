@@ -3,14 +3,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Small images, small encoders from random weights: minutes on two CPU cores, no downloads.
 DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weights none \
-	--image-size 128 --learning-rate 2e-3 --resume
+	--image-size 128 --resume
 
 .PHONY: demo test lint format
 
 # Trains both networks on procedural scenes, scores them and their average, exports it.
 demo: $(VENV)/installed
-	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 20 --workdir demo/runs/unetpp
-	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 30 \
+	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 14 --learning-rate 2e-3 \
+		--workdir demo/runs/unetpp
+	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 20 --learning-rate 4e-3 \
 		--workdir demo/runs/deeplabv3plus
 	$(BIN)/python evaluate.py --ensemble --color-baseline \
 		--runs demo/runs/unetpp demo/runs/deeplabv3plus --output demo/results --overwrite

@@ -194,7 +194,8 @@ def evaluate(
     if with_ensemble:
         names.append(ENSEMBLE)
         outputs.append(model.output)
-    model = keras.Model(model.inputs[0], outputs)
+    # A list of one output would come back as the output itself.
+    model = keras.Model(model.inputs[0], {str(i): x for i, x in enumerate(outputs)})
     baseline = None
     if with_color_baseline:
         training = evaluation_batches(
@@ -207,14 +208,14 @@ def evaluate(
     dice = Dice()
     shown = 0
     for images, masks in _with_progress(builder, split, image_size, num_images):
-        probabilities = dict(zip(names, model.predict_on_batch(images), strict=True))
+        predicted = model.predict_on_batch(images)
+        probabilities = {name: predicted[str(i)] for i, name in enumerate(names)}
         if baseline:
             probabilities[COLOR_BASELINE] = baseline.probabilities(images)
         for name, p in probabilities.items():
-            predicted = p.argmax(axis=-1)
             matrices.setdefault(name, []).extend(
                 confusion_matrix(mask, ids, classes.num_classes)
-                for mask, ids in zip(masks, predicted, strict=True)
+                for mask, ids in zip(masks, p.argmax(axis=-1), strict=True)
             )
             logits = tf.math.log(tf.maximum(p, 1e-30))
             losses.setdefault(name, []).extend(dice.call(masks, logits).numpy().tolist())
