@@ -9,9 +9,9 @@ DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weight
 
 # Trains both networks on procedural scenes, scores them and their average, exports it.
 demo: $(VENV)/installed
-	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 14 --learning-rate 2e-3 \
+	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 15 --learning-rate 2e-3 \
 		--workdir demo/runs/unetpp
-	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 20 --learning-rate 4e-3 \
+	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 24 --learning-rate 4e-3 \
 		--workdir demo/runs/deeplabv3plus
 	$(BIN)/python evaluate.py --ensemble --color-baseline \
 		--runs demo/runs/unetpp demo/runs/deeplabv3plus --output demo/results --overwrite
