@@ -222,9 +222,10 @@ def evaluate(
         if panels:
             for i in range(min(len(images), PANELS - shown)):
                 predictions = {name: p[i].argmax(axis=-1) for name, p in probabilities.items()}
-                name = f"{split}_{shown:02d}.png"
-                save_panel(images[i], masks[i], predictions, classes, panels / name, title=name)
+                file = panels / f"{split}_{shown:02d}.png"
                 shown += 1
+                title = f"{split} image {shown} of {num_images}"
+                save_panel(images[i], masks[i], predictions, classes, file, title=title)
     weights = None
     if with_ensemble:
         raw = member_weights or [1.0] * len(runs)

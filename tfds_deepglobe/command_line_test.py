@@ -121,7 +121,7 @@ def test_prepare_with_every_option(data, tmp_path):
 
 def test_interruption(data, tmp_path):
     script = """if True:
-        import os, runpy, sys, time
+        import os, runpy, signal, sys, time
         from tfds_deepglobe.deepglobe_dataset_builder import Builder
         interrupt, read_all = int(sys.argv.pop()), Builder._generate_examples
         def be_interrupted(self, config, split):
@@ -130,6 +130,8 @@ def test_interruption(data, tmp_path):
                 time.sleep(5)
             yield from read_all(self, config, split)
         Builder._generate_examples = be_interrupted
+        # Where the tests run in the background of a script, SIGINT is ignored from the start.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         runpy.run_module("tfds_deepglobe", run_name="__main__", alter_sys=True)
     """
     runs = {}
