@@ -66,6 +66,15 @@ def test_epochs_differ_in_order_and_augmentation(builder):
     assert len(unchanged) <= 1
 
 
+def test_each_example_of_each_epoch_has_a_seed_of_its_own(builder, monkeypatch):
+    def show_seed(image, mask, seed):
+        return image, tf.zeros_like(mask) + tf.cast(seed[1], tf.int32)
+
+    monkeypatch.setattr("lcc_tf.data.pipeline.augment", show_seed)
+    batches = take(training_batches(builder, image_size=32, batch_size=13, seed=1), 3)
+    assert len({mask[0, 0] for _, masks in batches for mask in masks}) == 3 * 13
+
+
 def test_evaluation_is_the_split_itself_each_time(builder):
     batches = take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
     assert_same(
