@@ -29,7 +29,10 @@ def deeplabv3plus(
     encoder: str = "resnet101",
     encoder_weights: str | None = "imagenet",
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    preprocessing: str | None = None,
     output_stride: int = 16,
+    dilation_rates: tuple[int, ...] | None = None,
+    align_corners: bool = False,
 ) -> keras.Model:
     """Builds DeepLabV3+ as a functional Keras model (figure 2 of the paper).
 
@@ -38,32 +41,49 @@ def deeplabv3plus(
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None or a file; see `build_encoder`.
         input_shape: `(height, width, 3)`, both sizes divisible by `output_stride`; None for any.
+        preprocessing: None for the encoder's own, or another one; see `build_encoder`.
         output_stride: 16 or 8, the stride of the encoder's deepest features.
+        dilation_rates: of the branches of atrous spatial pyramid pooling, pixels of the deepest
+            features; None for `DILATION_RATES`. segmentation_models_pytorch uses (12, 24, 36) at
+            either output stride.
+        align_corners: enlarges features and logits as segmentation_models_pytorch does, instead of
+            with pixel centres at half-integers; see `BilinearUpsampling`.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
         `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: unknown encoder or output stride, weights that can't be had, a size that the
-            stride does not divide.
+        InputError: unknown encoder or preprocessing, an output stride or dilation rates that can't
+            be used, weights that can't be had, a size that the stride does not divide.
     """
     if output_stride not in DILATION_RATES:
         raise InputError(f"`output_stride` must be 16 or 8. Received: {output_stride}.")
+    rates = DILATION_RATES[output_stride] if dilation_rates is None else tuple(dilation_rates)
+    if not rates or len(set(rates)) < len(rates) or min(rates) < 1:
+        raise InputError(
+            f"`dilation_rates` must be different whole numbers of at least 1, such as "
+            f"{DILATION_RATES[output_stride]}. Received: {rates}."
+        )
     backbone = build_encoder(
-        encoder, weights=encoder_weights, output_stride=output_stride, input_shape=input_shape
+        encoder,
+        weights=encoder_weights,
+        output_stride=output_stride,
+        input_shape=input_shape,
+        preprocessing=preprocessing,
     )
     inputs = keras.Input(input_shape, name="image")
     features = backbone(inputs)
 
-    x = _aspp(features[-1], DILATION_RATES[output_stride])
+    x = _aspp(features[-1], rates)
     x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_aspp_conv")
-    x = BilinearUpsampling(output_stride // 4, name="decoder_upsampling")(x)
-    low_level = conv_bn_relu(features[1], LOW_LEVEL_FILTERS, 1, name="decoder_low_level_conv")
+    x = BilinearUpsampling(output_stride // 4, align_corners, name="decoder_upsampling")(x)
+    # Of stride 4; counted from the end, since not every encoder has features of stride 2.
+    low_level = conv_bn_relu(features[-4], LOW_LEVEL_FILTERS, 1, name="decoder_low_level_conv")
     x = keras.layers.Concatenate(name="decoder_concat")([x, low_level])
     x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_conv")
     logits = segmentation_logits(x, num_classes, kernel_size=1)
-    logits = BilinearUpsampling(4, dtype="float32", name="head_upsampling")(logits)
+    logits = BilinearUpsampling(4, align_corners, dtype="float32", name="head_upsampling")(logits)
     return keras.Model(inputs, logits, name="deeplabv3plus")
 
 

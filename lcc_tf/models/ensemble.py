@@ -3,70 +3,204 @@
 from collections.abc import Sequence
 
 import keras
+import tensorflow as tf
 
+from lcc_tf.models.sizes import mirrored_indices, size_divisor
 from tfds_deepglobe.errors import InputError
+
+AVERAGES = ("probabilities", "logits")
+# Below the smallest probability that a float32 softmax gives with logits of a sane size.
+_TINY = 1e-30
+
+
+def weighted_average(
+    probabilities: Sequence[tf.Tensor], weights: Sequence[float], average: str = "probabilities"
+) -> tf.Tensor:
+    """Averages the probabilities of several models.
+
+    Args:
+        probabilities: float32 `(..., num_classes)`, one of each model.
+        weights: one a model, not negative, not all zero; they are divided by their sum.
+        average: "probabilities": their weighted mean; "logits": the softmax of the weighted mean of
+            their logarithms, which are the models' logits but for a constant at each pixel.
+
+    Returns:
+        float32 `(..., num_classes)`, which sum to 1.
+    """
+    shares = [weight / sum(weights) for weight in weights]
+    if average == "logits":
+        probabilities = [tf.math.log(tf.maximum(p, _TINY)) for p in probabilities]
+    mean = tf.add_n([share * p for share, p in zip(shares, probabilities, strict=True)])
+    return tf.nn.softmax(mean) if average == "logits" else mean
+
+
+def check_member_weights(weights: Sequence[float], num_members: int) -> None:
+    """Checks that weights of members can be used.
+
+    Raises:
+        InputError: they are too few or too many, or one is negative, or all are zero.
+    """
+    if len(weights) != num_members or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+        raise InputError(
+            f"An ensemble of {num_members} members needs {num_members} weights, not negative and "
+            f"not all zero. Received: {weights}."
+        )
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class WeightedAverage(keras.layers.Layer):
-    """Weighted mean of several tensors of one shape.
+    """`weighted_average` as a layer.
 
     Args:
-        weights: one a tensor, not negative; they are divided by their sum.
+        weights: one a tensor, not negative.
+        average: "probabilities" or "logits".
     """
 
-    def __init__(self, weights: Sequence[float], **kwargs: object) -> None:
+    def __init__(
+        self, weights: Sequence[float], average: str = "probabilities", **kwargs: object
+    ) -> None:
         super().__init__(**kwargs)
-        total = sum(weights)
-        self.weights_of_members = [weight / total for weight in weights]
+        self.weights_of_members = [float(weight) for weight in weights]
+        self.average = average
 
-    def call(self, tensors: list[keras.KerasTensor]) -> keras.KerasTensor:
+    def call(self, tensors: list[tf.Tensor]) -> tf.Tensor:
         """Averages float `(batch, height, width, num_classes)` tensors."""
-        return sum(w * x for w, x in zip(self.weights_of_members, tensors, strict=True))
+        return weighted_average(tensors, self.weights_of_members, self.average)
+
+    def compute_output_shape(self, shapes: list[tuple]) -> tuple:
+        """That of each tensor."""
+        return shapes[0]
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return super().get_config() | {"weights": self.weights_of_members}
+        return super().get_config() | {
+            "weights": self.weights_of_members,
+            "average": self.average,
+        }
 
 
-def ensemble(members: Sequence[keras.Model], weights: Sequence[float] | None = None) -> keras.Model:
+def _scaled(size: tf.Tensor, scale: float) -> tf.Tensor:
+    """Height and width, int32 `(2,)`, times `scale`."""
+    scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)
+    return tf.maximum(scaled, 1)
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class ScaleImage(keras.layers.Layer):
+    """Resizes images bilinearly, then lengthens them by mirrored pixels to what a network takes.
+
+    Args:
+        scale: how many times higher and wider they become.
+        size_divisor: what height and width shall be divisible by.
+    """
+
+    def __init__(self, scale: float, size_divisor: int, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+        self.size_divisor = size_divisor
+
+    def call(self, image: tf.Tensor) -> tf.Tensor:
+        """Resizes float `(batch, height, width, channels)`."""
+        size = _scaled(tf.shape(image)[1:3], self.scale)
+        image = tf.image.resize(image, size, method="bilinear")
+        for axis in (1, 2):
+            indices = mirrored_indices(size[axis - 1], self.size_divisor)
+            image = tf.gather(image, indices, axis=axis)
+        return image
+
+    def compute_output_shape(self, shape: tuple) -> tuple:
+        """Height and width are known when an image is."""
+        return (shape[0], None, None, shape[3])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config() | {"scale": self.scale, "size_divisor": self.size_divisor}
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class UnscaleProbabilities(keras.layers.Layer):
+    """Brings what was predicted for the result of `ScaleImage` back to the image's size.
+
+    Args:
+        scale: that of `ScaleImage`.
+    """
+
+    def __init__(self, scale: float, **kwargs: object) -> None:
+        super().__init__(**kwargs)
+        self.scale = scale
+
+    def call(self, probabilities: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+        """Cuts the mirrored pixels off and resizes to the size of `image` bilinearly."""
+        size = tf.shape(image)[1:3]
+        height, width = tf.unstack(_scaled(size, self.scale))
+        return tf.image.resize(probabilities[:, :height, :width], size, method="bilinear")
+
+    def compute_output_shape(self, probabilities_shape: tuple, image_shape: tuple) -> tuple:
+        """Height and width of the image, channels of the probabilities."""
+        return (*image_shape[:3], probabilities_shape[3])
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return super().get_config() | {"scale": self.scale}
+
+
+def ensemble(
+    members: Sequence[keras.Model],
+    weights: Sequence[float] | None = None,
+    *,
+    average: str = "probabilities",
+    scales: Sequence[float] | None = None,
+) -> keras.Model:
     """Builds the model whose probabilities are the weighted mean of its members'.
 
     Args:
         members: models from float32 images to logits (several outputs: the first counts), all with
             the same number of classes.
         weights: one a member, not negative, not all zero; None for equal ones.
+        average: "probabilities" or "logits", see `weighted_average`.
+        scales: the resolution that each member works at, as a share of the image's: with 0.5 it
+            sees the image at half its height and width, and its probabilities are enlarged to
+            match. None for 1 each, the image as it is.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
         `(batch, height, width, num_classes)`, which sum to 1 at each pixel. The members are its
         layers `member_0`, `member_1`, ..., their own probabilities are the outputs of the layers
-        `member_0_probabilities`, `member_1_probabilities`, ...
+        `member_0_probabilities`, `member_1_probabilities`, ..., at the member's own scale and with
+        the mirrored pixels that its stride needs. Height and width must be divisible
+        by the largest `lcc_tf.models.sizes.size_divisor` of the members.
 
     Raises:
-        InputError: no members, numbers of classes that differ, weights that can't be used.
+        InputError: no members, numbers of classes that differ, weights, an average or scales that
+            can't be used.
     """
     if not members:
         raise InputError("An ensemble needs at least one member. Received none.")
     weights = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
-    if len(weights) != len(members) or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
+    check_member_weights(weights, len(members))
+    if average not in AVERAGES:
+        raise InputError(f"Unknown average. Received: {average!r}. Choose one of {AVERAGES}.")
+    scales = [1.0] * len(members) if scales is None else [float(scale) for scale in scales]
+    if len(scales) != len(members) or not all(0 < scale < float("inf") for scale in scales):
         raise InputError(
-            f"An ensemble of {len(members)} members needs {len(members)} weights, not negative and "
-            f"not all zero. Received: {weights}."
+            f"An ensemble of {len(members)} members needs {len(members)} scales larger than 0. "
+            f"Received: {scales}."
         )
     classes = [model.outputs[0].shape[-1] for model in members]
     if len(set(classes)) > 1:
         raise InputError(f"The members differ in their number of classes: {classes}.")
 
-    inputs = keras.Input((None, None, 3), name="image")
+    image = keras.Input((None, None, 3), name="image")
     probabilities = []
-    for index, model in enumerate(members):
+    for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
         name = f"member_{index}"
         logits_model = keras.Model(model.inputs[0], model.outputs[0], name=name)
-        probabilities.append(
-            keras.layers.Softmax(dtype="float32", name=f"{name}_probabilities")(
-                logits_model(inputs)
-            )
-        )
-    mean = WeightedAverage(weights, dtype="float32", name="probabilities")(probabilities)
-    return keras.Model(inputs, mean, name="ensemble")
+        softmax = keras.layers.Softmax(dtype="float32", name=f"{name}_probabilities")
+        if scale == 1:
+            probabilities.append(softmax(logits_model(image)))
+            continue
+        seen = ScaleImage(scale, size_divisor(model), dtype="float32", name=f"{name}_image")(image)
+        restored = UnscaleProbabilities(scale, dtype="float32", name=f"{name}_unscaled")
+        probabilities.append(restored(softmax(logits_model(seen)), image))
+    mean = WeightedAverage(weights, average, dtype="float32", name="probabilities")(probabilities)
+    return keras.Model(image, mean, name="ensemble")

@@ -7,7 +7,7 @@ https://arxiv.org/abs/1807.10165
 import keras
 
 from lcc_tf.models.blocks import BilinearUpsampling, conv_bn_relu, segmentation_logits
-from lcc_tf.models.encoders import build_encoder
+from lcc_tf.models.encoders import STRIDES, build_encoder
 
 # From deep to shallow, as in segmentation_models_pytorch, which the original used.
 DECODER_FILTERS = (256, 128, 64, 32, 16)
@@ -19,6 +19,7 @@ def unetpp(
     encoder: str = "resnet101",
     encoder_weights: str | None = "imagenet",
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    preprocessing: str | None = None,
     deep_supervision: bool = False,
 ) -> keras.Model:
     """Builds UNet++ as a functional Keras model.
@@ -27,13 +28,15 @@ def unetpp(
     joins the node below it, enlarged, with all nodes to its left:
     X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]), equation 1. A level's last node has
     `DECODER_FILTERS`, its inner ones have as many filters as the encoder's feature there. One more
-    block brings X^{0,4} from stride 2 to full resolution.
+    block brings X^{0,4} from stride 2 to full resolution. Of an encoder without features of stride
+    2, X^{0,0} is left out, and all nodes of level 0 have its `DECODER_FILTERS`.
 
     Args:
         num_classes: number of output channels.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None or a file; see `build_encoder`.
         input_shape: `(height, width, 3)`, both sizes divisible by 32; None for any.
+        preprocessing: None for the encoder's own, or another one; see `build_encoder`.
         deep_supervision: adds a head to each node X^{0,1} to X^{0,3}; the prediction is the mean of
             all four heads, the paper's accurate mode (section 3.2).
 
@@ -43,23 +46,27 @@ def unetpp(
         shape: the prediction first, then the four heads, each to be trained with the loss.
 
     Raises:
-        InputError: unknown encoder, weights that can't be had, a size not divisible by 32.
+        InputError: unknown encoder or preprocessing, weights that can't be had, a size not
+            divisible by 32.
     """
-    backbone = build_encoder(encoder, weights=encoder_weights, input_shape=input_shape)
+    backbone = build_encoder(
+        encoder, weights=encoder_weights, input_shape=input_shape, preprocessing=preprocessing
+    )
     inputs = keras.Input(input_shape, name="image")
     features = backbone(inputs)
-    depth = len(features) - 1
+    depth = len(STRIDES) - 1
 
-    nodes = {(level, 0): feature for level, feature in enumerate(features)}
+    nodes = {(depth - index, 0): feature for index, feature in enumerate(reversed(features))}
     for column in range(1, depth + 1):
         for level in range(depth - column + 1):
-            is_last = level + column == depth
-            skips = [nodes[level, left] for left in reversed(range(column))]
+            skips = [
+                nodes[level, left] for left in reversed(range(column)) if (level, left) in nodes
+            ]
+            filters = DECODER_FILTERS[depth - 1 - level]
+            if level + column < depth and (level, 0) in nodes:
+                filters = nodes[level, 0].shape[-1]
             nodes[level, column] = _node(
-                nodes[level + 1, column - 1],
-                skips,
-                DECODER_FILTERS[depth - 1 - level] if is_last else features[level].shape[-1],
-                name=f"x_{level}_{column}",
+                nodes[level + 1, column - 1], skips, filters, name=f"x_{level}_{column}"
             )
     full = _node(nodes[0, depth], [], DECODER_FILTERS[-1], name="full_resolution")
     logits = segmentation_logits(full, num_classes, kernel_size=3)

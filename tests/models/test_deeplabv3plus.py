@@ -1,9 +1,15 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lcc_tf.models import deeplabv3plus
-from lcc_tf.models.blocks import AtrousSeparableConv2D, BilinearUpsampling, BroadcastLike
+from lcc_tf.models.blocks import (
+    AtrousSeparableConv2D,
+    BilinearUpsampling,
+    BroadcastLike,
+    ChannelwiseConv2D,
+)
 from tfds_deepglobe.errors import InputError
 
 
@@ -26,6 +32,21 @@ def test_output_stride_32_is_refused():
         deeplabv3plus(7, encoder="tiny", encoder_weights=None, output_stride=32)
 
 
+def test_rates_of_ones_own():
+    model = deeplabv3plus(
+        7, encoder="tiny", encoder_weights=None, output_stride=8, dilation_rates=(12, 24, 36)
+    )
+    atrous = [layer for layer in model.layers if isinstance(layer, AtrousSeparableConv2D)]
+    rates = [layer.dilation_rate[0] for layer in atrous]
+    assert [rate for rate in rates if rate > 1] == [12, 24, 36]
+
+
+@pytest.mark.parametrize("rates", [(), (12, 12, 24), (0, 12)])
+def test_rates_that_cannot_be_used(rates):
+    with pytest.raises(InputError, match=r"different whole numbers.*\(12, 24, 36\). Received: \("):
+        deeplabv3plus(7, encoder="tiny", encoder_weights=None, dilation_rates=rates)
+
+
 @pytest.mark.parametrize("rate", [1, 2, 5, 7, 12])
 def test_atrous_separable_convolution_is_the_dilated_one(rate):
     keras.utils.set_random_seed(0)
@@ -44,6 +65,51 @@ def test_bilinear_upsampling_by_hand():
     assert y.shape == (1, 2, 4, 1)
     # Pixel centres at half-integers: 0, 1/4, 3/4, 1.
     np.testing.assert_allclose(y[0, :, :, 0], [[0, 0.25, 0.75, 1]] * 2)
+
+
+def test_bilinear_upsampling_with_aligned_corners_by_hand():
+    x = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
+    y = BilinearUpsampling(2, align_corners=True)(x).numpy()
+    assert y.shape == (1, 2, 4, 1)
+    # The first and the last pixel stay, the others divide the distance: 0, 1/3, 2/3, 1.
+    np.testing.assert_allclose(y[0, :, :, 0], [[0, 1 / 3, 2 / 3, 1]] * 2, rtol=1e-6)
+
+
+def test_aligned_corners_are_saved_and_exported(tmp_path):
+    inputs = keras.Input((None, None, 1))
+    outputs = BilinearUpsampling(4, align_corners=True)(inputs)
+    model = keras.Model(inputs, outputs)
+    assert outputs.shape == (None, None, None, 1)
+    image = np.random.default_rng(0).normal(size=(1, 3, 5, 1)).astype(np.float32)
+    expected = model(image).numpy()
+    np.testing.assert_allclose(expected[:, ::11, ::19], image[:, ::2, ::4], atol=1e-6)  # corners
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(image), expected)
+    model.export(tmp_path / "exported", verbose=False)
+    exported = tf.saved_model.load(tmp_path / "exported")
+    np.testing.assert_allclose(exported.serve(image), expected, atol=1e-6)
+
+
+def test_both_upsamplings_align_corners():
+    model = deeplabv3plus(7, encoder="tiny", encoder_weights=None, align_corners=True)
+    assert model.get_layer("decoder_upsampling").align_corners
+    assert model.get_layer("head_upsampling").align_corners
+    model = deeplabv3plus(7, encoder="tiny", encoder_weights=None)
+    assert not model.get_layer("decoder_upsampling").align_corners
+    assert not model.get_layer("head_upsampling").align_corners
+
+
+def test_channelwise_convolution_is_keras_grouped_one():
+    keras.utils.set_random_seed(0)
+    options = {"padding": "same", "dilation_rate": 2, "bias_initializer": "uniform"}
+    theirs = keras.layers.Conv2D(6, 7, groups=6, **options)
+    ours = ChannelwiseConv2D(6, 7, groups=6, **options)
+    x = np.random.default_rng(0).normal(size=(2, 12, 9, 6)).astype(np.float32)
+    expected = theirs(x)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(x), expected, atol=1e-5)
 
 
 def test_broadcast_like():

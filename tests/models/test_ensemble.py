@@ -3,7 +3,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.counting import Average, resized_rows
+from lcc_tf.exporting import export_savedmodel
+from lcc_tf.inference import predict_probabilities
 from lcc_tf.models import build_model, ensemble
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.errors import InputError
 
 
@@ -39,15 +43,61 @@ def test_members_own_probabilities_can_be_had(members, image):
 
 
 def test_saves_and_loads_as_one_model(members, image, tmp_path):
-    model = ensemble(members, (3, 1))
+    model = ensemble(members, (3, 1), average="logits", scales=(0.5, 1))
     model.save(tmp_path / "ensemble.keras")
     loaded = keras.models.load_model(tmp_path / "ensemble.keras")
     np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
+    model.save_weights(tmp_path / "ensemble.weights.h5")
+    other = keras.models.clone_model(model)
+    assert not np.allclose(other(image), model(image), atol=1e-3)
+    other.load_weights(tmp_path / "ensemble.weights.h5")
+    np.testing.assert_allclose(other(image), model(image), atol=1e-6)
 
 
 def test_deep_supervision_enters_by_its_prediction_alone(image):
     model = build_model("unetpp", 3, encoder="tiny", encoder_weights=None, deep_supervision=True)
     np.testing.assert_allclose(ensemble([model])(image), tf.nn.softmax(model(image)[0]), atol=1e-6)
+
+
+def test_average_of_logits(members, image):
+    """Softmax of the mean of the logits, whose constant at each pixel does not matter."""
+    probabilities = ensemble(members, (3, 1), average="logits")(image)
+    expected = tf.nn.softmax(0.75 * members[0](image) + 0.25 * members[1](image))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+def at_half_size(member, image):
+    """What a member that works at half of the image's resolution makes of it."""
+    half = tf.image.resize(image, [side // 2 for side in image.shape[1:3]])
+    padding = [(0, 0), *((0, -side % 32) for side in half.shape[1:3]), (0, 0)]
+    padded = np.pad(half, padding, mode="reflect")
+    inside = tf.nn.softmax(member(padded))[:, : half.shape[1], : half.shape[2]]
+    return tf.image.resize(inside, image.shape[1:3])
+
+
+def test_members_may_work_at_different_scales(members):
+    image = np.random.default_rng(0).uniform(0, 255, (1, 96, 160, 3)).astype(np.float32)
+    probabilities = ensemble(members, (3, 1), scales=(0.5, 1))(image)
+    expected = 0.75 * at_half_size(members[0], image) + 0.25 * tf.nn.softmax(members[1](image))
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, atol=1e-5)
+
+
+def test_ensemble_at_scales_equals_what_is_evaluated(members):
+    """Members trained on whole images of 32 pixels, scored on an image of 64."""
+    image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
+    own = [predict_probabilities(model, image, framing="whole", image_size=32) for model in members]
+    resized = [resized_rows(p, (64, 64), slice(0, 64)) for p in own]
+    for average in ("probabilities", "logits"):
+        model = ensemble(members, (3, 1), average=average, scales=(0.5, 0.5))
+        evaluated = Average((3.0, 1.0), average)(resized)
+        np.testing.assert_allclose(model(image[None])[0], evaluated, atol=1e-5)
+
+
+def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
+    """The exporter compares on 200x333 pixels, of which 0.3 are 60x100."""
+    model = ensemble(members[1:], scales=(0.3,))
+    assert export_savedmodel(model, DEEPGLOBE_CLASSES, tmp_path / "exported") < 1e-5
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, -1), (0, 0), (1, float("nan"))])
@@ -62,3 +112,11 @@ def test_members_must_agree_in_classes(members):
         ensemble([members[0], other])
     with pytest.raises(InputError, match="at least one"):
         ensemble([])
+
+
+def test_average_and_scales_that_cannot_be_used(members):
+    with pytest.raises(InputError, match="'median'.*'probabilities', 'logits'"):
+        ensemble(members, average="median")
+    for scales in ((1,), (1, 0), (1, float("inf"))):
+        with pytest.raises(InputError, match="2 members needs 2 scales"):
+            ensemble(members, scales=scales)

@@ -1,7 +1,9 @@
+import dataclasses
+
 import keras
 import numpy as np
 
-from lcc_tf.models import build_model, unetpp
+from lcc_tf.models import build_model, encoders, unetpp
 
 
 def inputs_of(model, name):
@@ -61,3 +63,21 @@ def test_every_weight_is_reached_by_the_gradient():
         loss = tf.reduce_mean(model(image, training=True)[..., 0] ** 2)
     gradients = tape.gradient(loss, model.trainable_weights)
     assert all(gradient is not None for gradient in gradients)
+
+
+def test_encoder_without_features_of_stride_2(monkeypatch):
+    tiny = encoders.ENCODERS["tiny"]
+    without = dataclasses.replace(tiny, taps=tiny.taps[1:])
+    monkeypatch.setitem(encoders.ENCODERS, "tiny_without", without)
+    model = unetpp(7, encoder="tiny_without", encoder_weights=None)
+    assert model(np.zeros((1, 64, 32, 3), np.float32)).shape == (1, 64, 32, 7)
+    assert inputs_of(model, "x_0_3_concat") == [
+        "x_0_3_upsampling",
+        "x_0_2_conv2_relu",
+        "x_0_1_conv2_relu",
+    ]
+    assert inputs_of(model, "x_0_1_conv1") == ["x_0_1_upsampling"]
+    assert inputs_of(model, "x_1_1_concat") == ["x_1_1_upsampling", "encoder"]
+    filters = [model.get_layer(f"x_0_{column}_conv2").filters for column in (1, 2, 3, 4)]
+    assert filters == [32, 32, 32, 32]
+    assert model.get_layer("x_1_2_conv2").filters == 8  # as the encoder's stride-4 feature

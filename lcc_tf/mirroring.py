@@ -1,0 +1,18 @@
+"""How an image goes on beyond its border, in training as in prediction."""
+
+import tensorflow as tf
+
+
+def mirrored(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+    """Where positions outside of an image find their mirror image, however far outside they are.
+
+    Args:
+        positions: int32 `(n,)`, pixels; 0 is the image's first. A tensor or a numpy array.
+        size: int32 scalar, the image's side, pixels; a tensor or a number.
+
+    Returns:
+        int32 `(n,)` in `[0, size)`: ..., 1, 0, 1, ..., size - 1, size - 2, ... as in
+        `np.pad(mode="reflect")`.
+    """
+    period = 2 * (size - 1) + 1 // size  # 1 for a single pixel, which repeats
+    return size - 1 - abs(size - 1 - positions % period)

@@ -1,0 +1,116 @@
+"""ResNet in torchvision's form, "v1.5", with layer names in the manner of `keras.applications`.
+
+It differs from `keras.applications.ResNet50` (the form of He et al. 2016,
+https://arxiv.org/abs/1512.03385) in what trained weights can't bridge: a bottleneck's stride is in
+its 3x3 convolution and not in its first 1x1 (Goyal et al. 2017, https://arxiv.org/abs/1706.02677,
+section 5.1), with a padding of one pixel on each side; convolutions have no bias; batch
+normalisation's epsilon is 1e-5.
+"""
+
+from typing import NamedTuple
+
+import keras
+
+
+class ResNetVariant(NamedTuple):
+    """What tells one depth from another."""
+
+    bottleneck: bool  # blocks of three convolutions, not of two
+    blocks: tuple[int, int, int, int]  # in each stage
+
+
+# He et al. 2016, table 1
+RESNETS = {
+    "resnet18_v1.5": ResNetVariant(bottleneck=False, blocks=(2, 2, 2, 2)),
+    "resnet34_v1.5": ResNetVariant(bottleneck=False, blocks=(3, 4, 6, 3)),
+    "resnet50_v1.5": ResNetVariant(bottleneck=True, blocks=(3, 4, 6, 3)),
+    "resnet101_v1.5": ResNetVariant(bottleneck=True, blocks=(3, 4, 23, 3)),
+    "resnet152_v1.5": ResNetVariant(bottleneck=True, blocks=(3, 8, 36, 3)),
+}
+
+
+def resnet_v1_5(variant: ResNetVariant, input_tensor: keras.KerasTensor) -> keras.Model:
+    """Builds the network up to its last stage, with random weights.
+
+    Args:
+        variant: a value of `RESNETS`.
+        input_tensor: float `(batch, height, width, 3)`, preprocessed.
+
+    Returns:
+        A model from the input that `input_tensor` was computed from to float
+        `(batch, height / 32, width / 32, 512 or 2048)`.
+    """
+    x = _conv_bn(input_tensor, 64, 7, strides=2, name="conv1")
+    x = keras.layers.ReLU(name="conv1_relu")(x)
+    # Behind a ReLU, padding with zeros has the same maxima as PyTorch's with -inf.
+    x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
+    x = keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
+    for stage, blocks in enumerate(variant.blocks, start=2):
+        x = _stack(x, 2 ** (stage + 4), blocks, variant.bottleneck, name=f"conv{stage}")
+    return keras.Model(keras.utils.get_source_inputs(input_tensor), x)
+
+
+def _stack(
+    x: keras.KerasTensor, filters: int, blocks: int, bottleneck: bool, *, name: str
+) -> keras.KerasTensor:
+    """A stage: residual blocks, of which the first one halves the size (but for `conv2`)."""
+    block = _bottleneck_block if bottleneck else _basic_block
+    for index in range(1, blocks + 1):
+        strides = 2 if index == 1 and name != "conv2" else 1
+        x = block(x, filters, strides, name=f"{name}_block{index}")
+    return x
+
+
+def _basic_block(
+    x: keras.KerasTensor, filters: int, strides: int, *, name: str
+) -> keras.KerasTensor:
+    """Two 3x3 convolutions and the shortcut around them."""
+    shortcut = _shortcut(x, filters, strides, name=name)
+    x = _conv_bn(x, filters, 3, strides=strides, name=f"{name}_1")
+    x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
+    x = _conv_bn(x, filters, 3, name=f"{name}_2")
+    x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+    return keras.layers.ReLU(name=f"{name}_out")(x)
+
+
+def _bottleneck_block(
+    x: keras.KerasTensor, filters: int, strides: int, *, name: str
+) -> keras.KerasTensor:
+    """A 3x3 convolution between 1x1 ones that narrow and widen, and the shortcut around them."""
+    shortcut = _shortcut(x, 4 * filters, strides, name=name)
+    x = _conv_bn(x, filters, 1, name=f"{name}_1")
+    x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
+    x = _conv_bn(x, filters, 3, strides=strides, name=f"{name}_2")
+    x = keras.layers.ReLU(name=f"{name}_2_relu")(x)
+    x = _conv_bn(x, 4 * filters, 1, name=f"{name}_3")
+    x = keras.layers.Add(name=f"{name}_add")([shortcut, x])
+    return keras.layers.ReLU(name=f"{name}_out")(x)
+
+
+def _shortcut(x: keras.KerasTensor, filters: int, strides: int, *, name: str) -> keras.KerasTensor:
+    """The block's input, projected where the block changes its shape."""
+    if strides == 1 and x.shape[-1] == filters:
+        return x
+    return _conv_bn(x, filters, 1, strides=strides, name=f"{name}_0")
+
+
+def _conv_bn(
+    x: keras.KerasTensor, filters: int, kernel_size: int, *, strides: int = 1, name: str
+) -> keras.KerasTensor:
+    """Convolution without bias and batch normalisation, named `<name>_conv` and `<name>_bn`."""
+    padding = "same"
+    if strides > 1 and kernel_size > 1:
+        # "same" would pad a strided convolution on the right alone; PyTorch pads both sides.
+        x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
+        padding = "valid"
+    x = keras.layers.Conv2D(
+        filters,
+        kernel_size,
+        strides=strides,
+        padding=padding,
+        use_bias=False,
+        # He et al. 2015, https://arxiv.org/abs/1502.01852, over outputs as in torchvision
+        kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
+        name=f"{name}_conv",
+    )(x)
+    return keras.layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)

@@ -1,0 +1,27 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.mirroring import mirrored
+from lcc_tf.models import build_model
+from lcc_tf.models.sizes import mirrored_indices, size_divisor
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 31, 32, 33, 100])
+def test_mirrored_indices_are_those_of_numpy(size):
+    indices = mirrored_indices(tf.constant(size), 32).numpy()
+    assert len(indices) == -(-size // 32) * 32
+    expected = np.pad(np.arange(size), (0, -size % 32), mode="reflect" if size > 1 else "edge")
+    np.testing.assert_array_equal(indices, expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 5, 40])
+def test_positions_before_and_behind_an_image(size):
+    expected = np.pad(np.arange(size), 60, mode="reflect" if size > 1 else "edge")
+    np.testing.assert_array_equal(mirrored(np.arange(-60, size + 60), size), expected)
+
+
+def test_size_divisor_is_the_deepest_stride():
+    for arch, stride in (("unetpp", 32), ("deeplabv3plus", 16)):
+        model = build_model(arch, 3, encoder="tiny", encoder_weights=None)
+        assert size_divisor(model) == stride
