@@ -3,51 +3,51 @@
 import argparse
 from pathlib import Path
 
-from lcc_tf.command_line import new_folder, parser, run
+from lcc_tf.command_line import new_folder, parser, run, words_or_numbers
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
   python evaluate.py --ensemble
+  python evaluate.py --ensemble --protocol all --member-weights tuned
   python evaluate.py --runs runs/unetpp runs/deeplabv3plus --ensemble --member-weights 2 1
   python evaluate.py --runs runs/unetpp --split validation --output results_validation
 
 exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
 """
+RESULTS = {"metrics.json", "scores.md", "scores.csv", "scores.tex", "panels"}
 
 
 def main() -> None:
     """Parses the command line, scores, prints and writes."""
     options = _parser().parse_args()
-    with new_folder(
-        options.output, holds={"metrics.json", "panels"}, overwrite=options.overwrite
-    ) as output:
+    with new_folder(options.output, holds=RESULTS, overwrite=options.overwrite) as output:
         # TensorFlow takes seconds to import, which --help and wrong options can do without.
         import_tensorflow()
         from lcc_tf.checkpoints import find_runs, read_run
-        from lcc_tf.evaluation import (
-            check_runs,
-            evaluate,
-            format_table,
-            open_dataset,
-            write_metrics,
-        )
+        from lcc_tf.evaluation import check_runs, evaluate, open_dataset, write_metrics
+        from lcc_tf.protocols import PROTOCOLS
+        from lcc_tf.score_tables import to_markdown, write_tables
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
         check_runs(runs)
+        names = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
         panels = output / "panels"
         panels.mkdir()
         evaluation = evaluate(
             runs,
             open_dataset(runs, options.data),
+            protocols=[PROTOCOLS[name] for name in names],
             split=options.split,
             with_ensemble=options.ensemble,
-            member_weights=options.member_weights,
+            member_weights=words_or_numbers(options.member_weights),
+            average=options.average,
             with_color_baseline=options.color_baseline,
             panels=panels,
         )
         write_metrics(evaluation, output / "metrics.json")
-    print(format_table(evaluation))
-    print(f"\nwritten: {options.output}/metrics.json, {options.output}/panels/")
+        write_tables(evaluation, output)
+    print(to_markdown(evaluation))
+    print(f"written to {options.output}: {', '.join(sorted(RESULTS))}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,11 +68,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--member-weights",
-        metavar="W",
+        metavar="equal|tuned|W",
         nargs="+",
-        type=float,
-        default=None,
-        help="of the ensemble, one a run in the order of --runs (default: equal ones)",
+        default=["equal"],
+        help="of the ensemble: equal; tuned on the validation split; or numbers, one a run in the "
+        "order of --runs (default: equal)",
+    )
+    options.add_argument(
+        "--average",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="what the ensemble averages (default: %(default)s)",
     )
     options.add_argument(
         "--split",
@@ -82,9 +88,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--protocol",
-        choices=("seed",),
+        choices=("seed", "official6", "glnet", "all"),
         default="seed",
-        help="seed: the original's scores, images resized to the training size (default: seed)",
+        help="seed: the original's scores, at 512x512; official6: the DeepGlobe challenge's, and "
+        "glnet: that of papers on its 142 test images, both at full size; all: side by side; "
+        "docs/protocols.md says which number to compare with which (default: seed)",
     )
     options.add_argument(
         "--data",

@@ -1,132 +1,185 @@
-"""Runs and a split -> confusion matrices -> scores, by a named protocol."""
+"""Runs and a split -> scores, by one protocol or several."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
-from tqdm import tqdm
 
 from lcc_tf.atomic_files import write_atomically
-from lcc_tf.checkpoints import Run, load_ensemble
+from lcc_tf.checkpoints import Run
 from lcc_tf.color_baseline import ColorBaseline
+from lcc_tf.counting import (
+    COLOR_BASELINE,
+    Average,
+    Member,
+    Predictors,
+    SplitCounts,
+    at_side,
+    native_images,
+)
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
-from lcc_tf.losses import Dice
-from lcc_tf.metrics import confusion_matrix, iou_per_class, mean_iou, micro_scores, pixel_accuracy
+from lcc_tf.member_weights import TunedWeights, tune_weights
+from lcc_tf.models.ensemble import check_member_weights
+from lcc_tf.protocols import PROTOCOLS, SEED, Protocol, definitions, predicted_ids, scores
 from lcc_tf.visualization import save_panel
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.prepare import load
 
 ENSEMBLE = "ensemble"
-COLOR_BASELINE = "color_baseline"
-BATCH_SIZE = 7  # the original's; the Dice loss of protocol `seed` is taken over such batches
+WITHOUT = "ensemble without "  # and the name of a member
+EQUAL, TUNED = "equal", "tuned"  # ways to weight an ensemble's members
 PANELS = 6
-
-# What the numbers of protocol `seed` are, in the order of the printed table.
-DEFINITIONS = {
-    "accuracy": "(tp + tn) / all, pooled over the one-versus-rest problems of all classes of an "
-    "image, averaged over images; equals 1 - 2 (1 - pixel accuracy) / number of classes",
-    "f1": "2 tp / (2 tp + fp + fn), pooled over the classes of an image, averaged over images; "
-    "equals the pixel accuracy, since each pixel has one label",
-    "precision": "tp / (tp + fp), pooled and averaged as f1, and equal to it",
-    "recall": "tp / (tp + fn), pooled and averaged as f1, and equal to it",
-    "image_iou": "tp / (tp + fp + fn), pooled over the classes of an image, averaged over images; "
-    "the original's IoU",
-    "loss": f"multi-class Dice loss of the probabilities over batches of {BATCH_SIZE} images, "
-    "averaged over images; a class that a batch's truth lacks adds 0",
-    "pixel_accuracy": "share of all pixels of the split whose class is right",
-    "mean_iou": "mean of `iou` over the classes that occur in truth or prediction",
-    "iou": "tp / (tp + fp + fn) of each class, from one confusion matrix over all images; null for "
-    "a class that occurs in neither truth nor prediction",
-    "confusion_matrix": "pixels by true class (row) and predicted class (column), over all images",
-}
-TABLE = {
-    "accuracy": "accuracy",
-    "f1": "F1 = precision = recall",
-    "image_iou": "IoU",
-    "loss": "loss",
-    "pixel_accuracy": "pixel accuracy",
-    "mean_iou": "mean IoU",
-}
+PANEL_SIDE = 512  # pixels
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Scores of several predictors on one split."""
+    """Scores of several predictors on one split.
 
-    protocol: str
+    Attributes:
+        split: "train", "validation" or "test".
+        num_images: of the split.
+        classes: names and colours.
+        members: names of the runs.
+        scores: by protocol and predictor, as `lcc_tf.protocols.scores` makes them. Predictors are
+            the members, and where they are wanted `ENSEMBLE`, `WITHOUT` each member, and
+            `COLOR_BASELINE`.
+        average: of the ensemble, with weights; None without one.
+        tuned: what tuning the weights brought; None where they were given.
+    """
+
     split: str
-    image_size: int
     num_images: int
     classes: ClassTable
-    scores: dict[str, dict]  # by the predictor's name: members, ensemble, colour baseline
-    weights: dict[str, float] | None  # of the ensemble's members; None without an ensemble
+    members: tuple[str, ...]
+    scores: dict[str, dict[str, dict]]
+    average: Average | None = None
+    tuned: TunedWeights | None = None
+
+    @property
+    def protocols(self) -> list[Protocol]:
+        """What was scored by."""
+        return [PROTOCOLS[name] for name in self.scores]
+
+    def shares(self) -> dict[str, float]:
+        """The members' shares in the ensemble, with a sum of 1."""
+        weights = self.average.weights
+        shares = [weight / sum(weights) for weight in weights]
+        return dict(zip(self.members, shares, strict=True))
 
     def to_json(self) -> dict:
         """The content of `metrics.json`; a score that is not defined is null."""
-        scores = {name: _json_scores(values) for name, values in self.scores.items()}
+        contents = {protocol.name: self._protocol_json(protocol) for protocol in self.protocols}
+        first = next(iter(contents.values()))
+        if len(contents) == 1:
+            return first
+        shared = {key: first[key] for key in ("split", "num_images", "class_names")}
+        return {"protocol": "all", **shared, "protocols": contents}
+
+    def _protocol_json(self, protocol: Protocol) -> dict:
+        results = _without_nan(self.scores[protocol.name])
         content = {
-            "protocol": self.protocol,
+            "protocol": protocol.name,
+            "comparable_with": protocol.comparable_with,
             "split": self.split,
-            "image_size": self.image_size,
             "num_images": self.num_images,
             "class_names": list(self.classes.names),
-            "members": {
-                name: values
-                for name, values in scores.items()
-                if name not in (ENSEMBLE, COLOR_BASELINE)
-            },
-            "definitions": DEFINITIONS,
+            "members": {name: results[name] for name in self.members},
         }
-        if self.weights is not None:
-            content |= {"ensemble": scores[ENSEMBLE], "member_weights": self.weights}
-        if COLOR_BASELINE in scores:
-            content[COLOR_BASELINE] = scores[COLOR_BASELINE]
-        return content
+        explained = definitions(protocol, self.classes.names)
+        explained["num_images"] = "images of the split that was scored"
+        if self.average:
+            content |= {
+                "ensemble": results[ENSEMBLE],
+                "average": self.average.kind,
+                "member_weights": self.shares(),
+                "leave_one_out": {
+                    name: results[WITHOUT + name]
+                    for name in self.members
+                    if WITHOUT + name in results
+                },
+            }
+            explained |= {
+                "member_weights": "each member's share in the ensemble's average",
+                "leave_one_out": "scores of the ensemble without the member that is named, the "
+                "others' weights in proportion; of three members and more",
+            }
+        if self.tuned:
+            content["tuning"] = asdict(self.tuned)
+            explained["tuning"] = (
+                "mean IoU of the ensemble on the validation split, by the protocol that is named, "
+                "with the tuned weights and with equal ones"
+            )
+        if COLOR_BASELINE in results:
+            content[COLOR_BASELINE] = results[COLOR_BASELINE]
+        return content | {"definitions": explained}
+
+
+def _without_nan(value: object) -> object:
+    """JSON has no NaN: what is not defined becomes None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
 
 
 def open_dataset(runs: Sequence[Run], data: str | None = None) -> tfds.core.DatasetBuilder:
     """Opens the data set that all runs were trained on, or another one with the same classes.
 
+    A run that was imported from elsewhere has no data set of its own and fits any.
+
     Args:
-        runs: that shall be scored.
+        runs: that shall be scored, all with the same classes.
         data: folder or zip of another raw archive, or "demo"; None for the runs' own.
 
     Returns:
         The prepared data set.
 
     Raises:
-        InputError: the runs differ in their data sets or classes, or the data can't be had.
+        InputError: the runs differ in their data sets, or the data can't be had.
     """
-    for what in ("fingerprint", "classes"):
-        if len({getattr(run, what) for run in runs}) > 1 and (data is None or what == "classes"):
-            raise InputError(
-                f"The runs were trained on data sets that differ in their {what}: "
-                + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
-                + ". What one is tested on, another may have seen in training: name runs of one "
-                "data set by `--runs`."
-            )
-    config = runs[0].config.data
+    trained_here = [run for run in runs if run.fingerprint is not None]
+    config = (trained_here or runs)[0].config.data
     if data is not None:
         config = replace(config, data=data, split_files=None)  # lists name the runs' own images
+        builder = prepare_dataset(**asdict(config))
     else:
-        try:
-            return load(config.cache_dir, runs[0].fingerprint)
-        except InputError:
-            print(f"no prepared data set in {config.cache_dir}; preparing it from {config.data}")
-    builder = prepare_dataset(**asdict(config))
+        builder = _open_own_dataset(trained_here)
     if class_table(builder) != runs[0].classes:
         raise InputError(
             "The data set has other classes than the runs. "
             f"Received: {class_table(builder).names}, expected: {runs[0].classes.names}."
         )
-    if data is None and builder.info.metadata["fingerprint"] != runs[0].fingerprint:
+    return builder
+
+
+def _open_own_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
+    """The data set that runs were trained on, prepared anew where the cache lacks it."""
+    if not runs:
+        raise InputError(
+            "The runs were imported, so it is not known on what to score them. Name a data set by "
+            "`--data`."
+        )
+    if len({run.fingerprint for run in runs}) > 1:
+        raise InputError(
+            "The runs were trained on data sets that differ in their fingerprint: "
+            + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
+            + ". What one is tested on, another may have seen in training: name runs of one data "
+            "set by `--runs`, or the data to test on knowingly by `--data`."
+        )
+    config, fingerprint = runs[0].config.data, runs[0].fingerprint
+    try:
+        return load(config.cache_dir, fingerprint)
+    except InputError:
+        print(f"no prepared data set in {config.cache_dir}; preparing it from {config.data}")
+    builder = prepare_dataset(**asdict(config))
+    if builder.info.metadata["fingerprint"] != fingerprint:
         raise InputError(
             f"The archive {config.data} has changed since the runs were trained, and with it the "
             "split: test images of now may be training images of then. Bring it back, or name the "
@@ -139,40 +192,51 @@ def check_runs(runs: Sequence[Run]) -> None:
     """Checks, before any long work, that runs can be scored side by side.
 
     Raises:
-        InputError: they differ in their image size, or their names can't be told apart.
+        InputError: they differ in their classes, or their names can't be told apart.
     """
-    sizes = {run.name: run.config.image_size for run in runs}
-    if len(set(sizes.values())) > 1:
+    if len({run.classes for run in runs}) > 1:
         raise InputError(
-            f"The runs were trained at different image sizes: {sizes}. Name runs of one size by "
-            "`--runs`."
+            "The runs differ in their classes: "
+            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
+            + ". Name runs of the same classes by `--runs`."
         )
-    if len(sizes) < len(runs):
+    names = [run.name for run in runs]
+    if len(set(names)) < len(names):
         raise InputError(
             f"Two run folders have the same name: {[str(run.path) for run in runs]}. Rename one."
         )
-    if reserved := {ENSEMBLE, COLOR_BASELINE} & set(sizes):
-        raise InputError(f"A run can't be named {reserved.pop()!r}. Rename its folder.")
+    reserved = {ENSEMBLE, COLOR_BASELINE, *(WITHOUT + name for name in names)}
+    if taken := sorted(reserved & set(names)):
+        raise InputError(f"A run can't be named {taken[0]!r}. Rename its folder.")
 
 
 def evaluate(
     runs: Sequence[Run],
     builder: tfds.core.DatasetBuilder,
     *,
+    protocols: Sequence[Protocol] = (SEED,),
     split: str = "test",
     with_ensemble: bool = True,
-    member_weights: Sequence[float] | None = None,
+    member_weights: Sequence[float] | str = EQUAL,
+    average: str = "probabilities",
     with_color_baseline: bool = False,
     panels: Path | None = None,
 ) -> Evaluation:
-    """Scores runs, and their ensemble, by protocol `seed`: images resized to the training size.
+    """Scores runs, and their ensemble, by one protocol or several.
+
+    Each member predicts an image in its own framing; its probabilities are brought to the
+    protocol's resolution bilinearly, and the ensemble's are their mean there.
 
     Args:
-        runs: at least one, all of one image size.
-        builder: a prepared data set with the runs' classes.
+        runs: at least one, all with the data set's classes.
+        builder: a prepared data set.
+        protocols: to score by.
         split: "train", "validation" or "test".
-        with_ensemble: also score the mean of the runs' probabilities.
-        member_weights: of the ensemble, one a run; None for equal ones.
+        with_ensemble: also score the mean of the runs' probabilities; of three runs and more, also
+            the mean without each of them.
+        member_weights: of the ensemble, one a run; or "equal"; or "tuned" for those that
+            `tune_weights` finds on the split "validation" by the first protocol.
+        average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
         with_color_baseline: also score a classifier of single pixels' colours, fitted on "train".
         panels: folder for pictures of the first images with truth and prediction; None for none.
 
@@ -180,144 +244,97 @@ def evaluate(
         The scores.
 
     Raises:
-        InputError: the runs differ in their image size, the split is empty, a run has no weights.
+        InputError: the split is empty, a run has no weights, options that don't go together.
     """
     check_runs(runs)
     num_images = split_size(builder, split)
-    classes = runs[0].classes
-    image_size = runs[0].config.image_size
-    if member_weights and not with_ensemble:
-        raise InputError("Weights of members make sense with `--ensemble` alone.")
-    model = load_ensemble(runs, member_weights)
-    names = [run.name for run in runs]
-    outputs = [model.get_layer(f"member_{i}_probabilities").output for i in range(len(runs))]
-    if with_ensemble:
-        names.append(ENSEMBLE)
-        outputs.append(model.output)
-    # A list of one output would come back as the output itself.
-    model = keras.Model(model.inputs[0], {str(i): x for i, x in enumerate(outputs)})
-    baseline = None
-    if with_color_baseline:
-        training = evaluation_batches(
-            builder, "train", image_size=image_size, batch_size=BATCH_SIZE
+    if not with_ensemble and (member_weights, average) != (EQUAL, "probabilities"):
+        raise InputError(
+            "Weights of members and `--average` make sense with `--ensemble` alone. "
+            f"Received: member_weights={member_weights}, average={average!r}."
         )
-        baseline = ColorBaseline.fit(training.as_numpy_iterator(), classes.num_classes)
-
-    matrices: dict[str, list[np.ndarray]] = {}
-    losses: dict[str, list[float]] = {}
-    dice = Dice()
-    shown = 0
-    for images, masks in _with_progress(builder, split, image_size, num_images):
-        predicted = model.predict_on_batch(images)
-        probabilities = {name: predicted[str(i)] for i, name in enumerate(names)}
-        if baseline:
-            probabilities[COLOR_BASELINE] = baseline.probabilities(images)
-        for name, p in probabilities.items():
-            matrices.setdefault(name, []).extend(
-                confusion_matrix(mask, ids, classes.num_classes)
-                for mask, ids in zip(masks, p.argmax(axis=-1), strict=True)
+    if isinstance(member_weights, str):
+        if member_weights not in (EQUAL, TUNED):
+            raise InputError(
+                "`member_weights` must be equal, tuned, or a number for each run. "
+                f"Received: {member_weights}."
             )
-            logits = tf.math.log(tf.maximum(p, 1e-30))
-            losses.setdefault(name, []).extend(dice.call(masks, logits).numpy().tolist())
-        if panels:
-            for i in range(min(len(images), PANELS - shown)):
-                predictions = {name: p[i].argmax(axis=-1) for name, p in probabilities.items()}
-                file = panels / f"{split}_{shown:02d}.png"
-                shown += 1
-                title = f"{split} image {shown} of {num_images}"
-                save_panel(images[i], masks[i], predictions, classes, file, title=title)
-    weights = None
-    if with_ensemble:
-        raw = member_weights or [1.0] * len(runs)
-        weights = {run.name: w / sum(raw) for run, w in zip(runs, raw, strict=True)}
+    else:
+        check_member_weights(member_weights, len(runs))
+    classes = runs[0].classes
+    members = [Member.load(run) for run in runs]
+    tuned = None
+    if member_weights == EQUAL:
+        member_weights = [1.0] * len(members)
+    elif member_weights == TUNED:
+        tuned = tune_weights(members, builder, protocols[0], average, classes.names)
+        member_weights = tuned.weights
+    predictors = Predictors(
+        members,
+        _ensembles(members, member_weights, average) if with_ensemble else {},
+        _fit_color_baseline(builder, classes) if with_color_baseline else None,
+    )
+    counts = SplitCounts(protocols, classes.names)
+    for index, (image, mask) in enumerate(native_images(builder, split, f"scoring {split}")):
+        own = [member.predict(image) for member in members]
+        counts.add(predictors, own, image, mask)
+        if panels and index < PANELS:
+            file = panels / f"{split}_{index:02d}.png"
+            title = f"{split} image {index + 1} of {num_images}"
+            _save_panel(predictors, own, image, mask, protocols[0], classes, file, title)
     return Evaluation(
-        protocol="seed",
         split=split,
-        image_size=image_size,
         num_images=num_images,
         classes=classes,
+        members=tuple(member.name for member in members),
         scores={
-            name: _scores(np.stack(matrices[name]), losses[name], classes) for name in matrices
+            protocol.name: {
+                name: scores(protocol, *matrices, classes.names)
+                for name, matrices in counts.matrices(protocol).items()
+            }
+            for protocol in protocols
         },
-        weights=weights,
+        average=predictors.ensembles.get(ENSEMBLE),
+        tuned=tuned,
     )
 
 
-def _with_progress(
-    builder: tfds.core.DatasetBuilder, split: str, image_size: int, num_images: int
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Batches of a split under a progress bar that counts images."""
-    batches = evaluation_batches(builder, split, image_size=image_size, batch_size=BATCH_SIZE)
-    with tqdm(total=num_images, desc=f"scoring {split}", unit="image") as bar:
-        for images, masks in batches.as_numpy_iterator():
-            yield images, masks
-            bar.update(len(images))
+def _ensembles(
+    members: Sequence[Member], weights: Sequence[float], average: str
+) -> dict[str, Average]:
+    """The ensemble, and of three members and more each ensemble that lacks one."""
+    ensembles = {ENSEMBLE: Average(tuple(weights), average)}
+    if len(members) > 2:
+        for i, member in enumerate(members):
+            rest = (*weights[:i], 0.0, *weights[i + 1 :])
+            if sum(rest):  # one member may have all the weight
+                ensembles[WITHOUT + member.name] = Average(rest, average)
+    return ensembles
 
 
-def _scores(matrices: np.ndarray, losses: Sequence[float], classes: ClassTable) -> dict:
-    """Scores of one predictor.
+def _fit_color_baseline(builder: tfds.core.DatasetBuilder, classes: ClassTable) -> ColorBaseline:
+    batches = evaluation_batches(builder, "train", image_size=SEED.side, batch_size=8)
+    return ColorBaseline.fit(batches.as_numpy_iterator(), classes.num_classes)
 
-    Args:
-        matrices: int64 `(num_images, num_classes, num_classes)`.
-        losses: one an image.
-        classes: their names.
-    """
-    micro = {name: float(values.mean()) for name, values in micro_scores(matrices).items()}
-    matrix = matrices.sum(axis=0)
-    return {
-        "pixel_accuracy": float(pixel_accuracy(matrix)),
-        "mean_iou": float(mean_iou(matrix)),
-        "iou": dict(zip(classes.names, iou_per_class(matrix).tolist(), strict=True)),
-        "f1": micro["f1"],
-        "precision": micro["precision"],
-        "recall": micro["recall"],
-        "accuracy": micro["accuracy"],
-        "image_iou": micro["iou"],
-        "loss": float(np.mean(losses)),
-        "confusion_matrix": matrix.tolist(),
+
+def _save_panel(
+    predictors: Predictors,
+    own: Sequence[np.ndarray],
+    image: np.ndarray,
+    mask: np.ndarray,
+    protocol: Protocol,
+    classes: ClassTable,
+    file: Path,
+    title: str,
+) -> None:
+    """Draws what the predictors make of an image; ensembles that lack a member are left out."""
+    image, mask = at_side(image, mask, PANEL_SIDE)
+    predictions = {
+        name: predicted_ids(p, protocol, classes.names)
+        for name, p in predictors.at(own, image, slice(0, PANEL_SIDE))
+        if not name.startswith(WITHOUT)
     }
-
-
-def _json_scores(scores: dict) -> dict:
-    """JSON has no NaN: the IoU of a class that does not occur becomes null."""
-    iou = {name: None if np.isnan(value) else value for name, value in scores["iou"].items()}
-    return scores | {"iou": iou}
-
-
-def format_table(evaluation: Evaluation) -> str:
-    """The scores as text: the original's columns, each class's IoU, and what each number is."""
-    rows = [["", *TABLE.values()]]
-    for name, scores in evaluation.scores.items():
-        cells = [
-            f"{scores[key]:.4f}" if key == "loss" else f"{100 * scores[key]:.2f}" for key in TABLE
-        ]
-        rows.append([name, *cells])
-    by_class = [["IoU of class", *evaluation.classes.names]]
-    for name, scores in evaluation.scores.items():
-        cells = ["n/a" if np.isnan(x) else f"{100 * x:.2f}" for x in scores["iou"].values()]
-        by_class.append([name, *cells])
-    lines = [
-        f"protocol {evaluation.protocol}, split {evaluation.split}: {evaluation.num_images} images "
-        f"of {evaluation.image_size}x{evaluation.image_size}; scores in %, loss in [0, 1]",
-        "",
-        *_align(rows),
-        "",
-        *_align(by_class),
-        "",
-        *(f"{label}: {DEFINITIONS[key]}" for key, label in TABLE.items()),
-    ]
-    return "\n".join(lines)
-
-
-def _align(rows: list[list[str]]) -> list[str]:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    return [
-        "  ".join(
-            [row[0].ljust(widths[0])]
-            + [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
-        ).rstrip()
-        for row in rows
-    ]
+    save_panel(image, mask, predictions, classes, file, title=title)
 
 
 def write_metrics(evaluation: Evaluation, file: Path) -> None:

@@ -13,13 +13,16 @@ import tensorflow as tf
 NO_TRUTH = -1  # the class id of pixels without truth, which losses and metrics leave out
 
 
-def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts pixels by true and predicted class.
+def confusion_matrix(
+    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int, *, ignore_class: int | None = None
+) -> np.ndarray:
+    """Counts pixels by true and predicted class; those whose truth is `NO_TRUTH` are left out.
 
     Args:
-        y_true: class ids of any shape, in `[0, num_classes)`.
-        y_pred: class ids of the same shape and range.
+        y_true: class ids of any shape, in `[0, num_classes)` or `NO_TRUTH`.
+        y_pred: class ids of the same shape, in `[0, num_classes)`.
         num_classes: number of classes.
+        ignore_class: a class whose true pixels are left out too; None for none.
 
     Returns:
         int64 `(num_classes, num_classes)`.
@@ -33,14 +36,16 @@ def confusion_matrix(y_true: np.ndarray, y_pred: np.ndarray, num_classes: int) -
             "`y_true` and `y_pred` must have the same shape. "
             f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}."
         )
-    for name, ids in (("y_true", y_true), ("y_pred", y_pred)):
-        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
+    for name, ids, lowest in (("y_true", y_true, NO_TRUTH), ("y_pred", y_pred, 0)):
+        if ids.size and not lowest <= ids.min() <= ids.max() < num_classes:
             raise ValueError(
-                f"`{name}` must hold class ids in [0, {num_classes}). "
+                f"`{name}` must hold class ids in [{lowest}, {num_classes}). "
                 f"Received: minimum={ids.min()}, maximum={ids.max()}."
             )
-    pairs = y_true.astype(np.int64).ravel() * num_classes + y_pred.ravel()
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+    pairs = y_true.astype(np.int64) * num_classes + y_pred
+    ignored = NO_TRUTH if ignore_class is None else ignore_class
+    counted = (y_true != NO_TRUTH) & (y_true != ignored)
+    return np.bincount(pairs[counted], minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -60,16 +65,59 @@ def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
     return _divide(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
 
 
+def cohen_kappa(matrix: np.ndarray) -> np.ndarray:
+    """Agreement beyond that of chance, float64 `(...)`.
+
+    (p - e) / (1 - e), where p is the pixel accuracy and e the accuracy of a random map with the
+    prediction's class shares (Cohen 1960, https://doi.org/10.1177/001316446002000104).
+    """
+    shares = _divide(matrix, matrix.sum(axis=(-2, -1), keepdims=True))
+    by_chance = (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
+    return _divide(np.trace(shares, axis1=-2, axis2=-1) - by_chance, 1 - by_chance)
+
+
 def iou_per_class(matrix: np.ndarray) -> np.ndarray:
     """Intersection over union of each class, tp / (tp + fp + fn), float64 `(..., num_classes)`."""
     tp, fp, fn = _counts(matrix)
     return _divide(tp, tp + fp + fn)
 
 
+def precision_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Share of a predicted class that is right, tp / (tp + fp), float64 `(..., num_classes)`."""
+    tp, fp, _ = _counts(matrix)
+    return _divide(tp, tp + fp)
+
+
+def recall_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Share of a true class that is found, tp / (tp + fn), float64 `(..., num_classes)`."""
+    tp, _, fn = _counts(matrix)
+    return _divide(tp, tp + fn)
+
+
+def f1_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Harmonic mean of precision and recall, 2 tp / (2 tp + fp + fn), float64 `(..., classes)`."""
+    tp, fp, fn = _counts(matrix)
+    return _divide(2 * tp, 2 * tp + fp + fn)
+
+
+def weighted_mean(per_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Mean over the classes whose score is defined, that is not NaN.
+
+    Args:
+        per_class: float64 `(..., num_classes)`.
+        weights: of the classes, of the same shape or one that broadcasts to it: ones for the macro
+            mean, each class's true pixels for the frequency-weighted one.
+
+    Returns:
+        float64 `(...)`; NaN where no class with a weight has a score.
+    """
+    weights = np.where(np.isnan(per_class), 0, weights)
+    return _divide(np.nansum(per_class * weights, axis=-1), weights.sum(axis=-1))
+
+
 def mean_iou(matrix: np.ndarray) -> np.ndarray:
-    """Mean of `iou_per_class` over the classes that have one, float64 `(...)`."""
-    iou = iou_per_class(matrix)
-    return _divide(np.nansum(iou, axis=-1), np.sum(~np.isnan(iou), axis=-1))
+    """Macro mean of `iou_per_class`, float64 `(...)`."""
+    return weighted_mean(iou_per_class(matrix), np.ones(matrix.shape[-1]))
 
 
 def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
@@ -97,6 +145,14 @@ def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
+def _without(y_true: tf.Tensor, ignore_class: int | None) -> tf.Tensor:
+    """Class ids as int64, those of `ignore_class` turned into `NO_TRUTH`."""
+    y_true = tf.cast(y_true, tf.int64)
+    if ignore_class is None:
+        return y_true
+    return tf.where(tf.equal(y_true, ignore_class), tf.cast(NO_TRUTH, tf.int64), y_true)
+
+
 class ImagewiseScore(keras.metrics.Mean):
     """One of `micro_scores`, averaged over images while a model trains.
 
@@ -106,18 +162,21 @@ class ImagewiseScore(keras.metrics.Mean):
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou"; also the metric's name.
         num_classes: number of classes.
+        ignore_class: a class whose true pixels are left out, like those without truth; None for
+            none.
     """
 
-    def __init__(self, score: str, num_classes: int) -> None:
+    def __init__(self, score: str, num_classes: int, ignore_class: int | None = None) -> None:
         super().__init__(name=score)
         self.score = score
         self.num_classes = num_classes
+        self.ignore_class = ignore_class
 
     def update_state(
         self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
     ) -> None:
         """Adds a batch: class ids `(batch, height, width)` and logits `(..., num_classes)`."""
-        y_true = tf.cast(y_true, tf.int64)
+        y_true = _without(y_true, self.ignore_class)
         hits = tf.cast(tf.equal(tf.argmax(y_pred, -1), y_true), tf.float32)
         pixels = tf.reduce_sum(tf.cast(tf.not_equal(y_true, NO_TRUTH), tf.float32), axis=(1, 2))
         right = tf.math.divide_no_nan(tf.reduce_sum(hits, axis=(1, 2)), pixels)
@@ -136,12 +195,17 @@ class MeanIoU(keras.metrics.Metric):
 
     Args:
         num_classes: number of classes.
+        ignore_class: a class whose true pixels are left out, like those without truth, and which
+            the mean is not over; None for none.
         name: of the metric.
     """
 
-    def __init__(self, num_classes: int, name: str = "mean_iou") -> None:
+    def __init__(
+        self, num_classes: int, ignore_class: int | None = None, name: str = "mean_iou"
+    ) -> None:
         super().__init__(name=name)
         self.num_classes = num_classes
+        self.ignore_class = ignore_class
         self.matrix = self.add_weight(
             shape=(num_classes, num_classes), initializer="zeros", dtype="int64", name="matrix"
         )
@@ -150,7 +214,7 @@ class MeanIoU(keras.metrics.Metric):
         self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
     ) -> None:
         """Adds a batch: class ids `(batch, height, width)` and logits `(..., num_classes)`."""
-        y_true = tf.cast(y_true, tf.int64)
+        y_true = _without(y_true, self.ignore_class)
         size = self.num_classes**2
         pairs = y_true * self.num_classes + tf.argmax(y_pred, -1)
         pairs = tf.where(tf.equal(y_true, NO_TRUTH), tf.cast(size, tf.int64), pairs)
@@ -166,7 +230,9 @@ class MeanIoU(keras.metrics.Metric):
         tp = tf.linalg.diag_part(matrix)
         union = tf.reduce_sum(matrix, 0) + tf.reduce_sum(matrix, 1) - tp
         present = tf.cast(union > 0, tf.float64)
+        if self.ignore_class is not None:  # predicted in place of another, it would count as 0
+            present *= 1 - tf.one_hot(self.ignore_class, self.num_classes, dtype=tf.float64)
         iou = tf.math.divide_no_nan(tp, union)
         return tf.cast(
-            tf.math.divide_no_nan(tf.reduce_sum(iou), tf.reduce_sum(present)), tf.float32
+            tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present)), tf.float32
         )

@@ -1,15 +1,21 @@
 import numpy as np
 import pytest
+import sklearn.metrics
 import tensorflow as tf
 
 from lcc_tf.metrics import (
     ImagewiseScore,
     MeanIoU,
+    cohen_kappa,
     confusion_matrix,
+    f1_per_class,
     iou_per_class,
     mean_iou,
     micro_scores,
     pixel_accuracy,
+    precision_per_class,
+    recall_per_class,
+    weighted_mean,
 )
 
 # Six pixels, classes 0, 1, 2 (class 3 never occurs): one 0 is taken for a 1, one 2 for a 0.
@@ -34,12 +40,102 @@ def test_confusion_matrix_of_uint8_ids_does_not_overflow():
     [
         (Y_TRUE, Y_PRED[:1], "same shape"),
         (Y_TRUE + 2, Y_PRED, r"`y_true`.*maximum=4"),
+        (Y_TRUE - 2, Y_PRED, r"`y_true`.*minimum=-2"),
         (Y_TRUE, Y_PRED - 1, r"`y_pred`.*minimum=-1"),
     ],
 )
 def test_confusion_matrix_refuses(y_true, y_pred, message):
     with pytest.raises(ValueError, match=message):
         confusion_matrix(y_true, y_pred, 4)
+
+
+def test_pixels_without_truth_and_of_the_ignored_class_are_not_counted():
+    y_true = np.array([0, 1, 2, -1, 2, 1])
+    y_pred = np.array([0, 2, 2, 1, 0, 1])
+    expected = np.array([[1, 0, 0], [0, 1, 1], [0, 0, 0]])
+    np.testing.assert_array_equal(confusion_matrix(y_true, y_pred, 3, ignore_class=2), expected)
+    expected[2] = [1, 0, 1]
+    np.testing.assert_array_equal(confusion_matrix(y_true, y_pred, 3), expected)
+
+
+def random_maps(seed):
+    """Four maps of 9x8 pixels: class 4 is never true, class 2 never predicted, class 5 neither."""
+    rng = np.random.default_rng(seed)
+    y_true = rng.choice([0, 1, 2, 3, 6], size=(4, 9, 8))
+    y_pred = np.where(rng.random(y_true.shape) < 0.6, y_true, rng.integers(0, 7, y_true.shape))
+    return y_true, np.where((y_pred == 2) | (y_pred == 5), 4, y_pred)
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("ignore_class", [None, 6])
+def test_scores_equal_those_of_scikit_learn(seed, ignore_class):
+    y_true, y_pred = random_maps(seed)
+    y_true[0, :2] = -1
+    matrix = confusion_matrix(y_true, y_pred, 7, ignore_class=ignore_class)
+    kept = (y_true != -1) & (y_true != (-1 if ignore_class is None else ignore_class))
+    pair, labels = (y_true[kept], y_pred[kept]), np.arange(7)
+    np.testing.assert_array_equal(matrix, sklearn.metrics.confusion_matrix(*pair, labels=labels))
+    assert pixel_accuracy(matrix) == pytest.approx(sklearn.metrics.accuracy_score(*pair))
+    assert cohen_kappa(matrix) == pytest.approx(sklearn.metrics.cohen_kappa_score(*pair))
+
+    expected = dict(
+        zip(
+            (precision_per_class, recall_per_class, f1_per_class),
+            sklearn.metrics.precision_recall_fscore_support(
+                *pair, labels=labels, zero_division=np.nan
+            ),
+            strict=False,
+        )
+    )
+    for score, values in expected.items():
+        np.testing.assert_allclose(score(matrix), values)
+    assert np.isnan(f1_per_class(matrix)).tolist() == [False] * 5 + [True, False]
+    present = [0, 1, 2, 3, 4, 6]  # scikit-learn's IoU of an absent class is 0 or 1
+    iou = sklearn.metrics.jaccard_score(*pair, labels=present, average=None)
+    np.testing.assert_allclose(iou_per_class(matrix)[present], iou)
+    assert np.isnan(iou_per_class(matrix)[5])
+    assert mean_iou(matrix) == pytest.approx(iou.mean())
+
+    averages = {"macro": np.ones(7), "weighted": matrix.sum(axis=-1)}
+    for name, weights in averages.items():
+        macro = sklearn.metrics.precision_recall_fscore_support(
+            *pair, labels=labels, average=name, zero_division=np.nan
+        )
+        for score, value in zip(expected, macro, strict=False):
+            assert weighted_mean(score(matrix), weights) == pytest.approx(value)
+
+
+def test_kappa_by_hand():
+    # Accuracy 15 / 20; by chance (12 / 20) (11 / 20) + (8 / 20) (9 / 20) = 0.51.
+    assert cohen_kappa(np.array([[9, 3], [2, 6]])) == pytest.approx((0.75 - 0.51) / 0.49)
+    assert np.isnan(cohen_kappa(np.array([[5, 0], [0, 0]])))
+
+
+# `get_stats` and the micro-imagewise scores of segmentation_models_pytorch 0.5.0, of all pixels and
+# of those whose truth is not class 6 (there as `ignore_index=-1`).
+SMP = {
+    None: {"accuracy": 0.891865074634552, "f1": 0.6215277910232544, "iou": 0.4509091079235077},
+    6: {"accuracy": 0.8954002857208252, "f1": 0.6339009404182434, "iou": 0.46541664004325867},
+}
+
+
+@pytest.mark.parametrize("ignore_class", [None, 6])
+def test_micro_scores_equal_those_of_smp(ignore_class):
+    rng = np.random.default_rng(7)
+    y_true = rng.choice([0, 1, 2, 3, 5, 6], size=(4, 9, 8))
+    other = rng.random(y_true.shape) < 0.6, rng.choice([0, 1, 3, 4, 6], size=y_true.shape)
+    y_pred = np.where(other[0], y_true, other[1])
+    matrices = np.stack(
+        [
+            confusion_matrix(true, predicted, 7, ignore_class=ignore_class)
+            for true, predicted in zip(y_true, y_pred, strict=True)
+        ]
+    )
+    scores = {name: values.mean() for name, values in micro_scores(matrices).items()}
+    expected = SMP[ignore_class]
+    assert scores == pytest.approx(
+        expected | {"precision": expected["f1"], "recall": expected["f1"]}, abs=1e-6
+    )
 
 
 def test_scores_by_hand():
@@ -119,6 +215,24 @@ def test_pixels_without_truth_are_left_out_of_training_scores(batches):
         metric.reset_state()
         metric.update_state(y_true, y_pred)
         assert float(metric.result()) == pytest.approx(expected, rel=1e-6)
+
+
+def test_ignored_class_is_left_out_of_training_scores(batches):
+    ignored = 3  # true in a quarter of the pixels and predicted in a fifth
+    mean, score = MeanIoU(5, ignore_class=ignored), ImagewiseScore("iou", 5, ignore_class=ignored)
+    matrices = []
+    for y_true, y_pred in batches:
+        mean.update_state(y_true, y_pred)
+        score.update_state(y_true, y_pred)
+        matrices += [
+            confusion_matrix(true, predicted, 5, ignore_class=ignored)
+            for true, predicted in zip(y_true, y_pred.argmax(-1), strict=True)
+        ]
+    iou = iou_per_class(np.sum(matrices, axis=0))
+    assert iou[ignored] == 0
+    assert float(mean.result()) == pytest.approx(np.delete(iou, ignored).mean(), rel=1e-6)
+    expected = micro_scores(np.stack(matrices))["iou"].mean()
+    assert float(score.result()) == pytest.approx(expected, rel=1e-6)
 
 
 def test_mean_iou_counts_beyond_what_float32_holds():
