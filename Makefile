@@ -13,7 +13,7 @@ demo: $(VENV)/installed
 		--workdir demo/runs/unetpp
 	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 24 --learning-rate 4e-3 \
 		--workdir demo/runs/deeplabv3plus
-	$(BIN)/python evaluate.py --ensemble --color-baseline \
+	$(BIN)/python evaluate.py --ensemble --protocol all --color-baseline \
 		--runs demo/runs/unetpp demo/runs/deeplabv3plus --output demo/results --overwrite
 	$(BIN)/python export.py --runs demo/runs/unetpp demo/runs/deeplabv3plus \
 		--format savedmodel --output demo/exported --overwrite

@@ -29,7 +29,7 @@ def main() -> None:
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
         print(f"exporting {', '.join(str(run.path) for run in runs)}")
-        model = load_ensemble(runs, options.member_weights)
+        model = load_ensemble(runs, options.member_weights, average=options.average)
         deviation = export_savedmodel(model, runs[0].classes, output)
     print(f"written: {target} (largest deviation from the Keras model {deviation:.1e})")
 
@@ -50,7 +50,14 @@ def _parser() -> argparse.ArgumentParser:
         nargs="+",
         type=float,
         default=None,
-        help="of the ensemble, one a run in the order of --runs (default: equal ones)",
+        help="of the ensemble, one a run in the order of --runs, such as those that evaluate.py "
+        "found (default: equal ones)",
+    )
+    options.add_argument(
+        "--average",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="what the ensemble averages (default: %(default)s)",
     )
     options.add_argument(
         "--format", choices=("savedmodel",), default="savedmodel", help="(default: %(default)s)"

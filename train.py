@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from lcc_tf.command_line import parser, run
+from lcc_tf.command_line import parser, run, words_or_numbers
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -20,6 +20,8 @@ exit codes: 0 trained, 2 the input cannot be used, 130 interrupted
 def main() -> None:
     """Parses the command line and trains."""
     options = vars(_parser().parse_args())
+    if "class_weights" in options:
+        options["class_weights"] = words_or_numbers(options["class_weights"])
     resume = options.pop("resume", False)
     workdir = Path(options.pop("workdir", f"runs/{options.get('arch', 'unetpp')}"))
 
@@ -37,19 +39,31 @@ def main() -> None:
     )
 
 
+def _none_or(value: str) -> str | None:
+    return None if value == "none" else value
+
+
 def _parser() -> argparse.ArgumentParser:
     options = parser(__doc__, EXAMPLES)
     network = options.add_argument_group("network")
-    network.add_argument("--arch", help="unetpp or deeplabv3plus (default: unetpp)")
     network.add_argument(
-        "--encoder", help="resnet50, resnet101, resnet152 or mobilenetv2 (default: resnet101)"
+        "--arch",
+        help="unetpp or deeplabv3plus; or unet, fpn, linknet or pspnet of segmentation-models "
+        "(default: unetpp)",
+    )
+    network.add_argument(
+        "--encoder",
+        metavar="NAME",
+        help="resnet50, resnet101, resnet101_v1.5, efficientnetv2s, convnext_tiny, ...; a wrong "
+        "name lists those that the network takes (default: resnet101)",
     )
     network.add_argument(
         "--encoder-weights",
         metavar="imagenet|none|FILE",
-        type=lambda value: None if value == "none" else value,
+        type=_none_or,
         help="what the encoder starts from: ImageNet weights, downloaded on first use; random "
-        "ones; or a weights file of the same network (default: imagenet)",
+        "ones; or a weights file of the same network, for *_v1.5 one of torchvision or timm "
+        "(default: imagenet)",
     )
     network.add_argument(
         "--output-stride", type=int, help="of DeepLabV3+'s encoder: 16 or 8 (default: 16)"
@@ -104,7 +118,26 @@ def _parser() -> argparse.ArgumentParser:
         "--image-size",
         metavar="PIXELS",
         type=int,
-        help="images are resized to this square (default: 512)",
+        help="side of the square that the network trains on (default: 512)",
+    )
+    training.add_argument(
+        "--framing",
+        metavar="crops|whole",
+        help="crops: squares cut out of the images at their own resolution; whole: images resized "
+        "to the square (default: crops; seed: whole)",
+    )
+    training.add_argument(
+        "--crop-scale",
+        metavar=("MIN", "MAX"),
+        nargs=2,
+        type=float,
+        help="random enlargement of crops (default: 0.5 2)",
+    )
+    training.add_argument(
+        "--rare-class-share",
+        metavar="SHARE",
+        type=float,
+        help="of crops put on a class drawn by rarity (default: 0.5)",
     )
     training.add_argument(
         "--batch-size",
@@ -116,7 +149,52 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", metavar="N", type=int, help="at most (default: 100; seed: 100 or 500)"
     )
     training.add_argument(
+        "--loss",
+        metavar="NAME[+NAME]",
+        help="dice, cross_entropy, focal, jaccard, lovasz, or a sum of them (default: "
+        "cross_entropy+dice; seed: dice)",
+    )
+    training.add_argument(
+        "--class-weights",
+        metavar="W",
+        nargs="+",
+        help="none, inverse_frequency, median_frequency, or a number for each class "
+        "(default: none)",
+    )
+    training.add_argument(
+        "--label-smoothing",
+        metavar="SHARE",
+        type=float,
+        help="of cross_entropy and focal (default: 0)",
+    )
+    training.add_argument(
+        "--ignore-class",
+        metavar="CLASS|none",
+        type=_none_or,
+        help="its pixels weigh nothing in the loss (default: unknown; seed: none)",
+    )
+    training.add_argument(
         "--learning-rate", metavar="RATE", type=float, help="(default: 1e-4; seed: 1e-5)"
+    )
+    training.add_argument(
+        "--encoder-rate",
+        metavar="SHARE",
+        type=float,
+        help="the encoder's learning rate as a share of the others' (default: 0.1; with random "
+        "weights or seed: 1)",
+    )
+    training.add_argument(
+        "--schedule",
+        metavar="cosine|constant",
+        help="of the learning rate: a warm-up and cosine decay, or none (default: cosine; seed: "
+        "constant)",
+    )
+    training.add_argument(
+        "--ema-decay",
+        metavar="DECAY",
+        type=float,
+        help="of the moving average of the weights that is scored and saved; 0 for none "
+        "(default: 0.999; seed: 0)",
     )
     training.add_argument(
         "--precision", help="float32, mixed_bfloat16 or mixed_float16 (default: float32)"

@@ -56,12 +56,20 @@ class Run:
     path: Path
     config: TrainConfig
     classes: ClassTable
-    fingerprint: str  # of the data set it was trained on
+    fingerprint: str | None  # of the data set it was trained on; None: imported, not known
+    native_size: float  # side of its training images before any resizing, pixels
 
     @property
     def name(self) -> str:
         """The folder's name."""
         return self.path.resolve().name
+
+    @property
+    def scale(self) -> float:
+        """Pixels of the network's images for a pixel of the data set's, a side."""
+        if self.config.framing == "crops":
+            return 1.0
+        return self.config.image_size / self.native_size
 
 
 def write_run(run: Run, num_parameters: int) -> None:
@@ -79,6 +87,7 @@ def write_run(run: Run, num_parameters: int) -> None:
         "class_names": run.classes.names,
         "palette": run.classes.palette,
         "dataset_fingerprint": run.fingerprint,
+        "native_size": run.native_size,
         "num_parameters": num_parameters,
         "versions": {name: __version__ if name == "lcc_tf" else version(name) for name in PACKAGES},
     }
@@ -106,6 +115,7 @@ def read_run(path: Path) -> Run:
                 tuple(content["class_names"]), tuple(tuple(rgb) for rgb in content["palette"])
             ),
             fingerprint=content["dataset_fingerprint"],
+            native_size=content["native_size"],
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(f"{file} cannot be read: {error}") from error
@@ -145,16 +155,23 @@ def load_model(run: Run) -> keras.Model:
     return keras.Model(model.inputs[0], model.outputs[0])
 
 
-def load_ensemble(runs: Sequence[Run], weights: Sequence[float] | None = None) -> keras.Model:
+def load_ensemble(
+    runs: Sequence[Run],
+    weights: Sequence[float] | None = None,
+    *,
+    average: str = "probabilities",
+) -> keras.Model:
     """Loads the ensemble of several runs; that of a single run gives its own probabilities.
 
     Args:
         runs: at least one, all with the same classes.
         weights: one a run; None for equal ones.
+        average: "probabilities" or "logits".
 
     Returns:
         A model from float32 images, RGB in [0, 255], to float32 probabilities, as
-        `lcc_tf.models.ensemble` makes it.
+        `lcc_tf.models.ensemble` makes it. Its images have the resolution of the run that works at
+        the finest one; the others see them at the share of it that they were trained at.
 
     Raises:
         InputError: the runs differ in their classes, one has no weights, or weights of members
@@ -165,7 +182,13 @@ def load_ensemble(runs: Sequence[Run], weights: Sequence[float] | None = None) -
             "The runs differ in their classes: "
             + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
         )
-    return ensemble([load_model(run) for run in runs], weights)
+    finest = max(run.scale for run in runs)
+    return ensemble(
+        [load_model(run) for run in runs],
+        weights,
+        average=average,
+        scales=[run.scale / finest for run in runs],
+    )
 
 
 def _load_weights(model: keras.Model, file: Path) -> None:
@@ -197,7 +220,8 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
         os.replace(unfinished, folder / LAST)
     finally:
         unfinished.unlink(missing_ok=True)
-    write_history_table(folder / HISTORY, state.history)
+    if state.history:
+        write_history_table(folder / HISTORY, state.history)
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:

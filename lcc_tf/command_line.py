@@ -44,6 +44,17 @@ def parser(description: str, examples: str) -> argparse.ArgumentParser:
     )
 
 
+def words_or_numbers(values: list[str]) -> str | list[float]:
+    """What an option holds that takes numbers or the name of a way to find them.
+
+    A wrong name comes back as it is: who knows the right ones refuses it.
+    """
+    try:
+        return [float(value) for value in values]
+    except ValueError:
+        return " ".join(values)
+
+
 @contextlib.contextmanager
 def new_folder(path: Path, *, holds: set[str], overwrite: bool) -> Iterator[Path]:
     """Gives a folder to fill, which gets its name when all of it is there.

@@ -1,15 +1,24 @@
 """Everything a training run is made of, and the recipes that fill it in."""
 
 import dataclasses
+import math
 from dataclasses import dataclass, field
 
-from lcc_tf.losses import LOSSES
-from lcc_tf.models import ARCHITECTURES, ENCODERS
+from lcc_tf.losses import check_loss
+from lcc_tf.models import ARCHITECTURES, encoders_of, size_divisor_of
 from lcc_tf.models.encoders import check_image_size
+from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.errors import InputError
 
 REGIMES = ("finetune", "frozen", "gradual")
+FRAMINGS = ("crops", "whole")
+CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Options that one architecture has and others lack.
+OPTIONS_OF = {
+    "unetpp": ("preprocessing", "deep_supervision"),
+    "deeplabv3plus": ("preprocessing", "output_stride", "dilation_rates", "align_corners"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,53 +47,83 @@ class TrainConfig:
     arch: str = "unetpp"
     encoder: str = "resnet101"
     encoder_weights: str | None = "imagenet"  # "imagenet", None (random) or a file
+    preprocessing: str | None = None  # None: the encoder's own; a model from elsewhere may differ
     output_stride: int = 16  # DeepLabV3+ alone: 16 or 8
+    dilation_rates: tuple[int, ...] | None = None  # DeepLabV3+ alone; None: by the output stride
+    align_corners: bool = False  # DeepLabV3+ alone; True in models from PyTorch
     deep_supervision: bool = False  # UNet++ alone
 
     # The training
     recipe: str = "default"
     regime: str = "finetune"
-    image_size: int = 512  # side of the square that images are resized to, pixels; the original's
+    image_size: int = 512  # side of the square that the network trains on, pixels; the original's
+    # "whole": images resized to the square, as in the original, at a fifth of their resolution;
+    # "crops": squares cut out at their own resolution.
+    framing: str = "crops"
+    # Random enlargement of a crop, smallest and largest: 0.5 to 2, DeepLabV3, section 4.1
+    # (https://arxiv.org/abs/1706.05587).
+    crop_scale: tuple[float, float] = (0.5, 2.0)
+    # Share of crops that are put on a pixel of a class drawn by rarity instead of anywhere; half of
+    # them, as the class uniform sampling of Zhu et al. 2019, section 3.3
+    # (https://arxiv.org/abs/1812.01593).
+    rare_class_share: float = 0.5
     batch_size: int = 8  # images a step, over all devices
     epochs: int = 100
     frozen_epochs: int = 10  # `gradual` alone: epochs before the encoder trains too
     patience: int = 20  # epochs without a better `monitor` before training ends
     monitor: str = "val_mean_iou"  # the score that makes the best weights; higher is better
+    # The sum that is the most robust over data sets in Ma et al. 2021, Loss odyssey
+    # (https://doi.org/10.1016/j.media.2021.102035).
     loss: str = "cross_entropy+dice"
+    # "none", "inverse_frequency", "median_frequency" or a number for each class
+    class_weights: str | tuple[float, ...] = "none"
+    label_smoothing: float = 0.0  # of cross entropy and focal loss, in [0, 1)
+    # The class whose pixels weigh nothing in loss and `monitor`, where the data set has it; None:
+    # no class. The challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
+    ignore_class: str | None = UNKNOWN
     learning_rate: float = 1e-4  # its largest value
+    # The encoder's learning rate as a share of the others': lower for layers that are trained
+    # already, Howard & Ruder 2018, section 3.2 (https://arxiv.org/abs/1801.06146).
+    encoder_rate: float = 0.1
     # Cosine decay to 0 after a linear warm-up (Loshchilov & Hutter 2017,
     # https://arxiv.org/abs/1608.03983): no rate to be found for each length of training.
     schedule: str = "cosine"  # or "constant"
     weight_decay: float = 1e-2  # AdamW's, decoupled (https://arxiv.org/abs/1711.05101)
+    # Of the moving average of the weights that is scored and saved, for each step; 0: the weights
+    # themselves. Tarvainen & Valpola 2017, section 2 (https://arxiv.org/abs/1703.01780).
+    ema_decay: float = 0.999
     precision: str = "float32"
     seed: int = 0  # of weights, order and augmentation; the split does not depend on it
 
     def __post_init__(self) -> None:
         _check_choice("arch", self.arch, ARCHITECTURES)
-        _check_choice("encoder", self.encoder, ENCODERS)
+        _check_choice("encoder", self.encoder, encoders_of(self.arch))
         _check_choice("regime", self.regime, REGIMES)
+        _check_choice("framing", self.framing, FRAMINGS)
         _check_choice("precision", self.precision, PRECISIONS)
-        _check_choice("loss", self.loss, LOSSES)
         _check_choice("schedule", self.schedule, ("cosine", "constant"))
         for name in ("image_size", "batch_size", "epochs", "patience", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(
                     f"`{name}` must be larger than 0. Received: {getattr(self, name)}."
                 )
-        stride = self.output_stride if self.arch == "deeplabv3plus" else 32
-        check_image_size(self.image_size, self.image_size, stride)
+        for name in ("rare_class_share", "encoder_rate"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
+        if not 0 <= self.ema_decay < 1:
+            raise InputError(f"`ema_decay` must be in [0, 1). Received: {self.ema_decay}.")
+        if (
+            len(self.crop_scale) != 2
+            or not 1 / 16 <= self.crop_scale[0] <= self.crop_scale[1] <= 16
+        ):
+            raise InputError(
+                "`crop_scale` must be the smallest and the largest enlargement of a crop, within "
+                f"1/16 and 16, such as 0.5 2. Received: {self.crop_scale}."
+            )
+        self._check_loss()
+        self._check_network()
         if not 0 <= self.seed < 2**32:
             raise InputError(f"`seed` must be in [0, 2**32). Received: {self.seed}.")
-        if self.deep_supervision and self.arch != "unetpp":
-            raise InputError(
-                "Deep supervision needs the nested nodes of UNet++. "
-                f"Received: arch={self.arch!r}. Use `--arch unetpp` or leave it out."
-            )
-        if self.output_stride != 16 and self.arch != "deeplabv3plus":
-            raise InputError(
-                "`output_stride` is an option of DeepLabV3+ alone. Received: "
-                f"output_stride={self.output_stride}, arch={self.arch!r}. Leave it out."
-            )
         if self.regime == "gradual" and not 0 < self.frozen_epochs < self.epochs:
             raise InputError(
                 "The regime `gradual` needs epochs with the encoder frozen and epochs without. "
@@ -92,14 +131,33 @@ class TrainConfig:
                 f"Use more than {self.frozen_epochs} epochs, or fewer `--frozen-epochs`."
             )
 
+    def _check_loss(self) -> None:
+        check_loss(self.loss, label_smoothing=self.label_smoothing)
+        if isinstance(self.class_weights, str):
+            _check_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
+        elif min(self.class_weights) < 0 or not 0 < sum(self.class_weights) < math.inf:
+            raise InputError(
+                "`class_weights` must be a number for each class, none negative and not all 0. "
+                f"Received: {self.class_weights}."
+            )
+
+    def _check_network(self) -> None:
+        allowed = OPTIONS_OF.get(self.arch, ())
+        for name in sorted({name for names in OPTIONS_OF.values() for name in names}):
+            default = type(self).__dataclass_fields__[name].default
+            if name not in allowed and getattr(self, name) != default:
+                owners = [arch for arch, names in OPTIONS_OF.items() if name in names]
+                raise InputError(
+                    f"`{name}` is an option of {' and '.join(owners)} alone. Received: "
+                    f"{name}={getattr(self, name)!r}, arch={self.arch!r}. Leave it out."
+                )
+        divisor = size_divisor_of(self.arch, self.output_stride)
+        check_image_size(self.image_size, self.image_size, divisor)
+
     def model_options(self) -> dict:
         """Keyword arguments of the architecture's function, but for the weights it starts from."""
-        options: dict = {"encoder": self.encoder}
-        if self.arch == "unetpp":
-            options["deep_supervision"] = self.deep_supervision
-        if self.arch == "deeplabv3plus":
-            options["output_stride"] = self.output_stride
-        return options
+        options = {name: getattr(self, name) for name in OPTIONS_OF.get(self.arch, ())}
+        return {"encoder": self.encoder} | options
 
     def to_json(self) -> dict:
         """All fields as JSON values."""
@@ -113,12 +171,19 @@ class TrainConfig:
             InputError: fields that this version does not know, or lacks.
         """
         try:
-            data = values["data"] | {"map_color": tuple(values["data"]["map_color"])}
-            return cls(**values | {"data": DataConfig(**data)})
+            data = _from_json(DataConfig, values["data"])
+            return _from_json(cls, values | {"data": data})
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"The configuration is not one of this version of lcc_tf: {error}."
             ) from error
+
+
+def _from_json(cls: type, values: dict) -> object:
+    """Makes a dataclass of JSON values, none of which may be missing: defaults change."""
+    if lacking := {field.name for field in dataclasses.fields(cls)} - set(values):
+        raise KeyError(f"it lacks {sorted(lacking)}")
+    return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 
 def from_recipe(
@@ -137,6 +202,8 @@ def from_recipe(
     """
     _check_choice("recipe", recipe, ("default", "seed"))
     fields: dict = {}
+    if overrides.get("encoder_weights", TrainConfig.encoder_weights) is None:
+        fields["encoder_rate"] = 1.0  # random weights have as much to learn as the decoder's
     if recipe == "seed":
         if regime == "gradual":
             raise InputError(
@@ -144,12 +211,16 @@ def from_recipe(
                 "recipe='seed', regime='gradual'. Use `--regime finetune` or `frozen`, or "
                 "`--recipe default`."
             )
-        fields = {
+        fields |= {
             "image_size": 512,
+            "framing": "whole",
             "batch_size": 7,
             "loss": "dice",
+            "ignore_class": None,
             "learning_rate": 1e-5,
+            "encoder_rate": 1.0,
             "schedule": "constant",
+            "ema_decay": 0.0,
             "monitor": "val_iou",
         }
         if regime == "finetune":
@@ -181,7 +252,11 @@ def from_options(options: dict, *, earlier: TrainConfig | None = None) -> TrainC
     data = {name: value for name, value in options.items() if name in names}
     if "map_color" in data:
         data["map_color"] = tuple(data["map_color"])
-    rest = {name: value for name, value in options.items() if name not in names}
+    rest = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in options.items()
+        if name not in names
+    }
     if earlier:
         return dataclasses.replace(earlier, **rest, data=dataclasses.replace(earlier.data, **data))
     arch = rest.pop("arch", TrainConfig.arch)

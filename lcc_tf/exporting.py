@@ -7,37 +7,12 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.models.sizes import mirrored_indices, size_divisor
 from tfds_deepglobe.classes import ClassTable
 
 CLASSES_FILE = "classes.json"
 CHECKED_SIZE = (200, 333)  # pixels; neither side fits a stride
 TOLERANCE = 1e-4
-
-
-def size_divisor(model: keras.Model) -> int:
-    """The number that height and width of a model's images must be divisible by."""
-    return max(
-        layer.size_divisor
-        for layer in model._flatten_layers()
-        if isinstance(layer, EncoderPreprocessing)
-    )
-
-
-def mirrored_indices(size: tf.Tensor, divisor: int) -> tf.Tensor:
-    """Indices that lengthen a side to a multiple of `divisor` by mirroring it, however short it is.
-
-    Args:
-        size: int32 scalar, pixels.
-        divisor: of the new size.
-
-    Returns:
-        int32 `(new_size,)`: 0, 1, ..., size - 1, size - 2, ... as in `np.pad(mode="reflect")`.
-    """
-    new_size = -(-size // divisor) * divisor
-    period = tf.maximum(2 * (size - 1), 1)
-    position = tf.range(new_size) % period
-    return tf.where(position < size, position, period - position)
 
 
 def export_savedmodel(model: keras.Model, classes: ClassTable, output: Path) -> float:

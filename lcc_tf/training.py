@@ -25,27 +25,40 @@ from lcc_tf.checkpoints import (
 )
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset
+from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.pipeline import (
     evaluation_batches,
     split_size,
     steps_per_epoch,
     training_batches,
 )
+from lcc_tf.data.statistics import class_pixels, class_rarity, native_size
 from lcc_tf.distribution import (
     check_batch_size,
     choose_strategy,
     describe_devices,
     synchronize_batch_norm,
 )
-from lcc_tf.losses import get_loss
+from lcc_tf.losses import class_weights_from_pixels, get_loss
 from lcc_tf.metrics import ImagewiseScore, MeanIoU
 from lcc_tf.models import build_model
+from lcc_tf.optimizer import AveragingAdamW
 from lcc_tf.visualization import save_curves
+from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.errors import InputError
 
 CURVES = "curves.png"
 WARM_UP = 0.05  # of all steps
 GRADUAL_RATE = 0.1  # of the learning rate, once the encoder trains too
+
+
+@dataclass(frozen=True)
+class Truth:
+    """What of the class ids counts, and how much."""
+
+    num_classes: int
+    ignored: int | None  # the class id that weighs nothing
+    weights: tuple[float, ...] | None  # of each class in the loss; None: equal
 
 
 @dataclass(frozen=True)
@@ -105,11 +118,19 @@ def train(
 
     # The data set, prepared on first use
     builder = prepare_dataset(**asdict(config.data))
-    run = Run(workdir, config, class_table(builder), builder.info.metadata["fingerprint"])
+    run = Run(
+        path=workdir,
+        config=config,
+        classes=class_table(builder),
+        fingerprint=builder.info.metadata["fingerprint"],
+        native_size=native_size(builder),
+    )
     if resume and (workdir / CONFIG).exists():
         check_same_data(run, read_run(workdir))
     steps = steps_per_epoch(builder, config.batch_size)
     split_size(builder, "validation")
+    truth = truth_of(config, builder)
+    crops = crops_of(config, builder, truth)
 
     # The network
     keras.utils.set_random_seed(config.seed)
@@ -141,12 +162,16 @@ def train(
             if state.epoch >= phase.end:
                 continue
             with strategy.scope():
-                compile_for(phase, model, config, run.classes.num_classes, steps)
+                compile_for(phase, model, config, truth, steps)
                 if checkpoint:
-                    restore(model, checkpoint, with_optimizer=index == state.phase)
+                    goes_on = index == state.phase
+                    restore(model, checkpoint, with_optimizer=goes_on)
+                    optimizer = averaging_optimizer(model)
+                    # Files hold the averages as the model's weights, and the other way round.
+                    optimizer.swap_averages() if goes_on else optimizer.start_averages()
                     checkpoint = None
             state.phase = index
-            fit(model, config, phase, builder, steps, state, workdir)
+            fit(model, config, phase, builder, crops, steps, state, workdir)
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             f"The device's memory is too small for batch_size={config.batch_size} and "
@@ -156,6 +181,50 @@ def train(
     finally:
         write_history(workdir, state.history)
     return state
+
+
+def truth_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> Truth:
+    """What a configuration's class weights and ignored class mean for a data set.
+
+    Raises:
+        InputError: a class that the data set does not have, or too few or many weights.
+    """
+    names = class_table(builder).names
+    ignored = None
+    if config.ignore_class in names:
+        ignored = names.index(config.ignore_class)
+    elif config.ignore_class not in (None, UNKNOWN):  # the default; not every data set has it
+        raise InputError(
+            f"The data set has no class {config.ignore_class!r} to ignore. Received: "
+            f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or `none`."
+        )
+    weights = config.class_weights
+    if weights == "none":
+        return Truth(len(names), ignored, None)
+    if isinstance(weights, str):
+        weights = tuple(
+            class_weights_from_pixels(class_pixels(builder), weights, ignore_class=ignored).tolist()
+        )
+        shown = (f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True))
+        print(f"class weights: {', '.join(shown)}")
+    if len(weights) != len(names):
+        raise InputError(
+            f"`class_weights` needs a number for each of the {len(names)} classes {list(names)}. "
+            f"Received: {weights}."
+        )
+    return Truth(len(names), ignored, weights)
+
+
+def crops_of(
+    config: TrainConfig, builder: tfds.core.DatasetBuilder, truth: Truth
+) -> RandomCrops | None:
+    """The crops that a configuration trains on; None where it trains on whole images."""
+    if config.framing == "whole":
+        return None
+    rarity = np.zeros(truth.num_classes, np.float32)
+    if config.rare_class_share:
+        rarity = class_rarity(class_pixels(builder), truth.ignored)
+    return RandomCrops(config.crop_scale, config.rare_class_share, rarity)
 
 
 def write_history(workdir: Path, history: list[dict[str, float]]) -> None:
@@ -194,7 +263,13 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
             f"{workdir} is not empty, and a run is never overwritten. Go on with the run in it by "
             "`--resume`, or choose another folder by `--workdir`."
         )
-    earlier = read_run(workdir).config.to_json()
+    run = read_run(workdir)
+    if run.fingerprint is None:
+        raise InputError(
+            f"{workdir} holds an imported model, whose training cannot go on. Choose another "
+            "folder by `--workdir`."
+        )
+    earlier = run.config.to_json()
     now = config.to_json()
     # The data set may have moved; whether it is the same one, its fingerprint tells.
     free = ("epochs", "data")
@@ -209,14 +284,11 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
 
 
 def compile_for(
-    phase: Phase,
-    model: keras.Model,
-    config: TrainConfig,
-    num_classes: int,
-    steps: int,
+    phase: Phase, model: keras.Model, config: TrainConfig, truth: Truth, steps: int
 ) -> None:
     """Sets which layers train and compiles with a fresh optimizer."""
-    model.get_layer("encoder").trainable = phase.encoder_trains
+    encoder = model.get_layer("encoder")
+    encoder.trainable = phase.encoder_trains
     rate = phase.learning_rate
     all_steps = (phase.end - phase.start) * steps
     if config.schedule == "cosine" and all_steps > 1:
@@ -224,27 +296,47 @@ def compile_for(
         rate = keras.optimizers.schedules.CosineDecay(
             0.0, all_steps - warm_up, warmup_target=rate, warmup_steps=warm_up
         )
+    averaged = model.weights if phase.encoder_trains else _weights_but(model, encoder)
+    optimizer = AveragingAdamW(
+        rate,
+        weight_decay=config.weight_decay,
+        slow_variables=encoder.trainable_variables,
+        slow_rate=config.encoder_rate,
+        averaged_variables=averaged if config.ema_decay else (),
+        average_decay=config.ema_decay,
+        epsilon=1e-8,
+    )
+    # Variables that are made in the first step would have its graph built twice.
+    optimizer.build(model.trainable_variables)
+    loss = get_loss(
+        config.loss,
+        class_weights=truth.weights,
+        label_smoothing=config.label_smoothing,
+        ignore_class=truth.ignored,
+    )
     scores = [
-        MeanIoU(num_classes),
+        MeanIoU(truth.num_classes, ignore_class=truth.ignored),
         *(
-            ImagewiseScore(score, num_classes)
+            ImagewiseScore(score, truth.num_classes, ignore_class=truth.ignored)
             for score in ("iou", "accuracy", "precision", "recall", "f1")
         ),
     ]
-    optimizer = keras.optimizers.AdamW(rate, weight_decay=config.weight_decay, epsilon=1e-8)
-    # Variables that are made in the first step would have its graph built twice.
-    optimizer.build(model.trainable_variables)
     num_heads = len(model.outputs) - 1
     if num_heads:
         # The prediction is scored, the heads it is the mean of are trained.
         model.compile(
             optimizer,
-            loss=[None, *(get_loss(config.loss) for _ in range(num_heads))],
+            loss=[None, *([loss] * num_heads)],
             loss_weights=[0.0, *([1 / num_heads] * num_heads)],
             metrics=[scores, *([] for _ in range(num_heads))],
         )
     else:
-        model.compile(optimizer, loss=get_loss(config.loss), metrics=scores)
+        model.compile(optimizer, loss=loss, metrics=scores)
+
+
+def _weights_but(model: keras.Model, part: keras.Model) -> list[keras.Variable]:
+    left_out = {id(variable) for variable in part.weights}
+    return [variable for variable in model.weights if id(variable) not in left_out]
 
 
 def fit(
@@ -252,6 +344,7 @@ def fit(
     config: TrainConfig,
     phase: Phase,
     builder: tfds.core.DatasetBuilder,
+    crops: RandomCrops | None,
     steps: int,
     state: TrainingState,
     workdir: Path,
@@ -263,6 +356,7 @@ def fit(
         batch_size=config.batch_size,
         seed=config.seed,
         first_epoch=state.epoch,
+        crops=crops,
     )
     # Filled up, so that no replica gets an empty batch: convolutions on the CPU fail on those.
     # Each batch counts alike in `val_loss` then, as in the original.
@@ -271,6 +365,7 @@ def fit(
         "validation",
         image_size=config.image_size,
         batch_size=config.batch_size,
+        quarters=config.framing == "crops",
         fill_up=True,
     )
     if len(model.outputs) > 1:
@@ -290,6 +385,11 @@ def fit(
         shuffle=False,
         verbose=0,
     )
+
+
+def averaging_optimizer(model: keras.Model) -> AveragingAdamW:
+    """A compiled model's optimizer, without the loss scaling that float16 puts around it."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -344,8 +444,12 @@ class RunRecorder(keras.callbacks.Callback):
         """Moves the progress bar."""
         self.bar.update(1)
 
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Puts the averaged weights into the model, which are the ones to be scored and saved."""
+        averaging_optimizer(self.model).swap_averages()
+
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Records the epoch that ended."""
+        """Records the epoch that ended, and goes back to the weights that are trained."""
         prefix = f"{self.model.output_names[0]}_"  # Keras' for models with several outputs
         scores = {name.replace(prefix, ""): float(value) for name, value in logs.items()}
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
@@ -373,6 +477,7 @@ class RunRecorder(keras.callbacks.Callback):
         if self.phase.stops_early and without_gain >= self.config.patience:
             self.model.stop_training = state.finished = True
         save_checkpoint(self.workdir, self.model, state)
+        averaging_optimizer(self.model).swap_averages()
         self.bar.write(
             f"epoch {state.epoch}/{self.config.epochs}  "
             + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
@@ -381,7 +486,8 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Ends the progress bar."""
+        """Ends the progress bar, with the averaged weights in the model, as in its file."""
+        averaging_optimizer(self.model).swap_averages()
         if self.state.finished:
             self.bar.write(
                 f"{self.config.monitor} has not grown for {self.config.patience} epochs; "

@@ -54,6 +54,14 @@ def two_replicas():
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
+@pytest.fixture
+def eagerly():
+    """Steps without a graph: a few of them are done long before one would be."""
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def demo_data(tmp_path_factory):
     """Where the tiny data set comes from: 16 procedural scenes of 64x64."""

@@ -30,6 +30,8 @@ def test_seed_recipe_is_the_originals(arch, regime, epochs, patience, weight_dec
     assert (config.epochs, config.patience, config.weight_decay) == (epochs, patience, weight_decay)
     assert (config.image_size, config.batch_size, config.learning_rate) == (512, 7, 1e-5)
     assert (config.loss, config.schedule, config.monitor) == ("dice", "constant", "val_iou")
+    assert (config.framing, config.encoder_rate, config.ema_decay) == ("whole", 1.0, 0.0)
+    assert (config.ignore_class, config.class_weights, config.label_smoothing) == (None, "none", 0)
 
 
 def test_what_the_user_gives_wins_over_the_recipe():
@@ -38,8 +40,19 @@ def test_what_the_user_gives_wins_over_the_recipe():
     assert config.data.map_color == ("255,0,0=unknown",)
 
 
+def test_a_random_encoder_learns_at_the_full_rate():
+    assert from_options({}).encoder_rate == 0.1
+    assert from_options({"encoder_weights": None}).encoder_rate == 1.0
+    assert from_options({"encoder_weights": None, "encoder_rate": 0.5}).encoder_rate == 0.5
+
+
 def test_json_and_back():
-    config = TrainConfig(data=DataConfig(map_color=("1,2,3=water",)), arch="deeplabv3plus")
+    config = TrainConfig(
+        data=DataConfig(map_color=("1,2,3=water",)),
+        arch="deeplabv3plus",
+        dilation_rates=(6, 12, 18),
+        class_weights=(1.0, 2.0),
+    )
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
 
 
@@ -62,8 +75,16 @@ def test_a_run_that_goes_on_keeps_what_is_not_given_again():
         ({"epochs": 0}, "`epochs` must be larger than 0. Received: 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be larger than 0"),
         ({"seed": -1}, "`seed` must be in"),
-        ({"deep_supervision": True, "arch": "deeplabv3plus"}, "Deep supervision needs"),
-        ({"output_stride": 8}, "option of DeepLabV3"),
+        ({"deep_supervision": True, "arch": "deeplabv3plus"}, "option of unetpp alone"),
+        ({"output_stride": 8}, "`output_stride` is an option of deeplabv3plus alone.*unetpp"),
+        ({"framing": "tiles"}, "Unknown `framing`.*crops"),
+        ({"crop_scale": [2.0, 0.5]}, "smallest and the largest enlargement.*2.0, 0.5"),
+        ({"rare_class_share": 1.5}, r"`rare_class_share` must be in \[0, 1\]. Received: 1.5"),
+        ({"ema_decay": 1.0}, r"`ema_decay` must be in \[0, 1\)"),
+        ({"loss": "hinge"}, "hinge.*lovasz"),
+        ({"class_weights": "often"}, "Unknown `class_weights`.*median_frequency"),
+        ({"class_weights": [1.0, -1.0]}, "none negative and not all 0"),
+        ({"loss": "dice", "label_smoothing": 0.1}, "no labels to smooth"),
         ({"recipe": "seed", "regime": "gradual"}, "original trains all layers"),
         ({"regime": "gradual", "epochs": 10}, "frozen_epochs=10, epochs=10"),
     ],
@@ -77,6 +98,8 @@ def test_configuration_of_another_version():
     values = TrainConfig().to_json()
     with pytest.raises(InputError, match="not one of this version.*colour"):
         TrainConfig.from_json(values | {"colour": 1})
-    del values["data"]
-    with pytest.raises(InputError, match="not one of this version.*data"):
-        TrainConfig.from_json(values)
+    # A default of today says nothing on a run of yesterday.
+    for name in ("data", "framing"):
+        lacking = {key: value for key, value in values.items() if key != name}
+        with pytest.raises(InputError, match=f"not one of this version.*{name}"):
+            TrainConfig.from_json(lacking)

@@ -4,10 +4,10 @@ import sys
 
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from lcc_tf.checkpoints import find_runs, load_ensemble, read_run
-from lcc_tf.exporting import export_savedmodel, mirrored_indices, size_divisor
+from lcc_tf.exporting import export_savedmodel
+from lcc_tf.models.sizes import size_divisor
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIZES = [(64, 64), (200, 333), (512, 512), (1, 5)]
@@ -82,14 +82,6 @@ def test_classes_file(exported):
     content = json.loads((exported[0] / "assets.extra" / "classes.json").read_text())
     assert content["class_names"][4] == "water"
     assert content["palette"][4] == [0, 0, 255]
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 31, 32, 33, 100])
-def test_mirrored_indices_are_those_of_numpy(size):
-    indices = mirrored_indices(tf.constant(size), 32).numpy()
-    assert len(indices) == -(-size // 32) * 32
-    expected = np.pad(np.arange(size), (0, -size % 32), mode="reflect" if size > 1 else "edge")
-    np.testing.assert_array_equal(indices, expected)
 
 
 def test_size_divisor_is_the_largest_stride(runs, model):

@@ -12,6 +12,8 @@ from tfds_deepglobe.errors import InputError
 
 RGB = tuple[int, int, int]
 
+UNKNOWN = "unknown"  # the class of clouds and of what nobody could tell
+
 # Class ids are uint8; this one marks a colour that is not in the table.
 _NO_CLASS = 255
 _MAX_COLORS_IN_MESSAGE = 5
@@ -203,7 +205,7 @@ DEEPGLOBE_CLASSES = ClassTable(
         "forest_land",
         "water",
         "barren_land",
-        "unknown",
+        UNKNOWN,
     ),
     palette=(
         (0, 255, 255),

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.augmentation import augment
+from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.metrics import NO_TRUTH
 from tfds_deepglobe.errors import InputError
 
@@ -45,7 +46,7 @@ def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
     return num_images // batch_size
 
 
-def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
+def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     """Undecoded examples of a split in the order of its TFRecords."""
     return builder.as_dataset(
         split=split,
@@ -57,26 +58,6 @@ def _examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
     )
 
 
-def decode(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes an example and resizes it to a square, as the original did.
-
-    Args:
-        example: "image" and "segmentation_mask", the encoded JPEG and PNG.
-        image_size: side of the square, pixels.
-
-    Returns:
-        Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; mask,
-        int32 `(image_size, image_size)`, class ids, resized to the nearest.
-    """
-    # The accurate transform is the one that other JPEG readers use by default.
-    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
-    mask = tf.io.decode_png(example["segmentation_mask"], channels=1)
-    size = (image_size, image_size)
-    image = tf.image.resize(image, size, method="bilinear")
-    mask = tf.cast(tf.image.resize(mask, size, method="nearest")[..., 0], tf.int32)
-    return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
-
-
 def training_batches(
     builder: tfds.core.DatasetBuilder,
     *,
@@ -84,11 +65,12 @@ def training_batches(
     batch_size: int,
     seed: int,
     first_epoch: int = 0,
+    crops: RandomCrops | None = None,
     augmentation: bool = True,
 ) -> tf.data.Dataset:
     """Endless shuffled, augmented batches of the training split.
 
-    Order and augmentation depend on `seed` and the epoch alone, so training that goes on at
+    Order, crops and augmentation depend on `seed` and the epoch alone, so training that goes on at
     `first_epoch` sees what it would have seen without a break. An epoch is
     `steps_per_epoch` batches; its last, incomplete batch is dropped.
 
@@ -96,8 +78,9 @@ def training_batches(
         builder: a prepared data set.
         image_size: side of the images, pixels.
         batch_size: images a batch, over all replicas.
-        seed: of order and augmentation.
+        seed: of order, crops and augmentation.
         first_epoch: the epoch to begin with, from 0.
+        crops: cuts one square out of each image an epoch; None resizes the whole images.
         augmentation: off for a training that shall see the bare images.
 
     Returns:
@@ -111,16 +94,22 @@ def training_batches(
     num_images = split_size(builder, "train")
 
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image, mask = decode(example, image_size)
+        example_seed = tf.stack([seed, epoch * num_images + index])
+        if crops:
+            # A seed of its own: what is cut out must not go with how it is changed.
+            crop_seed = tf.random.fold_in(example_seed, 1)
+            image, mask = crops(example, image_size, crop_seed)
+        else:
+            image, mask = decode(example, image_size)
         if augmentation:
-            image, mask = augment(image, mask, tf.stack([seed, epoch * num_images + index]))
+            image, mask = augment(image, mask, example_seed)
         return image, mask
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # Of the graph of this function alone: else the order would depend on the global seed too.
         tf.random.set_seed(seed + 1)
-        examples = _examples(builder, "train").shuffle(
+        examples = encoded_examples(builder, "train").shuffle(
             SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
         )
         return (
@@ -142,6 +131,7 @@ def evaluation_batches(
     *,
     image_size: int,
     batch_size: int,
+    quarters: bool = False,
     fill_up: bool = False,
 ) -> tf.data.Dataset:
     """Batches of a split in its own order, once, as they are.
@@ -151,6 +141,8 @@ def evaluation_batches(
         split: "train", "validation" or "test".
         image_size: side of the images, pixels.
         batch_size: images a batch; the last one may have fewer.
+        quarters: instead of each whole image resized, gives a square of `image_size` at the image's
+            own resolution in the middle of each of its four quarters: enough to compare epochs by.
         fill_up: fill the last batch with black images whose masks are `NO_TRUTH` everywhere, which
             losses and metrics leave out.
 
@@ -161,9 +153,16 @@ def evaluation_batches(
         InputError: the split is empty.
     """
     num_images = split_size(builder, split)
-    dataset = _examples(builder, split).map(
-        lambda example: decode(example, image_size), num_parallel_calls=tf.data.AUTOTUNE
-    )
+    examples = encoded_examples(builder, split)
+    if quarters:
+        num_images *= 4
+        dataset = examples.map(
+            lambda example: quarters_of(example, image_size), num_parallel_calls=tf.data.AUTOTUNE
+        ).unbatch()
+    else:
+        dataset = examples.map(
+            lambda example: decode(example, image_size), num_parallel_calls=tf.data.AUTOTUNE
+        )
     if fill_up:
         black = tf.zeros((image_size, image_size, 3)), tf.fill((image_size, image_size), NO_TRUTH)
         filling = tf.data.Dataset.from_tensors(black).repeat(-num_images % batch_size)

@@ -1,0 +1,132 @@
+"""What each choice of the default recipe brings on procedural scenes, at equal training time.
+
+Every variant is the default recipe with one choice taken back. The seconds an epoch takes are
+measured for each variant first; it then trains for as many epochs as fit into the same time, once
+for each seed. Scores are by protocol official6 on the test split. Variants are trained one after
+the other, on a machine that does nothing else.
+
+    python benchmarks/recipe_choices.py --folder bench/recipe --budget 120
+
+A run that is there is not repeated, so an interrupted benchmark goes on. The table goes to
+standard output as Markdown.
+"""
+
+import argparse
+import csv
+import json
+import statistics
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+# What is taken back -> options of train.py
+VARIANTS = {
+    "the default recipe": (),
+    "whole images resized, not crops": ("--framing", "whole"),
+    "crops at one scale": ("--crop-scale", "1", "1"),
+    "crops anywhere, not half of them on rare classes": ("--rare-class-share", "0"),
+    "cross entropy alone": ("--loss", "cross_entropy"),
+    "Dice alone": ("--loss", "dice"),
+    "a constant rate": ("--schedule", "constant"),
+    "the same rate for the encoder": ("--encoder-rate", "1"),
+    "no average of the weights": ("--ema-decay", "0"),
+    "`unknown` is a class in the loss": ("--ignore-class", "none"),
+    "all taken back": (
+        *("--framing", "whole", "--loss", "dice", "--schedule", "constant"),
+        *("--encoder-rate", "1", "--ema-decay", "0", "--ignore-class", "none"),
+    ),
+}
+PACE_EPOCHS = 3  # the first of them builds the graph and is not counted
+
+
+def main() -> None:
+    """Trains, scores and prints the table."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--folder", type=Path, required=True, help="runs and scores")
+    options.add_argument("--budget", type=float, default=120, help="seconds of epochs a run")
+    options.add_argument("--seeds", type=int, default=3)
+    options.add_argument("--arch", default="deeplabv3plus")
+    options.add_argument("--encoder", default="mobilenetv2")
+    options.add_argument("--encoder-weights", default="imagenet", help="imagenet, none or a file")
+    options.add_argument("--image-size", type=int, default=128)
+    options.add_argument("--learning-rate", type=float, default=1e-3)
+    options.add_argument("--demo-count", type=int, default=240)
+    options.add_argument("--demo-size", type=int, default=512)
+    given = options.parse_args()
+    common = (
+        *("--arch", given.arch, "--encoder", given.encoder),
+        *("--encoder-weights", given.encoder_weights, "--image-size", given.image_size),
+        *("--learning-rate", given.learning_rate, "--data", "demo"),
+        *("--demo-count", given.demo_count, "--demo-size", given.demo_size),
+        *("--cache-dir", given.folder / "tfds"),
+    )
+    epochs = {
+        name: max(1, int(given.budget / pace(given.folder / "pace" / slug(name), common, changes)))
+        for name, changes in VARIANTS.items()
+    }
+    scores: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    # Seed by seed, so that an early end leaves each variant with equally many runs.
+    for seed in range(given.seeds):
+        for name, changes in VARIANTS.items():
+            run = given.folder / f"seed{seed}" / slug(name)
+            train(run, *common, *changes, "--seed", seed, "--epochs", epochs[name])
+            scores[name].append(score(run))
+    print(table(epochs, scores))
+
+
+def slug(name: str) -> str:
+    """A variant's name as a folder's name."""
+    return "".join(letter if letter.isalnum() else "_" for letter in name)
+
+
+def script(*arguments: object) -> None:
+    """Runs one of the scripts; its failure ends the benchmark."""
+    subprocess.run([sys.executable, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
+
+
+def train(run: Path, *arguments: object) -> None:
+    """Trains, goes on with, or leaves alone a run."""
+    script(ROOT / "train.py", "--workdir", run, "--resume", *arguments)
+
+
+def pace(run: Path, common: tuple, changes: tuple) -> float:
+    """Seconds an epoch of a variant takes, without the building of its graph."""
+    train(run, *common, *changes, "--epochs", PACE_EPOCHS)
+    with (run / "history.csv").open() as file:
+        return min(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
+
+
+def score(run: Path) -> float:
+    """Mean IoU of a run by protocol official6 on the test split, in [0, 1]."""
+    results = run.parent / f"{run.name}_scores"
+    if not results.exists():
+        script(
+            *(ROOT / "evaluate.py", "--runs", run),
+            *("--protocol", "official6", "--output", results),
+        )
+    metrics = json.loads((results / "metrics.json").read_text())
+    return metrics["members"][run.name]["mean_iou"]
+
+
+def table(epochs: dict[str, int], scores: dict[str, list[float]]) -> str:
+    """Scores of all variants and what each change costs, as Markdown."""
+    default = scores["the default recipe"]
+    lines = [
+        "| taken back | epochs | mean IoU of each seed, % | mean | default minus this |",
+        "|---|---|---|---|---|",
+    ]
+    for name, values in scores.items():
+        gains = [100 * (ours - theirs) for ours, theirs in zip(default, values, strict=True)]
+        lines.append(
+            f"| {name} | {epochs[name]} | {', '.join(f'{100 * value:.1f}' for value in values)} "
+            f"| {100 * statistics.mean(values):.1f} | {statistics.mean(gains):+.1f} "
+            f"({min(gains):+.1f} to {max(gains):+.1f}) |"
+        )
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

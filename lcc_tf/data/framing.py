@@ -1,0 +1,149 @@
+"""From an encoded example to the square that a network sees: all of it, a crop, or four.
+
+Images are float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; masks are
+int32 `(image_size, image_size)`, class ids, resized to the nearest.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+
+from lcc_tf.mirroring import mirrored
+
+
+def decode(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Decodes an example and resizes it to a square, as the original did.
+
+    Args:
+        example: "image" and "segmentation_mask", the encoded JPEG and PNG.
+        image_size: side of the square, pixels.
+
+    Returns:
+        Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; mask,
+        int32 `(image_size, image_size)`, class ids, resized to the nearest.
+    """
+    # The accurate transform is the one that other JPEG readers use by default.
+    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
+    mask = tf.io.decode_png(example["segmentation_mask"], channels=1)
+    return _resized(image, mask, image_size)
+
+
+def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    size = (image_size, image_size)
+    image = tf.image.resize(image, size, method="bilinear")
+    mask = tf.cast(tf.image.resize(mask, size, method="nearest")[..., 0], tf.int32)
+    return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
+
+
+@dataclass(frozen=True, eq=False)  # hashed by identity, which tf.data asks for
+class RandomCrops:
+    """How squares are cut out of training images.
+
+    Args:
+        scale: smallest and largest enlargement, drawn uniformly on a logarithmic scale.
+        rare_class_share: share of the crops that contain a pixel of a class that is drawn from
+            those of the image by `class_rarity`; the others lie anywhere.
+        class_rarity: float32 `(num_classes,)`, relative frequencies of that draw.
+    """
+
+    scale: tuple[float, float]
+    rare_class_share: float
+    class_rarity: np.ndarray
+
+    def __call__(
+        self, example: dict[str, tf.Tensor], image_size: int, seed: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        """Cuts one square out of an example.
+
+        A square that is larger than the image holds all of it, mirrored at its borders, as tiles
+        are in prediction.
+
+        Args:
+            example: "image" and "segmentation_mask", the encoded JPEG and PNG.
+            image_size: side of the result, pixels.
+            seed: int64 `(2,)`; the same one gives the same crop.
+
+        Returns:
+            Image and mask as `decode` gives them.
+        """
+        seeds = tf.unstack(tf.random.split(seed, 5), num=5)
+        mask = tf.io.decode_png(example["segmentation_mask"], channels=1)[..., 0]
+        sides = tf.shape(mask)
+        logarithm = tf.random.stateless_uniform([], seeds[0], *np.log(self.scale))
+        side = tf.cast(tf.round(image_size / tf.exp(logarithm)), tf.int32)
+        room = tf.maximum(sides - side, 0)
+        anywhere = tf.random.stateless_uniform([2], seeds[1])
+        corner = tf.cast(anywhere * tf.cast(room + 1, tf.float32), tf.int32)
+        if self.rare_class_share:
+            pixel, found = self._rare_pixel(mask, seeds[2:4])
+            within = tf.cast(
+                tf.random.stateless_uniform([2], seeds[1]) * tf.cast(side, tf.float32), tf.int32
+            )
+            aimed = found & (tf.random.stateless_uniform([], seeds[4]) < self.rare_class_share)
+            corner = tf.where(aimed, pixel - within, corner)
+        corner = tf.clip_by_value(corner, 0, room)
+        return cut(example, mask, corner, side, image_size)
+
+    def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Row and column of a random pixel of a random class, and whether there is one."""
+        # Every fourth pixel a side is looked at: a sixteenth of the random numbers.
+        step = 4
+        mask = tf.cast(mask[::step, ::step], tf.int32)
+        num_classes = len(self.class_rarity)
+        counts = tf.math.bincount(
+            tf.reshape(mask, [-1]), minlength=num_classes, maxlength=num_classes
+        )
+        chances = tf.where(counts > 0, self.class_rarity, 0.0)
+        chosen = tf.random.stateless_categorical(tf.math.log(chances)[None], 1, seeds[0])[0, 0]
+        noise = tf.random.stateless_uniform(tf.shape(mask), seeds[1])
+        noise = tf.where(tf.equal(mask, tf.cast(chosen, tf.int32)), noise, -1.0)
+        place = tf.argmax(tf.reshape(noise, [-1]), output_type=tf.int32)
+        width = tf.shape(mask)[1]
+        return tf.stack([place // width, place % width]) * step, tf.reduce_sum(chances) > 0
+
+
+def cut(
+    example: dict[str, tf.Tensor],
+    mask: tf.Tensor,
+    corner: tf.Tensor,
+    side: tf.Tensor,
+    image_size: int,
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cuts a square out of an example, mirrored where it reaches over the border, and resizes it.
+
+    Args:
+        example: "image", the encoded JPEG, of which no more than the square is decoded.
+        mask: uint8 `(height, width)`, class ids.
+        corner: int32 `(2,)`, first row and column.
+        side: int32, pixels.
+        image_size: side of the result, pixels.
+
+    Returns:
+        Image and mask as `decode` gives them.
+    """
+    size = tf.minimum(side, tf.shape(mask))
+    image = tf.io.decode_and_crop_jpeg(
+        example["image"],
+        tf.concat([corner, size], axis=0),
+        channels=3,
+        dct_method="INTEGER_ACCURATE",
+    )
+    mask = mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1], None]
+    for axis in (0, 1):
+        indices = mirrored(tf.range(side), size[axis])
+        image, mask = tf.gather(image, indices, axis=axis), tf.gather(mask, indices, axis=axis)
+    return _resized(image, mask, image_size)
+
+
+def quarters_of(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """The squares in the middle of an example's quarters, stacked."""
+    mask = tf.io.decode_png(example["segmentation_mask"], channels=1)[..., 0]
+    sides = tf.shape(mask)
+    room = tf.maximum(sides - image_size, 0)
+    squares = []
+    for quarter in ([1, 1], [1, 3], [3, 1], [3, 3]):
+        corner = tf.clip_by_value(sides * quarter // 4 - image_size // 2, 0, room)
+        squares.append(cut(example, mask, corner, image_size, image_size))
+    images, masks = zip(*squares, strict=True)
+    return tf.stack(images), tf.stack(masks)

@@ -1,0 +1,76 @@
+"""What the training images are like: their size, and how many pixels of each class they hold."""
+
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from lcc_tf.atomic_files import write_atomically
+from lcc_tf.data.pipeline import encoded_examples, split_size
+
+CLASS_PIXELS = "class_pixels.npy"
+
+
+def native_size(builder: tfds.core.DatasetBuilder) -> float:
+    """Side of a square as large as the first training image, pixels."""
+    example = next(iter(encoded_examples(builder, "train")))
+    height, width, _ = tf.io.extract_jpeg_shape(example["image"]).numpy().tolist()
+    return math.sqrt(height * width)
+
+
+def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
+    """Counts the classes of each training image, once for a prepared data set.
+
+    Args:
+        builder: a prepared data set; the counts are kept beside its TFRecords.
+
+    Returns:
+        int64 `(num_images, num_classes)`, pixels, in the order of the TFRecords.
+    """
+    file = Path(builder.data_dir) / CLASS_PIXELS
+    if file.is_file():
+        return np.load(file)
+    num_classes = len(builder.info.metadata["class_names"])
+
+    def count(example: dict[str, tf.Tensor]) -> tf.Tensor:
+        mask = tf.io.decode_png(example["segmentation_mask"], channels=1)
+        ids = tf.reshape(tf.cast(mask, tf.int32), [-1])
+        return tf.math.bincount(ids, minlength=num_classes, maxlength=num_classes, dtype=tf.int64)
+
+    counts = encoded_examples(builder, "train").map(count, num_parallel_calls=tf.data.AUTOTUNE)
+    counts = np.stack(
+        list(
+            tqdm(
+                counts.as_numpy_iterator(),
+                total=split_size(builder, "train"),
+                desc="counting classes",
+                unit="image",
+            )
+        )
+    )
+    content = io.BytesIO()
+    np.save(content, counts)
+    write_atomically(file, content.getvalue())
+    return counts
+
+
+def class_rarity(pixels: np.ndarray, ignore_class: int | None) -> np.ndarray:
+    """How much more often each class should be drawn than its pixels would be.
+
+    Args:
+        pixels: int64 `(num_images, num_classes)`.
+        ignore_class: a class id that is never drawn; None for no such class.
+
+    Returns:
+        float32 `(num_classes,)`, the inverse of the class's share of all pixels, with a sum of 1; 0
+        for `ignore_class` and for classes that do not occur.
+    """
+    total = pixels.sum(axis=0).astype(np.float64)
+    rarity = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
+    if ignore_class is not None:
+        rarity[ignore_class] = 0
+    return (rarity / max(rarity.sum(), np.finfo(float).tiny)).astype(np.float32)

@@ -1,0 +1,111 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.data.framing import RandomCrops, decode, quarters_of
+
+HEIGHT, WIDTH = 96, 128
+
+
+@pytest.fixture(scope="module")
+def example():
+    """An example whose mask follows from its image: class = colour, and 9 pixels of a rare one."""
+    mask = np.zeros((HEIGHT, WIDTH), np.uint8)
+    mask[:, WIDTH // 2 :] = 1
+    mask[8:11, 8:11] = 2
+    image = np.stack([mask * 100] * 3, axis=-1)
+    return {
+        "image": tf.io.encode_jpeg(image, quality=100, chroma_downsampling=False),
+        "segmentation_mask": tf.io.encode_png(mask[..., None]),
+    }
+
+
+def crops(example, count=64, image_size=32, scale=(1.0, 1.0), share=0.0, rarity=(1, 1, 1)):
+    draw = tf.function(RandomCrops(scale, share, np.float32(rarity)))
+    seeds = np.stack([np.zeros(count), np.arange(count)], axis=-1).astype(np.int64)
+    return [draw(example, image_size, seed) for seed in seeds]
+
+
+def test_a_crop_is_a_window_of_the_image_as_it_is(example):
+    whole = tf.cast(tf.io.decode_jpeg(example["image"], dct_method="INTEGER_ACCURATE"), tf.float32)
+    windows = tf.image.extract_patches(
+        whole[None], [1, 32, 32, 1], [1, 1, 1, 1], [1, 1, 1, 1], "VALID"
+    )
+    windows = tf.reshape(windows, [-1, 32 * 32 * 3])
+    for image, _ in crops(example, count=4):
+        distance = tf.reduce_max(tf.abs(windows - tf.reshape(image, [1, -1])), axis=1)
+        assert float(tf.reduce_min(distance)) == 0
+
+
+def test_image_and_mask_are_cut_alike(example):
+    for image, mask in crops(example, scale=(0.5, 2.0)):
+        assert image.shape == (32, 32, 3)
+        assert mask.shape == (32, 32)
+        wrong = tf.abs(image[..., 0] - tf.cast(mask, tf.float32) * 100) > 50
+        assert float(tf.reduce_mean(tf.cast(wrong, tf.float32))) < 0.05
+
+
+def test_crops_differ_by_seed_and_reach_all_corners(example):
+    seen = [mask.numpy() for _, mask in crops(example, count=128, image_size=64)]
+    assert len({mask.tobytes() for mask in seen}) > 30
+    # 64 of 128 columns: only a crop at an edge holds one class alone.
+    assert any((mask == 1).all() for mask in seen)
+    same = crops(example, count=2)[1][0], crops(example, count=2)[1][0]
+    np.testing.assert_array_equal(*same)
+
+
+def test_scale_enlarges(example):
+    # At 0.5 a crop of 32 shows 64 pixels, at 2 it shows 16: how often both halves are in it tells.
+    def share_with_both(scale):
+        masks = [mask.numpy() for _, mask in crops(example, scale=(scale, scale))]
+        return np.mean([0 in mask and 1 in mask for mask in masks])
+
+    # 63 of 65 places of a 64 window hold both halves, 15 of 113 of a 16 window.
+    assert share_with_both(0.5) > 0.85
+    assert share_with_both(2.0) < 0.35
+
+
+def test_a_crop_larger_than_the_image_is_mirrored_not_enlarged(example):
+    (image, mask), *_ = crops(example, count=1, image_size=160)
+    whole = tf.io.decode_png(example["segmentation_mask"])[..., 0].numpy()
+    expected = np.pad(whole, [(0, 160 - HEIGHT), (0, 160 - WIDTH)], mode="reflect")
+    np.testing.assert_array_equal(mask, expected)
+    assert np.abs(image[..., 0] - expected * 100.0).mean() < 5
+
+
+def test_rare_classes_are_aimed_at(example):
+    def share_with_rare(share):
+        masks = crops(example, share=share, rarity=(0, 0, 1))
+        return np.mean([2 in mask.numpy() for _, mask in masks])
+
+    assert share_with_rare(1.0) == 1
+    assert share_with_rare(0.0) < 0.5
+    assert 0.3 < share_with_rare(0.5) < 0.9
+
+
+def test_no_class_to_aim_at_is_no_fault(example):
+    masks = [mask.numpy() for _, mask in crops(example, share=1.0, rarity=(0, 0, 0))]
+    assert len({mask.tobytes() for mask in masks}) > 3
+
+
+def test_quarters_tile_an_image_of_twice_their_size():
+    mask = np.arange(16, dtype=np.uint8).reshape(4, 4).repeat(16, 0).repeat(16, 1)
+    example = {
+        "image": tf.io.encode_jpeg(np.stack([mask] * 3, axis=-1)),
+        "segmentation_mask": tf.io.encode_png(mask[..., None]),
+    }
+    images, masks = quarters_of(example, 32)
+    assert images.shape == (4, 32, 32, 3)
+    rows = np.concatenate([masks[:2].numpy(), masks[2:].numpy()], axis=1)
+    np.testing.assert_array_equal(np.concatenate(list(rows), axis=1), mask)
+
+
+def test_quarters_of_an_image_smaller_than_they_are(example):
+    _, masks = quarters_of(example, 192)
+    assert masks.shape == (4, 192, 192)
+
+
+def test_decode_resizes_the_whole(example):
+    image, mask = decode(example, 64)
+    assert image.shape == (64, 64, 3)
+    assert set(np.unique(mask)) == {0, 1, 2}

@@ -1,0 +1,49 @@
+"""Every architecture is trained, loaded, averaged with another, saved, and exported."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.checkpoints import load_ensemble, read_run
+from lcc_tf.evaluation import evaluate, open_dataset
+from lcc_tf.exporting import export_savedmodel
+from lcc_tf.models import ARCHITECTURES
+from lcc_tf.models.baselines import BASELINES
+from lcc_tf.training import train
+
+
+@pytest.fixture
+def trained(request, runs, tiny_config, tmp_path):
+    """A run of the architecture."""
+    arch = request.param
+    if arch not in BASELINES:
+        return read_run(runs / arch)
+    config = dataclasses.replace(
+        tiny_config, arch=arch, encoder="resnet18", image_size=32, epochs=1
+    )
+    # Not for longer: what is exported has to be a graph.
+    tf.config.run_functions_eagerly(True)
+    try:
+        train(config, tmp_path / arch)
+    finally:
+        tf.config.run_functions_eagerly(False)
+    return read_run(tmp_path / arch)
+
+
+@pytest.mark.parametrize("trained", ARCHITECTURES, indirect=True)
+def test_train_evaluate_save_load_export(trained, runs, tmp_path):
+    other = read_run(runs / ("deeplabv3plus" if trained.name == "unetpp" else "unetpp"))
+    evaluation = evaluate([trained, other], open_dataset([trained, other]), split="validation")
+    scores = evaluation.scores["seed"]
+    assert list(scores) == [trained.name, other.name, "ensemble"]
+    assert all(0 <= score["pixel_accuracy"] <= 1 for score in scores.values())
+
+    model = load_ensemble([trained])
+    image = np.random.default_rng(0).uniform(0, 255, (1, 32, 64, 3)).astype(np.float32)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
+    assert export_savedmodel(loaded, trained.classes, tmp_path / "exported") < 1e-4

@@ -1,0 +1,85 @@
+"""A whole model from PyTorch becomes a run that is scored, averaged and exported like any other."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from benchmarks.compare_with_smp import (
+    EXPECTED_SIZE,
+    EXPECTED_STEP,
+    seeded_image,
+    seeded_weights,
+)
+from lcc_tf.checkpoints import load_ensemble, load_model, read_run
+from lcc_tf.evaluation import evaluate, open_dataset
+from lcc_tf.exporting import export_savedmodel
+from lcc_tf.importing import import_torch
+from lcc_tf.training import check_workdir
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+from tfds_deepglobe.errors import InputError
+
+DATA = Path(__file__).parent / "models" / "data"
+OPTIONS = {"image_size": 64, "framing": "whole", "native_size": 64, "preprocessing": "torch"}
+
+
+@pytest.fixture(scope="module")
+def torch_file(tmp_path_factory):
+    """smp's DeepLabV3Plus with resnet18, and the logits that smp makes of `seeded_image`."""
+    with np.load(DATA / "smp_deeplabv3plus_16.npz") as stored:
+        weights, logits = seeded_weights(json.loads(str(stored["shapes"]))), stored["logits"]
+    file = tmp_path_factory.mktemp("torch") / "model.safetensors"
+    safetensors.numpy.save_file({f"model.{name}": array for name, array in weights.items()}, file)
+    return file, logits
+
+
+@pytest.fixture(scope="module")
+def imported(torch_file, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("imported") / "from_torch"
+    return import_torch(torch_file[0], workdir, DEEPGLOBE_CLASSES, **OPTIONS)
+
+
+def test_the_run_gives_smps_logits(imported, torch_file):
+    run = read_run(imported.path)
+    assert run == imported
+    assert (run.config.arch, run.config.encoder) == ("deeplabv3plus", "resnet18_v1.5")
+    assert run.config.align_corners
+    logits = load_model(run)(seeded_image(*EXPECTED_SIZE)).numpy()
+    expected = torch_file[1]
+    logits = logits[0, ::EXPECTED_STEP, ::EXPECTED_STEP]
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
+    members = [imported, read_run(runs / "unetpp")]
+    evaluation = evaluate(members, open_dataset(members), split="validation")
+    assert list(evaluation.scores["seed"]) == ["from_torch", "unetpp", "ensemble"]
+    with pytest.raises(InputError, match="imported.*`--data`"):
+        open_dataset([imported])
+
+
+def test_aligned_corners_are_exported(imported, tmp_path):
+    model = load_ensemble([imported])
+    assert export_savedmodel(model, imported.classes, tmp_path / "out") < 1e-5
+
+
+def test_refusals_leave_nothing(torch_file, imported, tmp_path):
+    two = ClassTable(("land", "water"), ((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(InputError, match="has 7 classes, the class table has 2.*--classes"):
+        import_torch(torch_file[0], tmp_path / "run", two, **OPTIONS)
+    with pytest.raises(InputError, match="divisible by 16"):
+        import_torch(
+            torch_file[0], tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS | {"image_size": 100}
+        )
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="not empty, and a run is never overwritten"):
+        import_torch(torch_file[0], imported.path, DEEPGLOBE_CLASSES, **OPTIONS)
+
+
+def test_its_training_cannot_go_on(imported):
+    config = dataclasses.replace(imported.config, epochs=200)
+    with pytest.raises(InputError, match="imported model, whose training cannot go on"):
+        check_workdir(config, imported.path, resume=True)
