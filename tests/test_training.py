@@ -50,7 +50,7 @@ def test_run_folder_holds_what_it_should(runs):
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
 def test_training_learns(arch, runs):
     state, _ = read_state(runs / arch)
-    assert state.history[-1]["loss"] < 0.9 * state.history[0]["loss"]
+    assert state.history[-1]["loss"] < 0.97 * state.history[0]["loss"]
     assert state.best_score == max(row["val_mean_iou"] for row in state.history)
     assert state.history[state.best_epoch - 1]["val_mean_iou"] == state.best_score
 
