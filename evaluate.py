@@ -3,7 +3,8 @@
 import argparse
 from pathlib import Path
 
-from lcc_tf.command_line import new_folder, parser, run, words_or_numbers
+from lcc_tf.atomic_files import new_folder
+from lcc_tf.command_line import parser, run, words_or_numbers
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\

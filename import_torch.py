@@ -28,7 +28,7 @@ def main() -> None:
     imported = import_torch(
         options.weights,
         options.workdir,
-        ClassTable.from_csv(table.read_text()) if table else DEEPGLOBE_CLASSES,
+        ClassTable.from_csv(table.read_bytes()) if table else DEEPGLOBE_CLASSES,
         image_size=options.image_size,
         framing=options.framing,
         native_size=options.native_size,
@@ -62,10 +62,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--preprocessing",
-        choices=("torch", "unit", "none"),
+        choices=("torch", "torch_255", "unit", "none"),
         default="torch",
         help="what its images were: torch: in [0, 1], minus ImageNet's mean, by its standard "
-        "deviation; unit: in [0, 1]; none: in [0, 255] (default: %(default)s)",
+        "deviation; torch_255: the same, but of images in [0, 255]; unit: in [0, 1]; none: in "
+        "[0, 255] (default: %(default)s)",
     )
     options.add_argument(
         "--image-size",

@@ -149,6 +149,13 @@ def _parser() -> argparse.ArgumentParser:
         "--epochs", metavar="N", type=int, help="at most (default: 100; seed: 100 or 500)"
     )
     training.add_argument(
+        "--patience",
+        metavar="N",
+        type=int,
+        help="epochs without a better validation score before training ends (default: 20; seed: "
+        "20, 30 or 50)",
+    )
+    training.add_argument(
         "--loss",
         metavar="NAME[+NAME]",
         help="dice, cross_entropy, focal, jaccard, lovasz, or a sum of them (default: "

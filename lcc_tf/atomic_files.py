@@ -1,8 +1,13 @@
-"""Files that are there whole or not at all."""
+"""Files and folders that are there whole or not at all."""
 
+import contextlib
 import os
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+from tfds_deepglobe.errors import InputError
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -40,3 +45,56 @@ def flush(file: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+@contextlib.contextmanager
+def new_folder(
+    path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
+) -> Iterator[Path]:
+    """Gives a folder to fill, which gets its name when all of it is there.
+
+    Args:
+        path: the folder's name in the end.
+        holds: names of what such a folder holds; one that holds anything else is never overwritten.
+        overwrite: replaces the folder of that name, once the new one is complete.
+        option: what the user chooses another folder by.
+
+    Yields:
+        An empty folder beside `path`. It vanishes where filling it fails.
+
+    Raises:
+        InputError: `path` is taken and not to be overwritten.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder. Choose another `{option}`.")
+    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if foreign := sorted(there - holds):
+        raise InputError(
+            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
+            f"`{option}`."
+        )
+    if there and not overwrite:
+        raise InputError(
+            f"{path} exists already, and nothing is overwritten unasked. Choose another "
+            f"`{option}`, or replace it by `--overwrite`."
+        )
+    made = [parent for parent in path.parents if not parent.exists()]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with tempfile.TemporaryDirectory(
+            prefix=f".unfinished.{path.name}.", dir=path.parent
+        ) as unfinished:
+            new, old = Path(unfinished) / "new", Path(unfinished) / "old"
+            new.mkdir()
+            yield new
+            try:
+                if path.exists():
+                    os.replace(path, old)
+                os.replace(new, path)
+            finally:
+                if old.exists() and not path.exists():
+                    os.replace(old, path)
+    finally:
+        for parent in made:  # nothing is in them where filling the folder failed
+            with contextlib.suppress(OSError):
+                parent.rmdir()

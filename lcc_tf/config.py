@@ -1,7 +1,6 @@
 """Everything a training run is made of, and the recipes that fill it in."""
 
 import dataclasses
-import math
 from dataclasses import dataclass, field
 
 from lcc_tf.losses import check_loss
@@ -67,10 +66,10 @@ class TrainConfig:
     # them, as the class uniform sampling of Zhu et al. 2019, section 3.3
     # (https://arxiv.org/abs/1812.01593).
     rare_class_share: float = 0.5
-    batch_size: int = 8  # images a step, over all devices
-    epochs: int = 100
+    batch_size: int = 8  # images a step, over all devices; the original's 7, made divisible
+    epochs: int = 100  # the original's
     frozen_epochs: int = 10  # `gradual` alone: epochs before the encoder trains too
-    patience: int = 20  # epochs without a better `monitor` before training ends
+    patience: int = 20  # epochs without a better `monitor` before training ends; the original's
     monitor: str = "val_mean_iou"  # the score that makes the best weights; higher is better
     # The sum that is the most robust over data sets in Ma et al. 2021, Loss odyssey
     # (https://doi.org/10.1016/j.media.2021.102035).
@@ -81,7 +80,8 @@ class TrainConfig:
     # The class whose pixels weigh nothing in loss and `monitor`, where the data set has it; None:
     # no class. The challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
-    learning_rate: float = 1e-4  # its largest value
+    # Its largest value. The encoder's share of it is the original's rate for all layers, 1e-5.
+    learning_rate: float = 1e-4
     # The encoder's learning rate as a share of the others': lower for layers that are trained
     # already, Howard & Ruder 2018, section 3.2 (https://arxiv.org/abs/1801.06146).
     encoder_rate: float = 0.1
@@ -132,14 +132,11 @@ class TrainConfig:
             )
 
     def _check_loss(self) -> None:
-        check_loss(self.loss, label_smoothing=self.label_smoothing)
-        if isinstance(self.class_weights, str):
-            _check_choice("class_weights", self.class_weights, CLASS_WEIGHTS)
-        elif min(self.class_weights) < 0 or not 0 < sum(self.class_weights) < math.inf:
-            raise InputError(
-                "`class_weights` must be a number for each class, none negative and not all 0. "
-                f"Received: {self.class_weights}."
-            )
+        weights = self.class_weights
+        if isinstance(weights, str):
+            _check_choice("class_weights", weights, CLASS_WEIGHTS)
+            weights = None
+        check_loss(self.loss, class_weights=weights, label_smoothing=self.label_smoothing)
 
     def _check_network(self) -> None:
         allowed = OPTIONS_OF.get(self.arch, ())

@@ -1,7 +1,9 @@
 """A model that was trained in PyTorch becomes a run folder."""
 
+import dataclasses
 from pathlib import Path
 
+from lcc_tf.atomic_files import new_folder
 from lcc_tf.checkpoints import Run, TrainingState, save_checkpoint, write_run
 from lcc_tf.config import TrainConfig
 from lcc_tf.models import build_model, load_torch_state_dict
@@ -9,7 +11,8 @@ from lcc_tf.models.torch_weights import describe, read_torch_weights
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 
-SMP_DILATION_RATES = (12, 24, 36)  # of segmentation_models_pytorch, at every output stride
+# What segmentation_models_pytorch's DeepLabV3+ has, at every output stride
+SMP_DEEPLAB = {"dilation_rates": (12, 24, 36), "align_corners": True}
 
 
 def import_torch(
@@ -35,8 +38,8 @@ def import_torch(
         image_size: side of the square that it was trained on, pixels.
         framing: "whole" if images were resized to that square, "crops" if squares were cut out.
         native_size: side of the images before they were resized, pixels.
-        preprocessing: "torch" (ImageNet's mean and standard deviation), "unit" (images in [0, 1])
-            or "none" (images in [0, 255]).
+        preprocessing: "torch" (ImageNet's mean and standard deviation), "torch_255" (the same, of
+            images in [0, 255]), "unit" (images in [0, 1]) or "none" (images in [0, 255]).
         output_stride: of DeepLabV3+'s encoder, 16 or 8.
 
     Returns:
@@ -45,11 +48,6 @@ def import_torch(
     Raises:
         InputError: the file cannot be read or does not fit, or the folder is taken.
     """
-    if workdir.exists() and (not workdir.is_dir() or any(workdir.iterdir())):
-        raise InputError(
-            f"{workdir} is not empty, and a run is never overwritten. Choose another folder by "
-            "`--workdir`."
-        )
     if not native_size > 0:
         raise InputError(f"`native_size` must be larger than 0. Received: {native_size}.")
     state_dict = read_torch_weights(weights)
@@ -60,30 +58,27 @@ def import_torch(
             f"{classes.num_classes}: {list(classes.names)}. Give the table of the model's classes, "
             "in the order of its channels, by `--classes class_dict.csv`."
         )
-    deeplab = {
-        "output_stride": output_stride,
-        "dilation_rates": SMP_DILATION_RATES,
-        "align_corners": True,
-    }
     config = TrainConfig(
         arch=arch,
         encoder=encoder,
         encoder_weights=None,
         preprocessing=preprocessing,
+        output_stride=output_stride,
         recipe="imported",
         image_size=image_size,
         framing=framing,
-        **(deeplab if arch == "deeplabv3plus" else {}),
+        **(SMP_DEEPLAB if arch == "deeplabv3plus" else {}),
     )
-    model = build_model(arch, num_classes, encoder_weights=None, **config.model_options())
-    load_torch_state_dict(model, state_dict)
-    run = Run(
-        path=workdir,
-        config=config,
-        classes=classes,
-        fingerprint=None,
-        native_size=native_size,
-    )
-    write_run(run, model.count_params())
-    save_checkpoint(workdir, model, TrainingState())
-    return run
+    with new_folder(workdir, holds=set(), option="--workdir") as folder:
+        model = build_model(arch, num_classes, encoder_weights=None, **config.model_options())
+        load_torch_state_dict(model, state_dict)
+        run = Run(
+            path=folder,
+            config=config,
+            classes=classes,
+            fingerprint=None,
+            native_size=native_size,
+        )
+        write_run(run, model.count_params())
+        save_checkpoint(folder, model, TrainingState())
+    return dataclasses.replace(run, path=workdir)

@@ -216,11 +216,14 @@ class SegmentationLoss(keras.losses.Loss):
         }
 
 
-def check_loss(name: str, *, label_smoothing: float = 0.0) -> None:
-    """Checks a loss's name and what it can do.
+def check_loss(
+    name: str, *, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
+) -> None:
+    """Checks the arguments of `get_loss`.
 
     Raises:
-        InputError: an unknown or repeated term, smoothing that is out of range or that no term has.
+        InputError: an unknown or repeated term, smoothing that is out of range or that no term has,
+            weights of classes that are negative, infinite or all 0.
     """
     terms = name.split("+")
     if unknown := [term for term in terms if term not in LOSS_TERMS]:
@@ -237,6 +240,13 @@ def check_loss(name: str, *, label_smoothing: float = 0.0) -> None:
             f"The loss {name!r} has no labels to smooth. Received: "
             f"label_smoothing={label_smoothing}. Leave it out, or use a loss with one of "
             f"{list(SMOOTHING_TERMS)}."
+        )
+    if class_weights is not None and not (
+        min(class_weights) >= 0 and 0 < sum(class_weights) < float("inf")
+    ):
+        raise InputError(
+            "`class_weights` must be finite, not negative and not all 0. "
+            f"Received: {tuple(class_weights)}."
         )
 
 
@@ -259,16 +269,11 @@ def get_loss(
             classes; None for no such class.
 
     Raises:
-        InputError: what `check_loss` raises, or weights that can't be used.
+        InputError: what `check_loss` raises.
     """
-    check_loss(name, label_smoothing=label_smoothing)
     if class_weights is not None:
         class_weights = tuple(float(weight) for weight in class_weights)
-        if min(class_weights) < 0 or not 0 < sum(class_weights) < float("inf"):
-            raise InputError(
-                "`class_weights` must be finite, not negative and not all 0. "
-                f"Received: {class_weights}."
-            )
+    check_loss(name, class_weights=class_weights, label_smoothing=label_smoothing)
     return SegmentationLoss(name.split("+"), class_weights, label_smoothing, ignore_class)
 
 
@@ -307,7 +312,7 @@ def class_weights_from_pixels(
     present = total > 0
     if not present.any():
         raise InputError(
-            "Class weights can't be computed, since no pixel has a class that counts. "
+            "No training pixel has a class that counts, so that no class is rare or frequent. "
             f"Received: ignore_class={ignore_class} and counts of shape {pixels.shape}."
         )
     # The median of the frequencies is the same factor for all, so the mean of 1 takes care of it.

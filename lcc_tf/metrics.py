@@ -115,11 +115,6 @@ def weighted_mean(per_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
     return _divide(np.nansum(per_class * weights, axis=-1), weights.sum(axis=-1))
 
 
-def mean_iou(matrix: np.ndarray) -> np.ndarray:
-    """Macro mean of `iou_per_class`, float64 `(...)`."""
-    return weighted_mean(iou_per_class(matrix), np.ones(matrix.shape[-1]))
-
-
 def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
     """The original's scores: the counts of all classes are pooled, then divided.
 

@@ -32,7 +32,7 @@ from lcc_tf.data.pipeline import (
     steps_per_epoch,
     training_batches,
 )
-from lcc_tf.data.statistics import class_pixels, class_rarity, native_size
+from lcc_tf.data.statistics import class_pixels, native_size
 from lcc_tf.distribution import (
     check_batch_size,
     choose_strategy,
@@ -48,8 +48,11 @@ from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.errors import InputError
 
 CURVES = "curves.png"
-WARM_UP = 0.05  # of all steps
-GRADUAL_RATE = 0.1  # of the learning rate, once the encoder trains too
+# Of all steps: 5 of 90 epochs in Goyal et al. 2017, section 2.2 (https://arxiv.org/abs/1706.02677).
+WARM_UP = 0.05
+# Of the learning rate, once the encoder trains too; lower than before, as Keras' guide on transfer
+# learning asks for (https://keras.io/guides/transfer_learning/).
+GRADUAL_RATE = 0.1
 
 
 @dataclass(frozen=True)
@@ -221,10 +224,12 @@ def crops_of(
     """The crops that a configuration trains on; None where it trains on whole images."""
     if config.framing == "whole":
         return None
-    rarity = np.zeros(truth.num_classes, np.float32)
+    rarity = np.zeros(truth.num_classes)
     if config.rare_class_share:
-        rarity = class_rarity(class_pixels(builder), truth.ignored)
-    return RandomCrops(config.crop_scale, config.rare_class_share, rarity)
+        rarity = class_weights_from_pixels(
+            class_pixels(builder), "inverse_frequency", ignore_class=truth.ignored
+        )
+    return RandomCrops(config.crop_scale, config.rare_class_share, rarity.astype(np.float32))
 
 
 def write_history(workdir: Path, history: list[dict[str, float]]) -> None:

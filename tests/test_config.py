@@ -83,7 +83,7 @@ def test_a_run_that_goes_on_keeps_what_is_not_given_again():
         ({"ema_decay": 1.0}, r"`ema_decay` must be in \[0, 1\)"),
         ({"loss": "hinge"}, "hinge.*lovasz"),
         ({"class_weights": "often"}, "Unknown `class_weights`.*median_frequency"),
-        ({"class_weights": [1.0, -1.0]}, "none negative and not all 0"),
+        ({"class_weights": [1.0, -1.0]}, "finite, not negative and not all 0"),
         ({"loss": "dice", "label_smoothing": 0.1}, "no labels to smooth"),
         ({"recipe": "seed", "regime": "gradual"}, "original trains all layers"),
         ({"regime": "gradual", "epochs": 10}, "frozen_epochs=10, epochs=10"),

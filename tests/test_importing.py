@@ -75,8 +75,28 @@ def test_refusals_leave_nothing(torch_file, imported, tmp_path):
             torch_file[0], tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS | {"image_size": 100}
         )
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match="not empty, and a run is never overwritten"):
+    with pytest.raises(InputError, match="holds other files.*`--workdir`"):
         import_torch(torch_file[0], imported.path, DEEPGLOBE_CLASSES, **OPTIONS)
+
+
+def test_options_of_another_network_are_refused(tmp_path):
+    with np.load(DATA / "smp_unetpp_32.npz") as stored:
+        weights = seeded_weights(json.loads(str(stored["shapes"])))
+    file = tmp_path / "unetpp.safetensors"
+    safetensors.numpy.save_file(weights, file)
+    with pytest.raises(InputError, match="`output_stride` is an option of deeplabv3plus alone"):
+        import_torch(file, tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS, output_stride=8)
+    assert not (tmp_path / "run").exists()
+
+
+def test_interruption_leaves_nothing(torch_file, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lcc_tf.importing.save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        import_torch(torch_file[0], tmp_path / "runs" / "run", DEEPGLOBE_CLASSES, **OPTIONS)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_its_training_cannot_go_on(imported):

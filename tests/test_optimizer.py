@@ -1,6 +1,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lcc_tf.optimizer import AveragingAdamW
 
@@ -56,3 +57,25 @@ def test_averages_are_part_of_the_optimizers_state():
     )
     with_average.build([weight])
     assert [v.name for v in with_average.variables][-1].endswith("average")
+
+
+def test_a_step_that_float16_skips_leaves_the_average():
+    (weight,) = variables([1.0])
+    averaging = AveragingAdamW(
+        0.1, weight_decay=0.0, averaged_variables=[weight], average_decay=0.9
+    )
+    optimizer = keras.optimizers.LossScaleOptimizer(averaging)
+    optimizer.build([weight])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [weight]))
+
+    def average():
+        averaging.swap_averages()
+        value = float(weight)
+        averaging.swap_averages()
+        return value
+
+    step(tf.constant(np.inf))
+    assert (float(weight), average()) == (1.0, 1.0)
+    step(tf.constant(1000.0))
+    assert float(weight) == pytest.approx(0.9, abs=1e-5)
+    assert average() == pytest.approx(0.1 * 1.0 + 0.9 * 0.9, abs=1e-5)

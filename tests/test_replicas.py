@@ -9,6 +9,7 @@ import tensorflow as tf
 from lcc_tf.distribution import synchronize_batch_norm
 from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
+from lcc_tf.optimizer import AveragingAdamW
 from lcc_tf.training import train
 
 
@@ -56,3 +57,37 @@ def test_two_replicas_take_the_step_of_one_device(two_replicas):
     one, two = weights
     assert np.abs(one).max() > 0.01
     np.testing.assert_allclose(two, one, atol=1e-4 * np.abs(one).max())
+
+
+def test_two_replicas_average_the_weights_of_one_device(two_replicas):
+    rng = np.random.default_rng(0)
+    images = rng.uniform(0, 1, (16, 8, 8, 3)).astype(np.float32)
+    masks = rng.integers(0, 3, (16, 8, 8))
+    averages = []
+    for strategy in (tf.distribute.get_strategy(), two_replicas):
+        keras.utils.set_random_seed(0)
+        with strategy.scope():
+            model = keras.Sequential(
+                [
+                    keras.Input((8, 8, 3)),
+                    keras.layers.Conv2D(4, 3, padding="same", use_bias=False),
+                    keras.layers.BatchNormalization(),
+                    keras.layers.Conv2D(3, 1),
+                ]
+            )
+            synchronize_batch_norm(model, strategy)
+            optimizer = AveragingAdamW(
+                0.01, weight_decay=0.0, averaged_variables=model.variables, average_decay=0.9
+            )
+            model.compile(optimizer, loss=get_loss("cross_entropy"))
+        model.fit(images, masks, batch_size=4, epochs=2, shuffle=False, verbose=0)
+        trained = model.get_weights()
+        optimizer.swap_averages()
+        averaged = model.get_weights()
+        assert all(
+            np.abs(after - average).max() > 1e-3
+            for after, average in zip(trained, averaged, strict=True)
+        )
+        averages.append(averaged)
+    for one, two in zip(*averages, strict=True):
+        np.testing.assert_allclose(two, one, atol=1e-3 * np.abs(one).max())

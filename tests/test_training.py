@@ -140,6 +140,9 @@ def test_framing_decides_on_crops(tiny_config, builder):
     crops = crops_of(tiny_config, builder, truth)
     assert crops.scale == (0.5, 2.0)
     assert crops.class_rarity[6] == 0
+    pixels = class_pixels(builder).sum(axis=0)[:6]
+    products = (crops.class_rarity[:6] * pixels)[pixels > 0]
+    np.testing.assert_allclose(products, products[0], rtol=1e-5)
     anywhere = dataclasses.replace(tiny_config, rare_class_share=0.0)
     assert not crops_of(anywhere, builder, truth).class_rarity.any()
 

@@ -358,8 +358,8 @@ def _read_class_table(source: _Folder | _Zip, files: Iterable[File]) -> ClassTab
     tables = {}
     for name in sorted(names, key=lambda name: (name.count("/"), name)):
         try:
-            tables[name] = ClassTable.from_csv(source.read(name).decode("utf-8-sig"))
-        except (InputError, UnicodeDecodeError) as error:
+            tables[name] = ClassTable.from_csv(source.read(name))
+        except InputError as error:
             raise InputError(f"{name}: {error}") from error
     if len(set(tables.values())) > 1:
         raise InputError(f"the class tables {', '.join(tables)} differ: keep one")

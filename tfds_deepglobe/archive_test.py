@@ -334,7 +334,7 @@ def test_faulty_class_tables(tmp_path):
     with pytest.raises(InputError, match="class_dict.csv: class_dict.csv lacks the columns b"):
         open_archive(root)
     (root / "class_dict.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="class_dict.csv: .*codec"):
+    with pytest.raises(InputError, match="class_dict.csv: .*not a text file in UTF-8"):
         open_archive(root)
 
 

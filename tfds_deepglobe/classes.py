@@ -68,18 +68,22 @@ class ClassTable:
         return all(channel in (0, 255) for color in self.palette for channel in color)
 
     @classmethod
-    def from_csv(cls, text: str) -> Self:
+    def from_csv(cls, content: bytes) -> Self:
         """Parses a `class_dict.csv`.
 
         Args:
-            text: the file's text, with the columns `name`, `r`, `g` and `b` in any order; the rows'
-                order is that of the class ids.
+            content: the file's content, UTF-8, with the columns `name`, `r`, `g` and `b` in any
+                order; the rows' order is that of the class ids.
 
         Raises:
-            InputError: a column is missing, a row is not a name and three numbers in 0..255, a name
-                or a colour comes twice, or there is no row.
+            InputError: not UTF-8, a column is missing, a row is not a name and three numbers in
+                0..255, a name or a colour comes twice, or there is no row.
         """
-        rows = csv.DictReader(io.StringIO(text.removeprefix("\ufeff")), skipinitialspace=True)
+        try:
+            text = content.decode("utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InputError(f"class_dict.csv is not a text file in UTF-8: {error}") from error
+        rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
         rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or ()]
         if missing := [
             column for column in ("name", "r", "g", "b") if column not in rows.fieldnames

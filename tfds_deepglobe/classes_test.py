@@ -20,7 +20,7 @@ def test_deepglobe_class_ids_are_the_rows_of_kaggles_table():
         "name,r,g,b\nurban_land,0,255,255\nagriculture_land,255,255,0\nrangeland,255,0,255\n"
         "forest_land,0,255,0\nwater,0,0,255\nbarren_land,255,255,255\nunknown,0,0,0\n"
     )
-    assert ClassTable.from_csv(kaggle) == DEEPGLOBE_CLASSES
+    assert ClassTable.from_csv(kaggle.encode()) == DEEPGLOBE_CLASSES
     assert DEEPGLOBE_CLASSES.num_classes == 7
 
 
@@ -92,7 +92,7 @@ def test_color_map_that_changes_the_table_or_never_applies():
 
 def test_csv_columns_in_any_order_with_mark_and_windows_lines():
     text = "\ufeffr, g, b, Name\r\n1, 2, 3, a\r\n\r\n4, 5, 6, b\r\n"
-    assert ClassTable.from_csv(text) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
+    assert ClassTable.from_csv(text.encode()) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,12 @@ def test_csv_columns_in_any_order_with_mark_and_windows_lines():
 )
 def test_faulty_csv(text, message):
     with pytest.raises(InputError, match=message):
-        ClassTable.from_csv(text)
+        ClassTable.from_csv(text.encode())
+
+
+def test_csv_that_is_no_text():
+    with pytest.raises(InputError, match="not a text file in UTF-8"):
+        ClassTable.from_csv(b"\xff\xfe\x00")
 
 
 def test_parse_color_map():

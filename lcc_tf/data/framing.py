@@ -44,7 +44,8 @@ class RandomCrops:
         scale: smallest and largest enlargement, drawn uniformly on a logarithmic scale.
         rare_class_share: share of the crops that contain a pixel of a class that is drawn from
             those of the image by `class_rarity`; the others lie anywhere.
-        class_rarity: float32 `(num_classes,)`, relative frequencies of that draw.
+        class_rarity: float32 `(num_classes,)`, relative frequencies of that draw; 0 for a class
+            that is never drawn.
     """
 
     scale: tuple[float, float]

@@ -56,21 +56,3 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     np.save(content, counts)
     write_atomically(file, content.getvalue())
     return counts
-
-
-def class_rarity(pixels: np.ndarray, ignore_class: int | None) -> np.ndarray:
-    """How much more often each class should be drawn than its pixels would be.
-
-    Args:
-        pixels: int64 `(num_images, num_classes)`.
-        ignore_class: a class id that is never drawn; None for no such class.
-
-    Returns:
-        float32 `(num_classes,)`, the inverse of the class's share of all pixels, with a sum of 1; 0
-        for `ignore_class` and for classes that do not occur.
-    """
-    total = pixels.sum(axis=0).astype(np.float64)
-    rarity = np.divide(1, total, out=np.zeros_like(total), where=total > 0)
-    if ignore_class is not None:
-        rarity[ignore_class] = 0
-    return (rarity / max(rarity.sum(), np.finfo(float).tiny)).astype(np.float32)

@@ -19,13 +19,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import keras
 import tensorflow as tf
 
 from lcc_tf.models.blocks import BilinearUpsampling
-from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.models.encoders import EncoderPreprocessing, check_weights_file, weights_error
 from tfds_deepglobe.errors import InputError
 
 # segmentation-models' backbones and the mode of `EncoderPreprocessing` that each was trained with.
@@ -186,11 +185,8 @@ def _network_there(
     arch: str, num_classes: int, encoder: str, encoder_weights: str | None
 ) -> keras.Model:
     """Builds the network as segmentation-models does, for images of one size."""
-    if encoder_weights not in (None, "imagenet") and not Path(encoder_weights).is_file():
-        raise InputError(
-            f"There is no file of encoder weights at {encoder_weights!r}. Give `imagenet`, `none` "
-            f"or the path of a weights file of segmentation-models' {encoder} without its top."
-        )
+    file_kind = f"segmentation-models' {encoder} without its top"
+    check_weights_file(encoder_weights, file_kind)
     os.environ["SM_FRAMEWORK"] = "tf.keras"  # it reads this once, when it is imported
     with contextlib.redirect_stdout(io.StringIO()):  # and prints it
         import segmentation_models
@@ -206,21 +202,10 @@ def _network_there(
                 encoder_weights=encoder_weights,
             )
     except Exception as error:
-        # A failed download is a bare Exception, a file that does not fit whatever h5py or the
-        # layers say.
-        reason = " ".join(str(error).split())[:300]
         if encoder_weights is None:
             raise
-        if encoder_weights == "imagenet":
-            raise InputError(
-                f"The ImageNet weights of {encoder} could not be downloaded: {reason}. Either "
-                "train from random weights with `--encoder-weights none`, or fetch the file that "
-                "the message names on another machine and give it as `--encoder-weights FILE`."
-            ) from error
-        raise InputError(
-            f"The file {encoder_weights!r} does not hold the weights of segmentation-models' "
-            f"{encoder} without its top: {reason}. Give the matching file, or another `--encoder`."
-        ) from error
+        hint = "Give the matching file, or another `--encoder`."
+        raise weights_error(encoder, encoder_weights, file_kind, error, hint) from error
 
 
 def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:

@@ -18,7 +18,12 @@ from keras.applications import imagenet_utils
 
 from lcc_tf.models.blocks import ChannelwiseConv2D
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant, resnet_v1_5
-from lcc_tf.models.torch_weights import TORCH_SUFFIXES, load_torch_encoder, read_torch_weights
+from lcc_tf.models.torch_weights import (
+    IMAGENET_STATISTICS,
+    TORCH_SUFFIXES,
+    load_torch_encoder,
+    read_torch_weights,
+)
 from tfds_deepglobe.errors import InputError
 
 STRIDES = (2, 4, 8, 16, 32)
@@ -159,8 +164,10 @@ ENCODERS = {
     "convnext_base": _convnext(keras.applications.ConvNeXtBase, "convnext_base"),
 }
 
-# Keras' own modes; "unit", [0, 1]; "none", [0, 255] as it comes; "tf_128", EfficientNetV2-S' own.
-PREPROCESSING_MODES = ("caffe", "tf", "torch", "unit", "none", "tf_128")
+# Keras' own modes; "torch_255", the statistics of "torch" applied to [0, 255], as an example of smp
+# does (https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224); "unit", [0, 1];
+# "none", [0, 255] as it comes; "tf_128", EfficientNetV2-S' own.
+PREPROCESSING_MODES = ("caffe", "tf", "torch", "torch_255", "unit", "none", "tf_128")
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
@@ -174,7 +181,8 @@ class EncoderPreprocessing(keras.layers.Layer):
     Args:
         mode: "caffe" (BGR minus mean), "tf" (to [-1, 1]) or "torch" (to [0, 1], minus mean, divided
             by standard deviation), as in `keras.applications.imagenet_utils.preprocess_input`;
-            "unit" (to [0, 1]), "none" (as it comes), or "tf_128" (divided by 128, minus 1).
+            "torch_255" (as "torch", but not brought to [0, 1] first), "unit" (to [0, 1]), "none"
+            (as it comes), or "tf_128" (divided by 128, minus 1).
         size_divisor: height and width must be divisible by it, the network's largest stride.
 
     Raises:
@@ -199,6 +207,8 @@ class EncoderPreprocessing(keras.layers.Layer):
             return images / 255
         if self.mode == "tf_128":
             return images / 128 - 1
+        if self.mode == "torch_255":
+            return (images - IMAGENET_STATISTICS["mean"]) / IMAGENET_STATISTICS["std"]
         return imagenet_utils.preprocess_input(images, mode=self.mode, data_format="channels_last")
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
@@ -307,11 +317,7 @@ def _application(
         if spec.timm_weights is None
         else f"torchvision's or timm's {name.removesuffix('_v1.5')}"
     )
-    if weights not in (None, "imagenet") and not Path(weights).is_file():
-        raise InputError(
-            f"There is no file of encoder weights at {weights!r}. Give `imagenet`, `none` or the "
-            f"path of a weights file of {file_kind}."
-        )
+    check_weights_file(weights, file_kind)
     try:
         if spec.timm_weights is not None:
             return _torchvision_network(spec, weights, preprocessed)
@@ -324,23 +330,54 @@ def _application(
             f"The encoder weights {weights!r} are not those of {file_kind}: {error}"
         ) from error
     except Exception as error:
-        # Keras raises a bare Exception for a failed download and whatever h5py or the layers say
-        # for a file that does not fit.
-        reason = " ".join(str(error).split())[:300]
         if weights is None:
             raise
-        if weights == "imagenet":
-            raise InputError(
-                f"The ImageNet weights of {name} could not be downloaded: {reason}. Either train "
-                "from random weights with `--encoder-weights none`, or fetch the file that the "
-                "message names on another machine and give it as `--encoder-weights FILE`."
-            ) from error
         hint = "Give the matching `*_notop.h5` file, or another `--encoder`."
         if Path(weights).suffix in TORCH_SUFFIXES:
             hint = f"Files from PyTorch are for the encoders {list(RESNETS)}."
+        raise weights_error(name, weights, file_kind, error, hint) from error
+
+
+def check_weights_file(weights: str | None, file_kind: str) -> None:
+    """Checks that encoder weights are "imagenet", None or a file.
+
+    Args:
+        weights: as of `build_encoder`.
+        file_kind: whose weights such a file holds.
+
+    Raises:
+        InputError: there is no such file.
+    """
+    if weights not in (None, "imagenet") and not Path(weights).is_file():
         raise InputError(
-            f"The file {weights!r} does not hold the weights of {file_kind}: {reason}. {hint}"
-        ) from error
+            f"There is no file of encoder weights at {weights!r}. Give `imagenet`, `none` or the "
+            f"path of a weights file of {file_kind}."
+        )
+
+
+def weights_error(
+    encoder: str, weights: str, file_kind: str, error: Exception, hint: str
+) -> InputError:
+    """What to tell the user when encoder weights could not be loaded.
+
+    Args:
+        encoder: its name.
+        weights: "imagenet" or a file.
+        file_kind: whose weights such a file holds.
+        error: a bare Exception of Keras for a failed download, or whatever h5py or the layers say
+            of a file that does not fit.
+        hint: what to give instead of the file.
+    """
+    reason = " ".join(str(error).split())[:300]
+    if weights == "imagenet":
+        return InputError(
+            f"The ImageNet weights of {encoder} could not be downloaded: {reason}. Either train "
+            "from random weights with `--encoder-weights none`, or fetch the file that the "
+            "message names on another machine and give it as `--encoder-weights FILE`."
+        )
+    return InputError(
+        f"The file {weights!r} does not hold the weights of {file_kind}: {reason}. {hint}"
+    )
 
 
 def _torchvision_network(

@@ -257,12 +257,13 @@ def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None
     mode = model.get_layer("encoder").get_layer("preprocessing").mode
     expected = IMAGENET_STATISTICS[name]
     received = np.ravel(values).astype(np.float32)
-    if mode != "torch" or not np.array_equal(received, np.float32(expected)):
+    if mode not in ("torch", "torch_255") or not np.array_equal(received, np.float32(expected)):
         raise InputError(
             f"The state dict's {name!r} is {received}, with which its images were "
-            f"standardised; the model has ImageNet's {expected} with the preprocessing 'torch' "
-            f"alone. Received a model with the preprocessing {mode!r}. If the images were fed "
-            "otherwise, leave `mean` and `std` out and build the model with that preprocessing."
+            f"standardised; the model has ImageNet's {expected} with the preprocessing 'torch' or "
+            f"'torch_255' alone. Received a model with the preprocessing {mode!r}. If the images "
+            "were fed otherwise, leave `mean` and `std` out and build the model with that "
+            "preprocessing."
         )
 
 

@@ -1,10 +1,9 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from lcc_tf.data.pipeline import encoded_examples, split_size
-from lcc_tf.data.statistics import CLASS_PIXELS, class_pixels, class_rarity
+from lcc_tf.data.statistics import CLASS_PIXELS, class_pixels
 
 
 def test_class_pixels_are_counted_once(builder):
@@ -24,11 +23,3 @@ def test_class_pixels_are_counted_once(builder):
     np.save(file, counts + 1)
     np.testing.assert_array_equal(class_pixels(builder), counts + 1)
     np.save(file, counts)
-
-
-def test_class_rarity_by_hand():
-    pixels = np.array([[6, 0, 1, 0], [2, 0, 1, 4]])
-    # Shares 8 : 0 : 2 : 4; inverses 1/8, -, 1/2, 1/4 with a sum of 7/8.
-    assert class_rarity(pixels, None) == pytest.approx([1 / 7, 0, 4 / 7, 2 / 7])
-    assert class_rarity(pixels, 2) == pytest.approx([1 / 3, 0, 0, 2 / 3])
-    assert class_rarity(pixels * [0, 0, 1, 0], 2) == pytest.approx([0, 0, 0, 0])

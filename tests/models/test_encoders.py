@@ -188,6 +188,9 @@ def test_preprocessing_of_models_trained_elsewhere():
     unit = EncoderPreprocessing("unit", 1)(image).numpy()
     np.testing.assert_allclose(unit, image / 255, rtol=1e-6)
     np.testing.assert_array_equal(EncoderPreprocessing("none", 1)(image), image)
+    standardised = EncoderPreprocessing("torch", 1)(image * 255).numpy()
+    not_in_0_to_1 = EncoderPreprocessing("torch_255", 1)(image).numpy()
+    np.testing.assert_allclose(not_in_0_to_1, standardised, rtol=1e-5)
     encoder = build_encoder("tiny", weights=None, preprocessing="unit")
     assert encoder.get_layer("preprocessing").mode == "unit"
     with pytest.raises(InputError, match="Unknown preprocessing.*'imagenet'.*'caffe'.*'unit'"):
