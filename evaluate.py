@@ -42,6 +42,7 @@ def main() -> None:
             with_ensemble=options.ensemble,
             member_weights=words_or_numbers(options.member_weights),
             average=options.average,
+            tta=options.tta,
             with_color_baseline=options.color_baseline,
             panels=panels,
         )
@@ -80,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
         choices=("probabilities", "logits"),
         default="probabilities",
         help="what the ensemble averages (default: %(default)s)",
+    )
+    options.add_argument(
+        "--tta",
+        choices=("none", "flip", "d4"),
+        default="none",
+        help="test-time augmentation: average over mirrored (flip), or turned and mirrored images "
+        "(d4), at 4 and 8 times the work (default: %(default)s)",
     )
     options.add_argument(
         "--split",

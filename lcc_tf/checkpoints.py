@@ -177,11 +177,7 @@ def load_ensemble(
         InputError: the runs differ in their classes, one has no weights, or weights of members
             that can't be used.
     """
-    if len({run.classes for run in runs}) > 1:
-        raise InputError(
-            "The runs differ in their classes: "
-            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
-        )
+    check_same_classes(runs)
     finest = max(run.scale for run in runs)
     return ensemble(
         [load_model(run) for run in runs],
@@ -189,6 +185,20 @@ def load_ensemble(
         average=average,
         scales=[run.scale / finest for run in runs],
     )
+
+
+def check_same_classes(runs: Sequence[Run]) -> None:
+    """Checks that runs can be averaged or compared.
+
+    Raises:
+        InputError: they differ in their classes.
+    """
+    if len({run.classes for run in runs}) > 1:
+        raise InputError(
+            "The runs differ in their classes: "
+            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
+            + ". Name runs of the same classes by `--runs`."
+        )
 
 
 def _load_weights(model: keras.Model, file: Path) -> None:

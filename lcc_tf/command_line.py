@@ -9,25 +9,25 @@ from typing import NoReturn
 from tfds_deepglobe.errors import InputError
 
 
-def run(main: Callable[[], None], *, when_interrupted: str) -> NoReturn:
+def run(main: Callable[[], int | None], *, when_interrupted: str) -> NoReturn:
     """Runs a script's main function and ends the process.
 
     What the user can mend is printed as one line, with exit code 2; a defect keeps its traceback.
 
     Args:
-        main: the script.
+        main: the script; it gives the exit code, or None for 0.
         when_interrupted: what to tell the user after Ctrl-C or SIGTERM (exit code 130).
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl-C
     try:
-        main()
+        code = main()
     except (InputError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)
         sys.exit(130)
-    sys.exit(0)
+    sys.exit(code or 0)
 
 
 def parser(description: str, examples: str) -> argparse.ArgumentParser:

@@ -6,62 +6,19 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-import keras
 import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lcc_tf.checkpoints import Run, load_model
 from lcc_tf.color_baseline import ColorBaseline
 from lcc_tf.data.pipeline import encoded_examples, split_size
-from lcc_tf.inference import predict_probabilities
-from lcc_tf.models.ensemble import weighted_average
+from lcc_tf.members import Average, Member
 from lcc_tf.protocols import Protocol, predicted_ids, probability_matrix, protocol_matrix
 
 COLOR_BASELINE = "color_baseline"
 # Scored at a time, so that the full-size probabilities of many predictors are never held at once.
 STRIP_PIXELS = 2**17
-
-
-@dataclass(frozen=True)
-class Member:
-    """A trained network and the way it looks at images."""
-
-    name: str
-    model: keras.Model  # from images to logits
-    framing: str
-    image_size: int
-
-    @classmethod
-    def load(cls, run: Run) -> "Member":
-        """Loads a run's best weights.
-
-        Raises:
-            InputError: it has none, or they cannot be loaded.
-        """
-        return cls(run.name, load_model(run), run.config.framing, run.config.image_size)
-
-    def predict(self, image: np.ndarray) -> np.ndarray:
-        """Probabilities of an image `(height, width, 3)`, at the member's own resolution."""
-        return predict_probabilities(
-            self.model, image, framing=self.framing, image_size=self.image_size
-        )
-
-
-@dataclass(frozen=True)
-class Average:
-    """How an ensemble averages the probabilities of its members."""
-
-    weights: tuple[float, ...]  # one a member; a member of weight 0 is not looked at
-    kind: str  # "probabilities" or "logits"
-
-    def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        """Averages float32 `(..., num_classes)` of the same pixels, one of each member."""
-        used = [
-            (p, weight) for p, weight in zip(probabilities, self.weights, strict=True) if weight
-        ]
-        return weighted_average(*zip(*used, strict=True), self.kind).numpy()
 
 
 @dataclass(frozen=True)

@@ -9,20 +9,13 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from lcc_tf.atomic_files import write_atomically
-from lcc_tf.checkpoints import Run
+from lcc_tf.checkpoints import Run, check_same_classes
 from lcc_tf.color_baseline import ColorBaseline
-from lcc_tf.counting import (
-    COLOR_BASELINE,
-    Average,
-    Member,
-    Predictors,
-    SplitCounts,
-    at_side,
-    native_images,
-)
+from lcc_tf.counting import COLOR_BASELINE, Predictors, SplitCounts, at_side, native_images
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.member_weights import TunedWeights, tune_weights
+from lcc_tf.members import Average, Member
 from lcc_tf.models.ensemble import check_member_weights
 from lcc_tf.protocols import PROTOCOLS, SEED, Protocol, definitions, predicted_ids, scores
 from lcc_tf.visualization import save_panel
@@ -51,6 +44,7 @@ class Evaluation:
             `COLOR_BASELINE`.
         average: of the ensemble, with weights; None without one.
         tuned: what tuning the weights brought; None where they were given.
+        tta: test-time augmentation of each member, a key of `lcc_tf.inference.TTA`.
     """
 
     split: str
@@ -60,6 +54,7 @@ class Evaluation:
     scores: dict[str, dict[str, dict]]
     average: Average | None = None
     tuned: TunedWeights | None = None
+    tta: str = "none"
 
     @property
     def protocols(self) -> list[Protocol]:
@@ -89,10 +84,15 @@ class Evaluation:
             "split": self.split,
             "num_images": self.num_images,
             "class_names": list(self.classes.names),
+            "tta": self.tta,
             "members": {name: results[name] for name in self.members},
         }
         explained = definitions(protocol, self.classes.names)
         explained["num_images"] = "images of the split that was scored"
+        explained["tta"] = (
+            "what each member's prediction is averaged over: none, flip (both mirrorings and both "
+            "together) or d4 (all eight symmetries of the square)"
+        )
         if self.average:
             content |= {
                 "ensemble": results[ENSEMBLE],
@@ -194,12 +194,7 @@ def check_runs(runs: Sequence[Run]) -> None:
     Raises:
         InputError: they differ in their classes, or their names can't be told apart.
     """
-    if len({run.classes for run in runs}) > 1:
-        raise InputError(
-            "The runs differ in their classes: "
-            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
-            + ". Name runs of the same classes by `--runs`."
-        )
+    check_same_classes(runs)
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise InputError(
@@ -219,6 +214,7 @@ def evaluate(
     with_ensemble: bool = True,
     member_weights: Sequence[float] | str = EQUAL,
     average: str = "probabilities",
+    tta: str = "none",
     with_color_baseline: bool = False,
     panels: Path | None = None,
 ) -> Evaluation:
@@ -237,6 +233,7 @@ def evaluate(
         member_weights: of the ensemble, one a run; or "equal"; or "tuned" for those that
             `tune_weights` finds on the split "validation" by the first protocol.
         average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
+        tta: test-time augmentation of each member, a key of `lcc_tf.inference.TTA`.
         with_color_baseline: also score a classifier of single pixels' colours, fitted on "train".
         panels: folder for pictures of the first images with truth and prediction; None for none.
 
@@ -262,7 +259,7 @@ def evaluate(
     else:
         check_member_weights(member_weights, len(runs))
     classes = runs[0].classes
-    members = [Member.load(run) for run in runs]
+    members = [Member.load(run, tta=tta) for run in runs]
     tuned = None
     if member_weights == EQUAL:
         member_weights = [1.0] * len(members)
@@ -296,6 +293,7 @@ def evaluate(
         },
         average=predictors.ensembles.get(ENSEMBLE),
         tuned=tuned,
+        tta=tta,
     )
 
 

@@ -42,28 +42,31 @@ class Block(NamedTuple):
     values: np.ndarray  # float32 (rows, columns, channels)
 
 
-def predict_probabilities(
-    model: keras.Model, image: np.ndarray, *, framing: str, image_size: int, tta: str = "none"
+def probabilities_of(model: keras.Model) -> Predict:
+    """What predicts probabilities by a model that gives logits."""
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        return tf.nn.softmax(tf.cast(model.predict_on_batch(images), tf.float32)).numpy()
+
+    return predict
+
+
+def predict_as_trained(
+    predict: Predict, image: np.ndarray, *, framing: str, image_size: int
 ) -> np.ndarray:
     """Predicts an image in the way that a network has been trained.
 
     Args:
-        model: from float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], to logits.
+        predict: for squares of `image_size`.
         image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
         framing: "whole": the image is resized to the square that the network takes; "crops": it is
             covered by overlapping tiles at its own resolution.
         image_size: side of the square or the tiles, pixels.
-        tta: a key of `TTA`.
 
     Returns:
         float32 `(image_size, image_size, num_classes)` for "whole", `(height, width, num_classes)`
         for "crops".
     """
-
-    def predict(images: np.ndarray) -> np.ndarray:
-        return tf.nn.softmax(tf.cast(model.predict_on_batch(images), tf.float32)).numpy()
-
-    predict = averaged_over_symmetries(predict, tta)
     if framing == "whole":
         resized = tf.image.resize(image, (image_size, image_size), method="bilinear")
         return predict(resized.numpy()[None])[0]

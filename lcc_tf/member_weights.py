@@ -8,7 +8,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from lcc_tf.counting import Average, Member, Predictors, SplitCounts, native_images, resized_rows
+from lcc_tf.counting import Predictors, SplitCounts, native_images, resized_rows
+from lcc_tf.members import Average, Member
 from lcc_tf.protocols import Protocol, pooled_scores, predicted_ids, protocol_matrix
 
 MAP_SIDE = 256  # pixels, at most, of the maps to search on: 0.9 MB a member and image

@@ -122,7 +122,7 @@ def _tables(evaluation: Evaluation) -> list[Table]:
         "in brackets 95 % bootstrap intervals over images.",
         ["predictor", *(f"{protocol.name} {LABELS[key]}" for protocol, key in columns)],
         rows,
-        remarks + _ensemble_remarks(evaluation),
+        remarks + _prediction_remarks(evaluation),
     )
     return [scores, *(_class_table(evaluation, protocol) for protocol in protocols)]
 
@@ -140,11 +140,14 @@ def _comparison(evaluation: Evaluation, protocol: Protocol) -> list[str]:
     return remarks
 
 
-def _ensemble_remarks(evaluation: Evaluation) -> list[str]:
+def _prediction_remarks(evaluation: Evaluation) -> list[str]:
+    remarks = []
+    if evaluation.tta != "none":
+        remarks.append(f"Each member's prediction is averaged over symmetries: {evaluation.tta}.")
     if not evaluation.average:
-        return []
+        return remarks
     shares = ", ".join(f"{name} {share:.3f}" for name, share in evaluation.shares().items())
-    remarks = [f"ensemble: average of {evaluation.average.kind} with the weights {shares}."]
+    remarks.append(f"ensemble: average of {evaluation.average.kind} with the weights {shares}.")
     if tuned := evaluation.tuned:
         remarks.append(
             "The weights were tuned on the validation split: mean IoU there by protocol "

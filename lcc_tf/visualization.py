@@ -77,12 +77,42 @@ def save_panel(
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(name)
         axis.axis("off")
+    _add_legend(figure, classes)
+    _save(figure, file)
+
+
+def save_overlay(
+    image: np.ndarray, mask: np.ndarray, valid: np.ndarray, classes: ClassTable, file: Path
+) -> None:
+    """Draws a class map over its image, half transparent, as a PNG with the classes as a legend.
+
+    Args:
+        image: RGB in [0, 255], `(height, width, 3)`.
+        mask: uint8 `(height, width)`, class ids.
+        valid: bool `(height, width)`; what is missing stays white.
+        classes: names and colours.
+        file: to write.
+    """
+    blended = np.full((*mask.shape, 3), 255, np.uint8)
+    colors = classes.colorize(np.where(valid, mask, 0))
+    blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
+    height, width = mask.shape
+    inches = max(width / 100, 9), height / 100 + 0.8
+    figure = Figure(figsize=inches, dpi=100, layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(blended, interpolation="nearest")
+    axis.axis("off")
+    _add_legend(figure, classes)
+    _save(figure, file)
+
+
+def _add_legend(figure: Figure, classes: ClassTable) -> None:
     patches = [
         Patch(facecolor=np.array(color) / 255, edgecolor="black", label=name)
         for name, color in zip(classes.names, classes.palette, strict=True)
     ]
-    figure.legend(handles=patches, loc="outside lower center", ncols=len(patches))
-    _save(figure, file)
+    columns = max(1, min(len(patches), int(figure.get_figwidth() / 1.4)))
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns)
 
 
 def _save(figure: Figure, file: Path) -> None:

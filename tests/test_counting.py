@@ -7,15 +7,9 @@ import tensorflow as tf
 from PIL import Image
 
 from lcc_tf import counting
-from lcc_tf.counting import (
-    Average,
-    Predictors,
-    SplitCounts,
-    at_side,
-    native_images,
-    resized_rows,
-)
+from lcc_tf.counting import Predictors, SplitCounts, at_side, native_images, resized_rows
 from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
+from lcc_tf.members import Average
 from lcc_tf.models import ensemble
 from lcc_tf.protocols import GLNET, OFFICIAL6, SEED
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES

@@ -8,7 +8,6 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lcc_tf import counting
 from lcc_tf.checkpoints import find_runs, load_model, read_run
 from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.evaluation import check_runs, evaluate, open_dataset, write_metrics
@@ -30,7 +29,7 @@ def networks():
         return model
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(counting, "load_model", lambda run: load(run.path))
+        patch.setattr("lcc_tf.members.load_model", lambda run: load(run.path))
         yield lambda run: load(run.path)
 
 
@@ -67,7 +66,7 @@ def three(runs, builder, tmp_path_factory):
     shutil.copytree(runs / "unetpp", folder / "crops")
     members = [framed(run, "whole") for run in find_runs(runs)]
     members.append(framed(read_run(folder / "crops"), "crops", image_size=32))
-    return evaluate(members, builder, member_weights="tuned", average="logits")
+    return evaluate(members, builder, member_weights="tuned", average="logits", tta="flip")
 
 
 def test_scores_are_those_of_the_predictions(evaluation, whole, builder, networks):
@@ -159,7 +158,7 @@ def test_metrics_file_of_one_protocol_defines_each_number(three, tmp_path):
     write_metrics(three, tmp_path / "metrics.json")
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert (content["protocol"], content["split"]) == ("seed", "test")
-    assert content["average"] == "logits"
+    assert (content["average"], content["tta"]) == ("logits", "flip")
     assert list(content["leave_one_out"]) == ["deeplabv3plus", "unetpp", "crops"]
     sections = {"members": 2, "leave_one_out": 2, "ensemble": 1}
     for path in numbers_in({k: v for k, v in content.items() if k != "definitions"}):

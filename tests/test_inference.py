@@ -7,9 +7,10 @@ from lcc_tf.inference import (
     TTA,
     averaged_over_symmetries,
     blending_window,
+    predict_as_trained,
     predict_blocks,
-    predict_probabilities,
     predict_tiled,
+    probabilities_of,
     read_tile,
     tile_origins,
 )
@@ -214,14 +215,14 @@ def network():
 
 def test_whole_image_is_resized_to_the_square(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    result = predict_probabilities(network, image, framing="whole", image_size=32)
+    result = predict_as_trained(probabilities_of(network), image, framing="whole", image_size=32)
     resized = tf.image.resize(image, (32, 32))[None]
     np.testing.assert_allclose(result, tf.nn.softmax(network(resized))[0], atol=1e-6)
 
 
 def test_crops_are_predicted_at_the_images_resolution(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    result = predict_probabilities(network, image, framing="crops", image_size=32)
+    result = predict_as_trained(probabilities_of(network), image, framing="crops", image_size=32)
     mirrored = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
     expected = tf.nn.softmax(network(mirrored[None]))[0, 1:-1, 1:-1]
     # Tiles' edges, where the network sees zeros, have little weight.

@@ -4,9 +4,9 @@ import io
 import numpy as np
 import pytest
 
-from lcc_tf.counting import Average
 from lcc_tf.evaluation import Evaluation
 from lcc_tf.member_weights import TunedWeights
+from lcc_tf.members import Average
 from lcc_tf.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, scores
 from lcc_tf.score_tables import to_csv, to_latex, to_markdown, write_tables
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -105,6 +105,11 @@ def test_weights_and_what_tuning_brought():
     tuned = TunedWeights("glnet", (0.75, 0.25), 0.51234, 0.5)
     assert "protocol glnet 51.23, with equal weights 50.00" in to_markdown(evaluation(tuned=tuned))
     assert "ensemble:" not in to_markdown(evaluation(average=None))
+
+
+def test_augmentation_is_named():
+    assert "averaged over symmetries: d4." in to_markdown(evaluation(average=None, tta="d4"))
+    assert "symmetries" not in to_markdown(evaluation())
 
 
 def test_csv_has_a_row_a_predictor():

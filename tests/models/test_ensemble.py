@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.counting import Average, resized_rows
+from lcc_tf.counting import resized_rows
 from lcc_tf.exporting import export_savedmodel
-from lcc_tf.inference import predict_probabilities
+from lcc_tf.inference import predict_as_trained, probabilities_of
+from lcc_tf.members import Average
 from lcc_tf.models import build_model, ensemble
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.errors import InputError
@@ -86,7 +87,10 @@ def test_members_may_work_at_different_scales(members):
 def test_ensemble_at_scales_equals_what_is_evaluated(members):
     """Members trained on whole images of 32 pixels, scored on an image of 64."""
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    own = [predict_probabilities(model, image, framing="whole", image_size=32) for model in members]
+    own = [
+        predict_as_trained(probabilities_of(model), image, framing="whole", image_size=32)
+        for model in members
+    ]
     resized = [resized_rows(p, (64, 64), slice(0, 64)) for p in own]
     for average in ("probabilities", "logits"):
         model = ensemble(members, (3, 1), average=average, scales=(0.5, 0.5))
