@@ -36,6 +36,9 @@ def main() -> int:
         resume=options.resume,
         overwrite=options.overwrite,
     )
+    if not todo:
+        print(f"all {len(images)} images are mapped in {options.output}; nothing is left to map")
+        return 0
     reading = {
         "bands": parse_bands(options.bands) if options.bands else None,
         "scale": parse_scale(options.scale) if options.scale else None,

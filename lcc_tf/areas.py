@@ -153,7 +153,7 @@ def _areas_in(
 ) -> Areas:
     areas = Areas(Grid.of(dataset), class_names)
     corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T
-    columns, rows = ~dataset.transform * corners
+    columns, rows = ~dataset.transform @ corners
     left, right = np.clip([np.floor(columns.min()), np.ceil(columns.max())], 0, dataset.width)
     top, bottom = np.clip([np.floor(rows.min()), np.ceil(rows.max())], 0, dataset.height)
     columns = slice(int(left), int(right))

@@ -89,7 +89,7 @@ def is_geodesic(crs: CRS) -> bool:
 
 def _on_globe(crs: CRS, transform: Affine, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Longitudes and latitudes, degrees, of columns and rows `(n, 2)`."""
-    return _to_globe(crs, *(transform * points.T))
+    return _to_globe(crs, *(transform @ points.T))
 
 
 def _to_globe(crs: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

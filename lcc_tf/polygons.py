@@ -1,5 +1,6 @@
 """A class map as polygons."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -54,13 +55,16 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
 def _write(
     file: Path, polygons: np.ndarray, fields: dict[str, np.ndarray], crs: rasterio.CRS | None
 ) -> None:
-    pyogrio.raw.write(
-        file,
-        geometry=shapely.to_wkb(polygons),
-        field_data=list(fields.values()),
-        fields=list(fields),
-        geometry_type="Polygon",
-        crs=crs.to_wkt() if crs else None,
-        driver="GPKG",
-        layer="land_cover",
-    )
+    with warnings.catch_warnings():
+        # A plain picture has no coordinate system; its polygons are in pixels.
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
+        pyogrio.raw.write(
+            file,
+            geometry=shapely.to_wkb(polygons),
+            field_data=list(fields.values()),
+            fields=list(fields),
+            geometry_type="Polygon",
+            crs=crs.to_wkt() if crs else None,
+            driver="GPKG",
+            layer="land_cover",
+        )

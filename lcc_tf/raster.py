@@ -443,7 +443,7 @@ def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> Wa
         dataset,
         crs=dataset.crs,
         transform=dataset.transform
-        * dataset.transform.scale(dataset.width / width, dataset.height / height),
+        @ dataset.transform.scale(dataset.width / width, dataset.height / height),
         width=width,
         height=height,
         resampling=Resampling.average if shrinks else Resampling.bilinear,

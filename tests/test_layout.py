@@ -43,7 +43,7 @@ def test_data_set_stands_alone():
 
 
 def test_nothing_imports_a_script():
-    assert not offences(LIBRARY + DATASET, "train", "evaluate", "export", "import_torch")
+    assert not offences(LIBRARY + DATASET, "train", "evaluate", "predict", "export", "import_torch")
 
 
 def test_models_losses_and_metrics_know_neither_data_nor_configuration():
@@ -57,7 +57,9 @@ def test_data_knows_no_model_and_no_configuration():
     assert not offences(data, "lcc_tf.models", "lcc_tf.config", "lcc_tf.losses")
 
 
-@pytest.mark.parametrize("script", ["train.py", "evaluate.py", "export.py", "import_torch.py"])
+@pytest.mark.parametrize(
+    "script", ["train.py", "evaluate.py", "predict.py", "export.py", "import_torch.py"]
+)
 def test_scripts_show_help_without_loading_tensorflow(script):
     top_level = ast.parse((ROOT / script).read_text()).body
     names = {
@@ -66,4 +68,7 @@ def test_scripts_show_help_without_loading_tensorflow(script):
         if isinstance(node, (ast.Import, ast.ImportFrom))
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [])
     }
-    assert names <= {"lcc_tf.command_line", "pathlib", "tfds_deepglobe.tensorflow_import"}
+    assert names <= {
+        *("lcc_tf.atomic_files", "lcc_tf.command_line", "pathlib"),
+        "tfds_deepglobe.tensorflow_import",
+    }

@@ -69,6 +69,26 @@ def test_train_evaluate_export(folder):
     assert_refused(run(folder, "train.py", "--arch", "deeplabv3plus"), "not empty", "--resume")
 
 
+def test_predict(folder):
+    scenes = folder / "scenes"
+    scenes.mkdir()
+    for image in sorted((folder / "tfds").glob("demo_*/**/*_sat.jpg"))[:2]:
+        shutil.copy(image, scenes)
+    (scenes / "broken.tif").write_text("no image")
+    options = ("--input", "scenes", "--extras", "overlay", "--tta", "flip")
+    mapped = run(folder, "predict.py", *options)
+    assert mapped.returncode == 1, mapped.stderr
+    assert "2 of 3 images mapped" in mapped.stdout
+    assert mapped.stderr.count("error: ") == 1
+    assert "broken.tif cannot be read" in mapped.stderr
+    assert len(list((folder / "maps").glob("*_classes.png"))) == 2
+    assert_refused(run(folder, "predict.py", *options), "exists already", "--resume")
+    (scenes / "broken.tif").unlink()
+    again = run(folder, "predict.py", *options, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert "nothing is left to map" in again.stdout
+
+
 def test_killed_training_goes_on(folder):
     arguments = (*SMALL, "--epochs", 200, "--workdir", "killed")
     with subprocess.Popen(
@@ -100,6 +120,7 @@ def test_killed_training_goes_on(folder):
         ("train.py", (*SMALL, "--batch-size", "99"), ("fewer than a batch", "batch_size=99")),
         ("evaluate.py", ("--ensemble",), ("no trained run in runs", "train.py")),
         ("evaluate.py", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
+        ("predict.py", ("--input", "nowhere.tif"), ("no image at 'nowhere.tif'",)),
         ("export.py", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
     ],
 )

@@ -1,0 +1,335 @@
+import csv
+import json
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from rasterio.transform import from_origin
+
+from lcc_tf.areas import Zones
+from lcc_tf.inference import OVERLAP
+from lcc_tf.mapping import EXTRAS, find_images, map_images, map_scene, output_files, plan
+from lcc_tf.members import Average, Member, SceneModel
+from lcc_tf.raster import open_scene
+from tests.test_raster import HALF_METRE, write_scene
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError
+
+CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 255, 255)))
+ALL = tuple(kind for kind in EXTRAS if kind != "zones")
+
+
+def by_color(sharpness):
+    """A network that knows classes by their largest colour: red, green or blue."""
+
+    def predict(images):
+        values = np.exp(sharpness * images / 255)
+        return (values / values.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    return predict
+
+
+def always(class_id):
+    """A network that sees one class everywhere."""
+    return lambda images: np.broadcast_to(
+        np.eye(3, dtype=np.float32)[class_id], (*images.shape[:3], 3)
+    )
+
+
+def member(predict, framing="crops", image_size=32, tile=32):
+    return Member("any", predict, framing, image_size, tile, size_divisor=16)
+
+
+def scene_model(*members, weights=None, kind="probabilities"):
+    weights = weights or (1.0,) * len(members)
+    return SceneModel(CLASSES, members, Average(tuple(weights), kind))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return scene_model(member(by_color(8)), member(always(1)), weights=(3.0, 1.0))
+
+
+@pytest.fixture(scope="module")
+def image():
+    """Patches of 20 pixels of one class each, and the classes."""
+    ids = np.random.default_rng(0).integers(0, 3, (5, 7)).repeat(20, 0).repeat(20, 1)[:93, :131]
+    return np.eye(3)[ids].astype(np.uint8) * 200 + 20, ids
+
+
+@pytest.fixture(scope="module")
+def mapped(model, image, tmp_path_factory):
+    """A scene with a margin of missing pixels, and all that its map comes with."""
+    folder = tmp_path_factory.mktemp("mapped")
+    pixels = image[0].copy()
+    pixels[:9] = 0
+    write_scene(folder / "scene.tif", pixels, nodata=0)
+    zones = {
+        "west": shapely.box(500000, 5199000, 500020.01, 5201000),
+        "spot": shapely.box(500010, 5199980, 500012, 5199983),
+        "elsewhere": shapely.box(400000, 5199980, 400012, 5199983),
+    }
+    pyogrio.raw.write(
+        folder / "zones.gpkg",
+        geometry=shapely.to_wkb(list(zones.values())),
+        field_data=[np.array(list(zones), object)],
+        fields=["name"],
+        geometry_type="Polygon",
+        crs="EPSG:32633",
+        driver="GPKG",
+    )
+    with open_scene(folder / "scene.tif") as scene:
+        map_scene(scene, model, folder, extras=ALL, zones=Zones(folder / "zones.gpkg"))
+    return folder
+
+
+def read(file):
+    with rasterio.open(file) as dataset:
+        return dataset.read()
+
+
+def test_map_has_the_scenes_grid_and_gaps(mapped, image):
+    with rasterio.open(mapped / "scene_classes.tif") as dataset:
+        assert (dataset.shape, dataset.transform) == ((93, 131), HALF_METRE)
+        assert (dataset.crs.to_epsg(), dataset.nodata) == (32633, 255)
+        ids = dataset.read(1)
+    assert (ids[:9] == 255).all()
+    np.testing.assert_array_equal(ids[9:], image[1][9:])
+
+
+def test_probabilities_confidence_and_disagreement(mapped, image, model):
+    pixels, ids = image
+    own = [member.predict_squares(pixels[None].astype(np.float32))[0] for member in model.members]
+    expected = (3 * own[0] + own[1]) / 4
+    shares = {
+        "probabilities": expected,
+        "confidence": expected.max(axis=-1, keepdims=True),
+        "disagreement": 0.25 * (ids != 1)[..., None],
+    }
+    for kind, values in shares.items():
+        written = np.moveaxis(read(mapped / f"scene_{kind}.tif"), 0, -1)
+        assert (written[:9] == 255).all()
+        np.testing.assert_allclose(written[9:] / 254, values[9:], atol=0.5 / 254 + 1e-6)
+
+
+def test_areas(mapped, image):
+    counts = np.bincount(image[1][9:].ravel(), minlength=3)
+    with (mapped / "scene_areas.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(CLASSES.names)
+    assert [int(row["pixels"]) for row in rows] == counts.tolist()
+    np.testing.assert_allclose(
+        [float(row["share"]) for row in rows], counts / counts.sum(), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        [float(row["hectares"]) for row in rows], counts * 0.25e-4, atol=5.1e-5
+    )
+
+
+def test_zones(mapped, image):
+    with (mapped / "scene_zones.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    counted = {
+        name: [int(row["pixels"]) for row in rows if row["name"] == name]
+        for name in ("west", "spot", "elsewhere")
+    }
+    ids = image[1]
+    assert counted["west"] == np.bincount(ids[9:, :40].ravel(), minlength=3).tolist()
+    # From 10 m to 12 m to the right of the corner, from 17 m to 20 m below it
+    assert counted["spot"] == np.bincount(ids[34:40, 20:24].ravel(), minlength=3).tolist()
+    assert counted["elsewhere"] == [0, 0, 0]
+    assert [row["zone"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+
+
+def test_polygons(mapped, image):
+    meta, _, shapes, (class_ids, names, hectares) = pyogrio.raw.read(mapped / "scene_polygons.gpkg")
+    assert meta["crs"] == "EPSG:32633"
+    polygons = shapely.from_wkb(shapes)
+    assert shapely.is_valid(polygons).all()
+    np.testing.assert_allclose(shapely.area(polygons) / 1e4, hectares)
+    assert [CLASSES.names[i] for i in class_ids] == names.tolist()
+    counts = np.bincount(image[1][9:].ravel(), minlength=3)
+    by_class = np.bincount(class_ids, weights=hectares, minlength=3)
+    # The smallest patch has 20 x 11 pixels, more than what is sieved, but for those at the border.
+    np.testing.assert_allclose(by_class, counts * 0.25e-4, rtol=0.02)
+
+
+def test_small_regions_join_their_neighbours(tmp_path, model):
+    pixels = np.full((60, 60, 3), [220, 20, 20], np.uint8)
+    pixels[10:15, 10:15] = [20, 20, 220]
+    pixels[30:50, 30:50] = [20, 20, 220]
+    write_scene(tmp_path / "a.tif", pixels)
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, model, tmp_path, extras=["polygons"])
+    class_ids = pyogrio.raw.read(tmp_path / "a_polygons.gpkg")[3][0]
+    assert sorted(class_ids.tolist()) == [0, 2]
+
+
+def test_overlay_shows_image_and_map(mapped):
+    with Image.open(mapped / "scene_overlay.png") as picture:
+        pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
+    # Half of the image's red, and half of the map's green
+    assert (np.abs(pixels.astype(int) - [110, 138, 10]) <= 2).all(axis=-1).sum() > 1000
+
+
+def test_plain_pictures_become_plain_maps(tmp_path, model, image):
+    Image.fromarray(image[0]).save(tmp_path / "photo.png")
+    extras = [kind for kind in ALL if kind != "overlay"]
+    with open_scene(tmp_path / "photo.png") as scene:
+        map_scene(scene, model, tmp_path, extras=extras)
+    with Image.open(tmp_path / "photo_classes.png") as picture:
+        np.testing.assert_array_equal(
+            np.array(picture.convert("RGB")), CLASSES.colorize(image[1].astype(np.uint8))
+        )
+    assert read(tmp_path / "photo_probabilities.tif").shape == (3, 93, 131)
+    assert read(tmp_path / "photo_confidence.png").max() > 100
+    rows = (tmp_path / "photo_areas.csv").read_text().splitlines()
+    assert rows[1].endswith(",")  # no hectares
+    assert all(np.isnan(pyogrio.raw.read(tmp_path / "photo_polygons.gpkg")[3][2]))
+
+
+def test_nodata_value_of_the_scene_is_kept_unless_it_is_a_class(tmp_path, model, image):
+    for value, expected in ((9, 9), (1, 255)):
+        pixels = image[0].copy()
+        pixels[:5] = value
+        write_scene(tmp_path / "a.tif", pixels, nodata=value)
+        with open_scene(tmp_path / "a.tif") as scene:
+            map_scene(scene, model, tmp_path)
+        with rasterio.open(tmp_path / "a_classes.tif") as dataset:
+            assert dataset.nodata == expected
+            assert (dataset.read(1)[:5] == expected).all()
+
+
+def test_members_see_tiles_as_they_were_trained(image):
+    # Trained on images of 96 pixels, shrunk to 48
+    seen = []
+
+    def predict(images):
+        seen.append(images.shape)
+        return by_color(8)(images)
+
+    wide = member(predict, framing="whole", image_size=48, tile=96)
+    narrow = member(by_color(8))
+    model = scene_model(wide, narrow)
+    assert model.tile == 96
+    tiles = np.zeros((2, 96, 96, 3), np.float32) + [200, 20, 20]
+    result = model.predict(tiles)
+    assert seen == [(1, 48, 48, 3)] * 2
+    assert result.shape == (2, 96, 96, 6)
+    np.testing.assert_allclose(result[..., :3], result[..., 3:], atol=1e-6)
+    other = wide.at_tile(60)
+    assert (other.tile, other.image_size) == (60, 32)  # 30 is not divisible by 16
+
+
+def test_which_files_are_images(tmp_path):
+    for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "d.tiff").touch()
+
+    def names(*inputs):
+        return [path.name for path in find_images([str(tmp_path / given) for given in inputs])]
+
+    assert names("") == ["a.JPG", "b.tif", "c.png"]
+    assert names("c.png", "*.tif", "c.png") == ["c.png", "b.tif"]
+    assert names("**/*.tiff") == ["d.tiff"]
+    with pytest.raises(InputError, match=r"no image at .*gone.tif'"):
+        names("gone.tif")
+    (tmp_path / "deep" / "b.png").touch()
+    with pytest.raises(InputError, match=r"b.tif and .*b.png would give maps of the same name"):
+        names("", "deep")
+
+
+def test_what_is_mapped_is_not_overwritten_unasked(tmp_path):
+    images = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    for file in output_files(images[0], tmp_path, ["confidence"]).values():
+        file.touch()
+    assert plan(images, tmp_path, ["confidence"], resume=True, overwrite=False) == images[1:]
+    assert plan(images, tmp_path, ["overlay"], resume=True, overwrite=False) == images
+    assert plan(images, tmp_path, ["confidence"], resume=False, overwrite=True) == images
+    with pytest.raises(InputError, match="a_classes.tif exists already.*`--resume`"):
+        plan(images, tmp_path, [], resume=False, overwrite=False)
+    assert plan(images[1:], tmp_path, [], resume=False, overwrite=False) == images[1:]
+
+
+def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model, image, capsys):
+    write_scene(tmp_path / "good.tif", image[0])
+    (tmp_path / "bad.tif").write_text("no image")
+    big = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    write_scene(tmp_path / "half.tif", big)
+    with (tmp_path / "half.tif").open("r+b") as file:
+        file.truncate(100_000)
+    out = tmp_path / "out"
+    faults = map_images(
+        [tmp_path / name for name in ("bad.tif", "half.tif", "good.tif")], model, out
+    )
+    assert len(faults) == 2
+    assert "left out: " in capsys.readouterr().err
+    assert sorted(file.name for file in out.iterdir()) == [
+        *("good_areas.csv", "good_classes.tif", "good_classes.tif.aux.xml"),
+    ]
+
+
+def test_zones_need_a_coordinate_system(tmp_path, model, image):
+    polygon = {"type": "Polygon", "coordinates": [[[15, 46], [16, 46], [16, 47], [15, 46]]]}
+    feature = {"type": "Feature", "properties": {}, "geometry": polygon}
+    (tmp_path / "zones.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [feature]})
+    )
+    zones = Zones(tmp_path / "zones.geojson")
+    Image.fromarray(image[0]).save(tmp_path / "photo.png")
+    with (
+        pytest.raises(InputError, match="photo.png has no coordinate system.*`--zones`"),
+        open_scene(tmp_path / "photo.png") as scene,
+    ):
+        map_scene(scene, model, tmp_path / "out", zones=zones)
+    assert not (tmp_path / "out").exists()
+    (tmp_path / "text.gpkg").write_text("none")
+    with pytest.raises(InputError, match="text.gpkg cannot be read as polygons"):
+        Zones(tmp_path / "text.gpkg")
+    point = feature | {"geometry": {"type": "Point", "coordinates": [15, 46]}}
+    (tmp_path / "points.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [point]})
+    )
+    with pytest.raises(InputError, match="must hold polygons alone"):
+        Zones(tmp_path / "points.geojson")
+
+
+def test_zones_in_degrees(tmp_path, model, image):
+    # The scene around 15 degrees east, where the UTM zone has its middle
+    write_scene(tmp_path / "a.tif", image[0], transform=from_origin(499980, 5200000, 0.5, 0.5))
+    polygon = {
+        "type": "Polygon",
+        "coordinates": [[[15, 46], [16, 46], [16, 47], [15, 47], [15, 46]]],
+    }
+    feature = {"type": "Feature", "properties": {"id": 7}, "geometry": polygon}
+    (tmp_path / "zones.geojson").write_text(
+        json.dumps({"type": "FeatureCollection", "features": [feature]})
+    )
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, model, tmp_path, zones=Zones(tmp_path / "zones.geojson"))
+    with (tmp_path / "a_zones.csv").open() as file:
+        pixels = [int(row["pixels"]) for row in csv.DictReader(file)]
+    assert pixels == np.bincount(image[1][:, 40:].ravel(), minlength=3).tolist()
+
+
+def test_overlap_is_a_quarter_of_a_tile(tmp_path, image):
+    seen = []
+
+    def predict(images):
+        seen.append(len(images))
+        return by_color(8)(images)
+
+    write_scene(tmp_path / "a.tif", image[0])
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, scene_model(member(predict)), tmp_path)
+        tiles = sum(seen)
+        seen.clear()
+        map_scene(scene, scene_model(member(predict)), tmp_path, overlap=round(32 * OVERLAP))
+        assert sum(seen) == tiles
+        seen.clear()
+        map_scene(scene, scene_model(member(predict)), tmp_path, overlap=0)
+        assert sum(seen) < tiles
