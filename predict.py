@@ -1,7 +1,6 @@
 """Makes land-cover maps of images of any size, GeoTIFFs included."""
 
 import argparse
-import sys
 from pathlib import Path
 
 from lcc_tf.command_line import parser, run
@@ -28,7 +27,7 @@ def main() -> int:
     from lcc_tf.raster import parse_bands, parse_scale
 
     zones = Zones(options.zones) if options.zones else None
-    images = find_images(options.input)
+    images = find_images(options.input, options.output)
     todo = plan(
         images,
         options.output,
@@ -52,7 +51,7 @@ def main() -> int:
         tta=options.tta,
         tile=options.tile,
     )
-    faults = map_images(
+    left_out = map_images(
         todo,
         model,
         options.output,
@@ -61,10 +60,8 @@ def main() -> int:
         overlap=options.overlap,
         **reading,
     )
-    print(f"{len(todo) - len(faults)} of {len(images)} images mapped to {options.output}")
-    for fault in faults:
-        print(f"error: {fault}", file=sys.stderr)
-    return 1 if faults else 0
+    print(f"{len(todo) - len(left_out)} of {len(images)} images mapped to {options.output}")
+    return 1 if left_out else 0
 
 
 def _parser() -> argparse.ArgumentParser:

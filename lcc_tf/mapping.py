@@ -54,20 +54,26 @@ def output_files(image: Path, folder: Path, extras: Sequence[str]) -> dict[str, 
     }
 
 
-def find_images(inputs: Sequence[str]) -> list[Path]:
+def find_images(inputs: Sequence[str], folder: Path) -> list[Path]:
     """The image files that files, folders and patterns mean, each once, in order.
 
     Args:
         inputs: a file; a folder, for the images directly in it; or a pattern such as "a/*.tif".
+        folder: where the maps go.
 
     Raises:
-        InputError: one of them means no image, or two images have the same name but for folder and
-            suffix, so that their maps would, too.
+        InputError: one of them means no image; two images have the same name but for folder and
+            suffix, so that their maps would, too; maps would lie among the images of a folder.
     """
     images: dict[Path, None] = {}
     for given in inputs:
         path = Path(given)
         if path.is_dir():
+            if path.resolve() == folder.resolve():
+                raise InputError(
+                    f"Maps in {folder} would be images to map the next time. Choose another "
+                    "`--output`."
+                )
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         elif path.exists():
             found = [path]
@@ -129,7 +135,7 @@ def map_images(
     zones: Zones | None = None,
     overlap: int | None = None,
     **reading: object,
-) -> list[str]:
+) -> list[Path]:
     """Maps images one by one; one that cannot be mapped does not keep the others from it.
 
     Args:
@@ -142,21 +148,24 @@ def map_images(
         **reading: of `open_scene`.
 
     Returns:
-        Why images could not be mapped, a line each.
+        The images that could not be mapped; the reasons are printed.
 
     Raises:
+        InputError: the only image cannot be mapped.
         OSError: the folder cannot be written, or the disk is full.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    faults = []
+    left_out = []
     for image in images:
         try:
             with open_scene(image, **reading) as scene:
                 map_scene(scene, model, folder, extras=extras, zones=zones, overlap=overlap)
         except InputError as error:
-            faults.append(str(error))
-            tqdm.write(f"left out: {error}", file=sys.stderr)
-    return faults
+            if len(images) == 1:
+                raise
+            left_out.append(image)
+            tqdm.write(f"error: {error}", file=sys.stderr)
+    return left_out
 
 
 def map_scene(

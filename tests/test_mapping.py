@@ -231,13 +231,16 @@ def test_which_files_are_images(tmp_path):
     (tmp_path / "deep" / "d.tiff").touch()
 
     def names(*inputs):
-        return [path.name for path in find_images([str(tmp_path / given) for given in inputs])]
+        given = [str(tmp_path / name) for name in inputs]
+        return [path.name for path in find_images(given, tmp_path / "maps")]
 
     assert names("") == ["a.JPG", "b.tif", "c.png"]
     assert names("c.png", "*.tif", "c.png") == ["c.png", "b.tif"]
     assert names("**/*.tiff") == ["d.tiff"]
     with pytest.raises(InputError, match=r"no image at .*gone.tif'"):
         names("gone.tif")
+    with pytest.raises(InputError, match="would be images to map the next time"):
+        find_images([str(tmp_path)], tmp_path / "deep" / "..")
     (tmp_path / "deep" / "b.png").touch()
     with pytest.raises(InputError, match=r"b.tif and .*b.png would give maps of the same name"):
         names("", "deep")
@@ -263,14 +266,15 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
     with (tmp_path / "half.tif").open("r+b") as file:
         file.truncate(100_000)
     out = tmp_path / "out"
-    faults = map_images(
-        [tmp_path / name for name in ("bad.tif", "half.tif", "good.tif")], model, out
-    )
-    assert len(faults) == 2
-    assert "left out: " in capsys.readouterr().err
+    paths = [tmp_path / name for name in ("bad.tif", "half.tif", "good.tif")]
+    assert map_images(paths, model, out) == paths[:2]
+    errors = capsys.readouterr().err
+    assert all(f"error: {path} cannot be read as an image" in errors for path in paths[:2])
     assert sorted(file.name for file in out.iterdir()) == [
         *("good_areas.csv", "good_classes.tif", "good_classes.tif.aux.xml"),
     ]
+    with pytest.raises(InputError, match="bad.tif cannot be read"):  # nothing else is to be done
+        map_images(paths[:1], model, out)
 
 
 def test_zones_need_a_coordinate_system(tmp_path, model, image):

@@ -1,0 +1,130 @@
+"""Maps a large synthetic GeoTIFF: pixels a second, and whether memory grows with the scene.
+
+Procedural scenes are laid side by side on a UTM grid, with a border of missing pixels. A process of
+its own maps each size; its peak memory is what the system counted.
+
+    python train.py --arch deeplabv3plus --encoder mobilenetv2 --encoder-weights none --epochs 1
+        --data demo --demo-count 20 --demo-size 512 --batch-size 2 --workdir bench/run
+    python -m benchmarks.large_scene --run bench/run --folder bench/large --sides 5000 20000
+
+The table goes to standard output as Markdown. What has been mapped is not mapped again.
+"""
+
+import argparse
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import rasterio
+from rasterio.transform import from_origin
+from rasterio.windows import Window
+
+from lcc_tf.data.demo import render_scene
+
+ROOT = Path(__file__).parents[1]
+PATCHES, PATCH = 6, 512  # different procedural scenes, and their side in pixels
+BORDER = 300  # missing pixels on each side
+TRANSFORM = from_origin(500000, 5200000, 0.5, 0.5)
+
+
+def main() -> None:
+    """Makes the scenes, maps them and prints the table."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--run", type=Path, required=True, help="run folder of a small network")
+    options.add_argument("--folder", type=Path, required=True, help="scenes and maps")
+    options.add_argument("--sides", type=int, nargs="+", default=[5000, 20000], help="pixels")
+    given = options.parse_args()
+    given.folder.mkdir(parents=True, exist_ok=True)
+    print("| scene | seconds | megapixels a second | peak memory, MB |\n|---|---|---|---|")
+    for side in given.sides:
+        scene = given.folder / f"scene_{side}.tif"
+        if not scene.exists():
+            write_scene(scene, side)
+        result = measure(given.run, scene, given.folder)
+        check(scene, given.folder / f"scene_{side}_classes.tif")
+        print(
+            f"| {side} x {side} | {result['seconds']:.0f} "
+            f"| {side**2 / 1e6 / result['seconds']:.2f} | {result['peak_mb']:.0f} |"
+        )
+
+
+def write_scene(path: Path, side: int) -> None:
+    """Writes a GeoTIFF of `side` x `side` pixels, block by block."""
+    patches = [render_scene(0, index, PATCH)[0] for index in range(PATCHES)]
+    rng = np.random.default_rng(0)
+    unfinished = path.with_name(f".unfinished.{path.name}")
+    with rasterio.open(
+        unfinished,
+        "w",
+        driver="GTiff",
+        height=side,
+        width=side,
+        count=3,
+        dtype="uint8",
+        crs="EPSG:32633",
+        transform=TRANSFORM,
+        nodata=0,
+        tiled=True,
+        blockxsize=PATCH,
+        blockysize=PATCH,
+        compress="deflate",
+        photometric="RGB",
+        interleave="pixel",
+    ) as dataset:
+        for top in range(0, side, PATCH):
+            for left in range(0, side, PATCH):
+                patch = np.rot90(patches[rng.integers(PATCHES)], rng.integers(4))
+                patch = np.maximum(patch, 1)[: side - top, : side - left].copy()
+                rows = np.arange(top, top + patch.shape[0])[:, None]
+                columns = np.arange(left, left + patch.shape[1])[None]
+                inside = np.minimum(rows, columns) >= BORDER
+                inside &= np.maximum(rows, columns) < side - BORDER
+                patch[~inside] = 0
+                window = Window(left, top, patch.shape[1], patch.shape[0])
+                dataset.write(np.moveaxis(patch, -1, 0), window=window)
+    unfinished.replace(path)
+
+
+def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
+    """Maps a scene in a process of its own; seconds and peak memory."""
+    file = folder / f"{scene.stem}.json"
+    if not file.exists():
+        script = [sys.executable, ROOT / "predict.py", "--runs", run, "--input", scene]
+        start = time.monotonic()
+        process = subprocess.Popen([*map(str, script), "--output", str(folder)])
+        _, status, usage = wait(process)
+        if status:
+            sys.exit(f"mapping {scene} failed with status {status}")
+        result = {"seconds": time.monotonic() - start, "peak_mb": usage.ru_maxrss / 1024}
+        file.write_text(json.dumps(result))
+    return json.loads(file.read_text())
+
+
+def wait(process: subprocess.Popen) -> tuple[int, int, resource.struct_rusage]:
+    """Waits for one process and gives what it alone has used."""
+    return os.wait4(process.pid, 0)
+
+
+def check(scene: Path, land_cover: Path) -> None:
+    """Ends the benchmark where the map's grid is not the scene's, or misses other pixels."""
+    with rasterio.open(scene) as one, rasterio.open(land_cover) as two:
+        if (one.shape, one.crs, one.transform) != (two.shape, two.crs, two.transform):
+            sys.exit(f"{land_cover} lies elsewhere than {scene}")
+        step = 1000
+        for top in range(0, one.height, step):
+            window = Window(0, top, one.width, min(step, one.height - top))
+            if not np.array_equal(
+                one.dataset_mask(window=window), two.read_masks(1, window=window)
+            ):
+                sys.exit(f"{land_cover} misses other pixels than {scene}")
+
+
+if __name__ == "__main__":
+    main()
