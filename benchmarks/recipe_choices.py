@@ -22,6 +22,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
+LEARNING_RATE = 1e-3
 SAME_RATE = "the same rate for the encoder"
 # What is taken back -> options of train.py
 VARIANTS = {
@@ -32,6 +33,7 @@ VARIANTS = {
     "cross entropy alone": ("--loss", "cross_entropy"),
     "Dice alone": ("--loss", "dice"),
     "a constant rate": ("--schedule", "constant"),
+    "a constant rate of half": ("--schedule", "constant", "--learning-rate", LEARNING_RATE / 2),
     SAME_RATE: ("--encoder-rate", "1"),
     "no average of the weights": ("--ema-decay", "0"),
     "`unknown` is a class in the loss": ("--ignore-class", "none"),
@@ -55,14 +57,13 @@ def main() -> None:
     options.add_argument("--encoder", default="mobilenetv2")
     options.add_argument("--encoder-weights", default="imagenet", help="imagenet, none or a file")
     options.add_argument("--image-size", type=int, default=96)
-    options.add_argument("--learning-rate", type=float, default=1e-3)
     options.add_argument("--demo-count", type=int, default=240)
     options.add_argument("--demo-size", type=int, default=512)
     given = options.parse_args()
     common = (
         *("--arch", given.arch, "--encoder", given.encoder),
         *("--encoder-weights", given.encoder_weights, "--image-size", given.image_size),
-        *("--learning-rate", given.learning_rate, "--data", "demo"),
+        *("--learning-rate", LEARNING_RATE, "--data", "demo"),
         *("--demo-count", given.demo_count, "--demo-size", given.demo_size),
         *("--cache-dir", given.folder / "tfds"),
     )
@@ -84,8 +85,7 @@ def main() -> None:
         for name, changes in variants.items():
             run = given.folder / f"seed{seed}" / slug(name)
             length = ("--epochs", epochs[name], "--patience", epochs[name])
-            train(run, *common, *changes, "--seed", seed, *length)
-            scores[name].append(score(run))
+            scores[name].append(score(run, *common, *changes, "--seed", seed, *length))
             print(f"seed {seed}, {name}: {100 * scores[name][-1]:.1f} %", file=sys.stderr)
     print(table(epochs, scores))
 
@@ -107,15 +107,18 @@ def train(run: Path, *arguments: object) -> None:
 
 def pace(run: Path, *arguments: object) -> float:
     """Seconds an epoch takes at best, without the building of its graph."""
-    train(run, *arguments, "--epochs", PACE_EPOCHS)
-    with (run / "history.csv").open() as file:
+    history = run / "history.csv"
+    if not history.exists():
+        train(run, *arguments, "--epochs", PACE_EPOCHS)
+    with history.open() as file:
         return min(float(row["seconds"]) for row in list(csv.DictReader(file))[1:])
 
 
-def score(run: Path) -> float:
-    """Mean IoU of a run by protocol official6 on the test split, in [0, 1]."""
+def score(run: Path, *arguments: object) -> float:
+    """Mean IoU of a run by protocol official6 on the test split, in [0, 1]; trains it first."""
     results = run.parent / f"{run.name}_scores"
     if not results.exists():
+        train(run, *arguments)
         script(
             *(ROOT / "evaluate.py", "--runs", run),
             *("--protocol", "official6", "--output", results),

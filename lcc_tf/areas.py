@@ -152,6 +152,8 @@ def _areas_in(
     dataset: rasterio.DatasetReader, polygon: shapely.Geometry, class_names: Sequence[str]
 ) -> Areas:
     areas = Areas(Grid.of(dataset), class_names)
+    if not np.isfinite(polygon.bounds).all():  # where the map's projection does not reach
+        return areas
     corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T
     columns, rows = ~dataset.transform @ corners
     left, right = np.clip([np.floor(columns.min()), np.ceil(columns.max())], 0, dataset.width)

@@ -159,6 +159,9 @@ def map_images(
     for image in images:
         try:
             with open_scene(image, **reading) as scene:
+                if scene.stretch is not None:
+                    ends = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in scene.stretch.T)
+                    tqdm.write(f"{image}: 0 to 255 are now red, green and blue of {ends}")
                 map_scene(scene, model, folder, extras=extras, zones=zones, overlap=overlap)
         except InputError as error:
             if len(images) == 1:

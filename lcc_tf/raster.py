@@ -68,7 +68,8 @@ class Scene:
         grid: where its pixels lie, after any resampling.
         nodata: the value that the file marks missing pixels with, if it does.
         has_gaps: whether pixels can be missing.
-        stretch: lower and upper ends of each band that become 0 and 255; None: as they are.
+        stretch: lower and upper ends of each band that become 0 and 255, float64 `(2, 3)`; None: as
+            they are.
     """
 
     def __init__(
@@ -84,7 +85,7 @@ class Scene:
         self._dataset = dataset
         self._bands = list(bands)
         self._lock = threading.Lock()  # GDAL's data sets serve one thread at a time
-        self._is_float = np.issubdtype(np.dtype(dataset.dtypes[bands[0] - 1]), np.floating)
+        self._is_float = any(dataset.dtypes[band - 1].startswith("float") for band in bands)
         flags = [dataset.mask_flag_enums[band - 1] for band in bands]
         self.has_gaps = self._is_float or any(MaskFlags.all_valid not in flag for flag in flags)
         self.stretch = self._stretch(scale)

@@ -277,6 +277,14 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
         map_images(paths[:1], model, out)
 
 
+def test_stretch_is_stated(tmp_path, model, image, capsys):
+    write_scene(tmp_path / "a.tif", image[0].astype(np.uint16) * 10)
+    map_images([tmp_path / "a.tif"], model, tmp_path / "out", scale=(0, 2550))
+    assert "are now red, green and blue of 0 to 2550, 0 to 2550" in capsys.readouterr().out
+    with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1), image[1])
+
+
 def test_zones_need_a_coordinate_system(tmp_path, model, image):
     polygon = {"type": "Polygon", "coordinates": [[[15, 46], [16, 46], [16, 47], [15, 46]]]}
     feature = {"type": "Feature", "properties": {}, "geometry": polygon}
@@ -310,14 +318,17 @@ def test_zones_in_degrees(tmp_path, model, image):
         "coordinates": [[[15, 46], [16, 46], [16, 47], [15, 47], [15, 46]]],
     }
     feature = {"type": "Feature", "properties": {"id": 7}, "geometry": polygon}
+    # Half a world away, where the scene's projection does not reach
+    away = {"type": "Polygon", "coordinates": [[[105, 0], [106, 0], [106, 1], [105, 0]]]}
+    far = {"type": "Feature", "properties": {"id": 8}, "geometry": away}
     (tmp_path / "zones.geojson").write_text(
-        json.dumps({"type": "FeatureCollection", "features": [feature]})
+        json.dumps({"type": "FeatureCollection", "features": [feature, far]})
     )
     with open_scene(tmp_path / "a.tif") as scene:
         map_scene(scene, model, tmp_path, zones=Zones(tmp_path / "zones.geojson"))
     with (tmp_path / "a_zones.csv").open() as file:
         pixels = [int(row["pixels"]) for row in csv.DictReader(file)]
-    assert pixels == np.bincount(image[1][:, 40:].ravel(), minlength=3).tolist()
+    assert pixels == [*np.bincount(image[1][:, 40:].ravel(), minlength=3), 0, 0, 0]
 
 
 def test_overlap_is_a_quarter_of_a_tile(tmp_path, image):
