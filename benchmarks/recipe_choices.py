@@ -35,6 +35,7 @@ VARIANTS = {
     "a constant rate": ("--schedule", "constant"),
     "a constant rate of half": ("--schedule", "constant", "--learning-rate", LEARNING_RATE / 2),
     SAME_RATE: ("--encoder-rate", "1"),
+    "both: one scale, the same rate": ("--crop-scale", "1", "1", "--encoder-rate", "1"),
     "no average of the weights": ("--ema-decay", "0"),
     "`unknown` is a class in the loss": ("--ignore-class", "none"),
     "all taken back": (
