@@ -131,7 +131,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar=("MIN", "MAX"),
         nargs=2,
         type=float,
-        help="random enlargement of crops (default: 0.5 2)",
+        help="random enlargement of crops, such as 0.5 2 (default: 1 1)",
     )
     training.add_argument(
         "--rare-class-share",
@@ -187,8 +187,7 @@ def _parser() -> argparse.ArgumentParser:
         "--encoder-rate",
         metavar="SHARE",
         type=float,
-        help="the encoder's learning rate as a share of the others' (default: 0.1; with random "
-        "weights or seed: 1)",
+        help="the encoder's learning rate as a share of the others' (default: 1)",
     )
     training.add_argument(
         "--schedule",

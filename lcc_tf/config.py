@@ -59,9 +59,10 @@ class TrainConfig:
     # "whole": images resized to the square, as in the original, at a fifth of their resolution;
     # "crops": squares cut out at their own resolution.
     framing: str = "crops"
-    # Random enlargement of a crop, smallest and largest: 0.5 to 2, DeepLabV3, section 4.1
-    # (https://arxiv.org/abs/1706.05587).
-    crop_scale: tuple[float, float] = (0.5, 2.0)
+    # Random enlargement of a crop, smallest and largest. None: images of one resolution, as
+    # DeepGlobe's, gain nothing from it (docs/recipe.md). Those of several do: DeepLabV3, section
+    # 4.1, takes 0.5 to 2 (https://arxiv.org/abs/1706.05587).
+    crop_scale: tuple[float, float] = (1.0, 1.0)
     # Share of crops that are put on a pixel of a class drawn by rarity instead of anywhere; half of
     # them, as the class uniform sampling of Zhu et al. 2019, section 3.3
     # (https://arxiv.org/abs/1812.01593).
@@ -80,11 +81,11 @@ class TrainConfig:
     # The class whose pixels weigh nothing in loss and `monitor`, where the data set has it; None:
     # no class. The challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
-    # Its largest value. The encoder's share of it is the original's rate for all layers, 1e-5.
-    learning_rate: float = 1e-4
-    # The encoder's learning rate as a share of the others': lower for layers that are trained
-    # already, Howard & Ruder 2018, section 3.2 (https://arxiv.org/abs/1801.06146).
-    encoder_rate: float = 0.1
+    learning_rate: float = 1e-4  # its largest value
+    # The encoder's learning rate as a share of the others'. The same one: a lower one for layers
+    # that are trained already (Howard & Ruder 2018, section 3.2, https://arxiv.org/abs/1801.06146)
+    # brought nothing (docs/recipe.md).
+    encoder_rate: float = 1.0
     # Cosine decay to 0 after a linear warm-up (Loshchilov & Hutter 2017,
     # https://arxiv.org/abs/1608.03983): no rate to be found for each length of training.
     schedule: str = "cosine"  # or "constant"
@@ -199,8 +200,6 @@ def from_recipe(
     """
     _check_choice("recipe", recipe, ("default", "seed"))
     fields: dict = {}
-    if overrides.get("encoder_weights", TrainConfig.encoder_weights) is None:
-        fields["encoder_rate"] = 1.0  # random weights have as much to learn as the decoder's
     if recipe == "seed":
         if regime == "gradual":
             raise InputError(
@@ -208,14 +207,13 @@ def from_recipe(
                 "recipe='seed', regime='gradual'. Use `--regime finetune` or `frozen`, or "
                 "`--recipe default`."
             )
-        fields |= {
+        fields = {
             "image_size": 512,
             "framing": "whole",
             "batch_size": 7,
             "loss": "dice",
             "ignore_class": None,
             "learning_rate": 1e-5,
-            "encoder_rate": 1.0,
             "schedule": "constant",
             "ema_decay": 0.0,
             "monitor": "val_iou",

@@ -30,7 +30,7 @@ def test_seed_recipe_is_the_originals(arch, regime, epochs, patience, weight_dec
     assert (config.epochs, config.patience, config.weight_decay) == (epochs, patience, weight_decay)
     assert (config.image_size, config.batch_size, config.learning_rate) == (512, 7, 1e-5)
     assert (config.loss, config.schedule, config.monitor) == ("dice", "constant", "val_iou")
-    assert (config.framing, config.encoder_rate, config.ema_decay) == ("whole", 1.0, 0.0)
+    assert (config.framing, config.ema_decay) == ("whole", 0.0)
     assert (config.ignore_class, config.class_weights, config.label_smoothing) == (None, "none", 0)
 
 
@@ -38,12 +38,6 @@ def test_what_the_user_gives_wins_over_the_recipe():
     config = from_options({"recipe": "seed", "epochs": 3, "map_color": ["255,0,0=unknown"]})
     assert (config.epochs, config.batch_size) == (3, 7)
     assert config.data.map_color == ("255,0,0=unknown",)
-
-
-def test_a_random_encoder_learns_at_the_full_rate():
-    assert from_options({}).encoder_rate == 0.1
-    assert from_options({"encoder_weights": None}).encoder_rate == 1.0
-    assert from_options({"encoder_weights": None, "encoder_rate": 0.5}).encoder_rate == 0.5
 
 
 def test_json_and_back():
