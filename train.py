@@ -199,8 +199,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ema-decay",
         metavar="DECAY",
         type=float,
-        help="of the moving average of the weights that is scored and saved; 0 for none "
-        "(default: 0.999; seed: 0)",
+        help="of the moving average of the weights that is scored and saved, such as 0.999 "
+        "(default: 0, none)",
     )
     training.add_argument(
         "--precision", help="float32, mixed_bfloat16 or mixed_float16 (default: float32)"

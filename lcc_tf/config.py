@@ -90,9 +90,10 @@ class TrainConfig:
     # https://arxiv.org/abs/1608.03983): no rate to be found for each length of training.
     schedule: str = "cosine"  # or "constant"
     weight_decay: float = 1e-2  # AdamW's, decoupled (https://arxiv.org/abs/1711.05101)
-    # Of the moving average of the weights that is scored and saved, for each step; 0: the weights
-    # themselves. Tarvainen & Valpola 2017, section 2 (https://arxiv.org/abs/1703.01780).
-    ema_decay: float = 0.999
+    # Of the moving average of the weights that is scored and saved, for each step, such as 0.999
+    # (Tarvainen & Valpola 2017, section 2, https://arxiv.org/abs/1703.01780). 0: the weights
+    # themselves, since it brought nothing beside cosine decay (docs/recipe.md).
+    ema_decay: float = 0.0
     precision: str = "float32"
     seed: int = 0  # of weights, order and augmentation; the split does not depend on it
 
@@ -215,7 +216,6 @@ def from_recipe(
             "ignore_class": None,
             "learning_rate": 1e-5,
             "schedule": "constant",
-            "ema_decay": 0.0,
             "monitor": "val_iou",
         }
         if regime == "finetune":

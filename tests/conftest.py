@@ -85,6 +85,7 @@ def tiny_config(demo_data):
         encoder_weights=None,
         image_size=64,
         batch_size=4,
+        ema_decay=0.999,
         epochs=2,
         learning_rate=1e-2,
     )
