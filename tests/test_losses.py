@@ -345,7 +345,7 @@ def test_ignored_class_is_not_counted(method):
 def test_counts_and_methods_that_cannot_be_used():
     with pytest.raises(InputError, match="'mean'.*'inverse_frequency'"):
         class_weights_from_pixels(np.ones((1, 2)), "mean")
-    with pytest.raises(InputError, match="no pixel.*ignore_class=0"):
+    with pytest.raises(InputError, match="No training pixel.*ignore_class=0"):
         class_weights_from_pixels(np.array([[5, 0]]), "median_frequency", ignore_class=0)
 
 
