@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lcc_tf.atomic_files import new_folder
-from lcc_tf.command_line import parser, run, words_or_numbers
+from lcc_tf.command_line import add_average, add_runs, add_tta, parser, run, words_or_numbers
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -60,14 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         default=False,
         help="also score the average of the runs' probabilities",
     )
-    options.add_argument(
-        "--runs",
-        metavar="DIR",
-        nargs="+",
-        type=Path,
-        default=[],
-        help="run folders (default: every run under runs/)",
-    )
+    add_runs(options)
     options.add_argument(
         "--member-weights",
         metavar="equal|tuned|W",
@@ -76,19 +69,8 @@ def _parser() -> argparse.ArgumentParser:
         help="of the ensemble: equal; tuned on the validation split; or numbers, one a run in the "
         "order of --runs (default: equal)",
     )
-    options.add_argument(
-        "--average",
-        choices=("probabilities", "logits"),
-        default="probabilities",
-        help="what the ensemble averages (default: %(default)s)",
-    )
-    options.add_argument(
-        "--tta",
-        choices=("none", "flip", "d4"),
-        default="none",
-        help="test-time augmentation: average over mirrored (flip), or turned and mirrored images "
-        "(d4), at 4 and 8 times the work (default: %(default)s)",
-    )
+    add_average(options)
+    add_tta(options)
     options.add_argument(
         "--split",
         choices=("train", "validation", "test"),

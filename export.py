@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 
 from lcc_tf.atomic_files import new_folder
-from lcc_tf.command_line import parser, run
+from lcc_tf.command_line import add_average, add_member_weights, add_runs, parser, run
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -37,29 +37,9 @@ def main() -> None:
 
 def _parser() -> argparse.ArgumentParser:
     options = parser(__doc__, EXAMPLES)
-    options.add_argument(
-        "--runs",
-        metavar="DIR",
-        nargs="+",
-        type=Path,
-        default=[],
-        help="one run folder, or several for their ensemble (default: every run under runs/)",
-    )
-    options.add_argument(
-        "--member-weights",
-        metavar="W",
-        nargs="+",
-        type=float,
-        default=None,
-        help="of the ensemble, one a run in the order of --runs, such as those that evaluate.py "
-        "found (default: equal ones)",
-    )
-    options.add_argument(
-        "--average",
-        choices=("probabilities", "logits"),
-        default="probabilities",
-        help="what the ensemble averages (default: %(default)s)",
-    )
+    add_runs(options)
+    add_member_weights(options)
+    add_average(options)
     options.add_argument(
         "--format", choices=("savedmodel",), default="savedmodel", help="(default: %(default)s)"
     )

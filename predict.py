@@ -3,12 +3,21 @@
 import argparse
 from pathlib import Path
 
-from lcc_tf.command_line import parser, run
+from lcc_tf.command_line import (
+    add_average,
+    add_member_weights,
+    add_runs,
+    add_tta,
+    parser,
+    positive_float,
+    positive_int,
+    run,
+)
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
   python predict.py --runs runs/unetpp --input scene.tif --output maps
-  python predict.py --input scenes/ --output maps --tta d4 --extras confidence overlay
+  python predict.py --input scenes/ --output maps --tta d4 --extras confidence --polygons gpkg
   python predict.py --input "tiles/*.tif" --output maps --bands 3,2,1 --scale 0,3000 --resume
 
 exit codes: 0 all images mapped, 1 some could not be, 2 the input cannot be used, 130 interrupted
@@ -22,19 +31,21 @@ def main() -> int:
     import_tensorflow()
     from lcc_tf.areas import Zones
     from lcc_tf.checkpoints import find_runs, read_run
-    from lcc_tf.mapping import find_images, map_images, plan
-    from lcc_tf.members import load_scene_model
+    from lcc_tf.map_files import Outputs, find_images, plan
+    from lcc_tf.mapping import map_images
+    from lcc_tf.members import load_exported_model, load_scene_model
     from lcc_tf.raster import parse_bands, parse_scale
+    from tfds_deepglobe.errors import InputError
 
-    zones = Zones(options.zones) if options.zones else None
-    images = find_images(options.input, options.output)
-    todo = plan(
-        images,
+    outputs = Outputs(
         options.output,
-        [*options.extras, "zones"] if zones else options.extras,
-        resume=options.resume,
-        overwrite=options.overwrite,
+        extras=options.extras,
+        polygons=options.polygons,
+        min_region=options.min_region,
+        zones=Zones(options.zones) if options.zones else None,
     )
+    images = find_images(options.input, options.output)
+    todo = plan(images, outputs, resume=options.resume, overwrite=options.overwrite)
     if not todo:
         print(f"all {len(images)} images are mapped in {options.output}; nothing is left to map")
         return 0
@@ -43,23 +54,22 @@ def main() -> int:
         "scale": parse_scale(options.scale) if options.scale else None,
         "resample_to": options.resample_to,
     }
-    runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
-    model = load_scene_model(
-        runs,
-        options.member_weights,
-        average=options.average,
-        tta=options.tta,
-        tile=options.tile,
-    )
-    left_out = map_images(
-        todo,
-        model,
-        options.output,
-        extras=options.extras,
-        zones=zones,
-        overlap=options.overlap,
-        **reading,
-    )
+    if options.model and options.member_weights:
+        raise InputError(
+            "`--member-weights` go with `--runs`; a SavedModel keeps those that it was exported "
+            "with. Leave them out."
+        )
+    if options.model:
+        model = load_exported_model(options.model, tta=options.tta, tile=options.tile)
+    else:
+        model = load_scene_model(
+            [read_run(path) for path in options.runs] or find_runs(Path("runs")),
+            options.member_weights,
+            average=options.average,
+            tta=options.tta,
+            tile=options.tile,
+        )
+    left_out = map_images(todo, model, outputs, overlap=options.overlap, **reading)
     print(f"{len(todo) - len(left_out)} of {len(images)} images mapped to {options.output}")
     return 1 if left_out else 0
 
@@ -83,11 +93,25 @@ def _parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--extras",
         nargs="+",
-        choices=("probabilities", "confidence", "disagreement", "overlay", "polygons"),
+        choices=("probabilities", "confidence", "disagreement", "overlay"),
         default=[],
         help="also write the probability of each class; the largest one; the share of the members "
-        "that see another class than the map; a picture of the map over the image; the map's "
-        "regions as a GeoPackage",
+        "that see another class than the map; a picture of the map over the image",
+    )
+    options.add_argument(
+        "--polygons",
+        choices=("gpkg", "geojson"),
+        default=None,
+        help="also write the map's regions as polygons: a GeoPackage in the image's coordinates, "
+        "or GeoJSON in longitudes and latitudes",
+    )
+    options.add_argument(
+        "--min-region",
+        metavar="PIXELS",
+        type=positive_int,
+        default=100,
+        help="smaller regions join their largest neighbour before they are polygons (default: "
+        "%(default)s)",
     )
     options.add_argument(
         "--zones",
@@ -108,39 +132,22 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     model = options.add_argument_group("network")
-    model.add_argument(
-        "--runs",
+    either = model.add_mutually_exclusive_group()
+    add_runs(either)
+    either.add_argument(
+        "--model",
         metavar="DIR",
-        nargs="+",
         type=Path,
-        default=[],
-        help="one run folder, or several for their ensemble (default: every run under runs/)",
-    )
-    model.add_argument(
-        "--member-weights",
-        metavar="W",
-        nargs="+",
-        type=float,
         default=None,
-        help="of the ensemble, one a run in the order of --runs (default: equal ones)",
+        help="a SavedModel that export.py wrote, instead of runs",
     )
-    model.add_argument(
-        "--average",
-        choices=("probabilities", "logits"),
-        default="probabilities",
-        help="what the ensemble averages (default: %(default)s)",
-    )
-    model.add_argument(
-        "--tta",
-        choices=("none", "flip", "d4"),
-        default="none",
-        help="test-time augmentation: average over mirrored (flip), or turned and mirrored images "
-        "(d4), at 4 and 8 times the work (default: %(default)s)",
-    )
+    add_member_weights(model)
+    add_average(model)
+    add_tta(model)
     model.add_argument(
         "--tile",
         metavar="PIXELS",
-        type=int,
+        type=positive_int,
         default=None,
         help="side of the squares that are predicted at once (default: as in training)",
     )
@@ -170,7 +177,7 @@ def _parser() -> argparse.ArgumentParser:
     reading.add_argument(
         "--resample-to",
         metavar="METRES",
-        type=float,
+        type=positive_float,
         default=None,
         help="read, and map, with pixels of this size; DeepGlobe's have 0.5 m (default: the "
         "image's own)",

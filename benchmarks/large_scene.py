@@ -1,9 +1,9 @@
-"""Maps a large synthetic GeoTIFF: pixels a second, and whether memory grows with the scene.
+r"""Maps a large synthetic GeoTIFF: pixels a second, and whether memory grows with the scene.
 
 Procedural scenes are laid side by side on a UTM grid, with a border of missing pixels. A process of
 its own maps each size; its peak memory is what the system counted.
 
-    python train.py --arch deeplabv3plus --encoder mobilenetv2 --encoder-weights none --epochs 1
+    python train.py --arch deeplabv3plus --encoder mobilenetv2 --encoder-weights none --epochs 1 \
         --data demo --demo-count 20 --demo-size 512 --batch-size 2 --workdir bench/run
     python -m benchmarks.large_scene --run bench/run --folder bench/large --sides 5000 20000
 
@@ -13,7 +13,6 @@ The table goes to standard output as Markdown. What has been mapped is not mappe
 import argparse
 import json
 import os
-import resource
 import subprocess
 import sys
 import time
@@ -99,17 +98,12 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
         script = [sys.executable, ROOT / "predict.py", "--runs", run, "--input", scene]
         start = time.monotonic()
         process = subprocess.Popen([*map(str, script), "--output", str(folder)])
-        _, status, usage = wait(process)
+        _, status, usage = os.wait4(process.pid, 0)  # what it alone has used
         if status:
             sys.exit(f"mapping {scene} failed with status {status}")
         result = {"seconds": time.monotonic() - start, "peak_mb": usage.ru_maxrss / 1024}
         file.write_text(json.dumps(result))
     return json.loads(file.read_text())
-
-
-def wait(process: subprocess.Popen) -> tuple[int, int, resource.struct_rusage]:
-    """Waits for one process and gives what it alone has used."""
-    return os.wait4(process.pid, 0)
 
 
 def check(scene: Path, land_cover: Path) -> None:

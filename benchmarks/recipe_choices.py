@@ -20,6 +20,7 @@ import json
 import statistics
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
@@ -30,17 +31,21 @@ ALL = ("--crop-scale", "0.5", "2", "--encoder-rate", "0.1", "--ema-decay", "0.99
 VARIANTS = {
     "nothing": (),
     "crops: whole images resized": ("--framing", "whole"),
-    "random scale: one scale": ("--crop-scale", "1", "1"),
     "half of the crops on rare classes: anywhere": ("--rare-class-share", "0"),
+    "random scale of crops, 0.5 to 2: one scale": ("--crop-scale", "1", "1"),
     "cross entropy + Dice: cross entropy": ("--loss", "cross_entropy"),
     "cross entropy + Dice: Dice": ("--loss", "dice"),
-    "cosine decay: constant": ("--schedule", "constant"),
-    "cosine decay: constant, half": ("--schedule", "constant", "--learning-rate", RATE / 2),
-    "a tenth of the rate for the encoder: the same": ("--encoder-rate", "1"),
-    "average of the weights: none": ("--ema-decay", "0"),
     "`unknown` left out of the loss: a class": ("--ignore-class", "none"),
-    "the default recipe": ("--crop-scale", "1", "1", "--encoder-rate", "1", "--ema-decay", "0"),
-    "all": (
+    "warm-up and cosine decay: constant, half the rate": (
+        *("--schedule", "constant", "--learning-rate", RATE / 2),
+    ),
+    "warm-up and cosine decay: constant, the full rate": ("--schedule", "constant"),
+    "a tenth of the rate for the encoder: the same": ("--encoder-rate", "1"),
+    "moving average of the weights, 0.999: none": ("--ema-decay", "0"),
+    "what became the default recipe": (
+        *("--crop-scale", "1", "1", "--encoder-rate", "1", "--ema-decay", "0"),
+    ),
+    "all of them, as in the original": (
         *("--framing", "whole", "--loss", "dice", "--schedule", "constant"),
         *("--encoder-rate", "1", "--ema-decay", "0", "--ignore-class", "none"),
     ),
@@ -80,6 +85,7 @@ def main() -> None:
         name: max(1, int(given.budget / paces["whole" if "whole" in changes else "crops"]))
         for name, changes in VARIANTS.items()
     }
+    print(f"epochs: {epochs}", file=sys.stderr)
     scores: dict[str, list[float]] = {name: [] for name in VARIANTS}
     # Seed by seed, so that an early end leaves each variant with equally many runs.
     for seed in given.seeds:
@@ -88,7 +94,7 @@ def main() -> None:
             length = ("--epochs", epochs[name], "--patience", epochs[name])
             scores[name].append(score(run, *common, *changes, "--seed", seed, *length))
             print(f"seed {seed}, {name}: {100 * scores[name][-1]:.1f} %", file=sys.stderr)
-    print(table(epochs, scores))
+    print(table(given.seeds, scores))
 
 
 def slug(name: str) -> str:
@@ -129,17 +135,17 @@ def score(run: Path, *arguments: object) -> float:
     return scores["mean_iou"]
 
 
-def table(epochs: dict[str, int], scores: dict[str, list[float]]) -> str:
-    """Scores of all variants and what each change costs, as Markdown."""
+def table(seeds: Sequence[int], scores: dict[str, list[float]]) -> str:
+    """Scores of all variants and what each choice brings, as Markdown."""
     everything = scores["nothing"]
     lines = [
-        "| taken back | epochs | mean IoU of each seed, % | mean | what it brings |",
-        "|---|---|---|---|---|",
+        f"| taken back | seeds {', '.join(map(str, seeds))} | mean | the choice brings |",
+        "|---|---|---|---|",
     ]
     for name, values in scores.items():
         gains = [100 * (ours - theirs) for ours, theirs in zip(everything, values, strict=True)]
         lines.append(
-            f"| {name} | {epochs[name]} | {', '.join(f'{100 * value:.1f}' for value in values)} "
+            f"| {name} | {', '.join(f'{100 * value:.1f}' for value in values)} "
             f"| {100 * statistics.mean(values):.1f} | {statistics.mean(gains):+.1f} "
             f"({min(gains):+.1f} to {max(gains):+.1f}) |"
         )

@@ -4,6 +4,7 @@ import argparse
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import NoReturn
 
 from tfds_deepglobe.errors import InputError
@@ -49,3 +50,70 @@ def words_or_numbers(values: list[str]) -> str | list[float]:
         return [float(value) for value in values]
     except ValueError:
         return " ".join(values)
+
+
+def positive_int(text: str) -> int:
+    """What an option holds that takes a whole number from 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"must be 1 or more. Received: {text}")
+    return number
+
+
+def positive_float(text: str) -> float:
+    """What an option holds that takes a number larger than 0."""
+    number = float(text)
+    if not 0 < number < float("inf"):
+        raise argparse.ArgumentTypeError(f"must be larger than 0. Received: {text}")
+    return number
+
+
+# argparse names the function in what it says of a text that is no number.
+positive_int.__name__ = "whole number"
+positive_float.__name__ = "number"
+
+
+def add_runs(options: argparse._ActionsContainer) -> None:
+    """Adds `--runs`."""
+    options.add_argument(
+        "--runs",
+        metavar="DIR",
+        nargs="+",
+        type=Path,
+        default=[],
+        help="one run folder, or several for their ensemble (default: every run under runs/)",
+    )
+
+
+def add_member_weights(options: argparse._ActionsContainer) -> None:
+    """Adds `--member-weights`, numbers alone."""
+    options.add_argument(
+        "--member-weights",
+        metavar="W",
+        nargs="+",
+        type=float,
+        default=None,
+        help="of the ensemble, one a run in the order of --runs, such as those that evaluate.py "
+        "found (default: equal ones)",
+    )
+
+
+def add_average(options: argparse._ActionsContainer) -> None:
+    """Adds `--average`."""
+    options.add_argument(
+        "--average",
+        choices=("probabilities", "logits"),
+        default="probabilities",
+        help="what the ensemble averages (default: %(default)s)",
+    )
+
+
+def add_tta(options: argparse._ActionsContainer) -> None:
+    """Adds `--tta`."""
+    options.add_argument(
+        "--tta",
+        choices=("none", "flip", "d4"),
+        default="none",
+        help="test-time augmentation: average over mirrored (flip), or turned and mirrored images "
+        "(d4), at 4 and 8 times the work (default: %(default)s)",
+    )

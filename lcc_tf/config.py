@@ -59,9 +59,9 @@ class TrainConfig:
     # "whole": images resized to the square, as in the original, at a fifth of their resolution;
     # "crops": squares cut out at their own resolution.
     framing: str = "crops"
-    # Random enlargement of a crop, smallest and largest. None: images of one resolution, as
-    # DeepGlobe's, gain nothing from it (docs/recipe.md). Those of several do: DeepLabV3, section
-    # 4.1, takes 0.5 to 2 (https://arxiv.org/abs/1706.05587).
+    # Random enlargement of a crop, smallest and largest. 1 leaves it as it is: images that share
+    # one resolution, as DeepGlobe's, gain nothing from more (docs/recipe.md). Those of several do:
+    # DeepLabV3, section 4.1, takes 0.5 to 2 (https://arxiv.org/abs/1706.05587).
     crop_scale: tuple[float, float] = (1.0, 1.0)
     # Share of crops that are put on a pixel of a class drawn by rarity instead of anywhere; half of
     # them, as the class uniform sampling of Zhu et al. 2019, section 3.3

@@ -4,8 +4,6 @@ Projected coordinates are believed, as surveyors do. Where they are degrees, or 
 Mercator, whose metres grow with the latitude, distances and areas are those of the ellipsoid.
 """
 
-import math
-
 import numpy as np
 import pyproj
 import shapely
@@ -59,22 +57,26 @@ def pixel_hectares(crs: CRS, transform: Affine, rows: slice, columns: slice) -> 
     return abs(area) / ((bottom - top) * (right - left)) / SQUARE_METRES
 
 
-def polygon_hectares(crs: CRS | None, polygon: shapely.Geometry) -> float:
-    """Area of a polygon, hectares; NaN where coordinates have no known size.
+def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
+    """Areas of polygons, hectares; NaN where coordinates have no known size.
 
     Args:
         crs: coordinate system.
-        polygon: in its coordinates.
+        polygons: geometries `(n,)` in its coordinates.
+
+    Returns:
+        float64 `(n,)`.
     """
     if not has_areas(crs):
-        return math.nan
+        return np.full(len(polygons), np.nan)
     if not is_geodesic(crs):
-        return polygon.area * crs.linear_units_factor[1] ** 2 / SQUARE_METRES
-    on_globe = shapely.transform(
-        polygon, lambda points: np.column_stack(_to_globe(crs, points[:, 0], points[:, 1]))
+        return shapely.area(polygons) * crs.linear_units_factor[1] ** 2 / SQUARE_METRES
+    on_globe = shapely.orient_polygons(
+        shapely.transform(polygons, lambda points: np.column_stack(_to_globe(crs, *points.T)))
     )
-    area, _ = _ellipsoid(crs).geometry_area_perimeter(shapely.geometry.polygon.orient(on_globe))
-    return abs(area) / SQUARE_METRES
+    ellipsoid = _ellipsoid(crs)
+    areas = [ellipsoid.geometry_area_perimeter(polygon)[0] for polygon in on_globe]
+    return np.abs(np.array(areas, float)) / SQUARE_METRES
 
 
 def has_areas(crs: CRS | None) -> bool:

@@ -50,26 +50,26 @@ def import_torch(
     """
     if not native_size > 0:
         raise InputError(f"`native_size` must be larger than 0. Received: {native_size}.")
-    state_dict = read_torch_weights(weights)
-    arch, encoder, num_classes = describe(state_dict)
-    if num_classes != classes.num_classes:
-        raise InputError(
-            f"The model in {weights} has {num_classes} classes, the class table has "
-            f"{classes.num_classes}: {list(classes.names)}. Give the table of the model's classes, "
-            "in the order of its channels, by `--classes class_dict.csv`."
-        )
-    config = TrainConfig(
-        arch=arch,
-        encoder=encoder,
-        encoder_weights=None,
-        preprocessing=preprocessing,
-        output_stride=output_stride,
-        recipe="imported",
-        image_size=image_size,
-        framing=framing,
-        **(SMP_DEEPLAB if arch == "deeplabv3plus" else {}),
-    )
     with new_folder(workdir, holds=set(), option="--workdir") as folder:
+        state_dict = read_torch_weights(weights)
+        arch, encoder, num_classes = describe(state_dict)
+        if num_classes != classes.num_classes:
+            raise InputError(
+                f"The model in {weights} has {num_classes} classes, the class table has "
+                f"{classes.num_classes}: {list(classes.names)}. Give the table of the model's "
+                "classes, in the order of its channels, by `--classes class_dict.csv`."
+            )
+        config = TrainConfig(
+            arch=arch,
+            encoder=encoder,
+            encoder_weights=None,
+            preprocessing=preprocessing,
+            output_stride=output_stride,
+            recipe="imported",
+            image_size=image_size,
+            framing=framing,
+            **(SMP_DEEPLAB if arch == "deeplabv3plus" else {}),
+        )
         model = build_model(arch, num_classes, encoder_weights=None, **config.model_options())
         load_torch_state_dict(model, state_dict)
         run = Run(

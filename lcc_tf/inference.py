@@ -147,13 +147,9 @@ def predict_blocks(
         Blocks that cover each pixel of the image exactly once.
 
     Raises:
-        InputError: an overlap that tiles of this size can't have.
+        InputError: a tile or an overlap that can't be, see `overlap_of`.
     """
-    overlap = round(tile * OVERLAP) if overlap is None else overlap
-    if not 0 <= overlap <= tile // 2:
-        raise InputError(
-            f"Tiles of {tile} pixels can overlap by 0 to {tile // 2}. Received: overlap={overlap}."
-        )
+    overlap = overlap_of(tile, overlap)
     step = tile - overlap
     tops, lefts = (tile_origins(side, tile, overlap) for side in size)
     window = blending_window(tile, overlap)
@@ -183,6 +179,27 @@ def predict_blocks(
         columns, tile_columns = _common(left, columns_done, size[1])
         values = values[tile_rows, tile_columns]
         yield Block(rows, columns, values / row_weights[rows] / column_weights[:, columns])
+
+
+def overlap_of(tile: int, overlap: int | None = None) -> int:
+    """Overlap of neighbouring tiles, pixels.
+
+    Args:
+        tile: side of the tiles, pixels.
+        overlap: as the user gives it; None for `OVERLAP`.
+
+    Raises:
+        InputError: no pixel is left in a tile, or tiles of this size can't overlap so.
+    """
+    if tile < 1:
+        raise InputError(f"Tiles need a side of 1 pixel or more. Received: tile={tile}.")
+    if overlap is None:
+        return round(tile * OVERLAP)
+    if not 0 <= overlap <= tile // 2:
+        raise InputError(
+            f"Tiles of {tile} pixels can overlap by 0 to {tile // 2}. Received: overlap={overlap}."
+        )
+    return overlap
 
 
 def _predicted_tiles(

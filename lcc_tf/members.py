@@ -1,8 +1,10 @@
 """Trained networks as members of an ensemble, each looking at images in the way it was trained."""
 
 import dataclasses
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
@@ -17,6 +19,9 @@ from lcc_tf.inference import (
 from lcc_tf.models.ensemble import check_member_weights, weighted_average
 from lcc_tf.models.sizes import size_divisor
 from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError
+
+MODEL_FILE = "model.json"
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,31 @@ class Member:
             image_size=size,
             tile=round(size / run.scale),
             size_divisor=size_divisor(model),
+        )
+
+    @classmethod
+    def load_exported(cls, folder: Path, tile: int, *, tta: str = "none") -> "Member":
+        """Loads a SavedModel of `export.py`, which takes images of any size.
+
+        Args:
+            folder: the SavedModel.
+            tile: side of the tiles that it sees what it was trained to see in, pixels.
+            tta: test-time augmentation, a key of `lcc_tf.inference.TTA`.
+        """
+        loaded = tf.saved_model.load(folder)
+
+        def predict(images: np.ndarray) -> np.ndarray:
+            serve = loaded.signatures["serving_default"]
+            image = tf.constant(np.rint(images).astype(np.uint8))
+            return serve(image=image)["probabilities"].numpy()
+
+        return cls(
+            name=folder.name,
+            predict_squares=averaged_over_symmetries(predict, tta),
+            framing="crops",
+            image_size=tile,
+            tile=tile,
+            size_divisor=1,
         )
 
     def at_tile(self, tile: int) -> "Member":
@@ -150,3 +180,28 @@ def load_scene_model(
         members = [member.at_tile(tile) for member in members]
     combined = Average(tuple(weight for _, weight in used), average)
     return SceneModel(runs[0].classes, members, combined)
+
+
+def load_exported_model(folder: Path, *, tta: str = "none", tile: int | None = None) -> SceneModel:
+    """Loads a SavedModel of `export.py` for mapping.
+
+    Args:
+        folder: the SavedModel.
+        tta: test-time augmentation, a key of `lcc_tf.inference.TTA`.
+        tile: side of the tiles, pixels; None for what its members were trained on.
+
+    Raises:
+        InputError: it is none, or not one of `export.py`.
+    """
+    description = folder / "assets.extra" / MODEL_FILE
+    if not description.exists():
+        raise InputError(
+            f"{folder} is no SavedModel that export.py wrote: it lacks {description}. Give the "
+            "folder that `python export.py --format savedmodel` names."
+        )
+    content = json.loads(description.read_text())
+    classes = ClassTable(
+        tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
+    )
+    member = Member.load_exported(folder, tile or content["tile"], tta=tta)
+    return SceneModel(classes, [member], Average((1.0,), "probabilities"))

@@ -15,14 +15,18 @@ from tfds_deepglobe.classes import ClassTable
 
 
 def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> int:
-    """Writes a class map's regions as a GeoPackage, one polygon each.
+    """Writes a class map's regions, one polygon each.
+
+    GeoJSON is in longitudes and latitudes, as RFC 7946 wants it
+    (https://www.rfc-editor.org/rfc/rfc7946); a GeoPackage in the map's own coordinates. Without a
+    coordinate system both are in pixels.
 
     Takes memory in proportion to the map: 4 bytes a pixel and what its polygons need.
 
     Args:
         map_file: the class map.
         classes: names and colours.
-        file: GeoPackage to write.
+        file: to write, `.gpkg` or `.geojson`.
         min_pixels: regions of fewer pixels join their largest neighbour.
 
     Returns:
@@ -39,7 +43,7 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     fields = {
         "class_id": ids,
         "class": np.array(classes.names, object)[ids],
-        "hectares": np.array([polygon_hectares(crs, polygon) for polygon in polygons], float),
+        "hectares": polygon_hectares(crs, polygons),
     }
     unfinished = unfinished_name(file)
     unfinished.unlink(missing_ok=True)
@@ -55,9 +59,11 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
 def _write(
     file: Path, polygons: np.ndarray, fields: dict[str, np.ndarray], crs: rasterio.CRS | None
 ) -> None:
+    is_geojson = file.suffix == ".geojson"
     with warnings.catch_warnings():
         # A plain picture has no coordinate system; its polygons are in pixels.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
+        warnings.filterwarnings("ignore", message="No SRS set on layer")
         pyogrio.raw.write(
             file,
             geometry=shapely.to_wkb(polygons),
@@ -65,6 +71,7 @@ def _write(
             fields=list(fields),
             geometry_type="Polygon",
             crs=crs.to_wkt() if crs else None,
-            driver="GPKG",
+            driver="GeoJSON" if is_geojson else "GPKG",
             layer="land_cover",
+            **({"RFC7946": "YES"} if is_geojson and crs else {}),
         )

@@ -427,6 +427,8 @@ def _chosen_bands(
 
 def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> WarpedVRT:
     """A view of a data set with pixels of another size."""
+    if not 0 < metres < np.inf:
+        raise InputError(f"Pixels need a size larger than 0. Received: `--resample-to {metres}`.")
     if dataset.crs is None:
         raise InputError(
             f"{path} has no coordinate system, so the size of its pixels is not known. Leave "

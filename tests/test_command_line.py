@@ -1,6 +1,8 @@
+import argparse
+
 import pytest
 
-from lcc_tf.command_line import run
+from lcc_tf.command_line import positive_float, positive_int, run
 from tfds_deepglobe.errors import InputError
 
 
@@ -37,3 +39,23 @@ def test_success_ends_with_0():
     with pytest.raises(SystemExit) as end:
         run(lambda: None, when_interrupted="")
     assert end.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong", "text"),
+    [
+        (positive_int, ("1", 1), "0", "must be 1 or more. Received: 0"),
+        (positive_int, ("512", 512), "1.5", "invalid whole number value: '1.5'"),
+        (positive_float, ("0.5", 0.5), "0", "must be larger than 0. Received: 0"),
+        (positive_float, ("2", 2), "nan", "must be larger than 0. Received: nan"),
+        (positive_float, ("2", 2), "inf", "must be larger than 0. Received: inf"),
+        (positive_float, ("2", 2), "big", "invalid number value: 'big'"),
+    ],
+)
+def test_options_that_take_positive_numbers(kind, right, wrong, text, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=kind)
+    assert parser.parse_args(["--size", right[0]]).size == right[1]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--size", wrong])
+    assert text in capsys.readouterr().err

@@ -94,7 +94,9 @@ def test_window_is_smooth_and_never_zero(tile, overlap):
     assert np.abs(np.diff(window)).max() < 2 / overlap
 
 
-def test_tiles_that_overlap_too_much():
+def test_tiles_that_cannot_be():
+    with pytest.raises(InputError, match="a side of 1 pixel or more. Received: tile=0"):
+        predict_tiled(shares, np.zeros((20, 20, 3)), tile=0)
     with pytest.raises(InputError, match="Tiles of 16 pixels can overlap by 0 to 8.*overlap=9"):
         predict_tiled(shares, np.zeros((20, 20, 3)), tile=16, overlap=9)
 

@@ -1,5 +1,6 @@
 import csv
 import json
+from unittest.mock import Mock
 
 import numpy as np
 import pyogrio
@@ -11,7 +12,8 @@ from rasterio.transform import from_origin
 
 from lcc_tf.areas import Zones
 from lcc_tf.inference import OVERLAP
-from lcc_tf.mapping import EXTRAS, find_images, map_images, map_scene, output_files, plan
+from lcc_tf.map_files import EXTRAS, Outputs, plan
+from lcc_tf.mapping import map_images, map_scene
 from lcc_tf.members import Average, Member, SceneModel
 from lcc_tf.raster import open_scene
 from tests.test_raster import HALF_METRE, write_scene
@@ -19,7 +21,6 @@ from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 
 CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 255, 255)))
-ALL = tuple(kind for kind in EXTRAS if kind != "zones")
 
 
 def by_color(sharpness):
@@ -82,7 +83,8 @@ def mapped(model, image, tmp_path_factory):
         driver="GPKG",
     )
     with open_scene(folder / "scene.tif") as scene:
-        map_scene(scene, model, folder, extras=ALL, zones=Zones(folder / "zones.gpkg"))
+        outputs = Outputs(folder, EXTRAS, polygons="gpkg", zones=Zones(folder / "zones.gpkg"))
+        map_scene(scene, model, outputs)
     return folder
 
 
@@ -163,9 +165,11 @@ def test_small_regions_join_their_neighbours(tmp_path, model):
     pixels[30:50, 30:50] = [20, 20, 220]
     write_scene(tmp_path / "a.tif", pixels)
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, model, tmp_path, extras=["polygons"])
-    class_ids = pyogrio.raw.read(tmp_path / "a_polygons.gpkg")[3][0]
-    assert sorted(class_ids.tolist()) == [0, 2]
+        for min_region, expected in ((25, [0, 2, 2]), (26, [0, 2])):
+            outputs = Outputs(tmp_path, polygons="gpkg", min_region=min_region)
+            map_scene(scene, model, outputs)
+            class_ids = pyogrio.raw.read(tmp_path / "a_polygons.gpkg")[3][0]
+            assert sorted(class_ids.tolist()) == expected
 
 
 def test_overlay_shows_image_and_map(mapped):
@@ -177,9 +181,8 @@ def test_overlay_shows_image_and_map(mapped):
 
 def test_plain_pictures_become_plain_maps(tmp_path, model, image):
     Image.fromarray(image[0]).save(tmp_path / "photo.png")
-    extras = [kind for kind in ALL if kind != "overlay"]
     with open_scene(tmp_path / "photo.png") as scene:
-        map_scene(scene, model, tmp_path, extras=extras)
+        map_scene(scene, model, Outputs(tmp_path, EXTRAS[:3], polygons="gpkg"))
     with Image.open(tmp_path / "photo_classes.png") as picture:
         np.testing.assert_array_equal(
             np.array(picture.convert("RGB")), CLASSES.colorize(image[1].astype(np.uint8))
@@ -197,7 +200,7 @@ def test_nodata_value_of_the_scene_is_kept_unless_it_is_a_class(tmp_path, model,
         pixels[:5] = value
         write_scene(tmp_path / "a.tif", pixels, nodata=value)
         with open_scene(tmp_path / "a.tif") as scene:
-            map_scene(scene, model, tmp_path)
+            map_scene(scene, model, Outputs(tmp_path))
         with rasterio.open(tmp_path / "a_classes.tif") as dataset:
             assert dataset.nodata == expected
             assert (dataset.read(1)[:5] == expected).all()
@@ -224,40 +227,6 @@ def test_members_see_tiles_as_they_were_trained(image):
     assert (other.tile, other.image_size) == (60, 32)  # 30 is not divisible by 16
 
 
-def test_which_files_are_images(tmp_path):
-    for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
-        (tmp_path / name).touch()
-    (tmp_path / "deep").mkdir()
-    (tmp_path / "deep" / "d.tiff").touch()
-
-    def names(*inputs):
-        given = [str(tmp_path / name) for name in inputs]
-        return [path.name for path in find_images(given, tmp_path / "maps")]
-
-    assert names("") == ["a.JPG", "b.tif", "c.png"]
-    assert names("c.png", "*.tif", "c.png") == ["c.png", "b.tif"]
-    assert names("**/*.tiff") == ["d.tiff"]
-    with pytest.raises(InputError, match=r"no image at .*gone.tif'"):
-        names("gone.tif")
-    with pytest.raises(InputError, match="would be images to map the next time"):
-        find_images([str(tmp_path)], tmp_path / "deep" / "..")
-    (tmp_path / "deep" / "b.png").touch()
-    with pytest.raises(InputError, match=r"b.tif and .*b.png would give maps of the same name"):
-        names("", "deep")
-
-
-def test_what_is_mapped_is_not_overwritten_unasked(tmp_path):
-    images = [tmp_path / "a.tif", tmp_path / "b.tif"]
-    for file in output_files(images[0], tmp_path, ["confidence"]).values():
-        file.touch()
-    assert plan(images, tmp_path, ["confidence"], resume=True, overwrite=False) == images[1:]
-    assert plan(images, tmp_path, ["overlay"], resume=True, overwrite=False) == images
-    assert plan(images, tmp_path, ["confidence"], resume=False, overwrite=True) == images
-    with pytest.raises(InputError, match="a_classes.tif exists already.*`--resume`"):
-        plan(images, tmp_path, [], resume=False, overwrite=False)
-    assert plan(images[1:], tmp_path, [], resume=False, overwrite=False) == images[1:]
-
-
 def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model, image, capsys):
     write_scene(tmp_path / "good.tif", image[0])
     (tmp_path / "bad.tif").write_text("no image")
@@ -267,19 +236,65 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
         file.truncate(100_000)
     out = tmp_path / "out"
     paths = [tmp_path / name for name in ("bad.tif", "half.tif", "good.tif")]
-    assert map_images(paths, model, out) == paths[:2]
+    assert map_images(paths, model, Outputs(out)) == paths[:2]
     errors = capsys.readouterr().err
     assert all(f"error: {path} cannot be read as an image" in errors for path in paths[:2])
     assert sorted(file.name for file in out.iterdir()) == [
         *("good_areas.csv", "good_classes.tif", "good_classes.tif.aux.xml"),
     ]
     with pytest.raises(InputError, match="bad.tif cannot be read"):  # nothing else is to be done
-        map_images(paths[:1], model, out)
+        map_images(paths[:1], model, Outputs(out))
+
+
+def test_what_cannot_be_is_said_once_before_the_first_image(tmp_path, model, capsys):
+    images = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    with pytest.raises(InputError, match="Tiles of 32 pixels can overlap by 0 to 16.*overlap=17"):
+        map_images(images, model, Outputs(tmp_path / "out"), overlap=17)
+    alone = scene_model(member(always(1)))
+    with pytest.raises(InputError, match="Disagreement takes two networks or more.*any"):
+        map_images(images, alone, Outputs(tmp_path / "out", ["disagreement"]))
+    assert not (tmp_path / "out").exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_geojson_is_in_degrees(tmp_path, model, image):
+    # The scene around 15 degrees east, where the UTM zone has its middle
+    write_scene(tmp_path / "a.tif", image[0], transform=from_origin(499980, 5200000, 0.5, 0.5))
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, model, Outputs(tmp_path, polygons="geojson"))
+    content = json.loads((tmp_path / "a_polygons.geojson").read_text())
+    points = np.concatenate(
+        [f["geometry"]["coordinates"][0] for f in content["features"]], dtype=float
+    )
+    assert points[:, 0].min() < 15 < points[:, 0].max()
+    np.testing.assert_allclose(points, np.broadcast_to([15, 46.9], points.shape), atol=0.1)
+    total = sum(f["properties"]["hectares"] for f in content["features"])
+    assert total == pytest.approx(93 * 131 * 0.25e-4)
+    Image.fromarray(image[0]).save(tmp_path / "photo.png")  # which has pixels alone
+    with open_scene(tmp_path / "photo.png") as scene:
+        map_scene(scene, model, Outputs(tmp_path, polygons="geojson"))
+    content = json.loads((tmp_path / "photo_polygons.geojson").read_text())
+    points = np.concatenate([f["geometry"]["coordinates"][0] for f in content["features"]])
+    assert points.max(axis=0).tolist() == [131, 93]
+
+
+def test_areas_of_an_earlier_map_do_not_stand_for_an_interrupted_one(
+    tmp_path, model, image, monkeypatch
+):
+    write_scene(tmp_path / "a.tif", image[0])
+    outputs = Outputs(tmp_path, polygons="gpkg")
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, model, outputs)
+        assert plan([scene.path], outputs, resume=True, overwrite=False) == []
+        monkeypatch.setattr("lcc_tf.mapping.write_polygons", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            map_scene(scene, model, outputs)
+    assert plan([scene.path], outputs, resume=True, overwrite=False) == [scene.path]
 
 
 def test_stretch_is_stated(tmp_path, model, image, capsys):
     write_scene(tmp_path / "a.tif", image[0].astype(np.uint16) * 10)
-    map_images([tmp_path / "a.tif"], model, tmp_path / "out", scale=(0, 2550))
+    map_images([tmp_path / "a.tif"], model, Outputs(tmp_path / "out"), scale=(0, 2550))
     assert "are now red, green and blue of 0 to 2550, 0 to 2550" in capsys.readouterr().out
     with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), image[1])
@@ -297,7 +312,7 @@ def test_zones_need_a_coordinate_system(tmp_path, model, image):
         pytest.raises(InputError, match="photo.png has no coordinate system.*`--zones`"),
         open_scene(tmp_path / "photo.png") as scene,
     ):
-        map_scene(scene, model, tmp_path / "out", zones=zones)
+        map_scene(scene, model, Outputs(tmp_path / "out", zones=zones))
     assert not (tmp_path / "out").exists()
     (tmp_path / "text.gpkg").write_text("none")
     with pytest.raises(InputError, match="text.gpkg cannot be read as polygons"):
@@ -325,7 +340,7 @@ def test_zones_in_degrees(tmp_path, model, image):
         json.dumps({"type": "FeatureCollection", "features": [feature, far]})
     )
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, model, tmp_path, zones=Zones(tmp_path / "zones.geojson"))
+        map_scene(scene, model, Outputs(tmp_path, zones=Zones(tmp_path / "zones.geojson")))
     with (tmp_path / "a_zones.csv").open() as file:
         pixels = [int(row["pixels"]) for row in csv.DictReader(file)]
     assert pixels == [*np.bincount(image[1][:, 40:].ravel(), minlength=3), 0, 0, 0]
@@ -340,11 +355,13 @@ def test_overlap_is_a_quarter_of_a_tile(tmp_path, image):
 
     write_scene(tmp_path / "a.tif", image[0])
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, scene_model(member(predict)), tmp_path)
+        map_scene(scene, scene_model(member(predict)), Outputs(tmp_path))
         tiles = sum(seen)
         seen.clear()
-        map_scene(scene, scene_model(member(predict)), tmp_path, overlap=round(32 * OVERLAP))
+        map_scene(
+            scene, scene_model(member(predict)), Outputs(tmp_path), overlap=round(32 * OVERLAP)
+        )
         assert sum(seen) == tiles
         seen.clear()
-        map_scene(scene, scene_model(member(predict)), tmp_path, overlap=0)
+        map_scene(scene, scene_model(member(predict)), Outputs(tmp_path), overlap=0)
         assert sum(seen) < tiles

@@ -174,6 +174,12 @@ def test_resampling(tmp_path):
         np.testing.assert_allclose(whole(scene)[::2, ::2], smooth, atol=1)
     with open_scene(path, resample_to=0.5001) as scene:  # as good as its own
         np.testing.assert_array_equal(whole(scene), smooth)
+    for metres in (0, -0.5, np.inf):
+        with (
+            pytest.raises(InputError, match=f"a size larger than 0.*--resample-to {metres}"),
+            open_scene(path, resample_to=metres),
+        ):
+            pass
     Image.fromarray(smooth).save(tmp_path / "a.png")
     with (
         pytest.raises(InputError, match="no coordinate system.*Leave `--resample-to` out"),
