@@ -47,6 +47,28 @@ def flush(file: Path) -> None:
         os.close(descriptor)
 
 
+def not_written(file: Path, reason: object) -> OSError:
+    """The error of a file that a library could not write.
+
+    Libraries rarely say that the disk is full, which is why most files can't be written.
+    """
+    free = shutil.disk_usage(file.parent).free
+    return OSError(
+        f"{file} cannot be written, most likely for want of room: {free / 1e6:.1f} MB are free "
+        f"there ({reason}). Make room, or choose another `--output`."
+    )
+
+
+def check_no_file(folder: Path, option: str = "--output") -> None:
+    """Checks that what shall be a folder is not a file.
+
+    Raises:
+        InputError: it is one.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(f"{folder} is a file, not a folder. Choose another `{option}`.")
+
+
 @contextlib.contextmanager
 def new_folder(
     path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
@@ -65,8 +87,7 @@ def new_folder(
     Raises:
         InputError: `path` is taken and not to be overwritten.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, not a folder. Choose another `{option}`.")
+    check_no_file(path, option)
     there = {entry.name for entry in path.iterdir()} if path.exists() else set()
     if foreign := sorted(there - holds):
         raise InputError(

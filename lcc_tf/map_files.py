@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcc_tf.areas import Zones
+from lcc_tf.atomic_files import check_no_file
 from tfds_deepglobe.errors import InputError
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
@@ -103,8 +104,10 @@ def plan(images: Sequence[Path], outputs: Outputs, *, resume: bool, overwrite: b
         overwrite: maps again what is there.
 
     Raises:
-        InputError: maps are there already, and it is not said what to do with them.
+        InputError: maps are there already, and it is not said what to do with them; or a file has
+            the folder's name.
     """
+    check_no_file(outputs.folder)
     todo = []
     for image in images:
         files = outputs.files(image).values()

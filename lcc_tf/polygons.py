@@ -9,7 +9,7 @@ import rasterio
 import shapely
 from rasterio.features import shapes, sieve
 
-from lcc_tf.atomic_files import flush, unfinished_name
+from lcc_tf.atomic_files import flush, not_written, unfinished_name
 from lcc_tf.geodesy import polygon_hectares
 from tfds_deepglobe.classes import ClassTable
 
@@ -31,6 +31,9 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
 
     Returns:
         The number of polygons.
+
+    Raises:
+        OSError: the disk is full.
     """
     with rasterio.open(map_file) as dataset:
         class_ids, valid = dataset.read(1), dataset.read_masks(1) > 0
@@ -51,6 +54,8 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
         _write(unfinished, polygons, fields, crs)
         flush(unfinished)
         unfinished.replace(file)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise not_written(file, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
     return len(regions)

@@ -13,12 +13,13 @@ from xml.etree import ElementTree
 import numpy as np
 import rasterio
 import rasterio.shutil
+from rasterio._err import CPLE_BaseError  # what GDAL signals on closing a file
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from lcc_tf.atomic_files import flush
+from lcc_tf.atomic_files import flush, not_written
 from lcc_tf.geodesy import pixel_metres
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
@@ -78,6 +79,7 @@ class Scene:
         dataset: rasterio.DatasetReader | WarpedVRT,
         bands: Sequence[int],
         scale: str | tuple[float, float] | None,
+        has_mask: bool,
     ) -> None:
         self.path = path
         self.grid = Grid.of(dataset)
@@ -86,8 +88,8 @@ class Scene:
         self._bands = list(bands)
         self._lock = threading.Lock()  # GDAL's data sets serve one thread at a time
         self._is_float = any(dataset.dtypes[band - 1].startswith("float") for band in bands)
-        flags = [dataset.mask_flag_enums[band - 1] for band in bands]
-        self.has_gaps = self._is_float or any(MaskFlags.all_valid not in flag for flag in flags)
+        self._has_mask = has_mask
+        self.has_gaps = self._is_float or has_mask
         self.stretch = self._stretch(scale)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -129,9 +131,7 @@ class Scene:
         if not self.has_gaps:
             return np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
         window = window_of(rows, columns)
-        with self._lock, _readable(self.path):
-            # A pixel is missing where all chosen bands are, as GDAL has it for nodata values.
-            valid = self._dataset.read_masks(self._bands, window=window).any(axis=0)
+        valid = self._read_mask(window=window)
         if self._is_float:
             valid &= np.isfinite(self._read(window=window)).all(axis=-1)
         return valid
@@ -141,16 +141,19 @@ class Scene:
         share = min(1, side / max(self.grid.size))
         size = tuple(max(1, round(length * share)) for length in self.grid.size)
         image = self._read(out_shape=(3, *size))
-        if not self.has_gaps:
-            return image, np.ones(size, bool)
-        with self._lock, _readable(self.path):
-            valid = self._dataset.read_masks(self._bands, out_shape=(3, *size)).any(axis=0)
-        return image, valid & np.isfinite(image).all(axis=-1)
+        return image, self._read_mask(out_shape=(3, *size)) & np.isfinite(image).all(axis=-1)
 
     def _read(self, **options: object) -> np.ndarray:
         """The chosen bands as they are in the file, `(rows, columns, 3)`."""
         with self._lock, _readable(self.path):
             return np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
+
+    def _read_mask(self, **options: object) -> np.ndarray:
+        """Which pixels are not marked as missing, bool `(rows, columns)`."""
+        with self._lock, _readable(self.path):
+            # A pixel is missing where all chosen bands are, as GDAL has it for nodata values.
+            mask = self._dataset.read_masks(self._bands, **options).any(axis=0)
+        return mask if self._has_mask else np.ones_like(mask)
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
         """Bands as they are in the file -> float32 in [0, 255]."""
@@ -214,10 +217,16 @@ def open_scene(
         with contextlib.ExitStack() as stack:
             stack.enter_context(dataset)
             _check_pixels(path, dataset)
-            chosen = _chosen_bands(path, dataset, bands)
+            with _readable(path):
+                alpha_is_mask = _alpha_is_mask(dataset)
+            chosen = _chosen_bands(path, dataset, bands, alpha_is_mask)
+            flags = [dataset.mask_flag_enums[band - 1] for band in chosen]
+            has_mask = any(MaskFlags.all_valid not in flag for flag in flags)
+            if any(MaskFlags.alpha in flag for flag in flags):
+                has_mask = alpha_is_mask
             if resample_to is not None:
                 dataset = stack.enter_context(_resampled(path, dataset, resample_to))
-            yield Scene(path, dataset, chosen, scale)
+            yield Scene(path, dataset, chosen, scale, has_mask)
 
 
 def read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
@@ -310,9 +319,8 @@ def new_raster(
                 f"Writing {path} takes up to {1.5 * need / 1e9:.1f} GB beside it; "
                 f"{free / 1e9:.1f} GB are free. Make room, or choose another `--output`."
             )
-        with (
-            _quietly(),
-            rasterio.open(
+        with _writable(path), _quietly():
+            with rasterio.open(
                 raw,
                 "w",
                 driver="GTiff",
@@ -328,30 +336,29 @@ def new_raster(
                 blockysize=BLOCK,
                 bigtiff="IF_SAFER",
                 photometric="MINISBLACK",
-            ) as dataset,
-        ):
-            if classes:
-                dataset.write_colormap(1, _colormap(classes, nodata))
-                dataset.colorinterp = [ColorInterp.palette]
-                dataset.update_tags(CLASS_NAMES=",".join(classes.names))
-            for band, name in enumerate(band_names, start=1):
-                dataset.set_band_description(band, name)
-            dataset.scales = [scale] * len(band_names)
-            yield dataset
-        options = {"driver": "PNG"}
-        if is_tiff:
-            resampling = "MODE" if classes else "AVERAGE"
-            options = {
-                "driver": "COG",
-                "compress": "DEFLATE",
-                "predictor": "NO" if classes else "YES",
-                "overview_resampling": resampling,
-                "bigtiff": "IF_SAFER",
-                "num_threads": "ALL_CPUS",
-            }
-        with _quietly():
+            ) as dataset:
+                if classes:
+                    dataset.write_colormap(1, dict(enumerate(classes.palette)))
+                    dataset.colorinterp = [ColorInterp.palette]
+                    dataset.update_tags(CLASS_NAMES=",".join(classes.names))
+                for band, name in enumerate(band_names, start=1):
+                    dataset.set_band_description(band, name)
+                dataset.scales = [scale] * len(band_names)
+                yield dataset
+            options = {"driver": "PNG"}
+            if is_tiff:
+                resampling = "MODE" if classes else "AVERAGE"
+                options = {
+                    "driver": "COG",
+                    "compress": "DEFLATE",
+                    "predictor": "NO" if classes else "YES",
+                    "overview_resampling": resampling,
+                    "bigtiff": "IF_SAFER",
+                    "num_threads": "ALL_CPUS",
+                }
             rasterio.shutil.copy(raw, final, **options)
-        flush(final)
+            flush(final)
+            _check_copy(raw, final)
         sidecar = final.with_name(f"{final.name}.aux.xml")
         if classes:
             _write_categories(sidecar, classes)
@@ -380,13 +387,30 @@ def _readable(path: Path) -> Iterator[None]:
         yield
     except RasterioError as error:
         # The reason is GDAL's own error, which rasterio chains.
-        reason = " ".join(str(error.__cause__ or error).split())
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         if not path.exists():
             reason = "there is no such file"
         raise InputError(
             f"{path} cannot be read as an image: {reason}. Give a GeoTIFF, TIFF, JPEG or PNG file "
             "that is complete."
         ) from error
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    """Turns what GDAL says where it cannot write into one line for the user."""
+    try:
+        yield
+    except (RasterioError, CPLE_BaseError) as error:
+        raise not_written(path, error) from error
+
+
+def _check_copy(source: Path, copy: Path) -> None:
+    """Reads a copy again, since GDAL closes one that the disk was too small for without a word."""
+    with rasterio.open(source) as one, rasterio.open(copy) as two:
+        for band in one.indexes:
+            if one.checksum(band) != two.checksum(band):
+                raise RasterioIOError("the file is not complete")
 
 
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
@@ -401,13 +425,22 @@ def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
 
 
 def _chosen_bands(
-    path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int] | None
+    path: Path,
+    dataset: rasterio.DatasetReader,
+    bands: Sequence[int] | None,
+    alpha_is_mask: bool,
 ) -> Sequence[int]:
     """Which bands are red, green and blue."""
     colors = [
         band for band in dataset.indexes if dataset.colorinterp[band - 1] != ColorInterp.alpha
     ]
     if bands is None and len(colors) == 3:
+        if not alpha_is_mask:
+            raise InputError(
+                f"{path} has {dataset.count} bands, one of which is marked as transparency but "
+                "holds something else, such as near infrared. Say which are red, green and blue, "
+                "such as `--bands 1,2,3`."
+            )
         bands = colors
     if bands is None:
         kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
@@ -423,6 +456,20 @@ def _chosen_bands(
     if any(np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.complexfloating) for band in bands):
         raise InputError(f"{path} has complex numbers in its bands, which are no colours.")
     return bands
+
+
+def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
+    """Whether a band that is marked as transparency says which pixels are there.
+
+    Many programs mark any fourth band so. That of a mask is nothing or full nearly everywhere.
+    """
+    alpha = [band for band in dataset.indexes if dataset.colorinterp[band - 1] == ColorInterp.alpha]
+    if not alpha:
+        return True
+    share = min(1, OVERVIEW_SIDE / max(dataset.shape))
+    size = tuple(max(1, round(side * share)) for side in dataset.shape)
+    values = dataset.read(alpha[0], out_shape=size)
+    return np.isin(values, (0, values.max())).mean() > 0.5
 
 
 def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> WarpedVRT:
@@ -451,12 +498,6 @@ def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> Wa
         height=height,
         resampling=Resampling.average if shrinks else Resampling.bilinear,
     )
-
-
-def _colormap(classes: ClassTable, nodata: float | None) -> dict[int, tuple[int, int, int, int]]:
-    """Colours by class id; missing pixels are transparent."""
-    colors = {class_id: (*rgb, 255) for class_id, rgb in enumerate(classes.palette)}
-    return colors if nodata is None else colors | {int(nodata): (0, 0, 0, 0)}
 
 
 def _write_categories(file: Path, classes: ClassTable) -> None:

@@ -92,6 +92,9 @@ def test_window_is_smooth_and_never_zero(tile, overlap):
     np.testing.assert_allclose(window, window[::-1])
     np.testing.assert_allclose(window[:overlap] + window[-overlap:], 1, atol=1e-6)
     assert np.abs(np.diff(window)).max() < 2 / overlap
+    # No kink at either end of the ramp, where a straight one is as steep as in its middle
+    steps = np.diff(window[: overlap + 1])
+    assert max(steps[0], steps[-1]) < 0.9 * steps.max()
 
 
 def test_tiles_that_cannot_be():

@@ -34,6 +34,9 @@ def test_which_files_are_images(tmp_path):
     assert names("") == ["a.JPG", "b.tif", "c.png"]
     assert names("c.png", "*.tif", "c.png") == ["c.png", "b.tif"]
     assert names("**/*.tiff") == ["d.tiff"]
+    (tmp_path / "deep" / "deeper").mkdir()
+    (tmp_path / "deep" / "deeper" / "e.tiff").touch()
+    assert names("**/*.tiff") == ["d.tiff", "e.tiff"]
     with pytest.raises(InputError, match=r"no image at .*gone.tif'"):
         names("gone.tif")
     with pytest.raises(InputError, match="would be images to map the next time"):
@@ -54,3 +57,9 @@ def test_what_is_mapped_is_not_overwritten_unasked(tmp_path):
     with pytest.raises(InputError, match="a_classes.tif exists already.*`--resume`"):
         plan(images, Outputs(tmp_path), resume=False, overwrite=False)
     assert plan(images[1:], Outputs(tmp_path), resume=False, overwrite=False) == images[1:]
+
+
+def test_folder_that_is_a_file(tmp_path):
+    (tmp_path / "maps").touch()
+    with pytest.raises(InputError, match="maps is a file, not a folder. Choose another `--output`"):
+        plan([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)

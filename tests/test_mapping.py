@@ -112,9 +112,11 @@ def test_probabilities_confidence_and_disagreement(mapped, image, model):
         "disagreement": 0.25 * (ids != 1)[..., None],
     }
     for kind, values in shares.items():
-        written = np.moveaxis(read(mapped / f"scene_{kind}.tif"), 0, -1)
-        assert (written[:9] == 255).all()
-        np.testing.assert_allclose(written[9:] / 254, values[9:], atol=0.5 / 254 + 1e-6)
+        with rasterio.open(mapped / f"scene_{kind}.tif") as dataset:
+            written = np.moveaxis(dataset.read(), 0, -1)
+            assert (written[:9] == 255).all()
+            shares = written[9:] * dataset.scales
+        np.testing.assert_allclose(shares, values[9:], atol=0.5 / 254 + 1e-6)
 
 
 def test_areas(mapped, image):
@@ -276,6 +278,17 @@ def test_geojson_is_in_degrees(tmp_path, model, image):
     content = json.loads((tmp_path / "photo_polygons.geojson").read_text())
     points = np.concatenate([f["geometry"]["coordinates"][0] for f in content["features"]])
     assert points.max(axis=0).tolist() == [131, 93]
+
+
+def test_polygons_that_cannot_be_written_leave_nothing(tmp_path, model, image, monkeypatch):
+    write_scene(tmp_path / "a.tif", image[0])
+    full = pyogrio.errors.FeatureError("database or disk is full")
+    monkeypatch.setattr("pyogrio.raw.write", Mock(side_effect=full))
+    outputs = Outputs(tmp_path / "out", polygons="gpkg")
+    with pytest.raises(OSError, match="a_polygons.gpkg cannot be written.*disk is full.*Make room"):
+        map_images([tmp_path / "a.tif"], model, outputs)
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"a_classes.tif", "a_classes.tif.aux.xml"}
 
 
 def test_areas_of_an_earlier_map_do_not_stand_for_an_interrupted_one(

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 import warnings
 import zlib
 
@@ -98,6 +100,21 @@ def test_missing_pixels_by_transparency(tmp_path):
         np.testing.assert_array_equal(whole(scene)[:, 7:], image[:, 7:, :3])
 
 
+def test_near_infrared_that_is_marked_as_transparency(tmp_path):
+    image = noise(30, 20, 4)
+    image[:5, :, 3] = 0
+    colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    path = write_scene(tmp_path / "a.tif", image, colorinterp=colors)
+    with (
+        pytest.raises(InputError, match="a.tif has 4 bands.*near infrared.*`--bands 1,2,3`"),
+        open_scene(path),
+    ):
+        pass
+    with open_scene(path, bands=(4, 1, 2)) as scene:  # and none of its pixels is missing
+        assert not scene.has_gaps
+        np.testing.assert_array_equal(whole(scene), image[..., [3, 0, 1]])
+
+
 def test_missing_pixels_by_not_being_numbers(tmp_path):
     image = noise(30, 20).astype(np.float32)
     image[3, 4, 1] = np.nan
@@ -144,9 +161,9 @@ def test_stretch_is_that_of_the_whole_scene(tmp_path, scale, low, high):
     image = np.stack([values, values, values], axis=-1)
     with open_scene(write_scene(tmp_path / "a.tif", image), scale=scale) as scene:
         np.testing.assert_allclose(scene.stretch, [[low] * 3, [high] * 3], atol=1)
-        part = scene.read(slice(40, 50), slice(0, 101))
-        expected = ((image[40:50].astype(float) - low) / (high - low) * 255).clip(0, 255)
-        np.testing.assert_allclose(part, expected, atol=0.1)
+        for rows in (slice(0, 10), slice(40, 50)):
+            expected = ((image[rows].astype(float) - low) / (high - low) * 255).clip(0, 255)
+            np.testing.assert_allclose(scene.read(rows, slice(0, 101)), expected, atol=0.1)
 
 
 def test_stretch_leaves_missing_pixels_out(tmp_path):
@@ -161,19 +178,24 @@ def test_stretch_leaves_missing_pixels_out(tmp_path):
 
 
 def test_resampling(tmp_path):
-    smooth = np.add.outer(np.arange(40), np.arange(60)).astype(np.uint8)[..., None].repeat(3, -1)
+    steps = np.arange(20, dtype=np.uint8) * 12
+    smooth = np.ascontiguousarray(np.broadcast_to(steps[None, :, None], (40, 20, 3)))
     path = write_scene(tmp_path / "a.tif", smooth)
-    with open_scene(path, resample_to=1) as scene:
+    image = noise(40, 60)
+    with open_scene(write_scene(tmp_path / "b.tif", image), resample_to=1) as scene:
         assert scene.grid.size == (20, 30)
         assert scene.grid.transform == from_origin(500000, 5200000, 1, 1)
-        means = smooth.reshape(20, 2, 30, 2, 3).mean(axis=(1, 3))
+        means = image.reshape(20, 2, 30, 2, 3).mean(axis=(1, 3))
         np.testing.assert_allclose(whole(scene), means, atol=1)
     with open_scene(path, resample_to=0.25) as scene:
-        assert scene.grid.size == (80, 120)
-        np.testing.assert_allclose(scene.grid.transform @ (120, 80), (500030, 5199980))
-        np.testing.assert_allclose(whole(scene)[::2, ::2], smooth, atol=1)
-    with open_scene(path, resample_to=0.5001) as scene:  # as good as its own
-        np.testing.assert_array_equal(whole(scene), smooth)
+        assert scene.grid.size == (80, 40)
+        np.testing.assert_allclose(scene.grid.transform @ (40, 80), (500010, 5199980))
+        # The new pixels' centres lie a quarter of an old one beside its own.
+        row = whole(scene)[10, 2:-2, 0]
+        np.testing.assert_allclose(row.reshape(-1, 2), steps[1:-1, None] + [-3.0, 3.0])
+    wide = noise(4, 6000)
+    with open_scene(write_scene(tmp_path / "c.tif", wide), resample_to=0.5001) as scene:
+        np.testing.assert_array_equal(whole(scene), wide)  # as good as its own
     for metres in (0, -0.5, np.inf):
         with (
             pytest.raises(InputError, match=f"a size larger than 0.*--resample-to {metres}"),
@@ -266,6 +288,7 @@ def write_map(path, ids, **options):
 def test_map_is_a_cloud_optimized_geotiff(tmp_path):
     ids = np.random.default_rng(0).integers(0, 7, (700, 1300), np.uint8)
     ids[:100] = 255
+    ids[400:, ::2], ids[400:, 1::2] = 1, 4
     write_map(tmp_path / "a.tif", ids, nodata=255)
     with rasterio.open(tmp_path / "a.tif") as dataset:
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
@@ -276,8 +299,8 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
         for class_id, rgb in enumerate(DEEPGLOBE_CLASSES.palette):
             assert dataset.colormap(1)[class_id] == (*rgb, 255)
         assert dataset.colormap(1)[255][3] == 0
-        # An overview shows what most of its pixels are, not what none of them is.
-        assert set(np.unique(dataset.read(1, out_shape=(350, 650)))) <= {*range(7), 255}
+        # An overview shows what most of its pixels are, not the mean of two colours.
+        assert set(np.unique(dataset.read(1, out_shape=(350, 650))[200:])) <= {1, 4}
     sidecar = (tmp_path / "a.tif.aux.xml").read_text()
     assert [sidecar.index(name) for name in DEEPGLOBE_CLASSES.names] == sorted(
         sidecar.index(name) for name in DEEPGLOBE_CLASSES.names
@@ -294,6 +317,11 @@ def test_map_of_a_plain_picture_shows_its_colours(tmp_path):
         np.testing.assert_array_equal(
             np.array(picture.convert("RGB")), DEEPGLOBE_CLASSES.colorize(ids)
         )
+    ids[:10] = 255
+    write_map(tmp_path / "b.png", ids, nodata=255)
+    with Image.open(tmp_path / "b.png") as picture:
+        alpha = np.array(picture.convert("RGBA"))[..., 3]
+    np.testing.assert_array_equal(alpha, np.where(ids == 255, 0, 255))
 
 
 def test_shares_are_scaled(tmp_path):
@@ -313,6 +341,45 @@ def test_interrupted_raster_leaves_nothing(tmp_path):
     ):
         raise KeyboardInterrupt
     assert list(tmp_path.iterdir()) == []
+
+
+# No file of the process may become larger than what it is told, which is as if the disk were full.
+WRITER = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from lcc_tf.raster import Grid, new_raster
+import rasterio
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+values = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024), np.uint8)
+for limit in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    path = Path(sys.argv[1]) / f"{limit}.tif"
+    try:
+        grid = Grid(1024, 1024, None, rasterio.Affine.identity())
+        with new_raster(path, grid) as dataset:
+            dataset.write(values)
+        with rasterio.open(path) as dataset:
+            print("complete", (dataset.read() == values).all())
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_disk_that_is_full(tmp_path):
+    # Too small for what is written first; for its copy, which has overviews; for nothing
+    limits = (100_000, 1_150_000, 10_000_000)
+    result = subprocess.run(
+        [sys.executable, "-c", WRITER, str(tmp_path), *map(str, limits)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = result.stdout.splitlines()
+    assert lines[2:] == ["complete True"]
+    for limit, line in zip(limits[:2], lines, strict=False):
+        assert f"{limit}.tif cannot be written, most likely for want of room" in line
+    assert {file.name for file in tmp_path.iterdir()} <= {"10000000.tif", "10000000.tif.aux.xml"}
 
 
 def test_disk_that_is_too_small(tmp_path):
