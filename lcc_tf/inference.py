@@ -27,11 +27,14 @@ TTA = {
     "d4": tuple((turns, flipped) for turns in range(4) for flipped in (False, True)),
 }
 
+END = object()  # of the tiles
+
 # From images float32 `(batch, side, side, 3)`, RGB in [0, 255], to float32
 # `(batch, side, side, channels)`.
 Predict = Callable[[np.ndarray], np.ndarray]
-# From rows and columns of an image to their pixels `(rows, columns, channels)`.
-Read = Callable[[slice, slice], np.ndarray]
+# From rows and columns of an image to their pixels `(rows, columns, channels)`; None where all of
+# them are missing.
+Read = Callable[[slice, slice], np.ndarray | None]
 
 
 class Block(NamedTuple):
@@ -39,7 +42,8 @@ class Block(NamedTuple):
 
     rows: slice
     columns: slice
-    values: np.ndarray  # float32 (rows, columns, channels)
+    # float32 (rows, columns, channels); None where the image has nothing
+    values: np.ndarray | None
 
 
 def probabilities_of(model: keras.Model) -> Predict:
@@ -134,7 +138,8 @@ def predict_blocks(
 ) -> Iterator[Block]:
     """Predicts an image of any size by tiles, and gives it in blocks as they are finished.
 
-    Tiles reach over the image's border, where it is mirrored.
+    Tiles reach over the image's border, where it is mirrored. Those in which the image has nothing
+    are not predicted.
 
     Args:
         predict: for tiles.
@@ -162,21 +167,26 @@ def predict_blocks(
     for (top, left), values in zip(
         origins, _predicted_tiles(predict, read, size, origins, tile), strict=True
     ):
-        values = values * weights
-        if below is None:
-            below = np.empty((overlap, lefts[-1] + tile - lefts[0], values.shape[-1]), np.float32)
-        if left != lefts[0]:
-            values[:, :overlap] += beside
-        beside = values[:, step:].copy()
         columns_done = tile if left == lefts[-1] else step
         rows_done = tile if top == tops[-1] else step
+        rows, tile_rows = _common(top, rows_done, size[0])
+        columns, tile_columns = _common(left, columns_done, size[1])
+        if values is None:
+            # What its neighbours would add here is lost, but no pixel is here to need it.
+            beside = None
+            yield Block(rows, columns, None)
+            continue
+        values = values * weights
+        if below is None:
+            below = np.zeros((overlap, lefts[-1] + tile - lefts[0], values.shape[-1]), np.float32)
+        if beside is not None and left != lefts[0]:
+            values[:, :overlap] += beside
+        beside = values[:, step:].copy()
         values = values[:, :columns_done]
         shared = below[:, left - lefts[0] :][:, :columns_done]
         if top != tops[0]:
             values[:overlap] += shared
         shared[:] = values[tile - overlap :]
-        rows, tile_rows = _common(top, rows_done, size[0])
-        columns, tile_columns = _common(left, columns_done, size[1])
         values = values[tile_rows, tile_columns]
         yield Block(rows, columns, values / row_weights[rows] / column_weights[:, columns])
 
@@ -208,25 +218,30 @@ def _predicted_tiles(
     size: tuple[int, int],
     origins: Sequence[tuple[int, int]],
     tile: int,
-) -> Iterator[np.ndarray]:
+) -> Iterator[np.ndarray | None]:
     """Predicts tiles in batches, while the next batch is read."""
     # Batches of one size, so that the network's graph is traced once for an image size.
     num_batches = math.ceil(len(origins) / max(BATCH_PIXELS // tile**2, 1))
     batch_size = math.ceil(len(origins) / num_batches)
+    tiles = (read_tile(read, size, origin, tile) for origin in origins)
 
-    def read_batch(batch: Sequence[tuple[int, int]]) -> np.ndarray:
-        tiles = np.stack([read_tile(read, size, origin, tile) for origin in batch])
-        filling = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
-        return np.pad(tiles.astype(np.float32), filling)
+    def read_batch() -> list[np.ndarray | None]:
+        """The next tiles, until as many are there as a batch holds."""
+        batch, missing = [], batch_size
+        while missing and (following := next(tiles, END)) is not END:
+            batch.append(following)
+            missing -= following is not None
+        return batch
 
-    batches = [origins[i : i + batch_size] for i in range(0, len(origins), batch_size)]
     with ThreadPoolExecutor(1) as reader:
-        ahead = reader.submit(read_batch, batches[0])
-        for batch, following in zip(batches, [*batches[1:], None], strict=True):
-            tiles = ahead.result()
-            if following:
-                ahead = reader.submit(read_batch, following)
-            yield from predict(tiles)[: len(batch)]
+        ahead = reader.submit(read_batch)
+        while batch := ahead.result():
+            ahead = reader.submit(read_batch)
+            there = [pixels for pixels in batch if pixels is not None]
+            if there:
+                filling = [(0, batch_size - len(there)), (0, 0), (0, 0), (0, 0)]
+                predicted = iter(predict(np.pad(np.stack(there).astype(np.float32), filling)))
+            yield from (None if pixels is None else next(predicted) for pixels in batch)
 
 
 def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
@@ -251,7 +266,9 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     return [first + i * (tile - overlap) for i in range(steps + 1)]
 
 
-def read_tile(read: Read, size: tuple[int, int], origin: tuple[int, int], tile: int) -> np.ndarray:
+def read_tile(
+    read: Read, size: tuple[int, int], origin: tuple[int, int], tile: int
+) -> np.ndarray | None:
     """Reads a tile of an image that goes on mirrored beyond its border.
 
     Args:
@@ -261,13 +278,15 @@ def read_tile(read: Read, size: tuple[int, int], origin: tuple[int, int], tile: 
         tile: side of the tile, pixels.
 
     Returns:
-        `(tile, tile, channels)`, of the image's type.
+        `(tile, tile, channels)`, of the image's type; None where the image has nothing.
     """
     places = [
         mirrored(np.arange(first, first + tile), side)
         for first, side in zip(origin, size, strict=True)
     ]
     pixels = read(*(slice(at.min(), at.max() + 1) for at in places))
+    if pixels is None:
+        return None
     rows, columns = (at - at.min() for at in places)
     return pixels[rows][:, columns]
 

@@ -151,11 +151,16 @@ def _writer(
 
 def _values(
     model: SceneModel,
-    predicted: np.ndarray,
+    predicted: np.ndarray | None,
     valid: np.ndarray,
     writers: Mapping[str, DatasetWriter],
 ) -> dict[str, np.ndarray]:
     """A block of each raster, uint8 `(rows, columns, bands)`."""
+    if predicted is None:
+        return {
+            kind: np.full((*valid.shape, writer.count), writer.nodata, np.uint8)
+            for kind, writer in writers.items()
+        }
     own = model.split(predicted)
     probabilities = model.average(own)
     class_id = probabilities.argmax(axis=-1).astype(np.uint8)[..., None]

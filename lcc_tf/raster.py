@@ -92,18 +92,21 @@ class Scene:
         self.has_gaps = self._is_float or has_mask
         self.stretch = self._stretch(scale)
 
-    def read(self, rows: slice, columns: slice) -> np.ndarray:
+    def read(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Reads a part of the image.
 
         Returns:
-            float32 `(rows, columns, 3)`, RGB in [0, 255]; missing pixels are 0.
+            float32 `(rows, columns, 3)`, RGB in [0, 255]; missing pixels are 0. None where all of
+            them are missing.
 
         Raises:
             InputError: the file is truncated or broken.
         """
+        valid = self.valid(rows, columns)
+        if not valid.any():
+            return None
         image = self._stretched(self._read(window=window_of(rows, columns)))
-        if self.has_gaps:
-            image[~self.valid(rows, columns)] = 0
+        image[~valid] = 0
         return image
 
     def thumbnail(self, side: int) -> tuple[np.ndarray, np.ndarray]:

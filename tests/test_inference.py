@@ -206,6 +206,40 @@ def test_batches_have_one_shape(monkeypatch):
     assert shapes == [(7, 16, 16, 3)] * 4
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_tiles_in_which_the_image_has_nothing_are_not_predicted(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 120, 2)
+    overlap = int(rng.integers(0, 9))
+    image = rng.uniform(1, 255, (height, width, 3))
+    # As a scene that lies askew in its file
+    valid = np.add.outer(rng.uniform(-1, 1) * np.arange(height), np.arange(width)) < width / 2
+    image[~valid] = 0
+    seen = []
+
+    def read(rows, columns):
+        return image[rows, columns] if valid[rows, columns].any() else None
+
+    def predict(tiles):
+        seen.extend(tiles.any(axis=(1, 2, 3)))
+        return by_content(tiles)
+
+    expected = predict_tiled(by_content, image, tile=16, overlap=overlap)
+    covered = np.zeros((height, width), int)
+    blocks = list(predict_blocks(predict, read, (height, width), tile=16, overlap=overlap))
+    for rows, columns, values in blocks:
+        covered[rows, columns] += 1
+        if values is None:
+            assert not valid[rows, columns].any()
+        else:
+            there = valid[rows, columns]
+            np.testing.assert_allclose(values[there], expected[rows, columns][there], atol=1e-6)
+    assert (covered == 1).all()
+    empty = sum(values is None for _, _, values in blocks)
+    assert sum(seen) == len(blocks) - empty
+    assert seed or empty > 5
+
+
 @pytest.fixture(scope="module")
 def network():
     """One logit is the mean of a pixel's neighbourhood, the other is zero."""

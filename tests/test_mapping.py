@@ -102,6 +102,26 @@ def test_map_has_the_scenes_grid_and_gaps(mapped, image):
     np.testing.assert_array_equal(ids[9:], image[1][9:])
 
 
+def test_parts_without_pixels_are_missing_in_every_raster(tmp_path, model, image):
+    pixels = image[0].copy()
+    pixels[:, 30:] = 0
+    write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    seen = []
+
+    def predict(images):
+        seen.append(images.any(axis=(1, 2, 3)).sum())
+        return by_color(8)(images)
+
+    both = scene_model(member(predict), member(always(1)))
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, both, Outputs(tmp_path, EXTRAS))
+    assert sum(seen) == 4 * 2  # of 4 rows and 6 columns of tiles
+    for kind in ("classes", "probabilities", "confidence", "disagreement"):
+        written = read(tmp_path / f"a_{kind}.tif")
+        assert (written[..., 30:] == 255).all()
+        assert (written[..., :30] < 255).all()
+
+
 def test_probabilities_confidence_and_disagreement(mapped, image, model):
     pixels, ids = image
     own = [member.predict_squares(pixels[None].astype(np.float32))[0] for member in model.members]
