@@ -81,6 +81,7 @@ def test_missing_pixels(tmp_path):
     image[20, 5, 0] = 0  # one band alone: the pixel is there
     with open_scene(write_scene(tmp_path / "a.tif", image, nodata=0)) as scene:
         assert (scene.nodata, scene.has_gaps) == (0, True)
+        assert scene.read(slice(0, 10), slice(3, 20)) is None
         valid = scene.valid(slice(5, 30), slice(0, 20))
         assert not valid[:5].any()
         assert valid[5:].all()
