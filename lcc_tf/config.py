@@ -33,8 +33,8 @@ class DataConfig:
 
     data: str = "data/deepglobe"  # folder or zip of the raw archive, or "demo"
     cache_dir: str = "data/tfds"  # where prepared data sets are kept
-    # What files are called, in DeepGlobe as here; the `*` is the image's id. Folders may come before,
-    # as in "images/*.tif" and "labels/*_gt.png".
+    # What files are called, by default as in DeepGlobe; the `*` is the image's id. Folders may come
+    # before, as in "images/*.tif" and "labels/*_gt.png".
     image_glob: str = "*_sat.jpg"
     mask_pattern: str = "*_mask.png"
     split_files: str | None = None  # folder of split lists; None: a seeded random split
