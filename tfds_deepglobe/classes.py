@@ -32,7 +32,8 @@ class ClassTable:
         palette: one RGB colour per class, each channel in [0, 255].
 
     Raises:
-        InputError: no or too many classes, a duplicate name or colour, or a channel out of range.
+        InputError: no or too many classes, an empty name or one of several lines, a duplicate name
+            or colour, or a channel out of range.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,10 @@ class ClassTable:
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise InputError(f"the class table holds the {what} {repeated[0]} more than once")
         for name, color in zip(self.names, self.palette, strict=True):
+            if len(name.splitlines()) != 1 or not name.strip():  # files of names have one a line
+                raise InputError(
+                    f"the class of colour {color} needs a name of one line. Received: {name!r}."
+                )
             if not _is_rgb(color):
                 raise InputError(f"colour of class {name}: {color} is not three of 0..255")
 
