@@ -25,6 +25,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, UNKNOWN
 
 DICE_BATCH = 7  # images; the original's batch, over which it takes the Dice loss
 RESAMPLES = 1000  # of the bootstrap
+CLASSES_NAMED = 10  # at most, in a sentence
 INTERVAL = (2.5, 97.5)  # percentiles
 
 PER_CLASS = {
@@ -322,7 +323,12 @@ def definitions(protocol: Protocol, class_names: Sequence[str]) -> dict[str, str
     pixels = "all pixels"
     if protocol.ignore_class(class_names) is not None:
         pixels = f"all pixels but those whose truth is {UNKNOWN}"
-    mean_over = f"the {len(averaged)} classes " + ", ".join(class_names[i] for i in averaged)
+    if len(averaged) <= CLASSES_NAMED:
+        mean_over = f"the {len(averaged)} classes " + ", ".join(class_names[i] for i in averaged)
+    elif len(averaged) < len(class_names):
+        mean_over = f"the {len(averaged)} classes other than {UNKNOWN}"
+    else:
+        mean_over = f"all {len(averaged)} classes"
     pooled = "pooled over the classes of an image, averaged over images"
     per_class = {
         "iou": "tp / (tp + fp + fn)",

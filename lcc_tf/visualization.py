@@ -77,7 +77,7 @@ def save_panel(
     # Of one area whatever the image's form, but never so narrow that titles overlap.
     figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
     picture_height = figure_width / len(pictures) * height / width
-    figure = Figure(figsize=(figure_width, picture_height + 0.65), layout="constrained")
+    figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(1, len(pictures))
     for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
