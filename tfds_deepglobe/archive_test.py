@@ -389,6 +389,7 @@ def test_images_that_are_not_rgb(tmp_path, image, message, suffix):
     assert ("gdal_translate" in fault) == (suffix == ".tif")
 
 
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 def test_tiff_of_16_bit_bands_says_how_to_get_8(tmp_path):
     rasterio = pytest.importorskip("rasterio")
     names = FileNames.parse("images/*.tif", "labels/*_gt.png")
