@@ -400,7 +400,7 @@ def test_tiff_of_16_bit_bands_says_how_to_get_8(tmp_path):
         with rasterio.open(tmp_path / "images" / "7.tif", "w", dtype="uint16", **profile) as file:
             file.write(np.zeros((bands, 24, 32), np.uint16))
         (fault,) = verify(archive, {}).faults
-        assert "gdal_translate -b 1 -b 2 -b 3 -ot Byte" in fault
+        assert "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB" in fault
         assert "\n" not in fault
 
 
@@ -545,3 +545,28 @@ def test_error_in_a_thread_reaches_the_reader():
 
     with pytest.raises(InputError, match="item 0"):
         list(ordered_map(fail, range(3), "failing"))
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"interleave": "band"},
+        {"interleave": "band", "compress": "deflate", "tiled": True},
+        {"compress": "lzw", "predictor": 2, "endianness": "big"},
+        {"compress": "zstd", "bigtiff": "yes"},
+    ],
+    ids=str,
+)
+def test_scenes_as_gis_programs_write_them(tmp_path, options):
+    rasterio = pytest.importorskip("rasterio")
+    names = FileNames.parse("images/*.tif", "labels/*_gt.png")
+    mask = Image.new("RGB", (200, 150), (40, 50, 60))
+    archive = write_other(tmp_path, Image.new("RGB", (200, 150)), mask, names=names)
+    bands = np.random.default_rng(0).integers(0, 256, (3, 150, 200), np.uint8)
+    profile = {"driver": "GTiff", "width": 200, "height": 150, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "images" / "7.tif", "w", **profile, **options) as file:
+        file.write(bands)
+    assert verify(archive, {}).faults == ()
+    with Image.open(io.BytesIO(archive.encode_image(archive.pairs[0]))) as stored:
+        np.testing.assert_array_equal(stored, bands.transpose(1, 2, 0))
