@@ -49,8 +49,9 @@ _NO_TABLE = (
     "the archive has no class_dict.csv with classes of its own, so that DeepGlobe's seven count"
 )
 _HOW_TO_RGB = (
-    "`gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB in.tif out.tif` makes RGB of a scene's first "
-    "three bands, with `-ot Byte -scale MIN MAX`, the same for all images, where they have more bits"
+    "`gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB in.tif out.tif` makes RGB of a scene's "
+    "first three bands, with `-ot Byte -scale MIN MAX`, the same for all images, where they have "
+    "more bits"
 )
 _MAX_EXAMPLES = 4  # names of files in a message
 # Beyond this many workers the disk is the limit, and the look-ahead costs memory.
