@@ -200,9 +200,8 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     # With names of the user's own, one mistake in a pattern would be a fault of every file.
     nothing_fits = not pairs and not names.is_deepglobe
     if not (pairs or faults or unpaired) or nothing_fits:
-        raise InputError(
-            f"no labelled image in {path}: {_inventory(files, names)}. {how or _OTHER_NAMES}"
-        )
+        how = " ".join([_OTHER_NAMES] * bool(files) + [how] * bool(how))
+        raise InputError(f"no labelled image in {path}: {_inventory(files, names)}. {how}".rstrip())
     faults += unpaired
     classes = _read_class_table(source, files)
     return Archive(

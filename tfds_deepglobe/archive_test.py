@@ -127,6 +127,8 @@ def test_folder_without_pairs_says_what_it_holds(tmp_path):
     with pytest.raises(InputError) as error:
         open_archive(tmp_path)
     assert "found 5 files: 2 .tif, 1 " in str(error.value)
+    assert "other files are " in str(error.value)
+    assert "--image-glob 'images/*.tif'" in str(error.value)
     assert_says_how_to_begin(str(error.value))
 
 
