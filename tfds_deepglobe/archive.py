@@ -21,7 +21,7 @@ from tfds_deepglobe.errors import InputError, UnknownColorError
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 
 DOWNLOAD = (
-    'Download it from Kaggle, "balraj98/deepglobe-land-cover-classification-dataset" '
+    'Download DeepGlobe from Kaggle, "balraj98/deepglobe-land-cover-classification-dataset" '
     "(https://www.kaggle.com/datasets/balraj98/deepglobe-land-cover-classification-dataset), and "
     "give its folder or its zip: it must hold "
     f"{IMAGE_GLOB.replace('*', '<id>')} with {MASK_PATTERN.replace('*', '<id>')}. "

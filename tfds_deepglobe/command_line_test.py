@@ -70,7 +70,7 @@ def test_archive_that_cannot_be_opened_is_a_fault_to_check(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data", "/nowhere"], "error: /nowhere does not exist. Download it from Kaggle"),
+        (["--data", "/nowhere"], "error: /nowhere does not exist. Download DeepGlobe from Kaggle"),
         (["--image-glob", "images/*"], "error: --image-glob must end in one of .jpg"),
         (["--mask-pattern", "1.png"], "error: --mask-pattern takes one `*`"),
         (["--map-color", "1,2=x"], "error: --map-color takes R,G,B=CLASS"),
