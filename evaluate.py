@@ -12,6 +12,8 @@ EXAMPLES = """\
   python evaluate.py --ensemble --protocol all --member-weights tuned
   python evaluate.py --runs runs/unetpp runs/deeplabv3plus --ensemble --member-weights 2 1
   python evaluate.py --runs runs/unetpp --split validation --output results_validation
+  python evaluate.py --runs runs/unetpp --data other.zip --image-glob 'images/*.png' \\
+      --mask-pattern 'masks/*.png'
 
 exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
 """
@@ -36,7 +38,12 @@ def main() -> None:
         panels.mkdir()
         evaluation = evaluate(
             runs,
-            open_dataset(runs, options.data),
+            open_dataset(
+                runs,
+                options.data,
+                image_glob=options.image_glob,
+                mask_pattern=options.mask_pattern,
+            ),
             protocols=[PROTOCOLS[name] for name in names],
             split=options.split,
             with_ensemble=options.ensemble,
@@ -90,6 +97,18 @@ def _parser() -> argparse.ArgumentParser:
         metavar="PATH|demo",
         default=None,
         help="another data set with the same classes (default: the one the runs were trained on)",
+    )
+    options.add_argument(
+        "--image-glob",
+        metavar="PATTERN",
+        default=None,
+        help="what images of --data are called, such as 'images/*.tif' (default: as the runs' own)",
+    )
+    options.add_argument(
+        "--mask-pattern",
+        metavar="PATTERN",
+        default=None,
+        help="what masks of --data are called (default: as the runs' own)",
     )
     options.add_argument(
         "--color-baseline",

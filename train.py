@@ -1,4 +1,4 @@
-"""Trains one segmentation network on the DeepGlobe archive or on procedural scenes."""
+"""Trains one segmentation network on the DeepGlobe archive, your own or procedural scenes."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,8 @@ EXAMPLES = """\
   python train.py --arch deeplabv3plus --data archive.zip --recipe seed --regime frozen
   python train.py --arch unetpp --data demo --encoder mobilenetv2 --encoder-weights none \\
       --image-size 128 --epochs 20
+  python train.py --arch unetpp --data mine.zip --image-glob 'images/*.tif' \\
+      --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
 
 exit codes: 0 trained, 2 the input cannot be used, 130 interrupted
@@ -81,6 +83,17 @@ def _parser() -> argparse.ArgumentParser:
     )
     data.add_argument(
         "--cache-dir", metavar="DIR", help="of prepared data sets (default: data/tfds)"
+    )
+    data.add_argument(
+        "--image-glob",
+        metavar="PATTERN",
+        help="what images are called; the * is the image's id, and folders may come before, as in "
+        "'images/*.tif' (default: *_sat.jpg)",
+    )
+    data.add_argument(
+        "--mask-pattern",
+        metavar="PATTERN",
+        help="what masks are called, with the id of their image for the * (default: *_mask.png)",
     )
     data.add_argument(
         "--split-files",
@@ -178,7 +191,8 @@ def _parser() -> argparse.ArgumentParser:
         "--ignore-class",
         metavar="CLASS|none",
         type=_none_or,
-        help="its pixels weigh nothing in the loss (default: unknown; seed: none)",
+        help="its pixels weigh nothing in the loss (default: unknown, where the data set has a "
+        "class of that name; seed: none)",
     )
     training.add_argument(
         "--learning-rate", metavar="RATE", type=float, help="(default: 1e-4; seed: 1e-5)"

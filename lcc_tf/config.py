@@ -8,11 +8,14 @@ from lcc_tf.models import ARCHITECTURES, encoders_of, size_divisor_of
 from lcc_tf.models.encoders import check_image_size
 from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames
 
 REGIMES = ("finetune", "frozen", "gradual")
 FRAMINGS = ("crops", "whole")
 CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# What runs had that were made before these fields of `DataConfig` were.
+NAMES_BEFORE = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
 # Options that one architecture has and others lack.
 OPTIONS_OF = {
     "unetpp": ("preprocessing", "deep_supervision"),
@@ -22,14 +25,25 @@ OPTIONS_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where images come from and how they are split."""
+    """Where images come from and how they are split.
+
+    Raises:
+        InputError: a pattern of names that cannot be used.
+    """
 
     data: str = "data/deepglobe"  # folder or zip of the raw archive, or "demo"
     cache_dir: str = "data/tfds"  # where prepared data sets are kept
+    # What files are called, by default as in DeepGlobe; the `*` is the image's id. Folders may come
+    # before, as in "images/*.tif" and "labels/*_gt.png".
+    image_glob: str = "*_sat.jpg"
+    mask_pattern: str = "*_mask.png"
     split_files: str | None = None  # folder of split lists; None: a seeded random split
     map_color: tuple[str, ...] = ()  # "R,G,B=CLASS": colours outside the class table
     demo_count: int = 160  # scenes of `data="demo"`
     demo_size: int = 256  # side of a scene, pixels
+
+    def __post_init__(self) -> None:
+        FileNames.parse(self.image_glob, self.mask_pattern)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +184,7 @@ class TrainConfig:
             InputError: fields that this version does not know, or lacks.
         """
         try:
-            data = _from_json(DataConfig, values["data"])
+            data = _from_json(DataConfig, NAMES_BEFORE | values["data"])
             return _from_json(cls, values | {"data": data})
         except (KeyError, TypeError) as error:
             raise InputError(

@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lcc_tf.color_baseline import ColorBaseline
+from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.members import Average, Member
 from lcc_tf.protocols import Protocol, predicted_ids, probability_matrix, protocol_matrix
@@ -142,10 +143,11 @@ def native_images(
     Raises:
         InputError: the split is empty.
     """
+    encoding = image_encoding(builder)
 
     def decode(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
-        return image, tf.io.decode_png(example["segmentation_mask"], channels=1)[..., 0]
+        image = decode_image(example["image"], encoding)
+        return image, decode_mask(example["segmentation_mask"])
 
     total = split_size(builder, split)
     images = encoded_examples(builder, split).map(decode, num_parallel_calls=2).prefetch(2)
@@ -160,10 +162,21 @@ def at_side(image: np.ndarray, mask: np.ndarray, side: int | None) -> tuple[np.n
         mask: uint8 `(height, width)`.
         side: of the square, pixels; None to leave them as they are.
     """
-    if side is None:
-        return image, mask
-    image = tf.image.resize(image, (side, side), method="bilinear")
-    mask = tf.image.resize(mask[..., None], (side, side), method="nearest")[..., 0]
+    return (image, mask) if side is None else at_size(image, mask, (side, side))
+
+
+def at_size(
+    image: np.ndarray, mask: np.ndarray, size: tuple[int, int]
+) -> tuple[np.ndarray, np.ndarray]:
+    """Resizes an image bilinearly and its mask to the nearest.
+
+    Args:
+        image: uint8 `(height, width, 3)`.
+        mask: uint8 `(height, width)`.
+        size: new height and width, pixels.
+    """
+    image = tf.image.resize(image, size, method="bilinear")
+    mask = tf.image.resize(mask[..., None], size, method="nearest")[..., 0]
     return image.numpy(), mask.numpy()
 
 

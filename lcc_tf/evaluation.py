@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 from lcc_tf.atomic_files import write_atomically
 from lcc_tf.checkpoints import Run, check_same_classes
 from lcc_tf.color_baseline import ColorBaseline
-from lcc_tf.counting import COLOR_BASELINE, Predictors, SplitCounts, at_side, native_images
+from lcc_tf.counting import COLOR_BASELINE, Predictors, SplitCounts, at_size, native_images
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.member_weights import TunedWeights, tune_weights
@@ -27,7 +27,7 @@ ENSEMBLE = "ensemble"
 WITHOUT = "ensemble without "  # and the name of a member
 EQUAL, TUNED = "equal", "tuned"  # ways to weight an ensemble's members
 PANELS = 6
-PANEL_SIDE = 512  # pixels
+PANEL_SIDE = 512  # the longer one of a picture, pixels
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Evaluation:
         results = _without_nan(self.scores[protocol.name])
         content = {
             "protocol": protocol.name,
-            "comparable_with": protocol.comparable_with,
+            "comparable_with": protocol.comparison(self.classes.names),
             "split": self.split,
             "num_images": self.num_images,
             "class_names": list(self.classes.names),
@@ -129,7 +129,13 @@ def _without_nan(value: object) -> object:
     return None if isinstance(value, float) and np.isnan(value) else value
 
 
-def open_dataset(runs: Sequence[Run], data: str | None = None) -> tfds.core.DatasetBuilder:
+def open_dataset(
+    runs: Sequence[Run],
+    data: str | None = None,
+    *,
+    image_glob: str | None = None,
+    mask_pattern: str | None = None,
+) -> tfds.core.DatasetBuilder:
     """Opens the data set that all runs were trained on, or another one with the same classes.
 
     A run that was imported from elsewhere has no data set of its own and fits any.
@@ -137,17 +143,29 @@ def open_dataset(runs: Sequence[Run], data: str | None = None) -> tfds.core.Data
     Args:
         runs: that shall be scored, all with the same classes.
         data: folder or zip of another raw archive, or "demo"; None for the runs' own.
+        image_glob: what images of `data` are called; None for what the runs' own are.
+        mask_pattern: what masks of `data` are called; None for what the runs' own are.
 
     Returns:
         The prepared data set.
 
     Raises:
-        InputError: the runs differ in their data sets, or the data can't be had.
+        InputError: the runs differ in their data sets, the data can't be had, or names are given
+            without `data`.
     """
+    names = {"image_glob": image_glob, "mask_pattern": mask_pattern}
+    names = {field: pattern for field, pattern in names.items() if pattern is not None}
+    if names and data is None:
+        raise InputError(
+            "`--image-glob` and `--mask-pattern` are names of files in `--data`, without which the "
+            f"runs' own data set is scored. Received: {names}. Give `--data` too, or leave them "
+            "out."
+        )
     trained_here = [run for run in runs if run.fingerprint is not None]
     config = (trained_here or runs)[0].config.data
     if data is not None:
-        config = replace(config, data=data, split_files=None)  # lists name the runs' own images
+        # Lists name the runs' own images.
+        config = replace(config, data=data, split_files=None, **names)
         builder = prepare_dataset(**asdict(config))
     else:
         builder = _open_own_dataset(trained_here)
@@ -326,10 +344,12 @@ def _save_panel(
     title: str,
 ) -> None:
     """Draws what the predictors make of an image; ensembles that lack a member are left out."""
-    image, mask = at_side(image, mask, PANEL_SIDE)
+    enlargement = PANEL_SIDE / max(mask.shape)
+    height, width = (max(round(side * enlargement), 1) for side in mask.shape)
+    image, mask = at_size(image, mask, (height, width))
     predictions = {
         name: predicted_ids(p, protocol, classes.names)
-        for name, p in predictors.at(own, image, slice(0, PANEL_SIDE))
+        for name, p in predictors.at(own, image, slice(0, height))
         if not name.startswith(WITHOUT)
     }
     save_panel(image, mask, predictions, classes, file, title=title)

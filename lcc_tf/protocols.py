@@ -21,10 +21,11 @@ from lcc_tf.metrics import (
     recall_per_class,
     weighted_mean,
 )
-from tfds_deepglobe.classes import UNKNOWN
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, UNKNOWN
 
 DICE_BATCH = 7  # images; the original's batch, over which it takes the Dice loss
 RESAMPLES = 1000  # of the bootstrap
+CLASSES_NAMED = 10  # at most, in a sentence
 INTERVAL = (2.5, 97.5)  # percentiles
 
 PER_CLASS = {
@@ -51,7 +52,7 @@ class Protocol:
         averages_unknown: whether `unknown` counts in means over classes.
         columns: the scores to show first, in this order; those that have been published before.
         num_images: of the test split that the published scores are of.
-        comparable_with: whose published scores are of this kind.
+        comparable_with: whose published scores, of DeepGlobe's classes, are of this kind.
     """
 
     name: str
@@ -62,6 +63,12 @@ class Protocol:
     columns: tuple[str, ...]
     num_images: int
     comparable_with: str
+
+    def comparison(self, class_names: Sequence[str]) -> str:
+        """Which published scores a score of these classes may be held against."""
+        if set(class_names) == set(DEEPGLOBE_CLASSES.names):
+            return self.comparable_with
+        return "no published score: the classes are not DeepGlobe's"
 
     def ignore_class(self, class_names: Sequence[str]) -> int | None:
         """The class id whose true pixels are left out, if there is one."""
@@ -316,7 +323,12 @@ def definitions(protocol: Protocol, class_names: Sequence[str]) -> dict[str, str
     pixels = "all pixels"
     if protocol.ignore_class(class_names) is not None:
         pixels = f"all pixels but those whose truth is {UNKNOWN}"
-    mean_over = f"the {len(averaged)} classes " + ", ".join(class_names[i] for i in averaged)
+    if len(averaged) <= CLASSES_NAMED:
+        mean_over = f"the {len(averaged)} classes " + ", ".join(class_names[i] for i in averaged)
+    elif len(averaged) < len(class_names):
+        mean_over = f"the {len(averaged)} classes other than {UNKNOWN}"
+    else:
+        mean_over = f"all {len(averaged)} classes"
     pooled = "pooled over the classes of an image, averaged over images"
     per_class = {
         "iou": "tp / (tp + fp + fn)",

@@ -21,6 +21,8 @@ LABELS = {
     "mean_iou": "mean IoU",
 }
 WITH_INTERVAL = "mean_iou"
+# More classes than these are listed downwards, since no page is as wide as their names together.
+CLASSES_ACROSS = 10
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,11 @@ def _tables(evaluation: Evaluation) -> list[Table]:
 
 def _comparison(evaluation: Evaluation, protocol: Protocol) -> list[str]:
     """Which published numbers a protocol's columns may be held against."""
-    how = describe(protocol, evaluation.classes.names)
-    remarks = [f"{protocol.name} ({how}): compare with {protocol.comparable_with}."]
+    names = evaluation.classes.names
+    comparison = protocol.comparison(names)
+    remarks = [f"{protocol.name} ({describe(protocol, names)}): compare with {comparison}."]
+    if comparison != protocol.comparable_with:
+        return remarks
     if (evaluation.split, evaluation.num_images) != ("test", protocol.num_images):
         remarks.append(
             f"{protocol.name}: those numbers are of {protocol.num_images} test images, these of "
@@ -160,10 +165,14 @@ def _prediction_remarks(evaluation: Evaluation) -> list[str]:
 def _class_table(evaluation: Evaluation, protocol: Protocol) -> Table:
     class_names = evaluation.classes.names
     shown = [class_names[i] for i in protocol.predicted(class_names)]
-    rows = [
+    rows = [["predictor", *shown]] + [
         [predictor, *(_number(scores["iou"][name], "iou") for name in shown)]
         for predictor, scores in evaluation.scores[protocol.name].items()
     ]
+    if len(shown) > CLASSES_ACROSS:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+        rows[0][0] = "class"
+    header, *rows = rows
     remarks = []
     if len(shown) > len(protocol.averaged(class_names)):
         remarks.append(f"The mean IoU leaves {UNKNOWN} out.")
@@ -171,9 +180,7 @@ def _class_table(evaluation: Evaluation, protocol: Protocol) -> Table:
         remarks.append(
             "n/a: the class occurs in neither truth nor prediction; the mean IoU leaves it out."
         )
-    return Table(
-        f"IoU of each class in %, protocol {protocol.name}.", ["predictor", *shown], rows, remarks
-    )
+    return Table(f"IoU of each class in %, protocol {protocol.name}.", header, rows, remarks)
 
 
 def _score(scores: dict, key: str) -> str:

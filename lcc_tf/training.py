@@ -190,9 +190,15 @@ def truth_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> Truth:
     """What a configuration's class weights and ignored class mean for a data set.
 
     Raises:
-        InputError: a class that the data set does not have, or too few or many weights.
+        InputError: a single class, one to ignore that the data set does not have, or too few or
+            many weights.
     """
     names = class_table(builder).names
+    if len(names) < 2:
+        raise InputError(
+            f"There is nothing to tell apart: the data set has the class {names[0]!r} alone. List "
+            "at least two classes in its class_dict.csv."
+        )
     ignored = None
     if config.ignore_class in names:
         ignored = names.index(config.ignore_class)

@@ -1,6 +1,7 @@
 """Pictures: training curves, and panels of image, truth and prediction."""
 
 import io
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +24,8 @@ CURVES = {
     "recall": "Recall",
     "f1": "F1",
 }
+# Up to these, pictures list all classes, so that all of a data set have the same legend.
+LEGEND_OF_ALL = 20
 
 
 def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) -> None:
@@ -70,14 +73,18 @@ def save_panel(
     pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
     pictures["truth"] = classes.colorize(mask)
     pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
-    figure = Figure(figsize=(4 * len(pictures), 4.9), layout="constrained")
+    height, width = mask.shape
+    # Of one area whatever the image's form, but never so narrow that titles overlap.
+    figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
+    picture_height = figure_width / len(pictures) * height / width
+    figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
     figure.suptitle(title)
     axes = figure.subplots(1, len(pictures))
     for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(name)
         axis.axis("off")
-    _add_legend(figure, classes)
+    _add_legend(figure, classes, np.unique(np.stack([mask, *predictions.values()])))
     _save(figure, file)
 
 
@@ -97,21 +104,38 @@ def save_overlay(
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
     height, width = mask.shape
-    inches = max(width / 100, 9), height / 100 + 0.8
+    inches = max(width / 100, 9), height / 100 + 0.55
     figure = Figure(figsize=inches, dpi=100, layout="constrained")
     axis = figure.subplots()
     axis.imshow(blended, interpolation="nearest")
     axis.axis("off")
-    _add_legend(figure, classes)
+    _add_legend(figure, classes, np.unique(mask[valid]))
     _save(figure, file)
 
 
-def _add_legend(figure: Figure, classes: ClassTable) -> None:
+def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
+    """Puts the classes below a figure, and makes it as much higher.
+
+    Args:
+        figure: with room for its pictures alone.
+        classes: names and colours.
+        present: ids of the classes that the pictures show; of many classes they alone are listed.
+    """
+    class_ids = range(classes.num_classes)
+    if classes.num_classes > LEGEND_OF_ALL:
+        class_ids = present.tolist()
     patches = [
-        Patch(facecolor=np.array(color) / 255, edgecolor="black", label=name)
-        for name, color in zip(classes.names, classes.palette, strict=True)
+        Patch(
+            facecolor=np.array(classes.palette[i]) / 255, edgecolor="black", label=classes.names[i]
+        )
+        for i in class_ids
     ]
-    columns = max(1, min(len(patches), int(figure.get_figwidth() / 1.4)))
+    width, height = figure.get_size_inches()
+    # Inches that a name of the usual font takes, and the patch before it and the gap behind.
+    longest = max((len(classes.names[i]) for i in class_ids), default=0)
+    columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
+    rows = math.ceil(len(patches) / columns)
+    figure.set_size_inches(width, height + 0.25 * rows)
     figure.legend(handles=patches, loc="outside lower center", ncols=columns)
 
 

@@ -42,12 +42,24 @@ def test_what_the_user_gives_wins_over_the_recipe():
 
 def test_json_and_back():
     config = TrainConfig(
-        data=DataConfig(map_color=("1,2,3=water",)),
+        data=DataConfig(map_color=("1,2,3=water",), image_glob="images/*.tif"),
         arch="deeplabv3plus",
         dilation_rates=(6, 12, 18),
         class_weights=(1.0, 2.0),
     )
     assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config
+
+
+def test_runs_from_before_files_had_other_names_can_be_read():
+    values = json.loads(json.dumps(TrainConfig().to_json()))
+    for name in ("image_glob", "mask_pattern"):
+        del values["data"][name]
+    assert TrainConfig.from_json(values).data == DataConfig(
+        image_glob="*_sat.jpg", mask_pattern="*_mask.png"
+    )
+    del values["data"]["split_files"]
+    with pytest.raises(InputError, match="not one of this version.*split_files"):
+        TrainConfig.from_json(values)
 
 
 def test_a_run_that_goes_on_keeps_what_is_not_given_again():
@@ -61,6 +73,8 @@ def test_a_run_that_goes_on_keeps_what_is_not_given_again():
     ("options", "message"),
     [
         ({"arch": "unet3"}, "Unknown `arch`.*'unet3'.*unetpp"),
+        ({"image_glob": "images/"}, "--image-glob takes one `\\*`.*Received: `images/`"),
+        ({"mask_pattern": "*.npy"}, "--mask-pattern must end in one of .jpg"),
         ({"encoder": "vgg"}, "Unknown `encoder`.*resnet101"),
         ({"regime": "thaw"}, "Unknown `regime`.*gradual"),
         ({"precision": "int8"}, "Unknown `precision`.*mixed_bfloat16"),

@@ -10,12 +10,15 @@ import tensorflow as tf
 from PIL import Image
 
 from lcc_tf.checkpoints import find_runs, load_model, read_run
+from lcc_tf.counting import native_images
 from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.evaluation import check_runs, evaluate, open_dataset, write_metrics
 from lcc_tf.models.encoders import EncoderPreprocessing
 from lcc_tf.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, definitions
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.fake_archive import write_pair
+from tfds_deepglobe.file_names import FileNames
 
 ALL = list(PROTOCOLS.values())
 
@@ -230,6 +233,21 @@ def test_panels_are_pictures_of_the_first_images(evaluation):
     assert {(0, 255, 255), (255, 255, 0)} & colors
 
 
+def test_panels_keep_the_images_form(whole, builder, monkeypatch, tmp_path):
+    image, mask = next(native_images(builder, "test", "reading"))
+    wide = [(image[:32], mask[:32])]
+    drawn = {}
+    monkeypatch.setattr("lcc_tf.evaluation.native_images", lambda *_: wide)
+    monkeypatch.setattr(
+        "lcc_tf.evaluation.save_panel", lambda *arrays, **_: drawn.update(arrays=arrays)
+    )
+    evaluate(whole, builder, protocols=[GLNET], panels=tmp_path)
+    drawn_image, drawn_mask, predictions, *_ = drawn["arrays"]
+    assert drawn_image.shape == (256, 512, 3)
+    np.testing.assert_array_equal(drawn_mask, mask[:32].repeat(8, 0).repeat(8, 1))
+    assert {ids.shape for ids in predictions.values()} == {(256, 512)}
+
+
 def test_one_run_without_ensemble(whole, builder):
     evaluation = evaluate(whole[1:], builder, with_ensemble=False)
     assert list(evaluation.scores["seed"]) == ["unetpp"]
@@ -276,6 +294,24 @@ def test_other_data_may_be_scored(runs, tiny_config):
     trained_by_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=trained_by_lists))
     assert open_dataset([run], "demo").info.metadata["fingerprint"] != run.fingerprint
+
+
+def test_other_data_may_have_other_names(runs, tmp_path):
+    run = read_run(runs / "unetpp")
+    names = FileNames.parse("images/*.jpg", "masks/*.png")
+    for i in range(4):
+        write_pair(tmp_path / "raw", str(i))
+        for kind, pattern in (("sat.jpg", names.images), ("mask.png", names.masks)):
+            file = tmp_path / "raw" / pattern.name_of(str(i))
+            file.parent.mkdir(exist_ok=True)
+            (tmp_path / "raw" / f"{i}_{kind}").rename(file)
+    data = str(tmp_path / "raw")
+    with pytest.raises(InputError, match="no labelled image"):
+        open_dataset([run], data)
+    patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
+    assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
+    with pytest.raises(InputError, match="names of files in `--data`.*images/\\*.jpg"):
+        open_dataset([run], **patterns)
 
 
 def test_imported_run_fits_any_data_set(runs, whole):

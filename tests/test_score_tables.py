@@ -9,29 +9,33 @@ from lcc_tf.member_weights import TunedWeights
 from lcc_tf.members import Average
 from lcc_tf.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, scores
 from lcc_tf.score_tables import to_csv, to_latex, to_markdown, write_tables
-from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 NAMES = DEEPGLOBE_CLASSES.names
 
 
-def evaluation(protocols=(SEED, OFFICIAL6, GLNET), count=8, absent=(), **changes):
+def evaluation(
+    protocols=(SEED, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
+):
     """Scores of random confusion matrices of images of 1000 pixels."""
     results = {}
+    num = classes.num_classes
     for protocol in protocols:
         rng = np.random.default_rng(0)
         results[protocol.name] = {}
         for predictor in ("my_run", "b|c", "ensemble"):
-            matrices = rng.multinomial(1000, np.full(49, 1 / 49), count).reshape(count, 7, 7)
-            matrices += 100 * np.eye(7, dtype=np.int64)
-            hidden = [*absent, 6] if protocol is OFFICIAL6 else [*absent]
+            cells = rng.multinomial(1000, np.full(num**2, num**-2), count)
+            matrices = cells.reshape(count, num, num) + 100 * np.eye(num, dtype=np.int64)
+            ignored = protocol.ignore_class(classes.names)
+            hidden = [*absent] if ignored is None else [*absent, ignored]
             matrices[:, hidden] = matrices[:, :, hidden] = 0
             results[protocol.name][predictor] = scores(
-                protocol, matrices, matrices.astype(float), NAMES
+                protocol, matrices, matrices.astype(float), classes.names
             )
     fields = {
         "split": "test",
         "num_images": count,
-        "classes": DEEPGLOBE_CLASSES,
+        "classes": classes,
         "members": ("my_run", "b|c"),
         "scores": results,
         "average": Average((3.0, 1.0), "probabilities"),
@@ -86,6 +90,30 @@ def test_reader_is_told_what_to_compare_with():
     assert "GLNet 71.6" in ours
     assert "not comparable" not in ours
     assert "not comparable" in to_markdown(evaluation([GLNET], count=142, split="validation"))
+
+
+def test_other_classes_are_held_against_no_published_score():
+    classes = ClassTable(("a_b", "unknown", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
+    result = evaluation(classes=classes, count=142)
+    for text in (to_markdown(result), to_latex(result)):
+        assert text.count("no published score: the classes are not DeepGlobe's") == 3
+        assert "71.6" not in text
+        assert "those numbers are of" not in text
+    for name, content in result.to_json()["protocols"].items():
+        assert content["comparable_with"].startswith("no published score"), name
+    reordered = ClassTable(NAMES[::-1], DEEPGLOBE_CLASSES.palette[::-1])
+    assert "GLNet 71.6" in to_markdown(evaluation(classes=reordered))
+
+
+def test_many_classes_are_listed_downwards():
+    names = tuple(f"class {i}" for i in range(30))
+    result = evaluation(classes=ClassTable(names, tuple((i, i, i) for i in range(30))))
+    for table in markdown_tables(to_markdown(result))[1:]:
+        assert table[0] == ["class", "my_run", "b|c", "ensemble"]
+        assert [row[0] for row in table[1:]] == list(names)
+    iou = result.scores["glnet"]["b|c"]["iou"]["class 17"]
+    assert table[18][2] == f"{100 * iou:.2f}"
+    assert r"\begin{tabular}{lrrr}" in to_latex(result)
 
 
 def test_classes_of_each_protocol():

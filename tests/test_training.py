@@ -23,7 +23,10 @@ from lcc_tf.training import (
     train,
     truth_of,
 )
+from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.fake_archive import write_pair
+from tfds_deepglobe.prepare import prepare
 
 SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
 
@@ -133,6 +136,15 @@ def test_class_weights_and_ignored_class_are_the_data_sets(tiny_config, builder)
         truth(ignore_class="meadow")
     with pytest.raises(InputError, match="each of the 7 classes.*1.0, 2.0"):
         truth(class_weights=(1.0, 2.0))
+
+
+def test_a_single_class_is_nothing_to_learn(tiny_config, tmp_path):
+    for i in range(3):
+        write_pair(tmp_path, str(i), classes=ClassTable(("land",), ((1, 2, 3),)))
+    (tmp_path / "class_dict.csv").write_text("name,r,g,b\nland,1,2,3\n")
+    builder = prepare(tmp_path, tmp_path / "cache")
+    with pytest.raises(InputError, match="the class 'land' alone. List at least two"):
+        truth_of(tiny_config, builder)
 
 
 def test_framing_decides_on_crops(tiny_config, builder):

@@ -1,8 +1,11 @@
 import numpy as np
+import pytest
 from PIL import Image
 
-from lcc_tf.visualization import CURVES, save_curves, save_panel
-from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+from lcc_tf.visualization import CURVES, save_curves, save_overlay, save_panel
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+
+GREEN = (10, 150, 60)  # which no class, text or frame has
 
 
 def pixels(file):
@@ -34,3 +37,47 @@ def test_panel_shows_image_truth_and_prediction_in_the_palette(tmp_path):
         for color in ((100, 100, 100), (0, 0, 255), (0, 255, 0))
     ]
     assert order == sorted(order)
+
+
+def many_classes(count):
+    names = tuple(f"class number {i}" for i in range(count))
+    return ClassTable(names, tuple((i, 255 - i, 77) for i in range(count)))
+
+
+def size_of(picture, color):
+    """Height and width of what has a colour."""
+    rows, columns = (picture == color).all(axis=-1).nonzero()
+    return np.ptp(rows) + 1, np.ptp(columns) + 1
+
+
+@pytest.mark.parametrize(("height", "width"), [(544, 509), (200, 800), (800, 200)])
+def test_panel_keeps_the_images_form(tmp_path, height, width):
+    mask = np.full((height, width), 4, np.uint8)
+    image = np.broadcast_to(GREEN, (height, width, 3))
+    save_panel(image, mask, {"model": mask}, DEEPGLOBE_CLASSES, tmp_path / "p.png", title="x")
+    panel = pixels(tmp_path / "p.png")
+    shown_height, shown_width = size_of(panel, GREEN)
+    assert shown_height / shown_width == pytest.approx(height / width, rel=0.03)
+    # No more of the panel is empty than titles and legend take.
+    assert panel.shape[0] < shown_height + 200
+    assert panel.shape[1] < 3 * shown_width + 200
+
+
+@pytest.mark.parametrize("save", [save_panel, save_overlay])
+def test_a_long_legend_takes_nothing_from_the_pictures(tmp_path, save):
+    """And lists what the picture shows where the classes are too many to be listed."""
+    heights, pictures = [], []
+    for count, shown in ((2, 2), (20, 1), (255, 250), (255, 1)):
+        class_ids = (np.arange(400) * shown // 400).astype(np.uint8)
+        mask = np.broadcast_to(class_ids[:, None], (400, 400))
+        image, file = np.broadcast_to(GREEN, (400, 400, 3)), tmp_path / "picture.png"
+        if save is save_panel:
+            save(image, mask, {}, many_classes(count), file, title="x")
+            pictures.append(size_of(pixels(file), GREEN)[0])
+        else:
+            save(image, mask, np.ones((400, 400), bool), many_classes(count), file)
+        heights.append(len(pixels(file)))
+    two, twenty, all_of_255, one_of_255 = heights
+    assert two == one_of_255 < twenty < all_of_255
+    assert all_of_255 > two + 25 * 20
+    assert np.ptp(pictures or [0]) <= 4

@@ -10,12 +10,15 @@ from pathlib import Path
 from tfds_deepglobe.archive import Archive, Report, describe, open_archive, verify
 from tfds_deepglobe.classes import parse_color_map
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 
 _DESCRIPTION = """\
-Prepares the DeepGlobe Land Cover archive for training.
+Prepares the DeepGlobe Land Cover archive, or another one of images and masks, for training.
 
 The archive is the folder or the zip that Kaggle gives ("balraj98/deepglobe-land-cover-
-classification-dataset"), or any folder or zip with <id>_sat.jpg and <id>_mask.png.
+classification-dataset"), or any folder or zip with images and masks. Classes of your own are listed
+in its class_dict.csv (columns name,r,g,b); --image-glob and --mask-pattern say what files are
+called.
 """
 _EXAMPLES = """\
 examples:
@@ -23,6 +26,8 @@ examples:
   python -m tfds_deepglobe prepare --data archive.zip
   python -m tfds_deepglobe prepare --data data/deepglobe --split-files my_splits
   python -m tfds_deepglobe prepare --data resized --map-color 255,0,0=unknown
+  python -m tfds_deepglobe prepare --data mine.zip --image-glob 'images/*.tif' \\
+      --mask-pattern 'labels/*_gt.png'
 
 exit codes: 0 fine, 1 faults found by check, 2 the input cannot be used, 130 interrupted
 """
@@ -77,6 +82,20 @@ def _parser() -> argparse.ArgumentParser:
             help="folder or zip of the archive (default: %(default)s)",
         )
         command.add_argument(
+            "--image-glob",
+            metavar="PATTERN",
+            default=IMAGE_GLOB,
+            help="what images are called; the * is the image's id, and folders may come before, as "
+            "in 'images/*.tif': .jpg, .png, .tif or .bmp (default: %(default)s)",
+        )
+        command.add_argument(
+            "--mask-pattern",
+            metavar="PATTERN",
+            default=MASK_PATTERN,
+            help="what masks are called, with the id of their image for the *: .png, .tif or .bmp "
+            "(default: %(default)s)",
+        )
+        command.add_argument(
             "--map-color",
             metavar="R,G,B=CLASS",
             action="append",
@@ -93,8 +112,8 @@ def _parser() -> argparse.ArgumentParser:
     prepare.add_argument(
         "--split-files",
         metavar="DIR",
-        help="folder with train.txt, crossvali.txt or val.txt, and test.txt, one <id>_sat.jpg or "
-        "<id> a line (default: a random split, 649 : 73 : 81)",
+        help="folder with train.txt, crossvali.txt or val.txt, and test.txt, one image's file "
+        "name or <id> a line (default: a random split, 649 : 73 : 81)",
     )
     prepare.add_argument(
         "--num-shards",
@@ -107,8 +126,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
+    names = FileNames.parse(options.image_glob, options.mask_pattern)
     try:
-        archive = open_archive(options.data)
+        archive = open_archive(options.data, names)
     except InputError as error:
         if not Path(options.data).exists():
             raise
@@ -142,6 +162,7 @@ def _prepare(options: argparse.Namespace) -> int:
     prepare(
         options.data,
         options.cache_dir,
+        names=FileNames.parse(options.image_glob, options.mask_pattern),
         split_files=options.split_files,
         color_map=parse_color_map(options.map_color),
         num_shards=options.num_shards,

@@ -8,24 +8,28 @@ import os
 import posixpath
 import sys
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
-from PIL import Image, JpegImagePlugin, PngImagePlugin
+from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
 from tqdm import tqdm
 
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB, ClassTable
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, UnknownColorError
+from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 
-IMAGE_SUFFIX = "_sat.jpg"
-MASK_SUFFIX = "_mask.png"
 DOWNLOAD = (
-    'Download it from Kaggle, "balraj98/deepglobe-land-cover-classification-dataset" '
+    'Download DeepGlobe from Kaggle, "balraj98/deepglobe-land-cover-classification-dataset" '
     "(https://www.kaggle.com/datasets/balraj98/deepglobe-land-cover-classification-dataset), and "
-    f"give its folder or its zip: it must hold <id>{IMAGE_SUFFIX} with <id>{MASK_SUFFIX}. "
+    "give its folder or its zip: it must hold "
+    f"{IMAGE_GLOB.replace('*', '<id>')} with {MASK_PATTERN.replace('*', '<id>')}. "
     "`python train.py --data demo` works without it."
+)
+_OTHER_NAMES = (
+    "Say what your files are called by --image-glob and --mask-pattern, such as "
+    "--image-glob 'images/*.tif' --mask-pattern 'labels/*_gt.png'."
 )
 
 # Kaggle's archive has images without masks in these folders.
@@ -33,6 +37,23 @@ _UNLABELLED_FOLDERS = ("valid", "test")
 # Largest file accepted, 16384x16384 pixels. It bounds memory in place of Pillow's own limit against
 # decompression bombs, which large scenes exceed.
 _MAX_PIXELS = 1 << 28
+# Decoders by Pillow's name of the format, and how files of that format begin. Not `Image.open`,
+# which guesses the format.
+_DECODERS = {
+    "JPEG": (JpegImagePlugin.JpegImageFile, (b"\xff\xd8",)),
+    "PNG": (PngImagePlugin.PngImageFile, (b"\x89PNG",)),
+    "TIFF": (TiffImagePlugin.TiffImageFile, (b"II", b"MM")),
+    "BMP": (BmpImagePlugin.BmpImageFile, (b"BM",)),
+}
+_NO_TABLE = (
+    "the archive has no class_dict.csv with classes of its own, so that DeepGlobe's seven count"
+)
+_HOW_TO_RGB = (
+    "`gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB in.tif out.tif` makes RGB of a scene's "
+    "first three bands, with `-ot Byte -scale MIN MAX`, the same for all images, where they have "
+    "more bits"
+)
+_MAX_EXAMPLES = 4  # names of files in a message
 # Beyond this many workers the disk is the limit, and the look-ahead costs memory.
 _MAX_WORKERS = 32
 
@@ -69,7 +90,9 @@ class Archive:
     Attributes:
         path: the folder or the zip.
         pairs: the labelled images, by id.
-        classes: the class table: `class_dict.csv`, or DeepGlobe's seven where there is none.
+        classes: the class table: `class_dict.csv`, or DeepGlobe's where there is none.
+        has_class_table: whether there is a `class_dict.csv`.
+        names: what the files are called.
         unlabelled: how many images without masks lie in folders named `valid` and `test`.
         faults: what is wrong with the files' names, a line each.
         source: reads the files.
@@ -78,9 +101,36 @@ class Archive:
     path: Path
     pairs: tuple[Pair, ...]
     classes: ClassTable
+    has_class_table: bool
+    names: FileNames
     unlabelled: Mapping[str, int]
     faults: tuple[str, ...]
     source: "_Folder | _Zip"
+
+    @property
+    def image_encoding(self) -> str:
+        """How `encode_image` encodes every image: "jpeg" or "png"."""
+        return "jpeg" if self.names.images.format == "JPEG" else "png"
+
+    def encode_image(self, pair: Pair) -> bytes:
+        """Gives an image as a whole JPEG or PNG file, without any loss.
+
+        Args:
+            pair: one of `pairs`.
+
+        Returns:
+            The file's own bytes where it is JPEG or PNG; else its pixels as PNG.
+
+        Raises:
+            InputError: the file cannot be used; the message begins with its name.
+        """
+        try:
+            data = self.source.read(pair.image.name)
+            if self.names.images.format in ("JPEG", "PNG"):
+                return data
+            return _png(_decode_image(data, self.names.images.format))
+        except InputError as error:
+            raise InputError(f"{pair.image.name}: {error}") from error
 
     def encode_mask(self, pair: Pair, color_map: Mapping[RGB, int]) -> np.ndarray:
         """Reads a mask as class ids.
@@ -96,7 +146,11 @@ class Archive:
             InputError: the file cannot be used; the message begins with its name.
         """
         try:
-            return self.classes.encode(_decode_mask(self.source.read(pair.mask.name)), color_map)
+            mask = _decode_mask(self.source.read(pair.mask.name), self.names.masks.format)
+            return self.classes.encode(mask, color_map)
+        except UnknownColorError as error:
+            hint = "" if self.has_class_table else "; " + _NO_TABLE
+            raise InputError(f"{pair.mask.name}: {error}{hint}") from error
         except InputError as error:
             raise InputError(f"{pair.mask.name}: {error}") from error
 
@@ -116,12 +170,13 @@ class Report:
     pixels: np.ndarray
 
 
-def open_archive(path: str | Path) -> Archive:
+def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     """Finds the images and masks of an archive, without reading them.
 
     Args:
-        path: a folder or a zip with `<id>_sat.jpg` and `<id>_mask.png` at any depth. Hidden files
-            and `__MACOSX` are skipped.
+        path: a folder or a zip with images and masks at any depth. Hidden files and `__MACOSX` are
+            skipped.
+        names: what the files are called; None for `<id>_sat.jpg` and `<id>_mask.png`.
 
     Raises:
         InputError: the path is missing, is no archive, or holds no image with a mask; or the class
@@ -129,8 +184,10 @@ def open_archive(path: str | Path) -> Archive:
         OSError: a folder cannot be listed.
     """
     path = Path(path)
+    names = names or FileNames.parse()
+    how = DOWNLOAD if names.is_deepglobe else ""
     if not path.exists():
-        raise InputError(f"{path} does not exist. {DOWNLOAD}")
+        raise InputError(f"{path} does not exist. {how or 'Name a folder or a zip.'}")
     source = _Folder(path) if path.is_dir() else _Zip(path)
     files, faults = [], []
     for file in source.files():
@@ -139,14 +196,20 @@ def open_archive(path: str | Path) -> Archive:
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
     files.sort(key=lambda file: file.name)
-    pairs, unlabelled, unpaired = _match(files, root=path.name if path.is_dir() else "")
+    pairs, unlabelled, unpaired = _match(files, names, root=path.name if path.is_dir() else "")
+    # With names of the user's own, one mistake in a pattern would be a fault of every file.
+    nothing_fits = not pairs and not names.is_deepglobe
+    if not (pairs or faults or unpaired) or nothing_fits:
+        how = " ".join([_OTHER_NAMES] * bool(files) + [how] * bool(how))
+        raise InputError(f"no labelled image in {path}: {_inventory(files, names)}. {how}".rstrip())
     faults += unpaired
-    if not pairs and not faults:
-        raise InputError(f"no labelled image in {path}: {_inventory(files)}. {DOWNLOAD}")
+    classes = _read_class_table(source, files)
     return Archive(
         path=path,
         pairs=tuple(pairs),
-        classes=_read_class_table(source, files),
+        classes=classes or DEEPGLOBE_CLASSES,
+        has_class_table=classes is not None,
+        names=names,
         unlabelled=unlabelled,
         faults=tuple(sorted(faults)),
         source=source,
@@ -167,7 +230,8 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
     def inspect(pair: Pair) -> tuple[list[str], tuple[int, int] | None, list[int]]:
         faults, image_size, mask_size, pixels = [], None, None, [0] * archive.classes.num_classes
         try:
-            image_size = _check_image(archive.source.read(pair.image.name))
+            data = archive.source.read(pair.image.name)
+            image_size = _decode_image(data, archive.names.images.format).size
         except InputError as error:
             faults.append(f"{pair.image.name}: {error}")
         try:
@@ -303,53 +367,70 @@ def _leaves(name: str) -> bool:
     return name.startswith(("/", "../")) or name == ".." or name[1:2] == ":"
 
 
-def _match(files: Iterable[File], root: str) -> tuple[list[Pair], dict[str, int], list[str]]:
+def _match(
+    files: Iterable[File], names: FileNames, root: str
+) -> tuple[list[Pair], dict[str, int], list[str]]:
     """Finds pairs: `(pairs by id, unlabelled images by folder name, faults)`."""
-    by_id: dict[str, tuple[list[File], list[File]]] = {}
+    by_id: dict[str, tuple[list[_Place], list[_Place]]] = {}
     for file in files:
-        base = posixpath.basename(file.name)
-        for kind, suffix in enumerate((IMAGE_SUFFIX, MASK_SUFFIX)):
-            if base.endswith(suffix) and base != suffix:
-                by_id.setdefault(base.removesuffix(suffix), ([], []))[kind].append(file)
-    folders_with_masks = {mask.folder for _, masks in by_id.values() for mask in masks}
+        if matched := names.match(file.name):
+            image_id, top, is_mask = matched
+            by_id.setdefault(image_id, ([], []))[is_mask].append(_Place(top, file))
+    tops_with_masks = {mask.top for _, masks in by_id.values() for mask in masks}
 
-    def folder_name(file: File) -> str:
-        return posixpath.basename(file.folder) or root
+    def folder_name(image: _Place) -> str:
+        return posixpath.basename(image.top) or root
 
     pairs, unlabelled, faults = [], collections.Counter(), []
     for image_id, (images, masks) in sorted(by_id.items()):
         if len(images) > 1 or len(masks) > 1:
-            places = ", ".join(file.name for file in (images if len(images) > 1 else masks))
+            places = ", ".join(p.file.name for p in (images if len(images) > 1 else masks))
             faults.append(f"duplicate id {image_id}: {places}")
         if len(images) == len(masks) == 1:  # be they in one folder or in images/ and masks/
-            pairs.append(Pair(image_id, images[0], masks[0]))
+            pairs.append(Pair(image_id, images[0].file, masks[0].file))
             continue
-        mask_in = {mask.folder: mask for mask in masks}
+        mask_in = {mask.top: mask.file for mask in masks}
         for image in images:
-            if image.folder in mask_in:
-                pairs.append(Pair(image_id, image, mask_in.pop(image.folder)))
-            elif (
-                folder_name(image) in _UNLABELLED_FOLDERS and image.folder not in folders_with_masks
-            ):
+            if image.top in mask_in:
+                pairs.append(Pair(image_id, image.file, mask_in.pop(image.top)))
+            elif folder_name(image) in _UNLABELLED_FOLDERS and image.top not in tops_with_masks:
                 unlabelled[folder_name(image)] += 1
             else:
-                faults.append(f"{image.name}: missing partner {image_id}{MASK_SUFFIX}")
+                faults.append(f"{image.file.name}: missing partner {names.masks.name_of(image_id)}")
         for mask in mask_in.values():
-            faults.append(f"{mask.name}: missing partner {image_id}{IMAGE_SUFFIX}")
+            faults.append(f"{mask.name}: missing partner {names.images.name_of(image_id)}")
     return pairs, {n: unlabelled[n] for n in _UNLABELLED_FOLDERS if unlabelled[n]}, faults
 
 
-def _inventory(files: Iterable[File]) -> str:
+class _Place(NamedTuple):
+    """A file, and the path of the folder in which the pattern that it matches begins."""
+
+    top: str
+    file: File
+
+
+def _inventory(files: Sequence[File], names: FileNames) -> str:
     """Says what was found where images and masks were expected."""
-    kinds = collections.Counter(posixpath.splitext(file.name)[1] or "no suffix" for file in files)
-    if not kinds:
+    if not files:
         return "found no file"
+    kinds = collections.Counter(posixpath.splitext(file.name)[1] or "no suffix" for file in files)
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
-    return f"found {kinds.total()} file{'s' * (kinds.total() != 1)}: {listed}"
+    found = f"found {len(files)} file{'s' * (len(files) != 1)}: {listed}"
+    matches = {file.name: names.match(file.name) for file in files}
+    masks = [is_mask for *_, is_mask in filter(None, matches.values())]
+    found += (
+        f"; {masks.count(False)} images match {names.images}, {masks.count(True)} masks match "
+        f"{names.masks}"
+    )
+    # One other file of each folder says more than several of one.
+    examples = {file.folder: file.name for file in reversed(files) if not matches[file.name]}
+    if examples:
+        found += f"; other files are {', '.join(sorted(examples.values())[:_MAX_EXAMPLES])}"
+    return found
 
 
-def _read_class_table(source: _Folder | _Zip, files: Iterable[File]) -> ClassTable:
-    """Reads `class_dict.csv` at the root or one level in; DeepGlobe's classes without one."""
+def _read_class_table(source: _Folder | _Zip, files: Iterable[File]) -> ClassTable | None:
+    """Reads `class_dict.csv` at the root or one level in; None without one."""
     names = [
         file.name
         for file in files
@@ -363,18 +444,27 @@ def _read_class_table(source: _Folder | _Zip, files: Iterable[File]) -> ClassTab
             raise InputError(f"{name}: {error}") from error
     if len(set(tables.values())) > 1:
         raise InputError(f"the class tables {', '.join(tables)} differ: keep one")
-    return next(iter(tables.values()), DEEPGLOBE_CLASSES)
+    return next(iter(tables.values()), None)
 
 
-def _decode(data: bytes, plugin: type[Image.Image], kind: str) -> Image.Image:
-    """Decodes a whole file, by one format's plugin rather than by `Image.open`, which guesses."""
+def _decode(data: bytes, kind: str, otherwise: str = "") -> Image.Image:
+    """Decodes a whole file of a format, by its name in Pillow; of several pages the first.
+
+    `otherwise` says how to mend a file that Pillow knows the format of, but not the pixels.
+    """
+    decoder, beginnings = _DECODERS[kind]
+    if not data.startswith(beginnings):
+        raise InputError(f"is not a {kind} file, whatever its name says")
     # Pillow has no common error for broken files: OSError, SyntaxError, ValueError and more occur.
     try:
-        image = plugin(io.BytesIO(data))
+        image = decoder(io.BytesIO(data))
     except Exception as error:
-        raise InputError(f"is not a {kind} file, whatever its name says") from error
+        raise InputError(f"is not a {kind} file that can be read: {error}{otherwise}") from error
     if image.width * image.height > _MAX_PIXELS:
         raise InputError(f"is {_size(image.size)}, more than {_MAX_PIXELS} pixels")
+    # Pillow reads PNG of 16 bits as 8-bit RGB without a word, so the header's bit depth is asked.
+    if kind == "PNG" and data[24] > 8:
+        raise InputError(f"has mode {image.mode} of {data[24]} bits; expected 8 bits a channel")
     try:
         image.load()
     except Exception as error:
@@ -382,24 +472,33 @@ def _decode(data: bytes, plugin: type[Image.Image], kind: str) -> Image.Image:
     return image
 
 
-def _check_image(data: bytes) -> tuple[int, int]:
-    """Decodes an image; `(width, height)` in pixels."""
-    image = _decode(data, JpegImagePlugin.JpegImageFile, "JPEG")
-    if image.mode != "RGB":
-        raise InputError(f"has mode {image.mode}; expected RGB, 3 channels of 8 bits")
-    return image.size
+def _decode_image(data: bytes, kind: str) -> Image.Image:
+    """Decodes an image of mode RGB, or RGBA with nothing transparent."""
+    otherwise = f"; {_HOW_TO_RGB}" if kind == "TIFF" else ""
+    image = _decode(data, kind, otherwise)
+    if image.mode != "RGB" and not _is_opaque(image):
+        raise InputError(f"has mode {image.mode}; expected RGB, 3 channels of 8 bits{otherwise}")
+    return image
 
 
-def _decode_mask(data: bytes) -> np.ndarray:
-    """Decodes a colour mask, uint8 `(height, width, 3)`."""
-    mask = _decode(data, PngImagePlugin.PngImageFile, "PNG")
-    # Pillow reads 16-bit RGB as 8-bit RGB without a word, so its header's bit depth is asked.
-    bit_depth = data[24]
-    if mask.mode not in ("RGB", "P") or bit_depth > 8:
-        raise InputError(
-            f"has mode {mask.mode} of {bit_depth} bits; expected RGB of 8 bits, or a palette"
-        )
+def _decode_mask(data: bytes, kind: str) -> np.ndarray:
+    """Decodes a mask as its colours, uint8 `(height, width, 3)`; gray ones have r = g = b."""
+    mask = _decode(data, kind)
+    if mask.mode not in ("RGB", "P", "L", "1") and not _is_opaque(mask):
+        raise InputError(f"has mode {mask.mode}; expected RGB or gray of 8 bits, or a palette")
     return np.asarray(mask.convert("RGB"))
+
+
+def _is_opaque(image: Image.Image) -> bool:
+    """Whether an image is RGB with an alpha channel that says nothing."""
+    return image.mode == "RGBA" and image.getextrema()[3] == (255, 255)
+
+
+def _png(image: Image.Image) -> bytes:
+    """Encodes an image's three colours as PNG."""
+    data = io.BytesIO()
+    image.convert("RGB").save(data, "PNG")
+    return data.getvalue()
 
 
 def _size(size: tuple[int, int]) -> str:

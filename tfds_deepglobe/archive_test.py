@@ -14,6 +14,7 @@ from tfds_deepglobe.archive import describe, open_archive, ordered_map, verify
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
+from tfds_deepglobe.file_names import FileNames
 
 
 def faults_of(path, color_map=None):
@@ -126,6 +127,8 @@ def test_folder_without_pairs_says_what_it_holds(tmp_path):
     with pytest.raises(InputError) as error:
         open_archive(tmp_path)
     assert "found 5 files: 2 .tif, 1 " in str(error.value)
+    assert "other files are " in str(error.value)
+    assert "--image-glob 'images/*.tif'" in str(error.value)
     assert_says_how_to_begin(str(error.value))
 
 
@@ -231,11 +234,15 @@ BROKEN = {
     "image is CMYK": ("1_sat.jpg", lambda data: jpeg_of(BLACK, "CMYK"), "has mode CMYK"),
     "truncated mask": ("1_mask.png", lambda data: data[:-80], "is truncated or broken"),
     "mask is JPEG": ("1_mask.png", lambda data: jpeg_of(BLACK, "RGB"), "is not a PNG file"),
-    "mask is gray": ("1_mask.png", lambda data: png_of(BLACK[..., 0]), "has mode L of 8 bits"),
-    "mask has alpha": (
+    "mask is of class ids": (
+        "1_mask.png",
+        lambda data: png_of(BLACK[..., 0] + np.uint8(6)),
+        "holds shades of gray up to 6 and no other colour, which look like class ids",
+    ),
+    "mask is transparent": (
         "1_mask.png",
         lambda data: png_of(np.zeros((24, 32, 4), np.uint8)),
-        "has mode RGBA of 8 bits",
+        "has mode RGBA; expected RGB or gray of 8 bits, or a palette",
     ),
     "mask has 16 bits": ("1_mask.png", lambda data: png_16_bit(32, 24), "mode RGB of 16 bits"),
     "mask has another size": (
@@ -246,7 +253,8 @@ BROKEN = {
     "mask has unknown color": (
         "1_mask.png",
         lambda data: png_of(BLACK + np.array([255, 0, 0], np.uint8)),
-        "768 pixels of (255, 0, 0), which no class has",
+        "768 pixels of (255, 0, 0), which no class has; to map a colour on purpose, add "
+        "--map-color 255,0,0=CLASS; the archive has no class_dict.csv",
     ),
 }
 
@@ -297,6 +305,180 @@ def test_palette_mask_is_accepted(tmp_path):
     assert Image.open(path).mode == "P"
     np.testing.assert_array_equal(archive.encode_mask(archive.pairs[0], {}), expected)
     assert faults_of(tmp_path) == []
+
+
+OTHER_NAMES = FileNames.parse("images/*.png", "labels/*_gt.tif")
+
+
+def write_other(root, image, mask, table="name,r,g,b\na,10,20,30\nb,40,50,60\n", names=OTHER_NAMES):
+    """One pair under other names, from Pillow images, in a format of the names' endings."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True, exist_ok=True)
+    # Not as Pillow would write it by itself, so that a file written anew has other bytes.
+    image.save(root / names.images.name_of("7"), compress_level=1)
+    mask.save(root / names.masks.name_of("7"))
+    (root / "class_dict.csv").write_text(table)
+    return open_archive(root, names)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif", ".bmp"])
+def test_images_of_every_format_are_stored_without_loss(tmp_path, suffix):
+    names = FileNames.parse(f"images/*{suffix}", "labels/*_gt.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    mask = Image.fromarray(np.full((24, 32, 3), (40, 50, 60), np.uint8))
+    archive = write_other(tmp_path, Image.fromarray(pixels), mask, names=names)
+    assert verify(archive, {}).faults == ()
+    (pair,) = archive.pairs
+    encoded = archive.encode_image(pair)
+    assert archive.image_encoding == ("jpeg" if suffix == ".jpg" else "png")
+    with Image.open(io.BytesIO(encoded)) as stored:
+        assert stored.format == archive.image_encoding.upper()
+        if suffix != ".jpg":
+            np.testing.assert_array_equal(stored, pixels)
+    own_bytes = encoded == (tmp_path / pair.image.name).read_bytes()
+    assert own_bytes == (suffix in (".jpg", ".png"))
+
+
+MODES = [(mode, suffix) for mode in ("RGB", "P", "L", "1") for suffix in (".png", ".tif", ".bmp")]
+
+
+@pytest.mark.parametrize(("mode", "suffix"), [*MODES, ("RGBA", ".png"), ("RGBA", ".tif")])
+def test_masks_of_every_mode_and_format(tmp_path, mode, suffix):
+    names = FileNames.parse("images/*.png", f"labels/*_gt{suffix}")
+    colors = [(10, 20, 30), (10, 20, 31), (200, 0, 7)]
+    if mode in ("L", "1"):  # class ids, and black and white
+        colors = [(level,) * 3 for level in ((0, 1, 2) if mode == "L" else (0, 255))]
+    class_ids = np.arange(24 * 32).reshape(24, 32) % len(colors)
+    if mode == "P":
+        mask = Image.fromarray(class_ids.astype(np.uint8), "P")
+        mask.putpalette([channel for color in colors for channel in color])
+    else:
+        mask = Image.fromarray(np.array(colors, np.uint8)[class_ids]).convert(mode)
+    rows = [f"class {i},{r},{g},{b}" for i, (r, g, b) in enumerate(colors)]
+    table = "\n".join(["name,r,g,b", *rows])
+    archive = write_other(tmp_path, Image.new("RGB", (32, 24)), mask, table, names)
+    with Image.open(tmp_path / archive.pairs[0].mask.name) as written:
+        assert written.mode == mode
+    np.testing.assert_array_equal(archive.encode_mask(archive.pairs[0], {}), class_ids)
+    assert verify(archive, {}).faults == ()
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (Image.new("L", (32, 24)), "has mode L; expected RGB, 3 channels of 8 bits"),
+        (Image.new("P", (32, 24)), "has mode P; expected RGB"),
+        (Image.new("RGBA", (32, 24)), "has mode RGBA; expected RGB"),
+        (Image.new("I;16", (32, 24)), "16"),
+        (Image.new("RGBA", (32, 24), (1, 2, 3, 255)), None),  # alpha says nothing
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+def test_images_that_are_not_rgb(tmp_path, image, message, suffix):
+    names = FileNames.parse(f"images/*{suffix}", "labels/*_gt.png")
+    mask = Image.new("RGB", (32, 24), (40, 50, 60))
+    archive = write_other(tmp_path, image, mask, names=names)
+    faults = verify(archive, {}).faults
+    if message is None:
+        assert faults == ()
+        assert Image.open(io.BytesIO(archive.encode_image(archive.pairs[0]))).getpixel((0, 0))[
+            :3
+        ] == (1, 2, 3)
+        return
+    (fault,) = faults
+    assert fault.startswith(f"images/7{suffix}: ")
+    assert message in fault
+    assert ("gdal_translate" in fault) == (suffix == ".tif")
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+def test_tiff_of_16_bit_bands_says_how_to_get_8(tmp_path):
+    rasterio = pytest.importorskip("rasterio")
+    names = FileNames.parse("images/*.tif", "labels/*_gt.png")
+    mask = Image.new("RGB", (32, 24), (40, 50, 60))
+    archive = write_other(tmp_path, Image.new("RGB", (32, 24)), mask, names=names)
+    for bands in (3, 4):
+        profile = {"driver": "GTiff", "width": 32, "height": 24, "count": bands}
+        with rasterio.open(tmp_path / "images" / "7.tif", "w", dtype="uint16", **profile) as file:
+            file.write(np.zeros((bands, 24, 32), np.uint16))
+        (fault,) = verify(archive, {}).faults
+        assert "gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB" in fault
+        assert "\n" not in fault
+
+
+def test_gray_mask_of_two_shades_is_cut(tmp_path):
+    mask = Image.fromarray(np.array([[0, 3, 250, 255]], np.uint8))
+    table = "name,r,g,b\nland,0,0,0\nwater,255,255,255\n"
+    archive = write_other(tmp_path, Image.new("RGB", (4, 1)), mask, table)
+    assert archive.encode_mask(archive.pairs[0], {}).tolist() == [[0, 0, 1, 1]]
+
+
+@pytest.mark.parametrize("top", ["", "archive/", "a/b/"])
+@pytest.mark.parametrize("packed", [False, True])
+def test_patterns_with_folders_match_from_the_right(tmp_path, top, packed):
+    image = Image.new("RGB", (32, 24))
+    root = tmp_path / "outer" / top
+    write_other(root, image, Image.new("RGB", (32, 24), (40, 50, 60)))
+    image.save(root / "7.png")  # not in images/
+    image.save(root / "images" / "8.jpg")
+    path = tmp_path / "outer"
+    if packed:
+        path = zip_folder(path, tmp_path / "a.zip")
+    (pair,) = open_archive(path, OTHER_NAMES).pairs
+    assert (pair.id, pair.image.name) == ("7", f"{top}images/7.png")
+    assert pair.mask.name == f"{top}labels/7_gt.tif"
+
+
+def test_pairs_of_other_names_that_do_not_fit(tmp_path):
+    image = Image.new("RGB", (32, 24))
+    mask = Image.new("RGB", (32, 24), (40, 50, 60))
+    write_other(tmp_path / "train", image, mask)
+    write_other(tmp_path / "more", image, mask)
+    image.save(tmp_path / "train" / "images" / "9.png")
+    mask.save(tmp_path / "train" / "labels" / "10_gt.tif")
+    archive = open_archive(tmp_path, OTHER_NAMES)
+    assert archive.faults == (
+        "duplicate id 7: more/images/7.png, train/images/7.png",
+        "train/images/9.png: missing partner labels/9_gt.tif",
+        "train/labels/10_gt.tif: missing partner images/10.png",
+    )
+    assert [pair.mask.name for pair in archive.pairs] == [
+        "more/labels/7_gt.tif",
+        "train/labels/7_gt.tif",
+    ]
+
+
+def test_unlabelled_images_of_other_names(tmp_path):
+    image = Image.new("RGB", (32, 24))
+    write_other(tmp_path / "train", image, Image.new("RGB", (32, 24), (40, 50, 60)))
+    write_other(tmp_path / "test", image, image)
+    (tmp_path / "test" / "labels" / "7_gt.tif").rename(tmp_path / "test" / "7.txt")
+    (tmp_path / "test" / "images" / "7.png").rename(tmp_path / "test" / "images" / "8.png")
+    assert open_archive(tmp_path, OTHER_NAMES).unlabelled == {"test": 1}
+
+
+@pytest.mark.parametrize(
+    ("image_glob", "mask_pattern", "counts"),
+    [
+        ("pictures/*.png", "labels/*_gt.tif", "0 images match pictures/*.png, 1 masks match"),
+        ("images/*.png", "masks/*_gt.tif", "1 images match images/*.png, 0 masks match masks/"),
+    ],
+)
+def test_patterns_that_nothing_fits_show_what_is_there(tmp_path, image_glob, mask_pattern, counts):
+    write_other(tmp_path, Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4), (40, 50, 60)))
+    names = FileNames.parse(image_glob, mask_pattern)
+    with pytest.raises(InputError, match="no labelled image in .*: found 3 files") as error:
+        open_archive(tmp_path, names)
+    message = str(error.value)
+    assert "--image-glob 'images/*.tif' --mask-pattern" in message
+    assert "Kaggle" not in message
+    assert counts in message
+    others = ["images/7.png", "labels/7_gt.tif"]
+    if image_glob.startswith("images"):
+        others.reverse()
+    listed = message.split("other files are")[1]
+    assert others[0] in listed
+    assert others[1] not in listed
 
 
 def test_mapped_color_is_no_fault(tmp_path):
@@ -365,3 +547,28 @@ def test_error_in_a_thread_reaches_the_reader():
 
     with pytest.raises(InputError, match="item 0"):
         list(ordered_map(fail, range(3), "failing"))
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"interleave": "band"},
+        {"interleave": "band", "compress": "deflate", "tiled": True},
+        {"compress": "lzw", "predictor": 2, "endianness": "big"},
+        {"compress": "zstd", "bigtiff": "yes"},
+    ],
+    ids=str,
+)
+def test_scenes_as_gis_programs_write_them(tmp_path, options):
+    rasterio = pytest.importorskip("rasterio")
+    names = FileNames.parse("images/*.tif", "labels/*_gt.png")
+    mask = Image.new("RGB", (200, 150), (40, 50, 60))
+    archive = write_other(tmp_path, Image.new("RGB", (200, 150)), mask, names=names)
+    bands = np.random.default_rng(0).integers(0, 256, (3, 150, 200), np.uint8)
+    profile = {"driver": "GTiff", "width": 200, "height": 150, "count": 3, "dtype": "uint8"}
+    with rasterio.open(tmp_path / "images" / "7.tif", "w", **profile, **options) as file:
+        file.write(bands)
+    assert verify(archive, {}).faults == ()
+    with Image.open(io.BytesIO(archive.encode_image(archive.pairs[0]))) as stored:
+        np.testing.assert_array_equal(stored, bands.transpose(1, 2, 0))

@@ -8,7 +8,7 @@ from typing import Self
 
 import numpy as np
 
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, UnknownColorError
 
 RGB = tuple[int, int, int]
 
@@ -32,7 +32,8 @@ class ClassTable:
         palette: one RGB colour per class, each channel in [0, 255].
 
     Raises:
-        InputError: no or too many classes, a duplicate name or colour, or a channel out of range.
+        InputError: no or too many classes, an empty name or one of several lines, a duplicate name
+            or colour, or a channel out of range.
     """
 
     names: tuple[str, ...]
@@ -48,6 +49,10 @@ class ClassTable:
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise InputError(f"the class table holds the {what} {repeated[0]} more than once")
         for name, color in zip(self.names, self.palette, strict=True):
+            if len(name.splitlines()) != 1 or not name.strip():  # files of names have one a line
+                raise InputError(
+                    f"the class of colour {color} needs a name of one line. Received: {name!r}."
+                )
             if not _is_rgb(color):
                 raise InputError(f"colour of class {name}: {color} is not three of 0..255")
 
@@ -159,8 +164,10 @@ class ClassTable:
             uint8 `(height, width)`, class ids in `[0, num_classes)`.
 
         Raises:
-            InputError: the mask holds colours that are neither in the table nor in `color_map`; the
-                message names them, as they are after the cut, with their pixel counts.
+            UnknownColorError: the mask holds colours that are neither in the table nor in
+                `color_map`; the message names them, as they are after the cut, with their pixel
+                counts.
+            InputError: the mask's colours are cut at 128, but seem to be class ids.
         """
         if mask_rgb.dtype != np.uint8 or mask_rgb.ndim != 3 or mask_rgb.shape[2] != 3:
             raise ValueError(
@@ -177,7 +184,9 @@ class ClassTable:
         codes = _pack(mask_rgb, bits)
         class_ids = table[codes]
         if class_ids.max(initial=0) == _NO_CLASS:
-            raise InputError(_unknown_colors(codes[class_ids == _NO_CLASS], bits))
+            raise UnknownColorError(_unknown_colors(codes[class_ids == _NO_CLASS], bits))
+        if self.is_cut and not codes.any():
+            _check_black(mask_rgb)
         return class_ids
 
     def colorize(self, class_ids: np.ndarray) -> np.ndarray:
@@ -257,6 +266,18 @@ def _pack(rgb: np.ndarray, bits: int) -> np.ndarray:
     """Joins the highest `bits` bits of R, G and B, uint8 `(..., 3)`, to one int32 code."""
     red, green, blue = np.moveaxis(rgb >> (8 - bits), -1, 0)
     return (red.astype(np.int32) << 2 * bits) | (green.astype(np.int32) << bits) | blue
+
+
+def _check_black(mask_rgb: np.ndarray) -> None:
+    """Refuses a mask that the cut made black, where it is one of class ids as shades of gray."""
+    red, green, blue = np.moveaxis(mask_rgb, -1, 0)
+    largest = int(red.max(initial=0))
+    if largest and (red == green).all() and (red == blue).all():
+        raise InputError(
+            f"holds shades of gray up to {largest} and no other colour, which look like class "
+            "ids, but the classes' colours are of 0 and 255 alone; if they are ids, give a "
+            "class_dict.csv in which each class's r, g and b are its id"
+        )
 
 
 def _unknown_colors(codes: np.ndarray, bits: int) -> str:

@@ -105,6 +105,8 @@ def test_csv_columns_in_any_order_with_mark_and_windows_lines():
         ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),
         ("name,r,g,b\nx,1,2,256\n", r"class x: \(1, 2, 256\) is not three of 0..255"),
         ("name,r,g,b\nx,-1,2,3\n", r"class x: \(-1, 2, 3\) is not three of 0..255"),
+        ("name,r,g,b\n ,1,2,3\n", r"colour \(1, 2, 3\) needs a name of one line. Received: ''"),
+        ('name,r,g,b\n"x\ny",1,2,3\n', r"needs a name of one line. Received: 'x\\ny'"),
         ("name,r,g,b\nx,1,2,3\nx,4,5,6\n", "the name x more than once"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the colour \(1, 2, 3\) more than once"),
         ("name,r,g,b\n" + "".join(f"{i},0,0,{i}\n" for i in range(256)), "1 to 255 classes"),

@@ -1,4 +1,5 @@
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -69,7 +70,9 @@ def test_archive_that_cannot_be_opened_is_a_fault_to_check(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--data", "/nowhere"], "error: /nowhere does not exist. Download it from Kaggle"),
+        (["--data", "/nowhere"], "error: /nowhere does not exist. Download DeepGlobe from Kaggle"),
+        (["--image-glob", "images/*"], "error: --image-glob must end in one of .jpg"),
+        (["--mask-pattern", "1.png"], "error: --mask-pattern takes one `*`"),
         (["--map-color", "1,2=x"], "error: --map-color takes R,G,B=CLASS"),
         (["--map-color", "255,0,0=lava"], "error: no class is named 'lava'; the classes are urban"),
     ],
@@ -78,6 +81,21 @@ def test_input_that_cannot_be_used(data, capsys, command, options, message):
     assert main([command, "--data", str(data), *options]) == 2
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith(message)
+
+
+def test_files_of_other_names(data, tmp_path, capsys):
+    for path in sorted((data / "train").iterdir()):
+        path.rename(path.with_name(path.name.replace("_sat", "").replace("_mask", "_gt")))
+    shutil.rmtree(data / "valid")
+    shutil.rmtree(data / "test")
+    names = ["--image-glob", "train/*.jpg", "--mask-pattern", "*_gt.png"]
+    assert main(["check", "--data", str(data), *names]) == 0
+    assert "8 labelled images, 7 classes; no fault" in capsys.readouterr().out
+    cache = tmp_path / "cache"
+    assert main(["prepare", "--data", str(data), "--cache-dir", str(cache), *names]) == 0
+    assert "train: 6 images" in capsys.readouterr().out
+    assert main(["check", "--data", str(data), "--image-glob", "imgs/*.jpg"]) == 1
+    assert "0 images match imgs/*.jpg" in capsys.readouterr().out
 
 
 def test_prepare_refuses_with_the_list_of_faults(data, tmp_path, capsys):

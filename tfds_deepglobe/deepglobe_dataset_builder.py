@@ -55,23 +55,31 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
         if config:
             metadata["fingerprint"] = config.fingerprint
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Image(
+                    shape=(None, None, 3),
+                    encoding_format=config.archive.image_encoding if config else "jpeg",
+                    doc="RGB; of JPEG and PNG the archive's own bytes.",
+                ),
+                "segmentation_mask": tfds.features.LabeledImage(
+                    labels=list(classes.names),
+                    shape=(None, None, 1),
+                    encoding_format="png",
+                    doc="Class ids.",
+                ),
+                "id": tfds.features.Text(doc="File name without what all images' names share."),
+            }
+        )
+        if classes != DEEPGLOBE_CLASSES:  # nor is DeepGlobe's paper the one to cite
+            return tfds.core.DatasetInfo(
+                builder=self,
+                description=f"Images and land cover: {', '.join(classes.names)}.",
+                features=features,
+                metadata=tfds.core.MetadataDict(metadata),
+            )
         return self.dataset_info_from_configs(
-            features=tfds.features.FeaturesDict(
-                {
-                    "image": tfds.features.Image(
-                        shape=(None, None, 3),
-                        encoding_format="jpeg",
-                        doc="RGB, 0.5 m per pixel; the archive's own bytes.",
-                    ),
-                    "segmentation_mask": tfds.features.LabeledImage(
-                        labels=list(classes.names),
-                        shape=(None, None, 1),
-                        encoding_format="png",
-                        doc="Class ids.",
-                    ),
-                    "id": tfds.features.Text(doc="File name without `_sat.jpg`."),
-                }
-            ),
+            features=features,
             homepage="http://deepglobe.org/",
             metadata=tfds.core.MetadataDict(metadata),
         )
@@ -97,7 +105,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             mask_png = io.BytesIO()
             Image.fromarray(archive.encode_mask(pair, config.color_map)).save(mask_png, "PNG")
             return pair.id, {
-                "image": archive.source.read(pair.image.name),
+                "image": archive.encode_image(pair),
                 "segmentation_mask": mask_png.getvalue(),
                 "id": pair.id,
             }

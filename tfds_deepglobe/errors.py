@@ -1,4 +1,4 @@
-"""The error that a user can mend."""
+"""The errors that a user can mend."""
 
 
 class InputError(ValueError):
@@ -7,3 +7,7 @@ class InputError(ValueError):
     Command lines print its message as one line and exit with code 2. Every other exception is a
     defect and keeps its traceback.
     """
+
+
+class UnknownColorError(InputError):
+    """A mask holds colours that no class has."""

@@ -20,6 +20,7 @@ from tfds_deepglobe.archive import Archive, describe, open_archive, verify
 from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.splits import Assignment, assign, keep_present, read_split_files
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -28,6 +29,7 @@ def prepare(
     data: str | Path,
     cache_dir: str | Path,
     *,
+    names: FileNames | None = None,
     split_files: str | Path | None = None,
     color_map: Mapping[RGB, str] | None = None,
     num_shards: int = 16,
@@ -41,8 +43,10 @@ def prepare(
     `num_shards` changes.
 
     Args:
-        data: folder or zip with `<id>_sat.jpg` and `<id>_mask.png`.
+        data: folder or zip with images and masks.
         cache_dir: where prepared data sets are kept.
+        names: what the files are called; None for `<id>_sat.jpg` and `<id>_mask.png`. Other names
+            of the same files make no other data set.
         split_files: folder with `train.txt`, `crossvali.txt` or `val.txt`, and `test.txt`; without
             it the images are split 649 : 73 : 81 at random.
         color_map: colours that are not in the class table, each with the class it counts as.
@@ -60,7 +64,7 @@ def prepare(
     """
     if num_shards < 1:
         raise InputError(f"the number of shards must be at least 1. Received: {num_shards}.")
-    archive = open_archive(data)
+    archive = open_archive(data, names)
     class_of_color = archive.classes.resolve_color_map(color_map or {})
     print(f"{archive.path}: {describe(archive)}")
     if archive.faults:  # with wrong names there is nothing to split or to look for in the cache
@@ -70,7 +74,7 @@ def prepare(
         chosen_by = {"seed": seed}
         splits = assign(ids, seed)
     else:
-        chosen_by = lists = read_split_files(split_files)
+        chosen_by = lists = read_split_files(split_files, archive.names)
         splits, absent, unlisted = keep_present(lists, ids)
         if absent:
             print(f"listed in {split_files}, but not in the archive: {_listed(absent)}")
@@ -138,6 +142,8 @@ def _fingerprint(
         "color_map": sorted(color_map.items()),
         "splits": chosen_by,
     }
+    if archive.image_encoding != "jpeg":
+        content["image_encoding"] = archive.image_encoding
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

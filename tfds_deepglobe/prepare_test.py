@@ -16,6 +16,7 @@ from tfds_deepglobe.archive import Archive, open_archive
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
+from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.prepare import load, prepare
 
 
@@ -123,6 +124,51 @@ def test_changed_input_is_prepared_anew(data, cache, change, options):
     after = fingerprint(prepare(data, cache, **options))
     assert after != before
     assert fingerprint(load(cache, before)) == before
+
+
+def test_known_archive_keeps_its_fingerprint(data, cache):
+    """Prepared data sets, and runs that name them, outlive a new version of this package."""
+    for path in data.rglob("*_*.*"):  # of sizes that no version of Pillow changes
+        if path.suffix in (".jpg", ".png"):
+            os.truncate(path, 100)
+    archive = open_archive(data)
+    found = prepare_module._fingerprint(archive, {}, {"seed": 0})
+    assert found == "6a0a81bef56ad4f49ad0861f5846425895e9f2464373881bb700c8a16524f6b5"
+
+
+def test_other_names_of_the_same_files_make_no_other_data_set(data, cache):
+    before = fingerprint(prepare(data, cache))
+    for path in sorted((data / "train").iterdir()):
+        path.rename(path.with_name(path.name.replace("_sat", "").replace("_mask", "_gt")))
+    names = FileNames.parse("train/*.jpg", "train/*_gt.png")
+    assert fingerprint(prepare(data, cache, names=names)) == before
+
+
+def test_png_images_are_a_data_set_of_their_own(data, cache, tmp_path):
+    names = FileNames.parse("*_sat.png", "*_mask.png")
+    pixels = {}
+    for path in (data / "train").glob("*_sat.jpg"):
+        with Image.open(path) as image:
+            pixels[path.name.removesuffix("_sat.jpg")] = np.asarray(image)
+            image.save(path.with_suffix(".png"))
+    builder = prepare(data, cache, names=names)
+    assert builder.info.features["image"].encoding_format == "png"
+    examples = {k: v for split in builder.info.splits for k, v in read(builder, split).items()}
+    assert set(examples) == set(pixels)
+    for image_id, example in examples.items():
+        np.testing.assert_array_equal(example["image"], pixels[image_id])
+    lists = {"train": "100_sat.png\n101", "validation": "102", "test": "103_sat.png"}
+    write_split_files(tmp_path, **lists)
+    builder = prepare(data, cache, names=names, split_files=tmp_path)
+    assert set(read(builder, "train")) == {"100", "101"}
+
+
+def test_data_set_of_other_classes_is_not_called_deepglobe(data, cache):
+    assert "DeepGlobe" in prepare(data, cache).info.citation
+    rename_class(data)
+    info = prepare(data, cache).info
+    assert "DeepGlobe" not in info.citation + info.homepage
+    assert "forest_land, sea, barren_land" in info.description
 
 
 def test_changed_split_list_is_prepared_anew(data, cache):

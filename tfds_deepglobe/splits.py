@@ -5,6 +5,7 @@ from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames
 
 SPLITS = ("train", "validation", "test")
 # Of the 803 labelled images 73 validate and 81 test, as in the original; the other 649 train.
@@ -52,12 +53,13 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
     }
 
 
-def read_split_files(directory: str | Path) -> Assignment:
+def read_split_files(directory: str | Path, names: FileNames | None = None) -> Assignment:
     """Reads published split lists.
 
     Args:
         directory: folder with `train.txt`, `crossvali.txt` or `val.txt`, and `test.txt`, each with
-            one `<id>_sat.jpg` or `<id>` a line.
+            one image's file name or id a line.
+        names: what images are called; None for `<id>_sat.jpg`.
 
     Returns:
         The ids of each of `SPLITS`, whether or not such images exist.
@@ -66,20 +68,22 @@ def read_split_files(directory: str | Path) -> Assignment:
         InputError: the folder or a list is missing or no text, or an id is in two lists.
     """
     directory = Path(directory)
+    names = names or FileNames.parse()
     lists: Assignment = {}
     split_of: dict[str, str] = {}
-    for split, names in _LIST_NAMES.items():
-        path = next((p for name in names if (p := directory / name).is_file()), None)
+    for split, list_names in _LIST_NAMES.items():
+        path = next((p for name in list_names if (p := directory / name).is_file()), None)
         if path is None:
+            image = names.images.name_of("<id>")
             raise InputError(
-                f"no {' or '.join(names)} in {directory}; expected train.txt, crossvali.txt (or "
-                "val.txt) and test.txt with one <id>_sat.jpg or <id> a line"
+                f"no {' or '.join(list_names)} in {directory}; expected train.txt, crossvali.txt "
+                f"(or val.txt) and test.txt with one {image} or <id> a line"
             )
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise InputError(f"{path} is not a text file") from None
-        ids = dict.fromkeys(line.strip().removesuffix("_sat.jpg") for line in lines if line.strip())
+        ids = dict.fromkeys(names.id_in_list(line.strip()) for line in lines if line.strip())
         for image_id in ids:
             if other := split_of.setdefault(image_id, split) != split and split_of[image_id]:
                 raise InputError(f"{image_id} is in two lists of {directory}: {other} and {split}")

@@ -7,6 +7,7 @@ import tensorflow_datasets as tfds
 
 from lcc_tf.data.demo import write_demo_archive
 from tfds_deepglobe.classes import ClassTable, parse_color_map
+from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.prepare import prepare
 
 DEMO = "demo"
@@ -16,6 +17,8 @@ def prepare_dataset(
     data: str,
     *,
     cache_dir: str,
+    image_glob: str,
+    mask_pattern: str,
     split_files: str | None,
     map_color: Sequence[str],
     demo_count: int,
@@ -26,6 +29,9 @@ def prepare_dataset(
     Args:
         data: folder or zip of the raw archive, or "demo" for procedural scenes.
         cache_dir: where prepared data sets, and the scenes of "demo", are kept.
+        image_glob: what images are called, with a `*` for their id, such as "images/*.tif"; not of
+            "demo".
+        mask_pattern: what masks are called, with a `*` for their image's id.
         split_files: folder of split lists; None for a seeded random split.
         map_color: "R,G,B=CLASS": mask colours outside the class table, and what they count as.
         demo_count: scenes of "demo".
@@ -35,14 +41,17 @@ def prepare_dataset(
         A builder with the splits "train", "validation" and "test".
 
     Raises:
-        InputError: the archive is missing or faulty.
+        InputError: the archive is missing or faulty, or a pattern of names cannot be used.
     """
+    names = FileNames.parse(image_glob, mask_pattern)
     if data == DEMO:
+        names = FileNames.parse()
         name = f"demo_{demo_count}x{demo_size}px"
         data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
     return prepare(
         data,
         cache_dir,
+        names=names,
         split_files=split_files,
         color_map=parse_color_map(map_color),
     )

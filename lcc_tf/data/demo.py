@@ -20,9 +20,10 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 from scipy.spatial import cKDTree
 
-from tfds_deepglobe.archive import IMAGE_SUFFIX, MASK_SUFFIX, ordered_map
+from tfds_deepglobe.archive import ordered_map
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames
 
 # Raise it whenever the same arguments give other pixels, so that old archives are not reused.
 VERSION = 1
@@ -467,7 +468,10 @@ def _write_scenes(archive: Path, count: int, size: int, seed: int) -> None:
     def write(index: int) -> tuple[str, str, str, str]:
         image, mask = render_scene(seed, index, size)
         image_id = f"demo_{index:06d}"
-        image_path, mask_path = (f"train/{image_id}{end}" for end in (IMAGE_SUFFIX, MASK_SUFFIX))
+        names = FileNames.parse()
+        image_path, mask_path = (
+            f"train/{pattern.name_of(image_id)}" for pattern in (names.images, names.masks)
+        )
         Image.fromarray(image).save(archive / image_path, quality=_JPEG_QUALITY)
         Image.fromarray(DEEPGLOBE_CLASSES.colorize(mask)).save(archive / mask_path)
         return image_id, "train", image_path, mask_path

@@ -9,24 +9,27 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.data.decoding import decode_image, decode_mask, decode_window
 from lcc_tf.mirroring import mirrored
 
 
-def decode(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def decode(
+    example: dict[str, tf.Tensor], image_size: int, encoding: str = "jpeg"
+) -> tuple[tf.Tensor, tf.Tensor]:
     """Decodes an example and resizes it to a square, as the original did.
 
     Args:
-        example: "image" and "segmentation_mask", the encoded JPEG and PNG.
+        example: "image" and "segmentation_mask", encoded, the latter as PNG.
         image_size: side of the square, pixels.
+        encoding: of the image, "jpeg" or "png".
 
     Returns:
         Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; mask,
         int32 `(image_size, image_size)`, class ids, resized to the nearest.
     """
-    # The accurate transform is the one that other JPEG readers use by default.
-    image = tf.io.decode_jpeg(example["image"], channels=3, dct_method="INTEGER_ACCURATE")
-    mask = tf.io.decode_png(example["segmentation_mask"], channels=1)
-    return _resized(image, mask, image_size)
+    image = decode_image(example["image"], encoding)
+    mask = decode_mask(example["segmentation_mask"])
+    return _resized(image, mask[..., None], image_size)
 
 
 def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
@@ -53,7 +56,11 @@ class RandomCrops:
     class_rarity: np.ndarray
 
     def __call__(
-        self, example: dict[str, tf.Tensor], image_size: int, seed: tf.Tensor
+        self,
+        example: dict[str, tf.Tensor],
+        image_size: int,
+        seed: tf.Tensor,
+        encoding: str = "jpeg",
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Cuts one square out of an example.
 
@@ -61,15 +68,16 @@ class RandomCrops:
         are in prediction.
 
         Args:
-            example: "image" and "segmentation_mask", the encoded JPEG and PNG.
+            example: "image" and "segmentation_mask", encoded, the latter as PNG.
             image_size: side of the result, pixels.
             seed: int64 `(2,)`; the same one gives the same crop.
+            encoding: of the image, "jpeg" or "png".
 
         Returns:
             Image and mask as `decode` gives them.
         """
         seeds = tf.unstack(tf.random.split(seed, 5), num=5)
-        mask = tf.io.decode_png(example["segmentation_mask"], channels=1)[..., 0]
+        mask = decode_mask(example["segmentation_mask"])
         sides = tf.shape(mask)
         logarithm = tf.random.stateless_uniform([], seeds[0], *np.log(self.scale))
         side = tf.cast(tf.round(image_size / tf.exp(logarithm)), tf.int32)
@@ -84,7 +92,7 @@ class RandomCrops:
             aimed = found & (tf.random.stateless_uniform([], seeds[4]) < self.rare_class_share)
             corner = tf.where(aimed, pixel - within, corner)
         corner = tf.clip_by_value(corner, 0, room)
-        return cut(example, mask, corner, side, image_size)
+        return cut(example, mask, corner, side, image_size, encoding)
 
     def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Row and column of a random pixel of a random class, and whether there is one."""
@@ -110,26 +118,23 @@ def cut(
     corner: tf.Tensor,
     side: tf.Tensor,
     image_size: int,
+    encoding: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Cuts a square out of an example, mirrored where it reaches over the border, and resizes it.
 
     Args:
-        example: "image", the encoded JPEG, of which no more than the square is decoded.
+        example: "image", encoded.
         mask: uint8 `(height, width)`, class ids.
         corner: int32 `(2,)`, first row and column.
         side: int32, pixels.
         image_size: side of the result, pixels.
+        encoding: of the image, "jpeg" or "png".
 
     Returns:
         Image and mask as `decode` gives them.
     """
     size = tf.minimum(side, tf.shape(mask))
-    image = tf.io.decode_and_crop_jpeg(
-        example["image"],
-        tf.concat([corner, size], axis=0),
-        channels=3,
-        dct_method="INTEGER_ACCURATE",
-    )
+    image = decode_window(example["image"], encoding, corner, size)
     mask = mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1], None]
     for axis in (0, 1):
         indices = mirrored(tf.range(side), size[axis])
@@ -137,14 +142,16 @@ def cut(
     return _resized(image, mask, image_size)
 
 
-def quarters_of(example: dict[str, tf.Tensor], image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
+def quarters_of(
+    example: dict[str, tf.Tensor], image_size: int, encoding: str = "jpeg"
+) -> tuple[tf.Tensor, tf.Tensor]:
     """The squares in the middle of an example's quarters, stacked."""
-    mask = tf.io.decode_png(example["segmentation_mask"], channels=1)[..., 0]
+    mask = decode_mask(example["segmentation_mask"])
     sides = tf.shape(mask)
     room = tf.maximum(sides - image_size, 0)
     squares = []
     for quarter in ([1, 1], [1, 3], [3, 1], [3, 3]):
         corner = tf.clip_by_value(sides * quarter // 4 - image_size // 2, 0, room)
-        squares.append(cut(example, mask, corner, image_size, image_size))
+        squares.append(cut(example, mask, corner, image_size, image_size, encoding))
     images, masks = zip(*squares, strict=True)
     return tf.stack(images), tf.stack(masks)

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.augmentation import augment
+from lcc_tf.data.decoding import image_encoding
 from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.metrics import NO_TRUTH
 from tfds_deepglobe.errors import InputError
@@ -92,15 +93,16 @@ def training_batches(
     """
     steps_per_epoch(builder, batch_size)
     num_images = split_size(builder, "train")
+    encoding = image_encoding(builder)
 
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example_seed = tf.stack([seed, epoch * num_images + index])
         if crops:
             # A seed of its own: what is cut out must not go with how it is changed.
             crop_seed = tf.random.fold_in(example_seed, 1)
-            image, mask = crops(example, image_size, crop_seed)
+            image, mask = crops(example, image_size, crop_seed, encoding)
         else:
-            image, mask = decode(example, image_size)
+            image, mask = decode(example, image_size, encoding)
         if augmentation:
             image, mask = augment(image, mask, example_seed)
         return image, mask
@@ -153,15 +155,18 @@ def evaluation_batches(
         InputError: the split is empty.
     """
     num_images = split_size(builder, split)
+    encoding = image_encoding(builder)
     examples = encoded_examples(builder, split)
     if quarters:
         num_images *= 4
         dataset = examples.map(
-            lambda example: quarters_of(example, image_size), num_parallel_calls=tf.data.AUTOTUNE
+            lambda example: quarters_of(example, image_size, encoding),
+            num_parallel_calls=tf.data.AUTOTUNE,
         ).unbatch()
     else:
         dataset = examples.map(
-            lambda example: decode(example, image_size), num_parallel_calls=tf.data.AUTOTUNE
+            lambda example: decode(example, image_size, encoding),
+            num_parallel_calls=tf.data.AUTOTUNE,
         )
     if fill_up:
         black = tf.zeros((image_size, image_size, 3)), tf.fill((image_size, image_size), NO_TRUTH)

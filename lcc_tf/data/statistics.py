@@ -1,7 +1,6 @@
 """What the training images are like: their size, and how many pixels of each class they hold."""
 
 import io
-import math
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +9,15 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lcc_tf.atomic_files import write_atomically
+from lcc_tf.data.decoding import decode_mask
 from lcc_tf.data.pipeline import encoded_examples, split_size
 
 CLASS_PIXELS = "class_pixels.npy"
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
-    """Side of a square as large as the first training image, pixels."""
-    example = next(iter(encoded_examples(builder, "train")))
-    height, width, _ = tf.io.extract_jpeg_shape(example["image"]).numpy().tolist()
-    return math.sqrt(height * width)
+    """Side of a square as large as a training image, pixels; of several sizes, the median."""
+    return float(np.median(np.sqrt(class_pixels(builder).sum(axis=1))))
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
@@ -37,7 +35,7 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     num_classes = len(builder.info.metadata["class_names"])
 
     def count(example: dict[str, tf.Tensor]) -> tf.Tensor:
-        mask = tf.io.decode_png(example["segmentation_mask"], channels=1)
+        mask = decode_mask(example["segmentation_mask"])
         ids = tf.reshape(tf.cast(mask, tf.int32), [-1])
         return tf.math.bincount(ids, minlength=num_classes, maxlength=num_classes, dtype=tf.int64)
 

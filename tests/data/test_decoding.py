@@ -1,0 +1,72 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.data.decoding import decode_image, decode_mask, decode_window, image_encoding
+from lcc_tf.data.framing import RandomCrops, decode, quarters_of
+
+HEIGHT, WIDTH = 90, 122
+
+
+@pytest.fixture(scope="module")
+def examples():
+    """The same pixels as JPEG and, as the JPEG decoder gives them, as PNG."""
+    rng = np.random.default_rng(0)
+    mask = tf.io.encode_png(rng.integers(0, 9, (HEIGHT, WIDTH, 1), np.uint8))
+    image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
+    # Where chroma is shared by neighbours, a cropped JPEG lacks those beyond its border.
+    jpeg = tf.io.encode_jpeg(image, chroma_downsampling=False)
+    png = tf.io.encode_png(decode_image(jpeg, "jpeg"))
+    return {
+        encoding: {"image": image, "segmentation_mask": mask}
+        for encoding, image in (("jpeg", jpeg), ("png", png))
+    }
+
+
+def assert_same(one, other):
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_encoding_is_kept_with_the_data_set(builder):
+    assert image_encoding(builder) == "jpeg"
+
+
+@pytest.mark.parametrize("encoding", ["jpeg", "png"])
+def test_a_window_is_a_part_of_the_image(examples, encoding):
+    data = examples[encoding]["image"]
+    whole = decode_image(data, encoding)
+    assert whole.dtype == tf.uint8
+    assert whole.shape == (HEIGHT, WIDTH, 3)
+    for row, column, height, width in ((0, 0, 90, 122), (3, 40, 17, 1), (89, 121, 1, 1)):
+        window = decode_window(
+            data, encoding, tf.constant([row, column]), tf.constant([height, width])
+        )
+        np.testing.assert_array_equal(window, whole[row : row + height, column : column + width])
+
+
+def test_masks_are_class_ids(examples):
+    mask = decode_mask(examples["png"]["segmentation_mask"])
+    assert mask.dtype == tf.uint8
+    assert mask.shape == (HEIGHT, WIDTH)
+    assert set(np.unique(mask)) == set(range(9))
+
+
+def test_alpha_is_left_out():
+    opaque = tf.io.encode_png(np.full((4, 4, 4), (9, 8, 7, 255), np.uint8))
+    assert decode_image(opaque, "png")[0, 0].numpy().tolist() == [9, 8, 7]
+
+
+@pytest.mark.parametrize("image_size", [32, 64, 256])
+def test_squares_of_png_are_those_of_jpeg(examples, image_size):
+    """Also where the image is smaller than the square on one side or both."""
+    crops = RandomCrops((0.5, 2.0), 0.5, np.ones(9, np.float32))
+    for seed in range(8):
+        seed = tf.constant([0, seed], tf.int64)
+        assert_same(
+            *(crops(example, image_size, seed, encoding) for encoding, example in examples.items())
+        )
+    for frame in (decode, quarters_of):
+        assert_same(
+            *(frame(example, image_size, encoding) for encoding, example in examples.items())
+        )

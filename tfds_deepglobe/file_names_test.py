@@ -1,0 +1,92 @@
+import pytest
+
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames, Pattern
+
+
+@pytest.mark.parametrize(
+    ("pattern", "name", "expected"),
+    [
+        ("*_sat.jpg", "12_sat.jpg", ("12", "")),
+        ("*_sat.jpg", "a/b/12_sat.jpg", ("12", "a/b")),
+        ("*_sat.jpg", "_sat.jpg", None),
+        ("*_sat.jpg", "12_SAT.jpg", None),
+        ("images/*.tif", "images/12.tif", ("12", "")),
+        ("images/*.tif", "a/images/12.tif", ("12", "a")),
+        ("images/*.tif", "my_images/12.tif", None),
+        ("images/*.tif", "images/a/12.tif", None),
+        ("images/*.tif", "12.tif", None),
+        ("a/images/*.tif", "x/a/images/12.tif", ("12", "x")),
+        ("./images\\\\img_*_rgb.TIF".replace("\\\\", "\\"), "images/img_1_2_rgb.TIF", ("1_2", "")),
+        ("a*a.png", "a.png", None),
+        ("a*a.png", "aa.png", None),
+        ("a*a.png", "aba.png", ("b", "")),
+        ("[1-9]*.png", "[1-9]7.png", ("7", "")),  # nothing but the * is special
+    ],
+)
+def test_match(pattern, name, expected):
+    parsed = Pattern.parse(pattern, "--image-glob")
+    assert parsed.match(name) == expected
+    if expected:
+        assert name.endswith(parsed.name_of(expected[0]))
+
+
+@pytest.mark.parametrize("text", ["", "images/a.tif", "*/*.tif", "**.tif", "*/a.tif", "*.t*f"])
+def test_pattern_without_exactly_one_star(text):
+    with pytest.raises(InputError, match=r"--image-glob takes one `\*`.*Received: `"):
+        Pattern.parse(text, "--image-glob")
+
+
+@pytest.mark.parametrize("text", ["/images/*.tif", "../images/*.tif", "a//*.tif", "a/./*.tif"])
+def test_pattern_with_folders_that_cannot_be(text):
+    with pytest.raises(InputError, match="names of folders inside of the archive.*Received"):
+        Pattern.parse(text, "--mask-pattern")
+
+
+@pytest.mark.parametrize("text", ["*", "images/*", "*.jp2", "*_sat", "*.npy"])
+def test_pattern_of_no_image_format(text):
+    with pytest.raises(InputError, match=r"--image-glob must end in one of .jpg, .*Received"):
+        Pattern.parse(text, "--image-glob")
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("*.JPG", "JPEG"), ("*.jpeg", "JPEG"), ("*.a.png", "PNG"), ("*.tiff", "TIFF")],
+)
+def test_format_follows_from_the_ending(text, expected):
+    assert Pattern.parse(text, "--image-glob").format == expected
+
+
+@pytest.mark.parametrize(
+    ("images", "masks", "name", "expected"),
+    [
+        # What both match
+        ("*.png", "*_mask.png", "1_mask.png", ("1", "", True)),
+        ("*_sat.png", "*.png", "1_sat.png", ("1", "", False)),
+        ("images/*.png", "*_mask.png", "images/1_mask.png", ("1", "images", True)),
+        ("*.png", "masks/*.png", "masks/1.png", ("1", "", True)),
+        ("*.png", "masks/*.png", "a/1.png", ("1", "a", False)),
+        ("images/*.png", "*.png", "images/1.png", ("1", "", False)),
+        ("*.png", "*_mask.png", "1.txt", None),
+    ],
+)
+def test_what_both_match_is_what_the_closer_pattern_says(images, masks, name, expected):
+    assert FileNames.parse(images, masks).match(name) == expected
+
+
+def test_names_that_cannot_be():
+    with pytest.raises(InputError, match="--mask-pattern cannot be of JPEG.*PNG.*`\\*_mask.jpg`"):
+        FileNames.parse("*_sat.jpg", "*_mask.jpg")
+    with pytest.raises(InputError, match="must differ, by folders.*for both"):
+        FileNames.parse("*.png", "./*.png")
+
+
+def test_deepglobe_is_told_from_others():
+    assert FileNames.parse().is_deepglobe
+    assert not FileNames.parse("images/*_sat.jpg").is_deepglobe
+
+
+@pytest.mark.parametrize("line", ["12", "img_12.tif", "images/img_12.tif", "train/img_12.tif"])
+def test_lines_of_split_lists(line):
+    names = FileNames.parse("images/img_*.tif", "labels/*.png")
+    assert names.id_in_list(line) == "12"
