@@ -47,6 +47,35 @@ def flush(file: Path) -> None:
         os.close(descriptor)
 
 
+def check_new_folder(
+    path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
+) -> None:
+    """Checks what `new_folder` checks, so that several can be refused before the first is filled.
+
+    Args:
+        path: see `new_folder`, as all others.
+        holds: names of what such a folder holds.
+        overwrite: replaces the folder of that name.
+        option: what the user chooses another folder by.
+
+    Raises:
+        InputError: `path` is taken and not to be overwritten.
+    """
+    if path.exists() and not path.is_dir():
+        raise InputError(f"{path} is a file, not a folder. Choose another `{option}`.")
+    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if foreign := sorted(there - holds):
+        raise InputError(
+            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
+            f"`{option}`."
+        )
+    if there and not overwrite:
+        raise InputError(
+            f"{path} exists already, and nothing is overwritten unasked. Choose another "
+            f"`{option}`, or replace it by `--overwrite`."
+        )
+
+
 @contextlib.contextmanager
 def new_folder(
     path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
@@ -65,19 +94,7 @@ def new_folder(
     Raises:
         InputError: `path` is taken and not to be overwritten.
     """
-    if path.exists() and not path.is_dir():
-        raise InputError(f"{path} is a file, not a folder. Choose another `{option}`.")
-    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    if foreign := sorted(there - holds):
-        raise InputError(
-            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
-            f"`{option}`."
-        )
-    if there and not overwrite:
-        raise InputError(
-            f"{path} exists already, and nothing is overwritten unasked. Choose another "
-            f"`{option}`, or replace it by `--overwrite`."
-        )
+    check_new_folder(path, holds=holds, overwrite=overwrite, option=option)
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

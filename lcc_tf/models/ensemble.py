@@ -30,7 +30,8 @@ def weighted_average(
     shares = [weight / sum(weights) for weight in weights]
     if average == "logits":
         probabilities = [tf.math.log(tf.maximum(p, _TINY)) for p in probabilities]
-    mean = tf.add_n([share * p for share, p in zip(shares, probabilities, strict=True)])
+    # Two by two: LiteRT has no 8-bit sum of several tensors at once, as `tf.add_n` is.
+    mean = sum(share * p for share, p in zip(shares, probabilities, strict=True))
     return tf.nn.softmax(mean) if average == "logits" else mean
 
 
