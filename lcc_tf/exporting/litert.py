@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -47,18 +48,17 @@ def export_litert(original: Original, output: Path) -> list[ExportedFile]:
     """
     original.check_file_size()
     files, types = [], {}
-    with tempfile.TemporaryDirectory() as folder:
-        _save_with_one_size(original, Path(folder))
-        for name, (share, deviation) in BOUNDS.items():
-            file = output / f"{name}.tflite"
-            file.write_bytes(_convert(Path(folder), name, original))
-            interpreter = Interpreter(str(file))
-            agreement = original.compare(predict_by(interpreter), any_size=False)
-            agreement.require(file.name, share=share, deviation=deviation)
-            files.append(ExportedFile(file.name, file.stat().st_size, agreement))
-            types[file.name] = _types(interpreter)
-    content = original.description | {"files": types}
-    (output / MODEL_FILE).write_text(json.dumps(content, indent=2))
+    for name, content in _convert(original):
+        file = output / f"{name}.tflite"
+        file.write_bytes(content)
+        interpreter = Interpreter(str(file))
+        agreement = original.compare(predict_by(interpreter), any_size=False)
+        share, deviation = BOUNDS[name]
+        agreement.require(file.name, share=share, deviation=deviation)
+        files.append(ExportedFile(file.name, file.stat().st_size, agreement))
+        types[file.name] = _types(interpreter)
+    description = original.description | {"files": types}
+    (output / MODEL_FILE).write_text(json.dumps(description, indent=2))
     return files
 
 
@@ -98,15 +98,22 @@ def _save_with_one_size(original: Original, folder: Path) -> None:
     archive.write_out(folder, verbose=False)
 
 
-def _convert(saved_model: Path, name: str, original: Original) -> bytes:
-    converter = tf.lite.TFLiteConverter.from_saved_model(str(saved_model))
-    if name == "int8":
+def _convert(original: Original) -> Iterator[tuple[str, bytes]]:
+    """Makes the files one by one, by their number formats."""
+    with tempfile.TemporaryDirectory() as folder:
+        _save_with_one_size(original, Path(folder))
+        full = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+        yield "float32", full
+        yield "float16", with_half_weights(full)
+        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _representative_images(original)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
-    converted = converter.convert()
-    return with_half_weights(converted) if name == "float16" else converted
+        with warnings.catch_warnings():
+            # Calibration runs in TensorFlow's own interpreter, which warns of its end.
+            warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
+            yield "int8", converter.convert()
 
 
 def _representative_images(original: Original) -> Iterator[dict[str, np.ndarray]]:

@@ -79,7 +79,15 @@ class Original:
         height, width = image.shape[1:3]
         margins = [(0, 0), (0, -height % divisor), (0, -width % divisor), (0, 0)]
         padded = np.pad(image, margins, mode="reflect").astype(np.float32)
-        return self.model.predict(padded, verbose=0)[:, :height, :width]
+        return self._graph(tf.constant(padded))[:, :height, :width].numpy()
+
+    @cached_property
+    def _graph(self) -> Callable[[tf.Tensor], tf.Tensor]:
+        """The model, traced once for all sizes, where `predict` would trace it for each."""
+        return tf.function(
+            lambda image: self.model(image, training=False),
+            input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
+        )
 
     def compare(self, predict: Callable[[np.ndarray], np.ndarray], *, any_size: bool) -> Agreement:
         """Holds an export to the Keras model.
