@@ -45,7 +45,7 @@ def main() -> int:
         tile=options.tile,
         resolution=options.resolution,
     )
-    print(f"exporting {', '.join(str(run.path) for run in runs)}, checked on {original.samples}")
+    print(f"exporting {', '.join(str(run.path) for run in runs)}, samples: {original.samples}")
     exit_code = 0
     for name, target in targets.items():
         try:

@@ -19,6 +19,8 @@ from lcc_tf.exporting.original import Original
 from lcc_tf.exporting.savedmodel import MODEL_FILE
 
 # The least share of pixels with the same class, and the largest difference of two probabilities.
+# How many pixels 8 bits cost depends on the network, so that is told, and only what is no map any
+# more is refused.
 BOUNDS = {"float32": (FLOAT_SHARE, 1e-3), "float16": (FLOAT_SHARE, 0.1), "int8": (0.5, 1.0)}
 NUM_REPRESENTATIVE = 32  # squares of the training split that int8's ranges are found with
 
@@ -113,7 +115,8 @@ def _convert(original: Original) -> Iterator[tuple[str, bytes]]:
         with warnings.catch_warnings():
             # Calibration runs in TensorFlow's own interpreter, which warns of its end.
             warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
-            yield "int8", converter.convert()
+            small = converter.convert()
+        yield "int8", small
 
 
 def _representative_images(original: Original) -> Iterator[dict[str, np.ndarray]]:

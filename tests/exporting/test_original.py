@@ -18,14 +18,6 @@ def crops(runs):
     return read_run(runs / "unetpp")
 
 
-@pytest.fixture
-def whole(runs):
-    """A run whose images of 128 pixels were resized to 64."""
-    run = read_run(runs / "deeplabv3plus")
-    config = dataclasses.replace(run.config, framing="whole")
-    return dataclasses.replace(run, config=config, native_size=128.0)
-
-
 def test_tile_and_resolution_are_those_of_the_finest_member(crops, whole):
     alone = load_original([whole])
     assert (alone.tile, alone.resolution) == (64, 1.0)
