@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# Of the pixels, for formats that compute with floating point numbers
+# Of the pixels with the same class, at least, for formats that round no weights
 FLOAT_SHARE = 0.999
 
 

@@ -101,6 +101,28 @@ def test_checked_tiles_are_fewer_where_they_are_large():
         assert len(Original(model, DEEPGLOBE_CLASSES, tile, samples=Zeros()).tiles) == count
 
 
+def test_compared_with_all_digits_of_float32():
+    """GPUs that have TF32 compute with it unless told not to."""
+    enabled = tf.config.experimental.tensor_float_32_execution_enabled
+    original = Original(
+        keras.Sequential([keras.Input((None, None, 3))]),
+        DEEPGLOBE_CLASSES,
+        tile=64,
+        samples=Zeros(),
+    )
+    seen = []
+
+    def predict(image):
+        seen.append(enabled())
+        return image.astype(np.float32)
+
+    object.__setattr__(original, "predict", predict)
+    assert enabled()
+    original.compare(predict, any_size=True)
+    assert enabled()
+    assert seen == [False] * 10
+
+
 class Zeros(Samples):
     def squares(self, split, side, count):
         return [np.zeros((side, side, 3), np.uint8)] * count
