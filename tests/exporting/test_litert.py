@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import keras
@@ -6,7 +7,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from lcc_tf.exporting import DeviationError, export_litert, half_weights, litert
+from lcc_tf.exporting import DeviationError, Samples, export_litert, half_weights, litert
 
 FILES = ["float32.tflite", "float16.tflite", "int8.tflite"]
 
@@ -60,6 +61,20 @@ def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
         "dtype": "float32",
         "shape": [1, 72, 72, 3],
     }
+
+
+def test_int8s_range_of_pixels_is_whole_even_if_all_samples_are_dull(original):
+    class Dull(Samples):
+        def squares(self, split, side, count):
+            assert (split, side, count) == ("train", 72, 32)
+            return [np.full((side, side, 3), 100, np.uint8)] * count
+
+    dull = dataclasses.replace(original, samples=Dull())
+    images = [sample["image"] for sample in litert._representative_images(dull)]
+    assert len(images) == 32
+    for image in images:
+        assert image.shape == (1, 72, 72, 3)
+        assert (image.min(), np.median(image), image.max()) == (0, 100, 255)
 
 
 def test_int8_has_no_floating_point_numbers_inside(exported):
