@@ -33,9 +33,17 @@ class Agreement:
 
         Args:
             received: those of the export.
-            expected: those of the Keras model, as many of the same shapes.
+            expected: those of the Keras model.
+
+        Raises:
+            DeviationError: shapes differ.
         """
         pairs = list(zip(received, expected, strict=True))
+        for one, other in pairs:
+            if one.shape != other.shape:
+                raise DeviationError(
+                    f"gives probabilities of the shape {one.shape} instead of {other.shape}"
+                )
         same = [(one.argmax(-1) == other.argmax(-1)).ravel() for one, other in pairs]
         deviations = [np.abs(one - other).max() for one, other in pairs]
         return cls(

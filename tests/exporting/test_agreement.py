@@ -42,3 +42,9 @@ def test_no_number_is_no_agreement():
     assert agreement.share == 1
     with pytest.raises(DeviationError, match="within nan"):
         agreement.require("a.onnx", share=0.5, deviation=1.0)
+
+
+def test_another_shape_is_no_agreement():
+    # One that numpy would compare, by repeating it.
+    with pytest.raises(DeviationError, match=r"\(1, 1, 1, 2\) instead of \(1, 1, 4, 2\)"):
+        Agreement.of([EXPECTED[:, :, :1]], [EXPECTED])
