@@ -69,6 +69,34 @@ def check_no_file(folder: Path, option: str = "--output") -> None:
         raise InputError(f"{folder} is a file, not a folder. Choose another `{option}`.")
 
 
+def check_new_folder(
+    path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
+) -> None:
+    """Checks what `new_folder` checks, so that several can be refused before the first is filled.
+
+    Args:
+        path: see `new_folder`, as all others.
+        holds: names of what such a folder holds.
+        overwrite: replaces the folder of that name.
+        option: what the user chooses another folder by.
+
+    Raises:
+        InputError: `path` is taken and not to be overwritten.
+    """
+    check_no_file(path, option)
+    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if foreign := sorted(there - holds):
+        raise InputError(
+            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
+            f"`{option}`."
+        )
+    if there and not overwrite:
+        raise InputError(
+            f"{path} exists already, and nothing is overwritten unasked. Choose another "
+            f"`{option}`, or replace it by `--overwrite`."
+        )
+
+
 @contextlib.contextmanager
 def new_folder(
     path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
@@ -87,18 +115,7 @@ def new_folder(
     Raises:
         InputError: `path` is taken and not to be overwritten.
     """
-    check_no_file(path, option)
-    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    if foreign := sorted(there - holds):
-        raise InputError(
-            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
-            f"`{option}`."
-        )
-    if there and not overwrite:
-        raise InputError(
-            f"{path} exists already, and nothing is overwritten unasked. Choose another "
-            f"`{option}`, or replace it by `--overwrite`."
-        )
+    check_new_folder(path, holds=holds, overwrite=overwrite, option=option)
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

@@ -58,12 +58,15 @@ class Member:
         )
 
     @classmethod
-    def load_exported(cls, folder: Path, tile: int, *, tta: str = "none") -> "Member":
+    def load_exported(
+        cls, folder: Path, image_size: int, scale: float, *, tta: str = "none"
+    ) -> "Member":
         """Loads a SavedModel of `export.py`, which takes images of any size.
 
         Args:
             folder: the SavedModel.
-            tile: side of the tiles that it sees what it was trained to see in, pixels.
+            image_size: side of the squares that its networks were trained to see, its pixels.
+            scale: its pixels for a pixel of the scene, a side.
             tta: test-time augmentation, a key of `lcc_tf.inference.TTA`.
         """
         loaded = tf.saved_model.load(folder)
@@ -76,9 +79,10 @@ class Member:
         return cls(
             name=folder.name,
             predict_squares=averaged_over_symmetries(predict, tta),
-            framing="crops",
-            image_size=tile,
-            tile=tile,
+            # One that works at another resolution gets its tiles resized.
+            framing="crops" if scale == 1 else "whole",
+            image_size=image_size,
+            tile=round(image_size / scale),
             size_divisor=1,
         )
 
@@ -203,5 +207,6 @@ def load_exported_model(folder: Path, *, tta: str = "none", tile: int | None = N
     classes = ClassTable(
         tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
     )
-    member = Member.load_exported(folder, tile or content["tile"], tta=tta)
+    member = Member.load_exported(folder, content["tile"], content["scale"], tta=tta)
+    member = member if tile is None else member.at_tile(tile)
     return SceneModel(classes, [member], Average((1.0,), "probabilities"))

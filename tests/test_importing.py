@@ -14,9 +14,9 @@ from benchmarks.compare_with_smp import (
     seeded_image,
     seeded_weights,
 )
-from lcc_tf.checkpoints import load_ensemble, load_model, read_run
+from lcc_tf.checkpoints import load_model, read_run
 from lcc_tf.evaluation import evaluate, open_dataset
-from lcc_tf.exporting import export_savedmodel
+from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.importing import import_torch
 from lcc_tf.training import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
@@ -62,8 +62,8 @@ def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
 
 
 def test_aligned_corners_are_exported(imported, tmp_path):
-    model = load_ensemble([imported])
-    assert export_savedmodel(model, imported.classes, tmp_path / "out") < 1e-5
+    (exported,) = export_savedmodel(load_original([imported]), tmp_path / "out")
+    assert exported.agreement.deviation < 1e-5
 
 
 def test_refusals_leave_nothing(torch_file, imported, tmp_path):

@@ -30,7 +30,7 @@ VERSION = 1
 PARAMETERS_FILE = "demo.json"
 
 _MIN_COUNT = 3  # one scene each for train, validation and test
-_MIN_SIZE = 64  # smaller scenes would show little more than one region
+MIN_SIZE = 64  # smaller scenes would show little more than one region
 _JPEG_QUALITY = 92
 
 _URBAN, _AGRICULTURE, _RANGE, _FOREST, _WATER, _BARREN, _UNKNOWN = map(
@@ -427,7 +427,7 @@ def write_demo_archive(
         InputError: `directory` holds something else, or an argument is out of range.
         OSError: a file cannot be written.
     """
-    for name, value, least in (("count", count, _MIN_COUNT), ("size", size, _MIN_SIZE)):
+    for name, value, least in (("count", count, _MIN_COUNT), ("size", size, MIN_SIZE)):
         if value < least:
             raise InputError(f"`{name}` must be at least {least}. Received: {name}={value}.")
     if seed < 0:

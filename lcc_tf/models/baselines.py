@@ -90,7 +90,9 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     def _shares(self, size: tf.Tensor) -> tf.Tensor:
         """What each pixel adds to each cell's mean, float32 `(cells, size)`."""
         cell = tf.range(self.cells)[:, None]
-        start, end = cell * size // self.cells, -(-(cell + 1) * size // self.cells)
+        # The end is rounded up, by adding: ONNX divides negative numbers towards zero.
+        start = cell * size // self.cells
+        end = ((cell + 1) * size + self.cells - 1) // self.cells
         pixel = tf.range(size)[None]
         inside = tf.cast((start <= pixel) & (pixel < end), tf.float32)
         return inside / tf.reduce_sum(inside, axis=1, keepdims=True)

@@ -26,4 +26,5 @@ def mirrored_indices(size: tf.Tensor, divisor: int) -> tf.Tensor:
     Returns:
         int32 `(new_size,)`.
     """
-    return mirrored(tf.range(-(-size // divisor) * divisor), size)
+    # Not `-(-size // divisor)`: ONNX divides negative numbers towards zero.
+    return mirrored(tf.range((size + divisor - 1) // divisor * divisor), size)

@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from lcc_tf.checkpoints import load_ensemble, read_run
 from lcc_tf.evaluation import evaluate, open_dataset
-from lcc_tf.exporting import export_savedmodel
+from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import ARCHITECTURES
 from lcc_tf.models.baselines import BASELINES
 from lcc_tf.training import train
@@ -46,4 +46,5 @@ def test_train_evaluate_save_load_export(trained, runs, tmp_path):
     model.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
-    assert export_savedmodel(loaded, trained.classes, tmp_path / "exported") < 1e-4
+    (exported,) = export_savedmodel(Original(loaded, trained.classes, 64), tmp_path / "exported")
+    assert exported.agreement.deviation < 1e-4

@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.exporting import export_savedmodel
+from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import baselines, ensemble
 from lcc_tf.models.baselines import (
     BASELINE_ENCODERS,
@@ -175,8 +175,9 @@ def test_model_file_keeps_the_model(tmp_path):
 
 
 def test_export_takes_any_size(models, tmp_path):
-    deviation = export_savedmodel(ensemble([models["pspnet"]]), CLASSES, tmp_path / "exported")
-    assert deviation < 1e-4
+    original = Original(ensemble([models["pspnet"]]), CLASSES, tile=64)
+    (exported,) = export_savedmodel(original, tmp_path / "exported")
+    assert exported.agreement.deviation < 1e-4
 
 
 def test_mixed_precision(models):

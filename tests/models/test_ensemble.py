@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.counting import resized_rows
-from lcc_tf.exporting import export_savedmodel
+from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.inference import predict_as_trained, probabilities_of
 from lcc_tf.members import Average
 from lcc_tf.models import build_model, ensemble
@@ -99,9 +99,11 @@ def test_ensemble_at_scales_equals_what_is_evaluated(members):
 
 
 def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
-    """The exporter compares on 200x333 pixels, of which 0.3 are 60x100."""
-    model = ensemble(members[1:], scales=(0.3,))
-    assert export_savedmodel(model, DEEPGLOBE_CLASSES, tmp_path / "exported") < 1e-5
+    """The exporter compares on 201x333 pixels too, of which 0.3 are 60x100."""
+    original = Original(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
+    assert original.odd_image.shape == (1, 201, 333, 3)
+    (exported,) = export_savedmodel(original, tmp_path / "exported")
+    assert exported.agreement.deviation < 1e-5
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, -1), (0, 0), (1, float("nan"))])

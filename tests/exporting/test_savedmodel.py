@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from lcc_tf.checkpoints import find_runs, load_ensemble, read_run
+from lcc_tf.checkpoints import load_ensemble, read_run
 from lcc_tf.exporting import export_savedmodel
 from lcc_tf.models.sizes import size_divisor
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -33,17 +33,14 @@ np.savez(data, **results)
 
 
 @pytest.fixture(scope="module")
-def model(runs):
-    return load_ensemble(find_runs(runs), [3, 1])
-
-
-@pytest.fixture(scope="module")
-def exported(model, tmp_path_factory):
+def exported(original, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported") / "savedmodel"
-    return output, export_savedmodel(model, DEEPGLOBE_CLASSES, output)
+    return output, export_savedmodel(original, output)
 
 
-def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(exported, model, tmp_path):
+def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(
+    exported, original, tmp_path
+):
     rng = np.random.default_rng(0)
     images = {f"{h}x{w}": rng.integers(0, 256, (2, h, w, 3), dtype=np.uint8) for h, w in SIZES}
     data = tmp_path / "data.npz"
@@ -60,7 +57,7 @@ def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(exported
             image = np.pad(image, [padding[0], padding[1], (0, 0), (0, 0)], mode=mode)
             padding[1], mode = (0, 0), "reflect"
         padded = np.pad(image, padding, mode=mode).astype(np.float32)
-        expected = model.predict(padded, verbose=0)[:, :height, :width]
+        expected = original.model.predict(padded, verbose=0)[:, :height, :width]
         probabilities, class_id = results[f"{name}_probabilities"], results[f"{name}_class_id"]
         assert probabilities.dtype == np.float32
         assert class_id.dtype == np.uint8
@@ -71,19 +68,22 @@ def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(exported
     assert (results["palette"] == DEEPGLOBE_CLASSES.palette).all()
 
 
-def test_deviation_is_measured(exported, model, monkeypatch, tmp_path):
-    assert exported[1] < 1e-5
-    monkeypatch.setattr("lcc_tf.exporting._deviation", lambda *args: 0.5)
-    with pytest.raises(RuntimeError, match="deviates.*5.0e-01"):
-        export_savedmodel(model, DEEPGLOBE_CLASSES, tmp_path / "broken")
+def test_it_is_held_to_the_keras_model(exported, original):
+    (file,) = exported[1]
+    assert file.agreement.deviation < 1e-5
+    assert file.agreement.share == 1
+    assert file.agreement.num_pixels == 4 * 72 * 72 + 57 * 97
+    assert original.odd_image.shape == (1, 57, 97, 3)
+    assert file.size > 4 * original.model.count_params()
 
 
-def test_classes_file(exported):
-    content = json.loads((exported[0] / "assets.extra" / "classes.json").read_text())
+def test_description_for_people(exported):
+    content = json.loads((exported[0] / "assets.extra" / "model.json").read_text())
     assert content["class_names"][4] == "water"
     assert content["palette"][4] == [0, 0, 255]
+    assert content["tile"] == 72
 
 
-def test_size_divisor_is_the_largest_stride(runs, model):
+def test_size_divisor_is_the_largest_stride(runs, original):
     assert size_divisor(load_ensemble([read_run(runs / "deeplabv3plus")])) == 16
-    assert size_divisor(model) == 32
+    assert size_divisor(original.model) == 32

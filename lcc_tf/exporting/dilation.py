@@ -1,0 +1,82 @@
+"""Dilated convolutions as the single operation that ONNX and LiteRT have for them.
+
+TensorFlow moves the pixels of a map into its batch, convolves without dilation and moves them back.
+Converters find that pattern in maps of one known size alone; in others, and for the shifted copies
+of `AtrousSeparableConv2D`, a layer becomes dozens of operations.
+"""
+
+import keras
+import tensorflow as tf
+
+from lcc_tf.models.blocks import ChannelwiseConv2D
+
+
+def with_single_operations(model: keras.Model) -> keras.Model:
+    """The same network with one operation for each dilated convolution.
+
+    It is for conversion: TensorFlow itself cannot run dilated depthwise operations on a CPU.
+
+    Args:
+        model: a functional model; its other models may be nested in it.
+
+    Returns:
+        A model that shares all of its variables, or `model` itself where nothing is dilated.
+    """
+    if not any(map(_is_dilated, model._flatten_layers(include_self=False))):
+        return model
+
+    def replace(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.Model):
+            return with_single_operations(layer)
+        return _DilatedConvolution(layer) if _is_dilated(layer) else layer
+
+    return keras.models.clone_model(model, clone_function=replace)
+
+
+def _is_dilated(layer: keras.layers.Layer) -> bool:
+    kinds = (keras.layers.Conv2D, keras.layers.DepthwiseConv2D, keras.layers.SeparableConv2D)
+    return isinstance(layer, kinds) and max(layer.dilation_rate) > 1
+
+
+class _DilatedConvolution(keras.layers.Layer):
+    """Computes what a dilated layer with stride 1 does, with the layer's own variables."""
+
+    def __init__(self, layer: keras.layers.Layer) -> None:
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        self.layer = layer
+
+    def call(self, x: tf.Tensor) -> tf.Tensor:
+        """Convolves float `(batch, height, width, channels)`."""
+        layer = self.layer
+        if layer.padding == "same":
+            # By an operation of its own: onnxruntime pads no dilated convolution by itself.
+            reach = [
+                (size - 1) * rate
+                for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)
+            ]
+            x = tf.pad(x, [(0, 0), *((r // 2, r - r // 2) for r in reach), (0, 0)])
+        if isinstance(layer, keras.layers.SeparableConv2D):
+            x = self._depthwise(x, layer.depthwise_kernel)
+            x = tf.nn.conv2d(x, tf.convert_to_tensor(layer.pointwise_kernel), 1, "VALID")
+        elif isinstance(layer, keras.layers.DepthwiseConv2D):
+            x = self._depthwise(x, layer.kernel)
+        elif isinstance(layer, ChannelwiseConv2D):
+            x = self._depthwise(x, tf.transpose(tf.convert_to_tensor(layer.kernel), (0, 1, 3, 2)))
+        else:
+            kernel = tf.convert_to_tensor(layer.kernel)
+            x = tf.nn.conv2d(x, kernel, 1, "VALID", dilations=layer.dilation_rate)
+        x = tf.nn.bias_add(x, tf.convert_to_tensor(layer.bias)) if layer.use_bias else x
+        return layer.activation(x)
+
+    def _depthwise(self, x: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        return tf.raw_ops.DepthwiseConv2dNative(
+            input=x,
+            filter=tf.convert_to_tensor(kernel),
+            strides=[1, 1, 1, 1],
+            padding="VALID",
+            dilations=[1, *self.layer.dilation_rate, 1],
+        )
+
+    def compute_output_shape(self, input_shape: tuple) -> tuple:
+        """That of the layer."""
+        return self.layer.compute_output_shape(input_shape)

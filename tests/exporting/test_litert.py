@@ -1,0 +1,140 @@
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
+
+from lcc_tf.exporting import DeviationError, Samples, export_litert, half_weights, litert
+
+FILES = ["float32.tflite", "float16.tflite", "int8.tflite"]
+
+
+@pytest.fixture(scope="module")
+def exported(original, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exported")
+    return output, export_litert(original, output)
+
+
+@pytest.fixture(scope="module")
+def description(exported):
+    return json.loads((exported[0] / "model.json").read_text())
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_description_is_enough_to_run_it(exported, description, original, name):
+    types = description["files"][name]
+    runner = Interpreter(str(exported[0] / name)).get_signature_runner("serving_default")
+    assert types["image"]["shape"] == [1, 72, 72, 3]
+    assert types["probabilities"]["shape"] == [1, 72, 72, 7]
+    share = []
+    for tile in original.tiles:
+        result = runner(image=tile.astype(types["image"]["dtype"]))["probabilities"]
+        expected = original.predict(tile)
+        assert result.dtype == types["probabilities"]["dtype"]
+        if name == "int8.tflite":
+            quantized = types["probabilities"]
+            result = (result.astype(float) - quantized["zero_point"]) * quantized["scale"]
+            np.testing.assert_allclose(result.sum(-1), 1, atol=0.05)
+            np.testing.assert_allclose(result, expected, atol=0.2)
+        else:
+            np.testing.assert_allclose(result, expected, atol=1e-4)
+        share.append(result.argmax(-1) == expected.argmax(-1))
+    assert np.mean(share) == pytest.approx(agreement_of(exported, name).share, abs=1e-6)
+    assert np.mean(share) > (0.9 if name == "int8.tflite" else 0.999)
+
+
+def agreement_of(exported, name):
+    (file,) = (file for file in exported[1] if file.name == name)
+    return file.agreement
+
+
+def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
+    assert description["tile"] == 72
+    assert description["class_names"][4] == "water"
+    image = description["files"]["int8.tflite"]["image"]
+    assert (image["dtype"], image["scale"], image["zero_point"]) == ("uint8", 1.0, 0)
+    assert description["files"]["int8.tflite"]["probabilities"]["dtype"] == "uint8"
+    assert description["files"]["float16.tflite"]["image"] == {
+        "dtype": "float32",
+        "shape": [1, 72, 72, 3],
+    }
+
+
+def test_int8s_range_of_pixels_is_whole_even_if_all_samples_are_dull(original):
+    class Dull(Samples):
+        def squares(self, split, side, count):
+            assert (split, side, count) == ("train", 72, 32)
+            return [np.full((side, side, 3), 100, np.uint8)] * count
+
+    dull = dataclasses.replace(original, samples=Dull())
+    images = [sample["image"] for sample in litert._representative_images(dull)]
+    assert len(images) == 32
+    for image in images:
+        assert image.shape == (1, 72, 72, 3)
+        assert (image.min(), np.median(image), image.max()) == (0, 100, 255)
+
+
+def test_int8_has_no_floating_point_numbers_inside(exported):
+    interpreter = Interpreter(str(exported[0] / "int8.tflite"))
+    dtypes = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
+    assert dtypes <= {"int8", "uint8", "int32"}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_each_file_is_held_to_the_keras_model(exported, original, monkeypatch, tmp_path, name):
+    broken = _without_numbers(original.tile)
+
+    def convert(original):
+        # The files that were written, in place of new ones, but for one.
+        for kind in ("float32", "float16", "int8"):
+            content = (exported[0] / f"{kind}.tflite").read_bytes()
+            yield kind, broken if name.startswith(kind) else content
+
+    monkeypatch.setattr(litert, "_convert", convert)
+    with pytest.raises(DeviationError, match=f"{name} deviates"):
+        export_litert(original, tmp_path)
+
+
+def _without_numbers(tile):
+    """A file whose probabilities are not all numbers."""
+
+    class Module(tf.Module):
+        @tf.function(input_signature=[tf.TensorSpec((1, tile, tile, 3), tf.float32, name="image")])
+        def __call__(self, image):
+            zeros = 0 * image[..., :1]
+            return {"probabilities": tf.concat([zeros] * 6 + [zeros + float("nan")], axis=-1)}
+
+    module = Module()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [module.__call__.get_concrete_function()], module
+    )
+    return converter.convert()
+
+
+def test_half_weights_round_large_kernels_alone(tmp_path):
+    inputs = keras.Input((8, 8, 64), batch_size=1)
+    small = keras.layers.Conv2D(64, 1, bias_initializer="glorot_normal", name="small")
+    large = keras.layers.Conv2D(64, 3, name="large")
+    model = keras.Model(inputs, large(small(inputs)))
+    model.export(tmp_path, verbose=False)
+    full = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
+    half = half_weights.with_half_weights(full)
+    saved = 2 * np.prod(large.kernel.shape)
+    assert len(full) - len(half) == pytest.approx(saved, abs=2000)
+
+    image = np.random.default_rng(0).normal(size=(1, 8, 8, 64)).astype(np.float32)
+    exact = run(full, image)
+    np.testing.assert_allclose(exact, model(image), atol=1e-4)
+    large.kernel.assign(large.kernel.numpy().astype(np.float16))
+    expected = model(image).numpy()
+    assert np.abs(expected - exact).max() > 1e-4
+    np.testing.assert_allclose(run(half, image), expected, atol=1e-5)
+
+
+def run(content, image):
+    runner = Interpreter(model_content=content).get_signature_runner()
+    (result,) = runner(**{next(iter(runner.get_input_details())): image}).values()
+    return result

@@ -1,0 +1,110 @@
+import json
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from lcc_tf.exporting import DeviationError, export_onnx, onnx_model
+
+SIZES = [(64, 64), (57, 97), (1, 5), (130, 33)]
+
+
+@pytest.fixture(scope="module")
+def exported(original, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exported")
+    return output, export_onnx(original, output)
+
+
+@pytest.fixture(scope="module")
+def session(exported):
+    return onnxruntime.InferenceSession(exported[0] / "model.onnx")
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_images_of_any_size(session, original, size):
+    image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
+    names = [output.name for output in session.get_outputs()]
+    named = dict(zip(names, session.run(names, {"image": image}), strict=True))
+    expected = original.serve(image).numpy()
+    assert named["probabilities"].shape == (2, *size, 7)
+    np.testing.assert_allclose(named["probabilities"], expected, atol=1e-5)
+    assert named["class_id"].dtype == np.uint8
+    np.testing.assert_array_equal(named["class_id"], named["probabilities"].argmax(-1))
+
+
+def test_types_axes_and_opset(session, exported):
+    (image,) = session.get_inputs()
+    assert (image.name, image.type) == ("image", "tensor(uint8)")
+    assert image.shape == ["batch", "height", "width", 3]
+    shapes = {output.name: output.shape for output in session.get_outputs()}
+    assert shapes == {
+        "class_id": ["batch", "height", "width"],
+        "probabilities": ["batch", "height", "width", 7],
+    }
+    for name in ("model.onnx", "deepness.onnx"):
+        model = onnx.load(exported[0] / name)
+        assert {opset.domain: opset.version for opset in model.opset_import}[""] == 17
+    kinds = [node.op_type for node in onnx.load(exported[0] / "model.onnx").graph.node]
+    assert "SpaceToDepth" not in kinds  # what dilated convolutions are without `dilation`
+    table = session.get_modelmeta().custom_metadata_map
+    assert json.loads(table["class_names"])[4] == "water"
+    assert json.loads(table["palette"])[4] == [0, 0, 255]
+
+
+def test_deepness_reads_and_feeds_it(exported, original):
+    """As https://github.com/PUTvision/qgis-plugin-deepness does in `ModelBase` and `Segmentor`."""
+    session = onnxruntime.InferenceSession(exported[0] / "deepness.onnx")
+    (image,), (output,) = session.get_inputs(), session.get_outputs()
+    assert image.shape == ["batch", 3, 72, 72]
+    assert output.shape == ["batch", 7, 72, 72]
+    metadata = {
+        key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()
+    }
+    assert metadata.pop("class_names") == {
+        str(index): name for index, name in enumerate(original.classes.names)
+    }
+    mean, std = metadata.pop("standardization_mean"), metadata.pop("standardization_std")
+    assert metadata == {
+        "model_type": "Segmentor",
+        "resolution": 50.0,
+        "tiles_size": 72,
+        "tile_size": 72,
+        "tiles_overlap": 25,
+        "seg_thresh": 0.0,
+        "seg_small_segment": 0,
+    }
+    tiles = np.concatenate(original.tiles)
+    prepared = (np.float32(tiles / 255.0) - np.float32(mean)) / np.float32(std)
+    result = session.run(None, {image.name: prepared.transpose(0, 3, 1, 2)})[0]
+    expected = np.concatenate([original.predict(tile) for tile in original.tiles])
+    np.testing.assert_allclose(result, expected.transpose(0, 3, 1, 2), atol=1e-4)
+
+
+def test_both_files_are_held_to_the_keras_model(exported, original, monkeypatch, tmp_path):
+    assert [file.name for file in exported[1]] == ["model.onnx", "deepness.onnx"]
+    for file in exported[1]:
+        assert file.agreement.share == 1
+        assert file.agreement.deviation < 1e-4
+    assert exported[1][0].agreement.num_pixels == 4 * 72**2 + 57 * 97
+    assert exported[1][1].agreement.num_pixels == 4 * 72**2
+
+    # The files that were written, in place of new ones: one of the two does not fit.
+    for broken, kept in (("model.onnx", "deepness.onnx"), ("deepness.onnx", "model.onnx")):
+
+        def write(file, *args, broken=broken, **kwargs):
+            model = onnx.load(exported[0] / file.name)
+            if file.name == broken:
+                _halve_last_weights(model)
+            onnx.save(model, file)
+
+        monkeypatch.setattr(onnx_model, "_write", write)
+        with pytest.raises(DeviationError, match=f"{broken} deviates"):
+            export_onnx(original, tmp_path)
+        assert (tmp_path / kept).exists() == (kept == "model.onnx")
+
+
+def _halve_last_weights(model):
+    largest = max(model.graph.initializer, key=lambda tensor: np.prod(tensor.dims))
+    values = onnx.numpy_helper.to_array(largest)
+    largest.CopyFrom(onnx.numpy_helper.from_array(values / 2, largest.name))

@@ -1,0 +1,32 @@
+import numpy as np
+import pytest
+
+from lcc_tf.checkpoints import find_runs
+from lcc_tf.exporting import export_savedmodel, load_original
+from lcc_tf.members import load_exported_model, load_scene_model
+from tfds_deepglobe.errors import InputError
+
+
+@pytest.fixture(scope="module")
+def exported(runs, tmp_path_factory):
+    output = tmp_path_factory.mktemp("exported")
+    export_savedmodel(load_original(find_runs(runs), [3, 1]), output)
+    return output
+
+
+@pytest.mark.parametrize("tile", [None, 96])
+def test_savedmodel_predicts_tiles_as_its_runs_do(exported, runs, tile):
+    ours = load_scene_model(find_runs(runs), [3, 1], tta="flip", tile=tile)
+    theirs = load_exported_model(exported, tta="flip", tile=tile)
+    assert theirs.classes == ours.classes
+    assert theirs.tile == ours.tile
+    side = ours.tile
+    tiles = np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
+    (received,) = theirs.split(theirs.predict(tiles))
+    expected = ours.average(ours.split(ours.predict(tiles)))
+    np.testing.assert_allclose(received, expected, atol=1e-4)
+
+
+def test_folder_that_is_no_savedmodel_of_ours(tmp_path):
+    with pytest.raises(InputError, match="no SavedModel that export.py wrote.*model.json"):
+        load_exported_model(tmp_path)
