@@ -49,8 +49,15 @@ class Block(NamedTuple):
 def probabilities_of(model: keras.Model) -> Predict:
     """What predicts probabilities by a model that gives logits."""
 
+    @tf.function
+    def probabilities(images: tf.Tensor) -> tf.Tensor:
+        return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
+
+    # Traced once for all sizes: images of different sizes make batches of different ones.
+    traced = probabilities.get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.float32))
+
     def predict(images: np.ndarray) -> np.ndarray:
-        return tf.nn.softmax(tf.cast(model.predict_on_batch(images), tf.float32)).numpy()
+        return traced(tf.constant(images, tf.float32)).numpy()
 
     return predict
 

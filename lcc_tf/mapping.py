@@ -59,7 +59,7 @@ def map_images(
         )
     outputs.folder.mkdir(parents=True, exist_ok=True)
     left_out = []
-    for image in images:
+    for image in tqdm(images, desc="all images", unit="image", disable=len(images) == 1):
         try:
             with open_scene(image, **reading) as scene:
                 if scene.stretch is not None:
@@ -106,6 +106,7 @@ def map_scene(
                 desc=scene.path.name,
                 unit="px",
                 unit_scale=True,
+                leave=None,  # below the bar of all images it vanishes when it is full
             )
         )
         for block in predict_blocks(

@@ -6,6 +6,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from lcc_tf.checkpoints import read_run
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.models import encoders
@@ -100,3 +101,11 @@ def runs(tiny_config, tmp_path_factory):
     for arch in ("unetpp", "deeplabv3plus"):
         train(dataclasses.replace(tiny_config, arch=arch), root / arch)
     return root
+
+
+@pytest.fixture(scope="session")
+def whole_image_run(runs):
+    """DeepLabV3+ as if trained on images of 128 pixels, resized to 64."""
+    run = read_run(runs / "deeplabv3plus")
+    config = dataclasses.replace(run.config, framing="whole")
+    return dataclasses.replace(run, config=config, native_size=128.0)

@@ -261,6 +261,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
     assert map_images(paths, model, Outputs(out)) == paths[:2]
     errors = capsys.readouterr().err
     assert all(f"error: {path} cannot be read as an image" in errors for path in paths[:2])
+    assert "all images: 100%" in errors
     assert sorted(file.name for file in out.iterdir()) == [
         *("good_areas.csv", "good_classes.tif", "good_classes.tif.aux.xml"),
     ]

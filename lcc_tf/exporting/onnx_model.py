@@ -51,6 +51,49 @@ def export_onnx(original: Original, output: Path) -> list[ExportedFile]:
     return [_any_size(original, output), _for_deepness(original, output)]
 
 
+def predict_at_any_size(file: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What predicts by `model.onnx`.
+
+    Args:
+        file: the file.
+
+    Returns:
+        A function from uint8 `(batch, height, width, 3)`, RGB, to float32
+        `(batch, height, width, num_classes)`.
+    """
+    session = _session(file)
+    return lambda image: session.run(["probabilities"], {"image": image})[0]
+
+
+def predict_as_deepness(file: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """What predicts by `deepness.onnx`, preparing a tile by what the file says of itself.
+
+    Args:
+        file: the file.
+
+    Returns:
+        A function from uint8 `(batch, tile, tile, 3)`, RGB, to float32
+        `(batch, tile, tile, num_classes)`.
+    """
+    session = _session(file)
+    metadata = session.get_modelmeta().custom_metadata_map
+    mean, std = (
+        np.array(json.loads(metadata[f"standardization_{name}"]), np.float32)
+        for name in ("mean", "std")
+    )
+
+    def predict(image: np.ndarray) -> np.ndarray:
+        prepared = (np.float32(image * 1.0 / 255.0) - mean) / std
+        served = session.run(None, {"image": prepared.transpose(0, 3, 1, 2)})[0]
+        return served.transpose(0, 2, 3, 1)
+
+    return predict
+
+
+def _session(file: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+
+
 def _any_size(original: Original, output: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = original.serve_for_conversion(image)
@@ -65,12 +108,7 @@ def _any_size(original: Original, output: Path) -> ExportedFile:
         axes=("batch", "height", "width"),
         metadata=original.description,
     )
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        return session.run(["probabilities"], {"image": image})[0]
-
-    agreement = original.compare(predict, any_size=True)
+    agreement = original.compare(predict_at_any_size(file), any_size=True)
     agreement.require(file.name, share=FLOAT_SHARE, deviation=TOLERANCE)
     return ExportedFile(file.name, file.stat().st_size, agreement)
 
@@ -89,20 +127,7 @@ def _for_deepness(original: Original, output: Path) -> ExportedFile:
         axes=("batch",),
         metadata=_deepness_metadata(original),
     )
-    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
-    metadata = session.get_modelmeta().custom_metadata_map
-    mean, std = (
-        np.array(json.loads(metadata[f"standardization_{name}"]), np.float32)
-        for name in ("mean", "std")
-    )
-
-    def predict(image: np.ndarray) -> np.ndarray:
-        # As Deepness prepares a tile, by what the file says of itself
-        prepared = (np.float32(image * 1.0 / 255.0) - mean) / std
-        served = session.run(None, {"image": prepared.transpose(0, 3, 1, 2)})[0]
-        return served.transpose(0, 2, 3, 1)
-
-    agreement = original.compare(predict, any_size=False)
+    agreement = original.compare(predict_as_deepness(file), any_size=False)
     agreement.require(file.name, share=FLOAT_SHARE, deviation=TOLERANCE)
     return ExportedFile(file.name, file.stat().st_size, agreement)
 

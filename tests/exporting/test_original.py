@@ -18,12 +18,12 @@ def crops(runs):
     return read_run(runs / "unetpp")
 
 
-def test_tile_and_resolution_are_those_of_the_finest_member(crops, whole):
-    alone = load_original([whole])
+def test_tile_and_resolution_are_those_of_the_finest_member(crops, whole_image_run):
+    alone = load_original([whole_image_run])
     assert (alone.tile, alone.resolution) == (64, 1.0)
-    both = load_original([crops, whole], resolution=0.3)
+    both = load_original([crops, whole_image_run], resolution=0.3)
     assert (both.tile, both.resolution) == (128, 0.3)
-    assert load_original([crops, whole], tile=96).tile == 96
+    assert load_original([crops, whole_image_run], tile=96).tile == 96
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def test_weights_too_large_for_a_file(monkeypatch, original):
         original.check_file_size()
 
 
-def test_samples_are_cut_as_the_network_sees_them(crops, whole):
+def test_samples_are_cut_as_the_network_sees_them(crops, whole_image_run):
     native = load_original([crops]).samples
-    coarse = load_original([whole]).samples
+    coarse = load_original([whole_image_run]).samples
     (there,) = native.squares("test", 64, 1)  # all of the image
     (here,) = coarse.squares("test", 32, 1)
     assert here.shape == (32, 32, 3)
