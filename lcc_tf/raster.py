@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from xml.etree import ElementTree
 
 import numpy as np
 import rasterio
@@ -21,6 +20,7 @@ from rasterio.windows import Window
 
 from lcc_tf.atomic_files import flush, not_written
 from lcc_tf.geodesy import pixel_metres
+from lcc_tf.legends import write_categories, write_qgis_style
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 
@@ -296,7 +296,8 @@ def new_raster(
 ) -> Iterator[rasterio.io.DatasetWriter]:
     """Writes a uint8 raster; the file gets its name when it is complete.
 
-    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture.
+    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. Beside a
+    class map lie its names for GDAL (`.aux.xml`) and its legend for QGIS (`.qml`).
 
     Args:
         path: ends in `.tif` or `.png`.
@@ -362,11 +363,13 @@ def new_raster(
             rasterio.shutil.copy(raw, final, **options)
             flush(final)
             _check_copy(raw, final)
-        sidecar = final.with_name(f"{final.name}.aux.xml")
+        sidecars = [final.with_name(f"{final.name}.aux.xml"), final.with_suffix(".qml")]
         if classes:
-            _write_categories(sidecar, classes)
-        if sidecar.exists():
-            sidecar.replace(path.with_name(sidecar.name))
+            write_categories(sidecars[0], classes)
+            write_qgis_style(sidecars[1], classes)
+        for sidecar in sidecars:
+            if sidecar.exists():
+                sidecar.replace(path.with_name(sidecar.name))
         final.replace(path)
 
 
@@ -501,15 +504,3 @@ def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> Wa
         height=height,
         resampling=Resampling.average if shrinks else Resampling.bilinear,
     )
-
-
-def _write_categories(file: Path, classes: ClassTable) -> None:
-    """Writes names of classes where GDAL and QGIS look for them; GeoTIFF has no place for them."""
-    root = ElementTree.parse(file).getroot() if file.exists() else ElementTree.Element("PAMDataset")
-    band = root.find("PAMRasterBand[@band='1']")
-    if band is None:
-        band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
-    names = ElementTree.SubElement(band, "CategoryNames")
-    for name in classes.names:
-        ElementTree.SubElement(names, "Category").text = name
-    ElementTree.ElementTree(root).write(file)

@@ -263,7 +263,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
     assert all(f"error: {path} cannot be read as an image" in errors for path in paths[:2])
     assert "all images: 100%" in errors
     assert sorted(file.name for file in out.iterdir()) == [
-        *("good_areas.csv", "good_classes.tif", "good_classes.tif.aux.xml"),
+        *("good_areas.csv", "good_classes.qml", "good_classes.tif", "good_classes.tif.aux.xml"),
     ]
     with pytest.raises(InputError, match="bad.tif cannot be read"):  # nothing else is to be done
         map_images(paths[:1], model, Outputs(out))
@@ -309,7 +309,7 @@ def test_polygons_that_cannot_be_written_leave_nothing(tmp_path, model, image, m
     with pytest.raises(OSError, match="a_polygons.gpkg cannot be written.*disk is full.*Make room"):
         map_images([tmp_path / "a.tif"], model, outputs)
     names = {file.name for file in (tmp_path / "out").iterdir()}
-    assert names == {"a_classes.tif", "a_classes.tif.aux.xml"}
+    assert names == {"a_classes.qml", "a_classes.tif", "a_classes.tif.aux.xml"}
 
 
 def test_areas_of_an_earlier_map_do_not_stand_for_an_interrupted_one(

@@ -306,7 +306,8 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
     assert [sidecar.index(name) for name in DEEPGLOBE_CLASSES.names] == sorted(
         sidecar.index(name) for name in DEEPGLOBE_CLASSES.names
     )
-    assert sorted(file.name for file in tmp_path.iterdir()) == ["a.tif", "a.tif.aux.xml"]
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["a.qml", "a.tif", "a.tif.aux.xml"]
     assert read_map(tmp_path / "a.tif", (7, 13)).shape == (7, 13)
 
 
@@ -380,7 +381,9 @@ def test_disk_that_is_full(tmp_path):
     assert lines[2:] == ["complete True"]
     for limit, line in zip(limits[:2], lines, strict=False):
         assert f"{limit}.tif cannot be written, most likely for want of room" in line
-    assert {file.name for file in tmp_path.iterdir()} <= {"10000000.tif", "10000000.tif.aux.xml"}
+    assert {file.name for file in tmp_path.iterdir()} <= {
+        *("10000000.tif", "10000000.tif.aux.xml", "10000000.qml"),
+    }
 
 
 def test_disk_that_is_too_small(tmp_path):
