@@ -269,3 +269,17 @@ def test_crops_are_predicted_at_the_images_resolution(network):
     # Tiles' edges, where the network sees zeros, have little weight.
     np.testing.assert_allclose(result, expected, atol=0.02)
     np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
+
+
+def test_network_is_traced_once_for_all_sizes():
+    traces = []
+
+    def network(images, training):
+        traces.append(training)
+        return images
+
+    predict = probabilities_of(network)
+    for side in (4, 5, 6):
+        shape = (side, side, side, 3)
+        np.testing.assert_allclose(predict(np.zeros(shape, np.float32)), np.full(shape, 1 / 3))
+    assert traces == [False]
