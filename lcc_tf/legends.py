@@ -3,6 +3,7 @@
 from pathlib import Path
 from xml.etree import ElementTree
 
+from lcc_tf.atomic_files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
 
@@ -20,10 +21,10 @@ def write_categories(file: Path, classes: ClassTable) -> None:
     names = ElementTree.SubElement(band, "CategoryNames")
     for name in classes.names:
         ElementTree.SubElement(names, "Category").text = name
-    ElementTree.ElementTree(root).write(file)
+    write_atomically(file, ElementTree.tostring(root))
 
 
-def write_qgis_style(file: Path, classes: ClassTable) -> None:
+def write_raster_style(file: Path, classes: ClassTable) -> None:
     """Writes the style that QGIS shows a raster in by itself.
 
     Without one its legend lists all 256 entries of the raster's colour table.
@@ -47,4 +48,30 @@ def write_qgis_style(file: Path, classes: ClassTable) -> None:
             color="#{:02x}{:02x}{:02x}".format(*color),
             alpha="255",
         )
-    ElementTree.ElementTree(root).write(file)
+    write_atomically(file, ElementTree.tostring(root))
+
+
+def write_polygon_style(file: Path, classes: ClassTable) -> None:
+    """Writes the style that QGIS shows polygons in by itself, instead of one colour for all.
+
+    Args:
+        file: to write; the polygons' name with the suffix `.qml`.
+        classes: which each polygon names one of in its field `class`.
+    """
+    root = ElementTree.Element("qgis")
+    renderer = ElementTree.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr="class", symbollevels="0"
+    )
+    categories = ElementTree.SubElement(renderer, "categories")
+    symbols = ElementTree.SubElement(renderer, "symbols")
+    for class_id, (name, color) in enumerate(zip(classes.names, classes.palette, strict=True)):
+        symbol_name = str(class_id)
+        ElementTree.SubElement(
+            categories, "category", value=name, label=name, symbol=symbol_name, render="true"
+        )
+        symbol = ElementTree.SubElement(symbols, "symbol", type="fill", name=symbol_name, alpha="1")
+        layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1")
+        properties = {"color": ",".join(map(str, (*color, 255))), "outline_style": "no"}
+        for key, value in properties.items():
+            ElementTree.SubElement(layer, "prop", k=key, v=value)
+    write_atomically(file, ElementTree.tostring(root))

@@ -11,6 +11,7 @@ from rasterio.features import shapes, sieve
 
 from lcc_tf.atomic_files import flush, not_written, unfinished_name
 from lcc_tf.geodesy import polygon_hectares
+from lcc_tf.legends import write_polygon_style
 from tfds_deepglobe.classes import ClassTable
 
 
@@ -21,7 +22,8 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     (https://www.rfc-editor.org/rfc/rfc7946); a GeoPackage in the map's own coordinates. Without a
     coordinate system both are in pixels.
 
-    Takes memory in proportion to the map: 4 bytes a pixel and what its polygons need.
+    Beside the file lies its legend for QGIS (`.qml`). Memory grows with the map: 4 bytes a pixel,
+    and what its polygons need.
 
     Args:
         map_file: the class map.
@@ -53,6 +55,7 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     try:
         _write(unfinished, polygons, fields, crs)
         flush(unfinished)
+        write_polygon_style(file.with_suffix(".qml"), classes)
         unfinished.replace(file)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise not_written(file, error) from error

@@ -20,7 +20,7 @@ from rasterio.windows import Window
 
 from lcc_tf.atomic_files import flush, not_written
 from lcc_tf.geodesy import pixel_metres
-from lcc_tf.legends import write_categories, write_qgis_style
+from lcc_tf.legends import write_categories, write_raster_style
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 
@@ -366,7 +366,7 @@ def new_raster(
         sidecars = [final.with_name(f"{final.name}.aux.xml"), final.with_suffix(".qml")]
         if classes:
             write_categories(sidecars[0], classes)
-            write_qgis_style(sidecars[1], classes)
+            write_raster_style(sidecars[1], classes)
         for sidecar in sidecars:
             if sidecar.exists():
                 sidecar.replace(path.with_name(sidecar.name))

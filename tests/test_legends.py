@@ -1,6 +1,6 @@
 from xml.etree import ElementTree
 
-from lcc_tf.legends import write_categories, write_qgis_style
+from lcc_tf.legends import write_categories, write_polygon_style, write_raster_style
 from tfds_deepglobe.classes import ClassTable
 
 CLASSES = ClassTable(("grass & moss", "eau <1 m"), ((0, 128, 255), (255, 10, 3)))
@@ -20,8 +20,8 @@ def test_names_join_what_gdal_has_written(tmp_path):
     assert names == list(CLASSES.names)
 
 
-def test_qgis_lists_the_classes_alone(tmp_path):
-    write_qgis_style(tmp_path / "a.qml", CLASSES)
+def test_qgis_lists_the_classes_of_a_raster_alone(tmp_path):
+    write_raster_style(tmp_path / "a.qml", CLASSES)
     renderer = ElementTree.parse(tmp_path / "a.qml").find("pipe/rasterrenderer")
     assert (renderer.get("type"), renderer.get("band")) == ("paletted", "1")
     entries = [dict(entry.items()) for entry in renderer.find("colorPalette")]
@@ -29,3 +29,18 @@ def test_qgis_lists_the_classes_alone(tmp_path):
         {"value": "0", "label": "grass & moss", "color": "#0080ff", "alpha": "255"},
         {"value": "1", "label": "eau <1 m", "color": "#ff0a03", "alpha": "255"},
     ]
+
+
+def test_qgis_draws_polygons_in_the_colours_of_their_classes(tmp_path):
+    write_polygon_style(tmp_path / "a.qml", CLASSES)
+    renderer = ElementTree.parse(tmp_path / "a.qml").find("renderer-v2")
+    assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "class")
+    color_of = {
+        symbol.get("name"): symbol.find("layer/prop[@k='color']").get("v")
+        for symbol in renderer.find("symbols")
+    }
+    categories = renderer.findall("categories/category")
+    assert {each.get("value"): color_of[each.get("symbol")] for each in categories} == {
+        "grass & moss": "0,128,255,255",
+        "eau <1 m": "255,10,3,255",
+    }

@@ -170,6 +170,7 @@ def test_zones(mapped, image):
 
 def test_polygons(mapped, image):
     meta, _, shapes, (class_ids, names, hectares) = pyogrio.raw.read(mapped / "scene_polygons.gpkg")
+    assert (mapped / "scene_polygons.qml").exists()
     assert meta["crs"] == "EPSG:32633"
     polygons = shapely.from_wkb(shapes)
     assert shapely.is_valid(polygons).all()
