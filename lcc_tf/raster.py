@@ -228,7 +228,10 @@ def open_scene(
             if any(MaskFlags.alpha in flag for flag in flags):
                 has_mask = alpha_is_mask
             if resample_to is not None:
-                dataset = stack.enter_context(_resampled(path, dataset, resample_to))
+                size = _resampled_size(path, dataset, resample_to)
+                alpha = _alpha_bands(dataset) if alpha_is_mask else []
+                dataset = stack.enter_context(_resampled(path, [*chosen, *alpha], size))
+                chosen = range(1, len(chosen) + 1)
             yield Scene(path, dataset, chosen, scale, has_mask)
 
 
@@ -437,9 +440,7 @@ def _chosen_bands(
     alpha_is_mask: bool,
 ) -> Sequence[int]:
     """Which bands are red, green and blue."""
-    colors = [
-        band for band in dataset.indexes if dataset.colorinterp[band - 1] != ColorInterp.alpha
-    ]
+    colors = [band for band in dataset.indexes if band not in _alpha_bands(dataset)]
     if bands is None and len(colors) == 3:
         if not alpha_is_mask:
             raise InputError(
@@ -448,6 +449,11 @@ def _chosen_bands(
                 "such as `--bands 1,2,3`."
             )
         bands = colors
+    if bands is None and ColorInterp.palette in dataset.colorinterp:
+        raise InputError(
+            f"{path} holds indices of a palette instead of colours. Save it as RGB, for example by "
+            f"`gdal_translate -expand rgb {path.name} rgb.tif`."
+        )
     if bands is None:
         kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
         hint = "1,1,1` takes grey for all three" if len(colors) == 1 else "3,2,1` says so"
@@ -464,12 +470,17 @@ def _chosen_bands(
     return bands
 
 
+def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
+    """Bands that are marked as transparency."""
+    return [band for band in dataset.indexes if dataset.colorinterp[band - 1] == ColorInterp.alpha]
+
+
 def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
     """Whether a band that is marked as transparency says which pixels are there.
 
     Many programs mark any fourth band so. That of a mask is nothing or full nearly everywhere.
     """
-    alpha = [band for band in dataset.indexes if dataset.colorinterp[band - 1] == ColorInterp.alpha]
+    alpha = _alpha_bands(dataset)
     if not alpha:
         return True
     share = min(1, OVERVIEW_SIDE / max(dataset.shape))
@@ -478,8 +489,8 @@ def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
     return np.isin(values, (0, values.max())).mean() > 0.5
 
 
-def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> WarpedVRT:
-    """A view of a data set with pixels of another size."""
+def _resampled_size(path: Path, dataset: rasterio.DatasetReader, metres: float) -> tuple[int, int]:
+    """Height and width of a data set whose pixels get another size."""
     if not 0 < metres < np.inf:
         raise InputError(f"Pixels need a size larger than 0. Received: `--resample-to {metres}`.")
     if dataset.crs is None:
@@ -489,18 +500,36 @@ def _resampled(path: Path, dataset: rasterio.DatasetReader, metres: float) -> Wa
         )
     factors = [own / metres for own in pixel_metres(dataset.crs, dataset.transform, dataset.shape)]
     if all(abs(factor - 1) < SAME_SIZE for factor in factors):
-        factors = [1.0, 1.0]
-    width, height = (
-        max(1, round(side * factor))
-        for side, factor in zip((dataset.width, dataset.height), factors, strict=True)
-    )
-    shrinks = min(factors) < 1
-    return WarpedVRT(
-        dataset,
-        crs=dataset.crs,
-        transform=dataset.transform
-        @ dataset.transform.scale(dataset.width / width, dataset.height / height),
-        width=width,
-        height=height,
-        resampling=Resampling.average if shrinks else Resampling.bilinear,
-    )
+        return dataset.shape
+    across, down = factors
+    return max(1, round(dataset.height * down)), max(1, round(dataset.width * across))
+
+
+@contextlib.contextmanager
+def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Iterator[WarpedVRT]:
+    """A view of some bands of a file with another number of pixels, and with its mask.
+
+    The other bands are left out, since GDAL would resample them too, and would take one that is
+    marked as transparency for a mask.
+    """
+    height, width = size
+    with contextlib.ExitStack() as stack:
+        with _readable(path):
+            # GDAL's way to name bands of a file: https://gdal.org/drivers/raster/vrt.html
+            source = f"vrt://{path}?bands={','.join(map(str, bands))}"
+            dataset = stack.enter_context(rasterio.open(source))
+        shrinks = height < dataset.height or width < dataset.width
+        yield stack.enter_context(
+            WarpedVRT(
+                dataset,
+                crs=dataset.crs,
+                transform=dataset.transform
+                @ dataset.transform.scale(dataset.width / width, dataset.height / height),
+                width=width,
+                height=height,
+                resampling=Resampling.average if shrinks else Resampling.bilinear,
+                # Of a mask that is no band; one that is comes along as it is.
+                add_alpha=MaskFlags.per_dataset in dataset.mask_flag_enums[0]
+                and not _alpha_bands(dataset),
+            )
+        )

@@ -30,7 +30,7 @@ HALF_METRE = from_origin(500000, 5200000, 0.5, 0.5)
 def write_scene(path, bands, **options):
     """Writes `(height, width, bands)` as a GeoTIFF in UTM."""
     options = {"crs": "EPSG:32633", "transform": HALF_METRE, "driver": "GTiff"} | options
-    colors = options.pop("colorinterp", None)
+    colors, mask = options.pop("colorinterp", None), options.pop("mask", None)
     height, width, count = bands.shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -40,6 +40,8 @@ def write_scene(path, bands, **options):
             if colors:
                 dataset.colorinterp = colors
             dataset.write(np.moveaxis(bands, -1, 0))
+            if mask is not None:
+                dataset.write_mask(mask)
     return path
 
 
@@ -138,6 +140,12 @@ def test_chosen_bands(tmp_path):
         open_scene(path, bands=(5, 2, 1)),
     ):
         pass
+    Image.fromarray(image[..., :3]).quantize(16).save(tmp_path / "palette.png")
+    with (
+        pytest.raises(InputError, match="indices of a palette.*-expand rgb palette.png"),
+        open_scene(tmp_path / "palette.png"),
+    ):
+        pass
     grey = write_scene(tmp_path / "b.tif", image[..., :1])
     with (
         pytest.raises(InputError, match=r"1 band\(s\) \(gray\).*`--bands 1,1,1`"),
@@ -209,6 +217,46 @@ def test_resampling(tmp_path):
         open_scene(tmp_path / "a.png", resample_to=1),
     ):
         pass
+
+
+@pytest.mark.parametrize("internal", [True, False])
+@pytest.mark.parametrize("metres", [1, 0.25])
+def test_resampled_scene_has_the_gaps_of_its_mask(tmp_path, internal, metres):
+    mask = np.ones((40, 60), bool)
+    mask[:20] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
+        path = write_scene(tmp_path / "a.tif", noise(40, 60, 5), mask=mask)
+    with open_scene(path, bands=(5, 1, 1), resample_to=metres) as scene:
+        rows, columns = scene.grid.size
+        valid = scene.valid(slice(0, rows), slice(0, columns))
+        assert scene.has_gaps
+        assert not valid[: rows // 2].any()
+        assert valid[rows // 2 :].all()
+
+
+@pytest.mark.parametrize("metres", [1, 0.25])
+def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, metres):
+    image = noise(40, 60, 4)
+    image[:5, :, 3] = 0
+    rgb = write_scene(tmp_path / "rgb.tif", image[..., :3])
+    colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    infrared = write_scene(tmp_path / "infrared.tif", image, colorinterp=colors)
+    image[:20, :, 3], image[20:, :, 3] = 0, 255
+    masked = write_scene(tmp_path / "masked.tif", image, colorinterp=colors)
+    with (
+        open_scene(rgb, resample_to=metres) as scene,
+        open_scene(infrared, bands=(1, 2, 3), resample_to=metres) as with_infrared,
+        open_scene(masked, resample_to=metres) as with_mask,
+    ):
+        np.testing.assert_array_equal(whole(with_infrared), whole(scene))
+        assert not with_infrared.has_gaps
+        rows = scene.grid.height // 2
+        assert (whole(with_mask)[:rows] == 0).all()
+        # Beside the border of the mask hidden pixels have no part in the mean.
+        np.testing.assert_allclose(whole(with_mask)[rows + 1 :], whole(scene)[rows + 1 :], atol=1)
+        valid = with_mask.valid(slice(0, 2 * rows), slice(0, scene.grid.width))
+        assert not valid[:rows].any()
+        assert valid[rows:].all()
 
 
 def test_thumbnail(tmp_path):
