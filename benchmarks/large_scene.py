@@ -28,6 +28,7 @@ from lcc_tf.data.demo import render_scene
 ROOT = Path(__file__).parents[1]
 PATCHES, PATCH = 6, 512  # different procedural scenes, and their side in pixels
 BORDER = 300  # missing pixels on each side
+NODATA = 255  # of the scene; no class id, so that the map can keep it
 TRANSFORM = from_origin(500000, 5200000, 0.5, 0.5)
 
 
@@ -71,7 +72,7 @@ def write_scene(path: Path, side: int) -> None:
         dtype="uint8",
         crs="EPSG:32633",
         transform=TRANSFORM,
-        nodata=0,
+        nodata=NODATA,
         tiled=True,
         blockxsize=PATCH,
         blockysize=PATCH,
@@ -82,12 +83,12 @@ def write_scene(path: Path, side: int) -> None:
         for top in range(0, side, PATCH):
             for left in range(0, side, PATCH):
                 patch = np.rot90(patches[rng.integers(PATCHES)], rng.integers(4))
-                patch = np.maximum(patch, 1)[: side - top, : side - left].copy()
+                patch = np.minimum(patch, NODATA - 1)[: side - top, : side - left].copy()
                 rows = np.arange(top, top + patch.shape[0])[:, None]
                 columns = np.arange(left, left + patch.shape[1])[None]
                 inside = np.minimum(rows, columns) >= BORDER
                 inside &= np.maximum(rows, columns) < side - BORDER
-                patch[~inside] = 0
+                patch[~inside] = NODATA
                 window = Window(left, top, patch.shape[1], patch.shape[0])
                 dataset.write(np.moveaxis(patch, -1, 0), window=window)
     unfinished.replace(path)
@@ -112,10 +113,12 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
 
 
 def check(scene: Path, land_cover: Path) -> None:
-    """Ends the benchmark where the map's grid is not the scene's, or misses other pixels."""
+    """Ends the benchmark where the map's grid, nodata or missing pixels are not the scene's."""
     with rasterio.open(scene) as one, rasterio.open(land_cover) as two:
-        if (one.shape, one.crs, one.transform) != (two.shape, two.crs, two.transform):
-            sys.exit(f"{land_cover} lies elsewhere than {scene}")
+        for key in ("shape", "crs", "transform", "nodata"):
+            received, expected = getattr(two, key), getattr(one, key)
+            if received != expected:
+                sys.exit(f"{land_cover} has the {key} {received}, {scene} has {expected}")
         step = 1000
         for top in range(0, one.height, step):
             window = Window(0, top, one.width, min(step, one.height - top))

@@ -38,6 +38,21 @@ def unfinished_name(file: Path) -> Path:
     return file.with_name(f".unfinished.{file.name}")
 
 
+@contextlib.contextmanager
+def unfinished_folder(path: Path) -> Iterator[Path]:
+    """Gives a folder beside a path, to fill what will get that name; it vanishes in the end.
+
+    One that a killed process has left there is emptied first.
+    """
+    folder = unfinished_name(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 def flush(file: Path) -> None:
     """Waits until a file is on the disk, so that no crash can leave its name with half of it."""
     descriptor = os.open(file, os.O_RDONLY)
@@ -119,6 +134,7 @@ def new_folder(
     made = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
+        # Under a name of its own, since for a moment it is all that holds what is overwritten.
         with tempfile.TemporaryDirectory(
             prefix=f".unfinished.{path.name}.", dir=path.parent
         ) as unfinished:

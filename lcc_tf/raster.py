@@ -2,7 +2,6 @@
 
 import contextlib
 import shutil
-import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -18,7 +17,7 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOEr
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
-from lcc_tf.atomic_files import flush, not_written
+from lcc_tf.atomic_files import flush, not_written, unfinished_folder
 from lcc_tf.geodesy import pixel_metres
 from lcc_tf.legends import write_categories, write_raster_style
 from tfds_deepglobe.classes import ClassTable
@@ -317,9 +316,9 @@ def new_raster(
         OSError: the disk is full, or the folder can't be written.
     """
     is_tiff = path.suffix == ".tif"
-    with tempfile.TemporaryDirectory(prefix=f".unfinished.{path.name}.", dir=path.parent) as folder:
+    with unfinished_folder(path) as folder:
         # Not compressed, since blocks are written several times until they are complete.
-        raw, final = Path(folder) / "raw.tif", Path(folder) / path.name
+        raw, final = folder / "raw.tif", folder / path.name
         need = grid.height * grid.width * len(band_names)
         if (free := shutil.disk_usage(folder).free) < 1.5 * need:
             raise OSError(

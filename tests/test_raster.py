@@ -393,6 +393,15 @@ def test_interrupted_raster_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_a_killed_process_has_left_goes_with_the_next_map(tmp_path):
+    left = tmp_path / ".unfinished.a.tif"
+    left.mkdir()
+    (left / "raw.tif").write_bytes(b"half of a map")
+    write_map(tmp_path / "a.tif", np.zeros((20, 30), np.uint8))
+    assert not left.exists()
+    assert read_map(tmp_path / "a.tif", (20, 30)).max() == 0
+
+
 # No file of the process may become larger than what it is told, which is as if the disk were full.
 WRITER = """
 import resource, signal, sys
