@@ -123,8 +123,9 @@ def map_scene(
         files["areas"].unlink(missing_ok=True)
     if "overlay" in files:
         image, valid = scene.thumbnail(OVERLAY_SIDE)
-        mask = read_map(files["classes"], valid.shape)
-        save_overlay(image, mask, valid, classes, files["overlay"])
+        mask, mapped = read_map(files["classes"], valid.shape)
+        # Overviews of the scene, which others made, can have other gaps than those of the map.
+        save_overlay(image, mask, valid & mapped, classes, files["overlay"])
     if "polygons" in files:
         write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
     if outputs.zones:

@@ -234,7 +234,7 @@ def open_scene(
             yield Scene(path, dataset, chosen, scale, has_mask)
 
 
-def read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
+def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
     """Reads a class map, shrunk to the nearest pixels.
 
     Args:
@@ -242,10 +242,10 @@ def read_map(path: Path, size: tuple[int, int]) -> np.ndarray:
         size: height and width of the result, pixels.
 
     Returns:
-        uint8 `size`, class ids.
+        uint8 `size`, class ids, and bool `size`, which pixels are there.
     """
     with _quietly(), rasterio.open(path) as dataset:
-        return dataset.read(1, out_shape=size)
+        return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
 
 
 def parse_bands(text: str) -> tuple[int, int, int]:

@@ -8,6 +8,7 @@ import pytest
 import rasterio
 import shapely
 from PIL import Image
+from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
 from lcc_tf.areas import Zones
@@ -15,7 +16,7 @@ from lcc_tf.inference import OVERLAP
 from lcc_tf.map_files import EXTRAS, Outputs, plan
 from lcc_tf.mapping import map_images, map_scene
 from lcc_tf.members import Average, Member, SceneModel
-from lcc_tf.raster import open_scene
+from lcc_tf.raster import open_scene, read_map
 from tests.test_raster import HALF_METRE, write_scene
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
@@ -400,3 +401,18 @@ def test_overlap_is_a_quarter_of_a_tile(tmp_path, image):
         seen.clear()
         map_scene(scene, scene_model(member(predict)), Outputs(tmp_path), overlap=0)
         assert sum(seen) < tiles
+
+
+def test_overlay_of_a_scene_whose_overviews_have_other_gaps(tmp_path, model, image, monkeypatch):
+    monkeypatch.setattr("lcc_tf.mapping.OVERLAY_SIDE", 20)
+    pixels = image[0].copy()
+    pixels[:, :60] = 0
+    write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        dataset.build_overviews([6], Resampling.cubic_spline)
+    with open_scene(tmp_path / "a.tif") as scene:
+        map_scene(scene, model, Outputs(tmp_path, ["overlay"]))
+        _, valid = scene.thumbnail(20)
+    _, mapped = read_map(tmp_path / "a_classes.tif", valid.shape)
+    assert (valid & ~mapped).any()
+    assert (tmp_path / "a_overlay.png").exists()
