@@ -70,7 +70,8 @@ def main() -> int:
             tile=options.tile,
         )
     left_out = map_images(todo, model, outputs, overlap=options.overlap, **reading)
-    print(f"{len(todo) - len(left_out)} of {len(images)} images mapped to {options.output}")
+    before = f"; {len(images) - len(todo)} were there before" if len(todo) < len(images) else ""
+    print(f"{len(todo) - len(left_out)} of {len(todo)} images mapped to {options.output}{before}")
     return 1 if left_out else 0
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, error_line
 
 
 def run(main: Callable[[], int | None], *, when_interrupted: str) -> NoReturn:
@@ -23,7 +23,7 @@ def run(main: Callable[[], int | None], *, when_interrupted: str) -> NoReturn:
     try:
         code = main()
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)

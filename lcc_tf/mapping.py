@@ -18,7 +18,7 @@ from lcc_tf.polygons import write_polygons
 from lcc_tf.raster import NODATA, Scene, new_raster, open_scene, read_map, window_of
 from lcc_tf.visualization import save_overlay
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, error_line
 
 SCALE = 254  # what a share of 1 is written as; 255 is a missing pixel
 RASTERS = ("classes", "probabilities", "confidence", "disagreement")
@@ -70,7 +70,7 @@ def map_images(
             if len(images) == 1:
                 raise
             left_out.append(image)
-            tqdm.write(f"error: {error}", file=sys.stderr)
+            tqdm.write(error_line(error), file=sys.stderr)
     return left_out
 
 

@@ -16,6 +16,7 @@ from rasterio.enums import ColorInterp, MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
+from tqdm import tqdm
 
 from lcc_tf.atomic_files import flush, not_written, unfinished_folder
 from lcc_tf.geodesy import pixel_metres
@@ -321,9 +322,10 @@ def new_raster(
         raw, final = folder / "raw.tif", folder / path.name
         need = grid.height * grid.width * len(band_names)
         if (free := shutil.disk_usage(folder).free) < 1.5 * need:
+            need, free = (tqdm.format_sizeof(count, "B") for count in (1.5 * need, free))
             raise OSError(
-                f"Writing {path} takes up to {1.5 * need / 1e9:.1f} GB beside it; "
-                f"{free / 1e9:.1f} GB are free. Make room, or choose another `--output`."
+                f"Writing {path} takes up to {need} beside it; {free} are free. Make room, or "
+                "choose another `--output`."
             )
         with _writable(path), _quietly():
             with rasterio.open(

@@ -17,7 +17,15 @@ def raising(error):
     ("error", "code", "text"),
     [
         (InputError("give another"), 2, "error: give another\n"),
-        (PermissionError(13, "Permission denied", "/x"), 2, "error: [Errno 13] Permission"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            2,
+            "error: /x: Permission denied. Give this user the right to it, or choose",
+        ),
+        (OSError(30, "Read-only file system", "/x"), 2, "file system. Choose another place.\n"),
+        (OSError(28, "No space left on device", "/x"), 2, "device. Make room, or choose another"),
+        (OSError(40, "Too many levels", "/x"), 2, "error: /x: Too many levels.\n"),
+        (OSError("no name"), 2, "error: no name\n"),
         (KeyboardInterrupt(), 130, "interrupted; go on with --resume"),
     ],
 )

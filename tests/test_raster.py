@@ -448,7 +448,7 @@ def test_disk_that_is_full(tmp_path):
 def test_disk_that_is_too_small(tmp_path):
     grid = Grid(10_000_000, 10_000_000, None, rasterio.Affine.identity())
     with (
-        pytest.raises(OSError, match="takes up to 150000.0 GB.*Make room"),
+        pytest.raises(OSError, match="takes up to 150TB beside it; .*GB are free. Make room"),
         new_raster(tmp_path / "a.tif", grid),
     ):
         pass

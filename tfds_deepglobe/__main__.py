@@ -9,7 +9,7 @@ from pathlib import Path
 
 from tfds_deepglobe.archive import Archive, Report, describe, open_archive, verify
 from tfds_deepglobe.classes import parse_color_map
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, error_line
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 
 _DESCRIPTION = """\
@@ -46,7 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except (InputError, OSError) as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(error_line(error), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted; nothing was left half-written", file=sys.stderr)

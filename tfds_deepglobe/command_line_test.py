@@ -115,7 +115,10 @@ def test_file_system_errors_are_one_line(data, capsys, monkeypatch):
 
     monkeypatch.setattr(os, "walk", fail)
     assert main(["check", "--data", str(data)]) == 2
-    assert capsys.readouterr().err == "error: [Errno 13] Permission denied: 'x'\n"
+    assert (
+        capsys.readouterr().err
+        == "error: x: Permission denied. Give this user the right to it, or choose another place.\n"
+    )
 
 
 def test_prepare_with_every_option(data, tmp_path):

@@ -1,4 +1,14 @@
-"""The errors that a user can mend."""
+"""The errors that a user can mend, and how they are said."""
+
+import errno
+
+_REMEDIES = {
+    errno.ENOSPC: "Make room, or choose another place.",
+    errno.EDQUOT: "Make room, or choose another place.",
+    errno.EROFS: "Choose another place.",
+    errno.EACCES: "Give this user the right to it, or choose another place.",
+    errno.EPERM: "Give this user the right to it, or choose another place.",
+}
 
 
 class InputError(ValueError):
@@ -11,3 +21,11 @@ class InputError(ValueError):
 
 class UnknownColorError(InputError):
     """A mask holds colours that no class has."""
+
+
+def error_line(error: Exception) -> str:
+    """What a command line prints of an error: one line, with a way out where there is one."""
+    reason = str(error)
+    if isinstance(error, OSError) and error.filename is not None:
+        reason = f"{error.filename}: {error.strerror}. {_REMEDIES.get(error.errno, '')}".rstrip()
+    return f"error: {reason}"

@@ -84,6 +84,10 @@ def test_predict(folder):
     assert len(list((folder / "maps").glob("*_classes.png"))) == 2
     assert_refused(run(folder, "predict.py", *options), "exists already", "--resume")
     (scenes / "broken.tif").unlink()
+    shutil.copy(image, scenes / "third.jpg")
+    rest = run(folder, "predict.py", *options, "--resume")
+    assert rest.returncode == 0, rest.stderr
+    assert "1 of 1 images mapped to maps; 2 were there before" in rest.stdout
     again = run(folder, "predict.py", *options, "--resume")
     assert again.returncode == 0, again.stderr
     assert "nothing is left to map" in again.stdout
