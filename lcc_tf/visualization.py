@@ -104,8 +104,9 @@ def save_overlay(
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
     height, width = mask.shape
-    inches = max(width / 100, 9), height / 100 + 0.55
-    figure = Figure(figsize=inches, dpi=100, layout="constrained")
+    dots = max(100, width / 10)  # an inch; the legend of a large picture is as much larger
+    inches = max(width / dots, 9), height / dots + 0.35
+    figure = Figure(figsize=inches, dpi=dots, layout="constrained")
     axis = figure.subplots()
     axis.imshow(blended, interpolation="nearest")
     axis.axis("off")

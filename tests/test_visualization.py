@@ -81,3 +81,14 @@ def test_a_long_legend_takes_nothing_from_the_pictures(tmp_path, save):
     assert two == one_of_255 < twenty < all_of_255
     assert all_of_255 > two + 25 * 20
     assert np.ptp(pictures or [0]) <= 4
+
+
+def test_the_legend_of_an_overlay_grows_with_the_picture(tmp_path):
+    legends = []
+    for width in (1000, 2000):
+        image, mask = np.broadcast_to(GREEN, (100, width, 3)), np.zeros((100, width), np.uint8)
+        save_overlay(image, mask, mask == 0, DEEPGLOBE_CLASSES, tmp_path / "o.png")
+        picture = pixels(tmp_path / "o.png")
+        assert abs(picture.shape[1] - width) <= 1
+        legends.append(len(picture) - 100)
+    assert legends[1] / legends[0] == pytest.approx(2, rel=0.05)
