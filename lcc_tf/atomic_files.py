@@ -1,6 +1,7 @@
 """Files and folders that are there whole or not at all."""
 
 import contextlib
+import fcntl
 import os
 import shutil
 import tempfile
@@ -42,15 +43,30 @@ def unfinished_name(file: Path) -> Path:
 def unfinished_folder(path: Path) -> Iterator[Path]:
     """Gives a folder beside a path, to fill what will get that name; it vanishes in the end.
 
-    One that a killed process has left there is emptied first.
+    What a killed process has left in it goes first.
+
+    Raises:
+        InputError: another process is filling it.
     """
     folder = unfinished_name(path)
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("w") as lock:  # held until the process ends, however it does
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"{path} is being written by another process. Wait for it, or choose another "
+                "`--output`."
+            ) from error
+        except OSError:  # a file system without locks, such as a mounted cloud drive
+            pass
+        try:
+            for left in folder.iterdir():
+                if left.name != "lock":
+                    left.unlink()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(file: Path) -> None:

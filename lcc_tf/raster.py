@@ -229,7 +229,15 @@ def open_scene(
                 has_mask = alpha_is_mask
             if resample_to is not None:
                 size = _resampled_size(path, dataset, resample_to)
-                alpha = _alpha_bands(dataset) if alpha_is_mask else []
+                alpha = _alpha_bands(dataset)
+                # GDAL would take it for a mask and hide pixels by it.
+                if marked := sorted(set(chosen) & set(alpha)):
+                    raise InputError(
+                        f"{path}: band {marked[0]} is marked as transparency, so it cannot be "
+                        "resampled as a colour. Take the mark off, for example by `gdal_translate "
+                        f"-colorinterp_{marked[0]} undefined {path} unmarked.tif`."
+                    )
+                alpha = alpha if alpha_is_mask else []
                 dataset = stack.enter_context(_resampled(path, [*chosen, *alpha], size))
                 chosen = range(1, len(chosen) + 1)
             yield Scene(path, dataset, chosen, scale, has_mask)
@@ -441,7 +449,8 @@ def _chosen_bands(
     alpha_is_mask: bool,
 ) -> Sequence[int]:
     """Which bands are red, green and blue."""
-    colors = [band for band in dataset.indexes if band not in _alpha_bands(dataset)]
+    alpha = _alpha_bands(dataset)
+    colors = [band for band in dataset.indexes if band not in alpha]
     if bands is None and len(colors) == 3:
         if not alpha_is_mask:
             raise InputError(
@@ -453,7 +462,7 @@ def _chosen_bands(
     if bands is None and ColorInterp.palette in dataset.colorinterp:
         raise InputError(
             f"{path} holds indices of a palette instead of colours. Save it as RGB, for example by "
-            f"`gdal_translate -expand rgb {path.name} rgb.tif`."
+            f"`gdal_translate -expand rgb {path} rgb.tif`."
         )
     if bands is None:
         kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
@@ -473,7 +482,8 @@ def _chosen_bands(
 
 def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
     """Bands that are marked as transparency."""
-    return [band for band in dataset.indexes if dataset.colorinterp[band - 1] == ColorInterp.alpha]
+    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    return [band for band, kind in kinds if kind == ColorInterp.alpha]
 
 
 def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:

@@ -104,9 +104,9 @@ def save_overlay(
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
     height, width = mask.shape
-    dots = max(100, width / 10)  # an inch; the legend of a large picture is as much larger
-    inches = max(width / dots, 9), height / dots + 0.35
-    figure = Figure(figsize=inches, dpi=dots, layout="constrained")
+    dpi = max(100, width / 10)  # so that the legend of a large picture is as much larger
+    inches = max(width / dpi, 9), height / dpi + 0.35
+    figure = Figure(figsize=inches, dpi=dpi, layout="constrained")
     axis = figure.subplots()
     axis.imshow(blended, interpolation="nearest")
     axis.axis("off")

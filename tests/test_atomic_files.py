@@ -2,7 +2,7 @@ import os
 
 import pytest
 
-from lcc_tf.atomic_files import new_folder, write_atomically
+from lcc_tf.atomic_files import new_folder, unfinished_folder, write_atomically
 from tfds_deepglobe.errors import InputError
 
 
@@ -109,3 +109,12 @@ def test_a_file_is_no_folder(tmp_path):
     ):
         pass
     assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_what_a_killed_process_has_left_goes_first(tmp_path):
+    left = tmp_path / ".unfinished.a.tif" / "raw.tif"
+    left.parent.mkdir()
+    left.write_bytes(b"half of a map")
+    with unfinished_folder(tmp_path / "a.tif"):
+        assert not left.exists()  # its room may be needed
+    assert list(tmp_path.iterdir()) == []

@@ -142,7 +142,7 @@ def test_chosen_bands(tmp_path):
         pass
     Image.fromarray(image[..., :3]).quantize(16).save(tmp_path / "palette.png")
     with (
-        pytest.raises(InputError, match="indices of a palette.*-expand rgb palette.png"),
+        pytest.raises(InputError, match="indices of a palette.*-expand rgb .*palette.png rgb.tif"),
         open_scene(tmp_path / "palette.png"),
     ):
         pass
@@ -257,6 +257,11 @@ def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, metres):
         valid = with_mask.valid(slice(0, 2 * rows), slice(0, scene.grid.width))
         assert not valid[:rows].any()
         assert valid[rows:].all()
+    with (
+        pytest.raises(InputError, match="band 4 is marked.*-colorinterp_4 undefined"),
+        open_scene(infrared, bands=(4, 1, 2), resample_to=metres),
+    ):
+        pass
 
 
 def test_thumbnail(tmp_path):
@@ -395,13 +400,17 @@ def test_interrupted_raster_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_what_a_killed_process_has_left_goes_with_the_next_map(tmp_path):
-    left = tmp_path / ".unfinished.a.tif"
-    left.mkdir()
-    (left / "raw.tif").write_bytes(b"half of a map")
-    write_map(tmp_path / "a.tif", np.zeros((20, 30), np.uint8))
-    assert not left.exists()
-    assert read_map(tmp_path / "a.tif", (20, 30))[0].max() == 0
+def test_two_processes_do_not_write_one_map(tmp_path):
+    grid = Grid(20, 30, None, rasterio.Affine.identity())
+    with new_raster(tmp_path / "a.tif", grid) as dataset:
+        with (
+            pytest.raises(InputError, match="a.tif is being written by another process"),
+            new_raster(tmp_path / "a.tif", grid),
+        ):
+            pass
+        dataset.write(np.full((20, 30), 3, np.uint8), 1)
+    assert (read_map(tmp_path / "a.tif", (20, 30))[0] == 3).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
 
 
 # No file of the process may become larger than what it is told, which is as if the disk were full.
@@ -448,7 +457,7 @@ def test_disk_that_is_full(tmp_path):
 def test_disk_that_is_too_small(tmp_path):
     grid = Grid(10_000_000, 10_000_000, None, rasterio.Affine.identity())
     with (
-        pytest.raises(OSError, match="takes up to 150TB beside it; .*GB are free. Make room"),
+        pytest.raises(OSError, match="takes up to 150TB beside it; .*B are free. Make room"),
         new_raster(tmp_path / "a.tif", grid),
     ):
         pass
