@@ -219,6 +219,12 @@ def _parser() -> argparse.ArgumentParser:
     training.add_argument(
         "--precision", help="float32, mixed_bfloat16 or mixed_float16 (default: float32)"
     )
+    training.add_argument(
+        "--xla",
+        choices=("auto", "on", "off"),
+        help="compile the training step with XLA; auto: on a single GPU only; off: for a GPU or "
+        "driver on which XLA fails (default: auto)",
+    )
     training.add_argument("--seed", metavar="N", type=int, help="(default: 0)")
 
     folder = options.add_argument_group("run folder")

@@ -14,6 +14,10 @@ REGIMES = ("finetune", "frozen", "gradual")
 FRAMINGS = ("crops", "whole")
 CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+# Values of Keras' `jit_compile` by the values of `TrainConfig.xla`
+XLA = {"auto": "auto", "on": True, "off": False}
+# What runs had that were made before these fields of `TrainConfig` were.
+FIELDS_BEFORE = {"xla": "auto"}
 # What runs had that were made before these fields of `DataConfig` were.
 NAMES_BEFORE = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
 # Options that one architecture has and others lack.
@@ -109,6 +113,9 @@ class TrainConfig:
     # themselves, since it brought nothing beside cosine decay (docs/recipe.md).
     ema_decay: float = 0.0
     precision: str = "float32"
+    # Whether XLA compiles the training and validation steps. "auto": Keras' choice, which is yes on
+    # a single GPU and no on the CPU and under several replicas; "on" or "off": for all devices.
+    xla: str = "auto"
     seed: int = 0  # of weights, order and augmentation; the split does not depend on it
 
     def __post_init__(self) -> None:
@@ -117,6 +124,7 @@ class TrainConfig:
         _check_choice("regime", self.regime, REGIMES)
         _check_choice("framing", self.framing, FRAMINGS)
         _check_choice("precision", self.precision, PRECISIONS)
+        _check_choice("xla", self.xla, XLA)
         _check_choice("schedule", self.schedule, ("cosine", "constant"))
         for name in ("image_size", "batch_size", "epochs", "patience", "learning_rate"):
             if not getattr(self, name) > 0:
@@ -185,7 +193,7 @@ class TrainConfig:
         """
         try:
             data = _from_json(DataConfig, NAMES_BEFORE | values["data"])
-            return _from_json(cls, values | {"data": data})
+            return _from_json(cls, FIELDS_BEFORE | values | {"data": data})
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"The configuration is not one of this version of lcc_tf: {error}."

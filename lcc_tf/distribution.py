@@ -45,6 +45,24 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
         )
 
 
+def check_xla(xla: str, strategy: tf.distribute.Strategy) -> None:
+    """Checks that the steps can be compiled as asked for.
+
+    Args:
+        xla: "auto", "on" or "off".
+        strategy: what trains.
+
+    Raises:
+        InputError: XLA is asked for with several replicas, whose variables it cannot read.
+    """
+    if xla == "on" and strategy.num_replicas_in_sync > 1:
+        raise InputError(
+            "XLA compiles steps for one device. Received: xla='on' with "
+            f"{strategy.num_replicas_in_sync} replicas. Use 'auto', or make one GPU visible by "
+            "CUDA_VISIBLE_DEVICES=0."
+        )
+
+
 def synchronize_batch_norm(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
     """Makes batch normalisation take its statistics over all replicas.
 

@@ -213,10 +213,10 @@ class MeanIoU(keras.metrics.Metric):
         size = self.num_classes**2
         pairs = y_true * self.num_classes + tf.argmax(y_pred, -1)
         pairs = tf.where(tf.equal(y_true, NO_TRUTH), tf.cast(size, tf.int64), pairs)
-        # Of fixed length; what has no truth falls into a place of its own, behind the matrix.
-        counts = tf.math.bincount(
-            tf.reshape(tf.cast(pairs, tf.int32), [-1]), minlength=size + 1, maxlength=size + 1
-        )[:size]
+        # Pixels without truth are counted behind the matrix. Not `tf.math.bincount`: XLA, with
+        # which Keras compiles the steps on a single GPU, does not compile it.
+        ids = tf.reshape(tf.cast(pairs, tf.int32), [-1])
+        counts = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, size + 1)[:size]
         self.matrix.assign_add(tf.cast(tf.reshape(counts, self.matrix.shape), tf.int64))
 
     def result(self) -> tf.Tensor:

@@ -23,7 +23,7 @@ from lcc_tf.checkpoints import (
     write_history_table,
     write_run,
 )
-from lcc_tf.config import TrainConfig
+from lcc_tf.config import XLA, TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.pipeline import (
@@ -35,6 +35,7 @@ from lcc_tf.data.pipeline import (
 from lcc_tf.data.statistics import class_pixels, native_size
 from lcc_tf.distribution import (
     check_batch_size,
+    check_xla,
     choose_strategy,
     describe_devices,
     synchronize_batch_norm,
@@ -112,6 +113,7 @@ def train(
     check_workdir(config, workdir, resume=resume)
     strategy = strategy or choose_strategy()
     check_batch_size(config.batch_size, strategy)
+    check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir) if resume else (TrainingState(), None)
     if state.finished or state.epoch >= config.epochs:
         how = "stopped early" if state.finished else "done"
@@ -158,7 +160,6 @@ def train(
     write_run(run, model.count_params())
 
     # The epochs
-    print("The first step builds the graph, which takes up to a minute.")
     phases = phases_of(config)
     try:
         for index, phase in enumerate(phases):
@@ -174,6 +175,8 @@ def train(
                     optimizer.swap_averages() if goes_on else optimizer.start_averages()
                     checkpoint = None
             state.phase = index
+            how = "with XLA" if model.jit_compile else "without XLA"
+            print(f"The first step is compiled {how}, which takes up to some minutes.")
             fit(model, config, phase, builder, crops, steps, state, workdir)
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
@@ -283,7 +286,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
     earlier = run.config.to_json()
     now = config.to_json()
     # The data set may have moved; whether it is the same one, its fingerprint tells.
-    free = ("epochs", "data")
+    # Compiling with or without XLA changes no result beyond rounding.
+    free = ("epochs", "data", "xla")
     changed = [name for name in now if name not in free and now[name] != earlier[name]]
     if changed:
         raise InputError(
@@ -332,6 +336,7 @@ def compile_for(
             for score in ("iou", "accuracy", "precision", "recall", "f1")
         ),
     ]
+    jit_compile = XLA[config.xla]
     num_heads = len(model.outputs) - 1
     if num_heads:
         # The prediction is scored, the heads it is the mean of are trained.
@@ -340,9 +345,10 @@ def compile_for(
             loss=[None, *([loss] * num_heads)],
             loss_weights=[0.0, *([1 / num_heads] * num_heads)],
             metrics=[scores, *([] for _ in range(num_heads))],
+            jit_compile=jit_compile,
         )
     else:
-        model.compile(optimizer, loss=loss, metrics=scores)
+        model.compile(optimizer, loss=loss, metrics=scores, jit_compile=jit_compile)
 
 
 def _weights_but(model: keras.Model, part: keras.Model) -> list[keras.Variable]:

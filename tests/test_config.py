@@ -62,6 +62,12 @@ def test_runs_from_before_files_had_other_names_can_be_read():
         TrainConfig.from_json(values)
 
 
+def test_runs_from_before_xla_was_an_option_can_be_read():
+    values = json.loads(json.dumps(TrainConfig().to_json()))
+    del values["xla"]
+    assert TrainConfig.from_json(values) == TrainConfig(xla="auto")
+
+
 def test_a_run_that_goes_on_keeps_what_is_not_given_again():
     earlier = from_options({"arch": "deeplabv3plus", "data": "demo", "batch_size": 3})
     config = from_options({"epochs": 7, "cache_dir": "elsewhere"}, earlier=earlier)

@@ -2,7 +2,12 @@ import keras
 import pytest
 import tensorflow as tf
 
-from lcc_tf.distribution import check_batch_size, choose_strategy, synchronize_batch_norm
+from lcc_tf.distribution import (
+    check_batch_size,
+    check_xla,
+    choose_strategy,
+    synchronize_batch_norm,
+)
 from lcc_tf.models import build_model
 from tfds_deepglobe.errors import InputError
 
@@ -35,3 +40,10 @@ def test_batch_norm_is_synchronized_in_nested_models_too(two_replicas):
     synchronize_batch_norm(model, two_replicas)
     assert all(layer.synchronized for layer in norms(model))
     assert len(norms(model)) == 5 + 2 * 11
+
+
+def test_xla_with_several_replicas_is_refused(two_replicas):
+    check_xla("auto", two_replicas)
+    check_xla("on", tf.distribute.get_strategy())
+    with pytest.raises(InputError, match="XLA compiles steps for one device.*2 replicas"):
+        check_xla("on", two_replicas)
