@@ -20,10 +20,10 @@ import numpy as np
 from ai_edge_litert.interpreter import Interpreter
 from PIL import Image
 
-from lcc_tf.checkpoints import read_run
 from lcc_tf.exporting import Agreement, Original, load_original
 from lcc_tf.exporting.litert import predict_by
-from lcc_tf.exporting.onnx_model import predict_as_deepness, predict_at_any_size
+from lcc_tf.exporting.onnx import predict_as_deepness, predict_at_any_size
+from lcc_tf.runs import read_run
 
 ODD_SIZE = (1000, 1333)  # height and width, pixels
 LITERT_FILES = ("float32.tflite", "float16.tflite", "int8.tflite")

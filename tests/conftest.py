@@ -6,10 +6,10 @@ import keras
 import pytest
 import tensorflow as tf
 
-from lcc_tf.checkpoints import read_run
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.models import encoders
+from lcc_tf.runs import read_run
 
 # Two logical devices stand in for two GPUs. They must be set before TensorFlow is first used.
 tf.config.set_logical_device_configuration(
@@ -95,7 +95,7 @@ def tiny_config(demo_data):
 @pytest.fixture(scope="session")
 def runs(tiny_config, tmp_path_factory):
     """The folder of two trained runs, `unetpp` and `deeplabv3plus`."""
-    from lcc_tf.training import train
+    from lcc_tf.training.train import train
 
     root = tmp_path_factory.mktemp("runs")
     for arch in ("unetpp", "deeplabv3plus"):

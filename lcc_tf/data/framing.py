@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.data.decoding import decode_image, decode_mask, decode_window
-from lcc_tf.mirroring import mirrored
+from lcc_tf.reflect_padding import mirrored
 
 
 def decode(

@@ -8,9 +8,9 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
-from lcc_tf.atomic_files import write_atomically
 from lcc_tf.data.decoding import decode_mask
 from lcc_tf.data.pipeline import encoded_examples, split_size
+from lcc_tf.files import write_atomically
 
 CLASS_PIXELS = "class_pixels.npy"
 

@@ -3,10 +3,10 @@
 from lcc_tf.exporting.agreement import Agreement, DeviationError
 from lcc_tf.exporting.exported_file import ExportedFile
 from lcc_tf.exporting.litert import export_litert
-from lcc_tf.exporting.onnx_model import export_onnx
-from lcc_tf.exporting.original import RESOLUTION, Original, load_original
+from lcc_tf.exporting.onnx import export_onnx
 from lcc_tf.exporting.samples import Samples
 from lcc_tf.exporting.savedmodel import export_savedmodel
+from lcc_tf.exporting.source_model import RESOLUTION, Original, load_original
 
 EXPORTS = {"savedmodel": export_savedmodel, "onnx": export_onnx, "litert": export_litert}
 

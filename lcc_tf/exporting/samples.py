@@ -7,11 +7,11 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from lcc_tf.checkpoints import Run
 from lcc_tf.data.decoding import decode_mask, image_encoding
 from lcc_tf.data.demo import MIN_SIZE, render_scene
 from lcc_tf.data.framing import cut
 from lcc_tf.data.pipeline import encoded_examples
+from lcc_tf.runs import Run
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.prepare import load
 

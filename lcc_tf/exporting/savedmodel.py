@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from lcc_tf.exporting.agreement import FLOAT_SHARE
 from lcc_tf.exporting.exported_file import ExportedFile
-from lcc_tf.exporting.original import Original
-from lcc_tf.members import MODEL_FILE
+from lcc_tf.exporting.source_model import Original
+from lcc_tf.prediction.predictors import MODEL_FILE
 
 TOLERANCE = 1e-4
 

@@ -2,10 +2,17 @@
 
 import keras
 
-from lcc_tf.models.baselines import BASELINE_ENCODERS, BASELINES, fpn, linknet, pspnet, unet
 from lcc_tf.models.deeplabv3plus import deeplabv3plus
 from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.ensemble import ensemble
+from lcc_tf.models.segmentation_models import (
+    BASELINE_ENCODERS,
+    BASELINES,
+    fpn,
+    linknet,
+    pspnet,
+    unet,
+)
 from lcc_tf.models.torch_weights import load_torch_state_dict
 from lcc_tf.models.unetpp import unetpp
 from tfds_deepglobe.errors import InputError

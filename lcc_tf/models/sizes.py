@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from lcc_tf.mirroring import mirrored
 from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.reflect_padding import mirrored
 
 
 def size_divisor(model: keras.Model) -> int:

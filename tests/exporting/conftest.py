@@ -1,7 +1,7 @@
 import pytest
 
-from lcc_tf.checkpoints import read_run
 from lcc_tf.exporting import load_original
+from lcc_tf.runs import read_run
 
 
 @pytest.fixture(scope="module")

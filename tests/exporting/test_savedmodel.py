@@ -5,9 +5,9 @@ import sys
 import numpy as np
 import pytest
 
-from lcc_tf.checkpoints import load_ensemble, read_run
 from lcc_tf.exporting import export_savedmodel
 from lcc_tf.models.sizes import size_divisor
+from lcc_tf.runs import load_ensemble, read_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIZES = [(64, 64), (200, 333), (512, 512), (1, 5)]

@@ -1,7 +1,7 @@
 """Classes, colours, names, formats and sizes of the user's own, from the raw archive to the map."""
 
 import csv
-import importlib.util
+import importlib
 import json
 import sys
 from pathlib import Path
@@ -12,14 +12,13 @@ import rasterio
 import tensorflow as tf
 from PIL import Image
 
-from lcc_tf.checkpoints import read_run
 from lcc_tf.data.demo import render_scene
-from lcc_tf.evaluation import open_dataset
+from lcc_tf.runs import read_run
+from lcc_tf.scoring.evaluate import open_dataset
 from tfds_deepglobe.__main__ import main as tfds_main
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.fake_archive import zip_folder
 
-ROOT = Path(__file__).parents[2]
 CLASSES = ClassTable(
     ("building", "land (unpaved)", "road", "vegetation", "water", "unlabelled"),
     (
@@ -34,18 +33,16 @@ DATA = ("--data", "mine.zip", *NAMES)
 
 
 def run(script, *arguments, eagerly=True):
-    """Runs a script's `main` in this process, where the tiny encoder is known.
+    """Runs a script's command in this process, where the tiny encoder is known.
 
     Without graphs, if only a few batches go through them.
     """
-    spec = importlib.util.spec_from_file_location(f"script_{script}", ROOT / f"{script}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = importlib.import_module(f"lcc_tf.cli.{script}")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "argv", [script, *map(str, arguments)])
         tf.config.run_functions_eagerly(eagerly)
         try:
-            module.main()
+            module.command()
         finally:
             tf.config.run_functions_eagerly(False)
 

@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.checkpoints import load_ensemble, read_run
-from lcc_tf.evaluation import evaluate, open_dataset
 from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import ARCHITECTURES
-from lcc_tf.models.baselines import BASELINES
-from lcc_tf.training import train
+from lcc_tf.models.segmentation_models import BASELINES
+from lcc_tf.runs import load_ensemble, read_run
+from lcc_tf.scoring.evaluate import evaluate, open_dataset
+from lcc_tf.training.train import train
 
 
 @pytest.fixture

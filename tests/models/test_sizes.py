@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.mirroring import mirrored
 from lcc_tf.models import build_model
 from lcc_tf.models.sizes import mirrored_indices, size_divisor
+from lcc_tf.reflect_padding import mirrored
 
 
 @pytest.mark.parametrize("size", [1, 2, 5, 31, 32, 33, 100])

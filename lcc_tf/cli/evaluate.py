@@ -1,0 +1,134 @@
+"""Scores trained runs and their ensemble on a split of the data set."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from lcc_tf.cli.options import add_average, add_runs, add_tta, parser, run, words_or_numbers
+from lcc_tf.files import new_folder
+from tfds_deepglobe.tensorflow_import import import_tensorflow
+
+EXAMPLES = """\
+  python evaluate.py --ensemble
+  python evaluate.py --ensemble --protocol all --member-weights tuned
+  python evaluate.py --runs runs/unetpp runs/deeplabv3plus --ensemble --member-weights 2 1
+  python evaluate.py --runs runs/unetpp --split validation --output results_validation
+  python evaluate.py --runs runs/unetpp --data other.zip --image-glob 'images/*.png' \\
+      --mask-pattern 'masks/*.png'
+
+exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
+"""
+RESULTS = {"metrics.json", "scores.md", "scores.csv", "scores.tex", "panels"}
+
+
+def main() -> NoReturn:
+    """Runs the command and ends the process."""
+    run(command, when_interrupted="nothing was written")
+
+
+def command() -> None:
+    """Parses the command line, scores, prints and writes."""
+    options = _parser().parse_args()
+    with new_folder(options.output, holds=RESULTS, overwrite=options.overwrite) as output:
+        # TensorFlow takes seconds to import, which --help and wrong options can do without.
+        import_tensorflow()
+        from lcc_tf.runs import find_runs, read_run
+        from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics
+        from lcc_tf.scoring.protocols import PROTOCOLS
+        from lcc_tf.scoring.tables import to_markdown, write_tables
+
+        runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+        check_runs(runs)
+        names = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
+        panels = output / "panels"
+        panels.mkdir()
+        evaluation = evaluate(
+            runs,
+            open_dataset(
+                runs,
+                options.data,
+                image_glob=options.image_glob,
+                mask_pattern=options.mask_pattern,
+            ),
+            protocols=[PROTOCOLS[name] for name in names],
+            split=options.split,
+            with_ensemble=options.ensemble,
+            member_weights=words_or_numbers(options.member_weights),
+            average=options.average,
+            tta=options.tta,
+            with_color_baseline=options.color_baseline,
+            panels=panels,
+        )
+        write_metrics(evaluation, output / "metrics.json")
+        write_tables(evaluation, output)
+    print(to_markdown(evaluation))
+    print(f"written to {options.output}: {', '.join(sorted(RESULTS))}")
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser(__doc__, EXAMPLES)
+    options.add_argument(
+        "--ensemble",
+        action="store_true",
+        default=False,
+        help="also score the average of the runs' probabilities",
+    )
+    add_runs(options)
+    options.add_argument(
+        "--member-weights",
+        metavar="equal|tuned|W",
+        nargs="+",
+        default=["equal"],
+        help="of the ensemble: equal; tuned on the validation split; or numbers, one a run in the "
+        "order of --runs (default: equal)",
+    )
+    add_average(options)
+    add_tta(options)
+    options.add_argument(
+        "--split",
+        choices=("train", "validation", "test"),
+        default="test",
+        help="(default: %(default)s)",
+    )
+    options.add_argument(
+        "--protocol",
+        choices=("seed", "official6", "glnet", "all"),
+        default="seed",
+        help="seed: the original's scores, at 512x512; official6: the DeepGlobe challenge's, and "
+        "glnet: that of papers on its 142 test images, both at full size; all: side by side; "
+        "docs/protocols.md says which number to compare with which (default: seed)",
+    )
+    options.add_argument(
+        "--data",
+        metavar="PATH|demo",
+        default=None,
+        help="another data set with the same classes (default: the one the runs were trained on)",
+    )
+    options.add_argument(
+        "--image-glob",
+        metavar="PATTERN",
+        default=None,
+        help="what images of --data are called, such as 'images/*.tif' (default: as the runs' own)",
+    )
+    options.add_argument(
+        "--mask-pattern",
+        metavar="PATTERN",
+        default=None,
+        help="what masks of --data are called (default: as the runs' own)",
+    )
+    options.add_argument(
+        "--color-baseline",
+        action="store_true",
+        default=False,
+        help="also score a classifier of single pixels' colours, fitted on the training split",
+    )
+    options.add_argument(
+        "--output", metavar="DIR", type=Path, default=Path("results"), help="(default: results)"
+    )
+    options.add_argument(
+        "--overwrite",
+        action="store_true",
+        default=False,
+        help="replace what is in --output",
+    )
+    return options

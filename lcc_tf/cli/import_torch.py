@@ -1,0 +1,105 @@
+"""Makes a run folder of a UNet++ or DeepLabV3+ that segmentation_models_pytorch trained."""
+
+import argparse
+from pathlib import Path
+from typing import NoReturn
+
+from lcc_tf.cli.options import parser, run
+from tfds_deepglobe.tensorflow_import import import_tensorflow
+
+EXAMPLES = """\
+  python import_torch.py --weights best.ckpt --workdir runs/from_torch
+  python import_torch.py --weights model.safetensors --workdir runs/mine \\
+      --classes class_dict.csv --framing crops --preprocessing unit
+  python evaluate.py --runs runs/from_torch --data data/deepglobe
+
+exit codes: 0 imported, 2 the input cannot be used, 130 interrupted
+"""
+
+
+def main() -> NoReturn:
+    """Runs the command and ends the process."""
+    run(command, when_interrupted="nothing was imported")
+
+
+def command() -> None:
+    """Parses the command line and imports."""
+    options = _parser().parse_args()
+    # TensorFlow takes seconds to import, which --help and wrong options can do without.
+    import_tensorflow()
+    from lcc_tf.torch_runs import import_torch
+    from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+
+    table = options.classes
+    imported = import_torch(
+        options.weights,
+        options.workdir,
+        ClassTable.from_csv(table.read_bytes()) if table else DEEPGLOBE_CLASSES,
+        image_size=options.image_size,
+        framing=options.framing,
+        native_size=options.native_size,
+        preprocessing=options.preprocessing,
+        output_stride=options.output_stride,
+    )
+    config = imported.config
+    print(
+        f"{config.arch} with {config.encoder}, {imported.classes.num_classes} classes; "
+        f"run: {imported.path}"
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    options = parser(__doc__, EXAMPLES)
+    options.add_argument(
+        "--weights",
+        metavar="FILE",
+        type=Path,
+        required=True,
+        help="of the whole model: .safetensors, or .pth or a Lightning .ckpt (these need torch); "
+        "its network, encoder and number of classes are read from it",
+    )
+    options.add_argument("--workdir", metavar="DIR", type=Path, required=True, help="run folder")
+    options.add_argument(
+        "--classes",
+        metavar="CSV",
+        type=Path,
+        default=None,
+        help="class_dict.csv in the order of the model's channels (default: DeepGlobe's)",
+    )
+    options.add_argument(
+        "--preprocessing",
+        choices=("torch", "torch_255", "unit", "none"),
+        default="torch",
+        help="what its images were: torch: in [0, 1], minus ImageNet's mean, by its standard "
+        "deviation; torch_255: the same, but of images in [0, 255]; unit: in [0, 1]; none: in "
+        "[0, 255] (default: %(default)s)",
+    )
+    options.add_argument(
+        "--image-size",
+        metavar="PIXELS",
+        type=int,
+        default=512,
+        help="side of the square that it was trained on (default: %(default)s)",
+    )
+    options.add_argument(
+        "--framing",
+        choices=("whole", "crops"),
+        default="whole",
+        help="whole: images were resized to that square; crops: squares were cut out of them "
+        "(default: %(default)s)",
+    )
+    options.add_argument(
+        "--native-size",
+        metavar="PIXELS",
+        type=int,
+        default=2448,
+        help="side of the images before they were resized (default: %(default)s, DeepGlobe's)",
+    )
+    options.add_argument(
+        "--output-stride",
+        type=int,
+        choices=(16, 8),
+        default=16,
+        help="of DeepLabV3+'s encoder (default: %(default)s)",
+    )
+    return options

@@ -1,0 +1,146 @@
+"""Pictures: training curves, and panels of image, truth and prediction."""
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from lcc_tf.files import write_atomically
+from tfds_deepglobe.classes import ClassTable
+
+# As the original shows them, with the one score that it lacks first among the scores.
+CURVES = {
+    "loss": "Loss",
+    "mean_iou": "Mean IoU of the classes",
+    "iou": "IoU",
+    "accuracy": "Accuracy",
+    "precision": "Precision",
+    "recall": "Recall",
+    "f1": "F1",
+}
+# Up to these, pictures list all classes, so that all of a data set have the same legend.
+LEGEND_OF_ALL = 20
+
+
+def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) -> None:
+    """Draws the scores of training and validation by epoch as a PNG.
+
+    Args:
+        history: a row an epoch, as in `history.csv`.
+        file: to write.
+        title: above the curves.
+    """
+    figure = Figure(figsize=(16, 7.5), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(2, 4).ravel()
+    epochs = [row["epoch"] for row in history]
+    for axis, (name, label) in zip(axes, CURVES.items(), strict=False):
+        for key, split in ((name, "training"), (f"val_{name}", "validation")):
+            axis.plot(epochs, [row[key] for row in history], marker=".", label=split)
+        axis.set(title=label, xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axis.grid(alpha=0.3)
+    axes[-1].axis("off")
+    axes[-1].legend(*axes[0].get_legend_handles_labels(), loc="center", fontsize="x-large")
+    _save(figure, file)
+
+
+def save_panel(
+    image: np.ndarray,
+    mask: np.ndarray,
+    predictions: dict[str, np.ndarray],
+    classes: ClassTable,
+    file: Path,
+    *,
+    title: str,
+) -> None:
+    """Draws image, truth and predictions side by side as a PNG, with the classes as a legend.
+
+    Args:
+        image: RGB in [0, 255], `(height, width, 3)`.
+        mask: uint8 `(height, width)`, class ids.
+        predictions: masks of the same shape by the title of their picture.
+        classes: names and colours.
+        file: to write.
+        title: above the pictures.
+    """
+    pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
+    pictures["truth"] = classes.colorize(mask)
+    pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
+    height, width = mask.shape
+    # Of one area whatever the image's form, but never so narrow that titles overlap.
+    figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
+    picture_height = figure_width / len(pictures) * height / width
+    figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
+    figure.suptitle(title)
+    axes = figure.subplots(1, len(pictures))
+    for axis, (name, picture) in zip(axes, pictures.items(), strict=True):
+        axis.imshow(picture, interpolation="nearest")
+        axis.set_title(name)
+        axis.axis("off")
+    _add_legend(figure, classes, np.unique(np.stack([mask, *predictions.values()])))
+    _save(figure, file)
+
+
+def save_overlay(
+    image: np.ndarray, mask: np.ndarray, valid: np.ndarray, classes: ClassTable, file: Path
+) -> None:
+    """Draws a class map over its image, half transparent, as a PNG with the classes as a legend.
+
+    Args:
+        image: RGB in [0, 255], `(height, width, 3)`.
+        mask: uint8 `(height, width)`, class ids.
+        valid: bool `(height, width)`; what is missing stays white.
+        classes: names and colours.
+        file: to write.
+    """
+    blended = np.full((*mask.shape, 3), 255, np.uint8)
+    colors = classes.colorize(np.where(valid, mask, 0))
+    blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
+    height, width = mask.shape
+    dpi = max(100, width / 10)  # so that the legend of a large picture is as much larger
+    inches = max(width / dpi, 9), height / dpi + 0.35
+    figure = Figure(figsize=inches, dpi=dpi, layout="constrained")
+    axis = figure.subplots()
+    axis.imshow(blended, interpolation="nearest")
+    axis.axis("off")
+    _add_legend(figure, classes, np.unique(mask[valid]))
+    _save(figure, file)
+
+
+def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
+    """Puts the classes below a figure, and makes it as much higher.
+
+    Args:
+        figure: with room for its pictures alone.
+        classes: names and colours.
+        present: ids of the classes that the pictures show; of many classes they alone are listed.
+    """
+    class_ids = range(classes.num_classes)
+    if classes.num_classes > LEGEND_OF_ALL:
+        class_ids = present.tolist()
+    patches = [
+        Patch(
+            facecolor=np.array(classes.palette[i]) / 255, edgecolor="black", label=classes.names[i]
+        )
+        for i in class_ids
+    ]
+    width, height = figure.get_size_inches()
+    # Inches that a name of the usual font takes, and the patch before it and the gap behind.
+    longest = max((len(classes.names[i]) for i in class_ids), default=0)
+    columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
+    rows = math.ceil(len(patches) / columns)
+    figure.set_size_inches(width, height + 0.25 * rows)
+    figure.legend(handles=patches, loc="outside lower center", ncols=columns)
+
+
+def _save(figure: Figure, file: Path) -> None:
+    png = io.BytesIO()
+    FigureCanvasAgg(figure).print_png(png)
+    write_atomically(file, png.getvalue())

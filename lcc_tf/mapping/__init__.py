@@ -1,0 +1,1 @@
+"""Land-cover maps of scenes, with areas and polygons."""

@@ -1,0 +1,77 @@
+"""Names and colours of classes in files beside a map, where GIS programs look for them."""
+
+from pathlib import Path
+from xml.etree import ElementTree
+
+from lcc_tf.files import write_atomically
+from tfds_deepglobe.classes import ClassTable
+
+
+def write_categories(file: Path, classes: ClassTable) -> None:
+    """Adds the classes' names to what GDAL keeps beside a raster; GeoTIFF has no place for them.
+
+    Args:
+        file: the raster's `.aux.xml`, there or not.
+        classes: of the raster's first band.
+    """
+    root = ElementTree.parse(file).getroot() if file.exists() else ElementTree.Element("PAMDataset")
+    band = root.find("PAMRasterBand[@band='1']")
+    if band is None:
+        band = ElementTree.SubElement(root, "PAMRasterBand", band="1")
+    names = ElementTree.SubElement(band, "CategoryNames")
+    for name in classes.names:
+        ElementTree.SubElement(names, "Category").text = name
+    write_atomically(file, ElementTree.tostring(root))
+
+
+def write_raster_style(file: Path, classes: ClassTable) -> None:
+    """Writes the style that QGIS shows a raster in by itself.
+
+    Without one its legend lists all 256 entries of the raster's colour table.
+
+    Args:
+        file: to write; the raster's name with the suffix `.qml`.
+        classes: of the raster's first band.
+    """
+    root = ElementTree.Element("qgis")
+    pipe = ElementTree.SubElement(root, "pipe")
+    renderer = ElementTree.SubElement(
+        pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
+    )
+    palette = ElementTree.SubElement(renderer, "colorPalette")
+    for class_id, (name, color) in enumerate(zip(classes.names, classes.palette, strict=True)):
+        ElementTree.SubElement(
+            palette,
+            "paletteEntry",
+            value=str(class_id),
+            label=name,
+            color="#{:02x}{:02x}{:02x}".format(*color),
+            alpha="255",
+        )
+    write_atomically(file, ElementTree.tostring(root))
+
+
+def write_polygon_style(file: Path, classes: ClassTable) -> None:
+    """Writes the style that QGIS shows polygons in by itself, instead of one colour for all.
+
+    Args:
+        file: to write; the polygons' name with the suffix `.qml`.
+        classes: which each polygon names one of in its field `class`.
+    """
+    root = ElementTree.Element("qgis")
+    renderer = ElementTree.SubElement(
+        root, "renderer-v2", type="categorizedSymbol", attr="class", symbollevels="0"
+    )
+    categories = ElementTree.SubElement(renderer, "categories")
+    symbols = ElementTree.SubElement(renderer, "symbols")
+    for class_id, (name, color) in enumerate(zip(classes.names, classes.palette, strict=True)):
+        symbol_name = str(class_id)
+        ElementTree.SubElement(
+            categories, "category", value=name, label=name, symbol=symbol_name, render="true"
+        )
+        symbol = ElementTree.SubElement(symbols, "symbol", type="fill", name=symbol_name, alpha="1")
+        layer = ElementTree.SubElement(symbol, "layer", {"class": "SimpleFill"}, enabled="1")
+        properties = {"color": ",".join(map(str, (*color, 255))), "outline_style": "no"}
+        for key, value in properties.items():
+            ElementTree.SubElement(layer, "prop", k=key, v=value)
+    write_atomically(file, ElementTree.tostring(root))

@@ -1,0 +1,85 @@
+"""A class map as polygons."""
+
+import warnings
+from pathlib import Path
+
+import numpy as np
+import pyogrio
+import rasterio
+import shapely
+from rasterio.features import shapes, sieve
+
+from lcc_tf.files import flush, not_written, unfinished_name
+from lcc_tf.mapping.geodesy import polygon_hectares
+from lcc_tf.mapping.gis_styles import write_polygon_style
+from tfds_deepglobe.classes import ClassTable
+
+
+def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> int:
+    """Writes a class map's regions, one polygon each.
+
+    GeoJSON is in longitudes and latitudes, as RFC 7946 wants it
+    (https://www.rfc-editor.org/rfc/rfc7946); a GeoPackage in the map's own coordinates. Without a
+    coordinate system both are in pixels.
+
+    Beside the file lies its legend for QGIS (`.qml`). Memory grows with the map: 4 bytes a pixel,
+    and what its polygons need.
+
+    Args:
+        map_file: the class map.
+        classes: names and colours.
+        file: to write, `.gpkg` or `.geojson`.
+        min_pixels: regions of fewer pixels join their largest neighbour.
+
+    Returns:
+        The number of polygons.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    with rasterio.open(map_file) as dataset:
+        class_ids, valid = dataset.read(1), dataset.read_masks(1) > 0
+        transform, crs = dataset.transform, dataset.crs
+    if min_pixels > 1:
+        class_ids = sieve(class_ids, size=min_pixels, mask=valid)
+    regions = list(shapes(class_ids, mask=valid, transform=transform))
+    polygons = np.array([shapely.geometry.shape(shape) for shape, _ in regions], object)
+    ids = np.array([class_id for _, class_id in regions], np.int32)
+    fields = {
+        "class_id": ids,
+        "class": np.array(classes.names, object)[ids],
+        "hectares": polygon_hectares(crs, polygons),
+    }
+    unfinished = unfinished_name(file)
+    unfinished.unlink(missing_ok=True)
+    try:
+        _write(unfinished, polygons, fields, crs)
+        flush(unfinished)
+        write_polygon_style(file.with_suffix(".qml"), classes)
+        unfinished.replace(file)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise not_written(file, error) from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    return len(regions)
+
+
+def _write(
+    file: Path, polygons: np.ndarray, fields: dict[str, np.ndarray], crs: rasterio.CRS | None
+) -> None:
+    is_geojson = file.suffix == ".geojson"
+    with warnings.catch_warnings():
+        # A plain picture has no coordinate system; its polygons are in pixels.
+        warnings.filterwarnings("ignore", message="'crs' was not provided")
+        warnings.filterwarnings("ignore", message="No SRS set on layer")
+        pyogrio.raw.write(
+            file,
+            geometry=shapely.to_wkb(polygons),
+            field_data=list(fields.values()),
+            fields=list(fields),
+            geometry_type="Polygon",
+            crs=crs.to_wkt() if crs else None,
+            driver="GeoJSON" if is_geojson else "GPKG",
+            layer="land_cover",
+            **({"RFC7946": "YES"} if is_geojson and crs else {}),
+        )

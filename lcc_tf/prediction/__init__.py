@@ -1,0 +1,1 @@
+"""Probabilities of images of any size, from one network or several."""

@@ -1,0 +1,1 @@
+"""Scores of networks and their ensemble, by published protocols."""

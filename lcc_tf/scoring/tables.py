@@ -1,0 +1,226 @@
+"""An evaluation as tables: Markdown for the screen and the web, LaTeX for papers, CSV for more."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcc_tf.files import write_atomically
+from lcc_tf.scoring.evaluate import Evaluation
+from lcc_tf.scoring.protocols import Protocol, definitions, describe
+from tfds_deepglobe.classes import UNKNOWN
+
+LABELS = {
+    "accuracy": "accuracy",
+    "f1": "F1 = precision = recall",
+    "image_iou": "IoU",
+    "loss": "loss",
+    "pixel_accuracy": "pixel accuracy",
+    "mean_iou": "mean IoU",
+}
+WITH_INTERVAL = "mean_iou"
+# More classes than these are listed downwards, since no page is as wide as their names together.
+CLASSES_ACROSS = 10
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows under a header, a caption above them and remarks below."""
+
+    caption: str
+    header: Sequence[str]
+    rows: Sequence[Sequence[str]]
+    remarks: Sequence[str]
+
+
+def write_tables(evaluation: Evaluation, folder: Path) -> None:
+    """Writes `scores.md`, `scores.csv` and `scores.tex`."""
+    for name, render in (
+        ("scores.md", to_markdown),
+        ("scores.csv", to_csv),
+        ("scores.tex", to_latex),
+    ):
+        write_atomically(folder / name, render(evaluation).encode())
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """All tables, and what their numbers are."""
+    lines = []
+    for table in _tables(evaluation):
+        lines += [table.caption, "", *_pipes(table.header, table.rows), ""]
+        lines += [f"- {remark}" for remark in table.remarks]
+        lines.append("")
+    lines += ["What the numbers are:", ""]
+    for protocol in evaluation.protocols:
+        explained = definitions(protocol, evaluation.classes.names)
+        lines += [f"- {protocol.name} {LABELS[key]}: {explained[key]}" for key in protocol.columns]
+    return "\n".join(lines) + "\n"
+
+
+def to_latex(evaluation: Evaluation) -> str:
+    r"""All tables as `table` environments; they need `\usepackage{booktabs}`."""
+    lines = []
+    for table in _tables(evaluation):
+        caption = _latex_text(" ".join([table.caption, *table.remarks]))
+        lines += [
+            r"\begin{table}",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(table.header) - 1)}}}",
+            r"\toprule",
+            _latex_row(table.header),
+            r"\midrule",
+            *(_latex_row(row) for row in table.rows),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    return "\n".join(lines)
+
+
+def to_csv(evaluation: Evaluation) -> str:
+    """One row a predictor, all protocols side by side; a score that is not defined is empty."""
+    rows = []
+    for predictor in _predictors(evaluation):
+        row = {
+            "predictor": predictor,
+            "split": evaluation.split,
+            "images": str(evaluation.num_images),
+        }
+        for protocol in evaluation.protocols:
+            scores = evaluation.scores[protocol.name][predictor]
+            for key in protocol.columns:
+                title = f"{protocol.name} {LABELS[key]}"
+                row[_with_unit(title, key)] = _number(scores[key], key)
+                if key in scores["intervals"]:
+                    for end, value in zip(("low", "high"), scores["intervals"][key], strict=True):
+                        row[_with_unit(f"{title} 95 {end}", key)] = _number(value, key)
+            for name, value in scores["iou"].items():
+                row[_with_unit(f"{protocol.name} IoU of {name}", "iou")] = _number(value, "iou")
+        rows.append({title: "" if cell == "n/a" else cell for title, cell in row.items()})
+    text = io.StringIO()
+    writer = csv.DictWriter(text, rows[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()
+
+
+def _predictors(evaluation: Evaluation) -> list[str]:
+    return list(next(iter(evaluation.scores.values())))
+
+
+def _tables(evaluation: Evaluation) -> list[Table]:
+    protocols = evaluation.protocols
+    columns = [(protocol, key) for protocol in protocols for key in protocol.columns]
+    rows = [
+        [predictor] + [_score(evaluation.scores[p.name][predictor], key) for p, key in columns]
+        for predictor in _predictors(evaluation)
+    ]
+    remarks = [remark for protocol in protocols for remark in _comparison(evaluation, protocol)]
+    scores = Table(
+        f"Split {evaluation.split}, {evaluation.num_images} images. Scores in %, loss in [0, 1]; "
+        "in brackets 95 % bootstrap intervals over images.",
+        ["predictor", *(f"{protocol.name} {LABELS[key]}" for protocol, key in columns)],
+        rows,
+        remarks + _prediction_remarks(evaluation),
+    )
+    return [scores, *(_class_table(evaluation, protocol) for protocol in protocols)]
+
+
+def _comparison(evaluation: Evaluation, protocol: Protocol) -> list[str]:
+    """Which published numbers a protocol's columns may be held against."""
+    names = evaluation.classes.names
+    comparison = protocol.comparison(names)
+    remarks = [f"{protocol.name} ({describe(protocol, names)}): compare with {comparison}."]
+    if comparison != protocol.comparable_with:
+        return remarks
+    if (evaluation.split, evaluation.num_images) != ("test", protocol.num_images):
+        remarks.append(
+            f"{protocol.name}: those numbers are of {protocol.num_images} test images, these of "
+            f"the {evaluation.num_images} of split {evaluation.split}; they are not comparable one "
+            "to one."
+        )
+    return remarks
+
+
+def _prediction_remarks(evaluation: Evaluation) -> list[str]:
+    remarks = []
+    if evaluation.tta != "none":
+        remarks.append(f"Each member's prediction is averaged over symmetries: {evaluation.tta}.")
+    if not evaluation.average:
+        return remarks
+    shares = ", ".join(f"{name} {share:.3f}" for name, share in evaluation.shares().items())
+    remarks.append(f"ensemble: average of {evaluation.average.kind} with the weights {shares}.")
+    if tuned := evaluation.tuned:
+        remarks.append(
+            "The weights were tuned on the validation split: mean IoU there by protocol "
+            f"{tuned.protocol} {100 * tuned.mean_iou:.2f}, with equal weights "
+            f"{100 * tuned.equal_mean_iou:.2f}."
+        )
+    return remarks
+
+
+def _class_table(evaluation: Evaluation, protocol: Protocol) -> Table:
+    class_names = evaluation.classes.names
+    shown = [class_names[i] for i in protocol.predicted(class_names)]
+    rows = [["predictor", *shown]] + [
+        [predictor, *(_number(scores["iou"][name], "iou") for name in shown)]
+        for predictor, scores in evaluation.scores[protocol.name].items()
+    ]
+    if len(shown) > CLASSES_ACROSS:
+        rows = [list(column) for column in zip(*rows, strict=True)]
+        rows[0][0] = "class"
+    header, *rows = rows
+    remarks = []
+    if len(shown) > len(protocol.averaged(class_names)):
+        remarks.append(f"The mean IoU leaves {UNKNOWN} out.")
+    if any("n/a" in row for row in rows):
+        remarks.append(
+            "n/a: the class occurs in neither truth nor prediction; the mean IoU leaves it out."
+        )
+    return Table(f"IoU of each class in %, protocol {protocol.name}.", header, rows, remarks)
+
+
+def _score(scores: dict, key: str) -> str:
+    text = _number(scores[key], key)
+    low, high = scores["intervals"].get(key, (math.nan, math.nan))
+    if key != WITH_INTERVAL or math.isnan(low):
+        return text
+    return f"{text} [{_number(low, key)}, {_number(high, key)}]"
+
+
+def _number(value: float, key: str) -> str:
+    if math.isnan(value):
+        return "n/a"
+    return f"{value:.4f}" if key == "loss" else f"{100 * value:.2f}"
+
+
+def _with_unit(title: str, key: str) -> str:
+    return title if key == "loss" else f"{title} (%)"
+
+
+def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table whose columns are aligned in plain text, too."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    lines = [
+        " | ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in cells
+    ]
+    rule = "|".join("-" * (w + 2) if i == 0 else "-" * (w + 1) + ":" for i, w in enumerate(widths))
+    return [f"| {lines[0]} |", f"|{rule}|", *(f"| {line} |" for line in lines[1:])]
+
+
+def _latex_row(cells: Sequence[str]) -> str:
+    return " & ".join(_latex_text(cell) for cell in cells) + r" \\"
+
+
+def _latex_text(text: str) -> str:
+    escapes = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    escapes |= {character: f"\\{character}" for character in "&%$#_{}"}
+    return "".join(escapes.get(character, character) for character in text)

@@ -1,0 +1,84 @@
+"""A model that was trained in PyTorch becomes a run folder."""
+
+import dataclasses
+from pathlib import Path
+
+from lcc_tf.config import TrainConfig
+from lcc_tf.files import new_folder
+from lcc_tf.models import build_model, load_torch_state_dict
+from lcc_tf.models.torch_weights import describe, read_torch_weights
+from lcc_tf.runs import Run, TrainingState, save_checkpoint, write_run
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError
+
+# What segmentation_models_pytorch's DeepLabV3+ has, at every output stride
+SMP_DEEPLAB = {"dilation_rates": (12, 24, 36), "align_corners": True}
+
+
+def import_torch(
+    weights: Path,
+    workdir: Path,
+    classes: ClassTable,
+    *,
+    image_size: int,
+    framing: str,
+    native_size: float,
+    preprocessing: str,
+    output_stride: int = 16,
+) -> Run:
+    """Makes a run folder of a model of segmentation_models_pytorch.
+
+    Its architecture, encoder and number of classes are read from the weights. What they do not
+    tell has to be known: how its images were prepared and, for DeepLabV3+, the output stride.
+
+    Args:
+        weights: a `.safetensors`, `.pth` or Lightning `.ckpt` file; see `read_torch_weights`.
+        workdir: the run folder, empty or new.
+        classes: in the order of the model's output channels.
+        image_size: side of the square that it was trained on, pixels.
+        framing: "whole" if images were resized to that square, "crops" if squares were cut out.
+        native_size: side of the images before they were resized, pixels.
+        preprocessing: "torch" (ImageNet's mean and standard deviation), "torch_255" (the same, of
+            images in [0, 255]), "unit" (images in [0, 1]) or "none" (images in [0, 255]).
+        output_stride: of DeepLabV3+'s encoder, 16 or 8.
+
+    Returns:
+        The run.
+
+    Raises:
+        InputError: the file cannot be read or does not fit, or the folder is taken.
+    """
+    if not native_size > 0:
+        raise InputError(f"`native_size` must be larger than 0. Received: {native_size}.")
+    with new_folder(workdir, holds=set(), option="--workdir") as folder:
+        state_dict = read_torch_weights(weights)
+        arch, encoder, num_classes = describe(state_dict)
+        if num_classes != classes.num_classes:
+            raise InputError(
+                f"The model in {weights} has {num_classes} classes, the class table has "
+                f"{classes.num_classes}: {list(classes.names)}. Give the table of the model's "
+                "classes, in the order of its channels, by `--classes class_dict.csv`."
+            )
+        config = TrainConfig(
+            arch=arch,
+            encoder=encoder,
+            encoder_weights=None,
+            preprocessing=preprocessing,
+            output_stride=output_stride,
+            recipe="imported",
+            image_size=image_size,
+            framing=framing,
+            **(SMP_DEEPLAB if arch == "deeplabv3plus" else {}),
+        )
+        model = build_model(arch, num_classes, encoder_weights=None, **config.model_options())
+        load_torch_state_dict(model, state_dict)
+        run = Run(
+            path=folder,
+            config=config,
+            classes=classes,
+            fingerprint=None,
+            native_size=native_size,
+        )
+        write_run(run, model.count_params())
+        save_checkpoint(folder, model, TrainingState())
+    return dataclasses.replace(run, path=workdir)

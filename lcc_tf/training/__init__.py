@@ -1,0 +1,1 @@
+"""Training one network: phases, checkpoints, devices."""

@@ -1,0 +1,69 @@
+import argparse
+
+import pytest
+
+from lcc_tf.cli.options import positive_float, positive_int, run
+from tfds_deepglobe.errors import InputError
+
+
+def raising(error):
+    def main():
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "text"),
+    [
+        (InputError("give another"), 2, "error: give another\n"),
+        (
+            PermissionError(13, "Permission denied", "/x"),
+            2,
+            "error: /x: Permission denied. Give this user the right to it, or choose",
+        ),
+        (OSError(30, "Read-only file system", "/x"), 2, "file system. Choose another place.\n"),
+        (OSError(28, "No space left on device", "/x"), 2, "device. Make room, or choose another"),
+        (OSError(40, "Too many levels", "/x"), 2, "error: /x: Too many levels.\n"),
+        (OSError("no name"), 2, "error: no name\n"),
+        (KeyboardInterrupt(), 130, "interrupted; go on with --resume"),
+    ],
+)
+def test_what_the_user_can_mend_is_one_line(error, code, text, capsys):
+    with pytest.raises(SystemExit) as end:
+        run(raising(error), when_interrupted="go on with --resume")
+    assert end.value.code == code
+    output = capsys.readouterr().err
+    assert text in output
+    assert len(output.strip().splitlines()) == 1
+
+
+def test_defects_keep_their_traceback():
+    with pytest.raises(ZeroDivisionError):
+        run(lambda: 1 / 0, when_interrupted="")
+
+
+def test_success_ends_with_0():
+    with pytest.raises(SystemExit) as end:
+        run(lambda: None, when_interrupted="")
+    assert end.value.code == 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "right", "wrong", "text"),
+    [
+        (positive_int, ("1", 1), "0", "must be 1 or more. Received: 0"),
+        (positive_int, ("512", 512), "1.5", "invalid whole number value: '1.5'"),
+        (positive_float, ("0.5", 0.5), "0", "must be larger than 0. Received: 0"),
+        (positive_float, ("2", 2), "nan", "must be larger than 0. Received: nan"),
+        (positive_float, ("2", 2), "inf", "must be larger than 0. Received: inf"),
+        (positive_float, ("2", 2), "big", "invalid number value: 'big'"),
+    ],
+)
+def test_options_that_take_positive_numbers(kind, right, wrong, text, capsys):
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--size", type=kind)
+    assert parser.parse_args(["--size", right[0]]).size == right[1]
+    with pytest.raises(SystemExit):
+        parser.parse_args(["--size", wrong])
+    assert text in capsys.readouterr().err

@@ -1,0 +1,464 @@
+import os
+import subprocess
+import sys
+import warnings
+import zlib
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import from_origin
+
+from lcc_tf.mapping.scene import (
+    Grid,
+    new_raster,
+    open_scene,
+    parse_bands,
+    parse_scale,
+    read_map,
+    window_of,
+)
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+from tfds_deepglobe.errors import InputError
+
+HALF_METRE = from_origin(500000, 5200000, 0.5, 0.5)
+
+
+def write_scene(path, bands, **options):
+    """Writes `(height, width, bands)` as a GeoTIFF in UTM."""
+    options = {"crs": "EPSG:32633", "transform": HALF_METRE, "driver": "GTiff"} | options
+    colors, mask = options.pop("colorinterp", None), options.pop("mask", None)
+    height, width, count = bands.shape
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(
+            path, "w", height=height, width=width, count=count, dtype=bands.dtype, **options
+        ) as dataset:
+            if colors:
+                dataset.colorinterp = colors
+            dataset.write(np.moveaxis(bands, -1, 0))
+            if mask is not None:
+                dataset.write_mask(mask)
+    return path
+
+
+def noise(height, width, bands=3, dtype=np.uint8, high=256):
+    return np.random.default_rng(0).integers(1, high, (height, width, bands)).astype(dtype)
+
+
+def whole(scene):
+    return scene.read(slice(0, scene.grid.height), slice(0, scene.grid.width))
+
+
+def test_parts_of_a_geotiff(tmp_path):
+    image = noise(40, 60)
+    with open_scene(write_scene(tmp_path / "a.tif", image)) as scene:
+        assert scene.grid == Grid(40, 60, rasterio.CRS.from_epsg(32633), HALF_METRE)
+        assert (scene.has_gaps, scene.stretch) == (False, None)
+        part = scene.read(slice(5, 17), slice(20, 60))
+        assert part.dtype == np.float32
+        np.testing.assert_array_equal(part, image[5:17, 20:60])
+        assert scene.valid(slice(5, 17), slice(20, 60)).all()
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+def test_plain_pictures_have_no_grid_on_the_ground(tmp_path, suffix, recwarn):
+    image = noise(40, 60)
+    # Decoders differ in how they enlarge colour of half the resolution.
+    options = {"subsampling": 0} if suffix == ".jpg" else {}
+    Image.fromarray(image).save(tmp_path / f"a{suffix}", **options)
+    with open_scene(tmp_path / f"a{suffix}") as scene:
+        assert scene.grid.crs is None
+        expected = np.array(Image.open(tmp_path / f"a{suffix}"))
+        np.testing.assert_allclose(whole(scene), expected, atol=1)
+    assert not recwarn.list
+
+
+def test_missing_pixels(tmp_path):
+    image = noise(30, 20)
+    image[:10] = 0
+    image[20, 5, 0] = 0  # one band alone: the pixel is there
+    with open_scene(write_scene(tmp_path / "a.tif", image, nodata=0)) as scene:
+        assert (scene.nodata, scene.has_gaps) == (0, True)
+        assert scene.read(slice(0, 10), slice(3, 20)) is None
+        valid = scene.valid(slice(5, 30), slice(0, 20))
+        assert not valid[:5].any()
+        assert valid[5:].all()
+        np.testing.assert_array_equal(whole(scene), image)
+
+
+def test_missing_pixels_by_transparency(tmp_path):
+    image = noise(30, 20, 4)
+    image[..., 3] = 255
+    image[:, :7, 3] = 0
+    colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    with open_scene(write_scene(tmp_path / "a.tif", image, colorinterp=colors)) as scene:
+        valid = scene.valid(slice(0, 30), slice(0, 20))
+        assert not valid[:, :7].any()
+        assert valid[:, 7:].all()
+        assert (whole(scene)[:, :7] == 0).all()
+        np.testing.assert_array_equal(whole(scene)[:, 7:], image[:, 7:, :3])
+
+
+def test_near_infrared_that_is_marked_as_transparency(tmp_path):
+    image = noise(30, 20, 4)
+    image[:5, :, 3] = 0
+    colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    path = write_scene(tmp_path / "a.tif", image, colorinterp=colors)
+    with (
+        pytest.raises(InputError, match="a.tif has 4 bands.*near infrared.*`--bands 1,2,3`"),
+        open_scene(path),
+    ):
+        pass
+    with open_scene(path, bands=(4, 1, 2)) as scene:  # and none of its pixels is missing
+        assert not scene.has_gaps
+        np.testing.assert_array_equal(whole(scene), image[..., [3, 0, 1]])
+
+
+def test_missing_pixels_by_not_being_numbers(tmp_path):
+    image = noise(30, 20).astype(np.float32)
+    image[3, 4, 1] = np.nan
+    with open_scene(write_scene(tmp_path / "a.tif", image), scale=(0, 255)) as scene:
+        valid = scene.valid(slice(0, 30), slice(0, 20))
+        assert np.argwhere(~valid).tolist() == [[3, 4]]
+        image[3, 4] = 0
+        np.testing.assert_allclose(whole(scene), image, rtol=1e-5)
+
+
+def test_chosen_bands(tmp_path):
+    image = noise(8, 9, 4)
+    path = write_scene(tmp_path / "a.tif", image, photometric="MINISBLACK")
+    with open_scene(path, bands=(3, 2, 1)) as scene:
+        np.testing.assert_array_equal(whole(scene), image[..., 2::-1])
+    with pytest.raises(InputError, match=r"4 band\(s\) \(gray.*`--bands 3,2,1`"), open_scene(path):
+        pass
+    with (
+        pytest.raises(InputError, match="has 4 bands. Received: `--bands 5,2,1`"),
+        open_scene(path, bands=(5, 2, 1)),
+    ):
+        pass
+    Image.fromarray(image[..., :3]).quantize(16).save(tmp_path / "palette.png")
+    with (
+        pytest.raises(InputError, match="indices of a palette.*-expand rgb .*palette.png rgb.tif"),
+        open_scene(tmp_path / "palette.png"),
+    ):
+        pass
+    grey = write_scene(tmp_path / "b.tif", image[..., :1])
+    with (
+        pytest.raises(InputError, match=r"1 band\(s\) \(gray\).*`--bands 1,1,1`"),
+        open_scene(grey),
+    ):
+        pass
+    with open_scene(grey, bands=(1, 1, 1)) as scene:
+        np.testing.assert_array_equal(whole(scene), image[..., [0, 0, 0]])
+
+
+@pytest.mark.parametrize(
+    ("scale", "low", "high"),
+    [
+        ("minmax", 100, 10100),
+        ("percentile", 300, 9900),
+        ((1100, 5100), 1100, 5100),
+        (None, 300, 9900),
+    ],
+)
+def test_stretch_is_that_of_the_whole_scene(tmp_path, scale, low, high):
+    values = np.linspace(100, 10100, 100 * 101).reshape(100, 101).round().astype(np.uint16)
+    image = np.stack([values, values, values], axis=-1)
+    with open_scene(write_scene(tmp_path / "a.tif", image), scale=scale) as scene:
+        np.testing.assert_allclose(scene.stretch, [[low] * 3, [high] * 3], atol=1)
+        for rows in (slice(0, 10), slice(40, 50)):
+            expected = ((image[rows].astype(float) - low) / (high - low) * 255).clip(0, 255)
+            np.testing.assert_allclose(scene.read(rows, slice(0, 101)), expected, atol=0.1)
+
+
+def test_stretch_leaves_missing_pixels_out(tmp_path):
+    image = noise(50, 50, 3, np.uint16, 1000) + 1000
+    image[:20] = 65535
+    with open_scene(write_scene(tmp_path / "a.tif", image, nodata=65535), scale="minmax") as scene:
+        assert scene.stretch.max() < 2001
+    nothing = np.zeros((5, 5, 3), np.uint16)
+    path = write_scene(tmp_path / "b.tif", nothing, nodata=0)
+    with pytest.raises(InputError, match="no pixel that is not missing"), open_scene(path):
+        pass
+
+
+def test_resampling(tmp_path):
+    steps = np.arange(20, dtype=np.uint8) * 12
+    smooth = np.ascontiguousarray(np.broadcast_to(steps[None, :, None], (40, 20, 3)))
+    path = write_scene(tmp_path / "a.tif", smooth)
+    image = noise(40, 60)
+    with open_scene(write_scene(tmp_path / "b.tif", image), resample_to=1) as scene:
+        assert scene.grid.size == (20, 30)
+        assert scene.grid.transform == from_origin(500000, 5200000, 1, 1)
+        means = image.reshape(20, 2, 30, 2, 3).mean(axis=(1, 3))
+        np.testing.assert_allclose(whole(scene), means, atol=1)
+    with open_scene(path, resample_to=0.25) as scene:
+        assert scene.grid.size == (80, 40)
+        np.testing.assert_allclose(scene.grid.transform @ (40, 80), (500010, 5199980))
+        # The new pixels' centres lie a quarter of an old one beside its own.
+        row = whole(scene)[10, 2:-2, 0]
+        np.testing.assert_allclose(row.reshape(-1, 2), steps[1:-1, None] + [-3.0, 3.0])
+    wide = noise(4, 6000)
+    with open_scene(write_scene(tmp_path / "c.tif", wide), resample_to=0.5001) as scene:
+        np.testing.assert_array_equal(whole(scene), wide)  # as good as its own
+    for metres in (0, -0.5, np.inf):
+        with (
+            pytest.raises(InputError, match=f"a size larger than 0.*--resample-to {metres}"),
+            open_scene(path, resample_to=metres),
+        ):
+            pass
+    Image.fromarray(smooth).save(tmp_path / "a.png")
+    with (
+        pytest.raises(InputError, match="no coordinate system.*Leave `--resample-to` out"),
+        open_scene(tmp_path / "a.png", resample_to=1),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("internal", [True, False])
+@pytest.mark.parametrize("metres", [1, 0.25])
+def test_resampled_scene_has_the_gaps_of_its_mask(tmp_path, internal, metres):
+    mask = np.ones((40, 60), bool)
+    mask[:20] = False
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
+        path = write_scene(tmp_path / "a.tif", noise(40, 60, 5), mask=mask)
+    with open_scene(path, bands=(5, 1, 1), resample_to=metres) as scene:
+        rows, columns = scene.grid.size
+        valid = scene.valid(slice(0, rows), slice(0, columns))
+        assert scene.has_gaps
+        assert not valid[: rows // 2].any()
+        assert valid[rows // 2 :].all()
+
+
+@pytest.mark.parametrize("metres", [1, 0.25])
+def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, metres):
+    image = noise(40, 60, 4)
+    image[:5, :, 3] = 0
+    rgb = write_scene(tmp_path / "rgb.tif", image[..., :3])
+    colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    infrared = write_scene(tmp_path / "infrared.tif", image, colorinterp=colors)
+    image[:20, :, 3], image[20:, :, 3] = 0, 255
+    masked = write_scene(tmp_path / "masked.tif", image, colorinterp=colors)
+    with (
+        open_scene(rgb, resample_to=metres) as scene,
+        open_scene(infrared, bands=(1, 2, 3), resample_to=metres) as with_infrared,
+        open_scene(masked, resample_to=metres) as with_mask,
+    ):
+        np.testing.assert_array_equal(whole(with_infrared), whole(scene))
+        assert not with_infrared.has_gaps
+        rows = scene.grid.height // 2
+        assert (whole(with_mask)[:rows] == 0).all()
+        # Beside the border of the mask hidden pixels have no part in the mean.
+        np.testing.assert_allclose(whole(with_mask)[rows + 1 :], whole(scene)[rows + 1 :], atol=1)
+        valid = with_mask.valid(slice(0, 2 * rows), slice(0, scene.grid.width))
+        assert not valid[:rows].any()
+        assert valid[rows:].all()
+    with (
+        pytest.raises(InputError, match="band 4 is marked.*-colorinterp_4 undefined"),
+        open_scene(infrared, bands=(4, 1, 2), resample_to=metres),
+    ):
+        pass
+
+
+def test_thumbnail(tmp_path):
+    image = noise(100, 50)
+    image[:50] = 0
+    with open_scene(write_scene(tmp_path / "a.tif", image, nodata=0)) as scene:
+        small, valid = scene.thumbnail(20)
+        assert small.shape == (20, 10, 3)
+        assert not valid[:10].any()
+        assert valid[10:].all()
+        assert scene.thumbnail(1000)[0].shape == image.shape
+
+
+def broken_png(width, height):
+    """A PNG that announces more than it holds."""
+
+    def chunk(kind, data):
+        checksum = zlib.crc32(kind + data).to_bytes(4)
+        return len(data).to_bytes(4) + kind + data + checksum
+
+    header = width.to_bytes(4) + height.to_bytes(4) + bytes([8, 2, 0, 0, 0])
+    data = zlib.compress(bytes(1000))
+    start = b"\x89PNG\r\n\x1a\n"
+    return start + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
+
+
+def test_files_that_are_no_images(tmp_path):
+    (tmp_path / "text.tif").write_text("not an image")
+    for name, message in {
+        "text.tif": "cannot be read as an image",
+        "gone.tif": "no such file",
+    }.items():
+        with pytest.raises(InputError, match=message), open_scene(tmp_path / name):
+            pass
+    (tmp_path / "bomb.png").write_bytes(broken_png(60000, 60000))
+    with (
+        pytest.raises(InputError, match="announces 60000x60000 pixels in .* bytes"),
+        open_scene(tmp_path / "bomb.png"),
+    ):
+        pass
+
+
+def test_file_that_breaks_off(tmp_path):
+    path = write_scene(tmp_path / "a.tif", noise(600, 600))
+    os.truncate(path, 500_000)
+    with open_scene(path) as scene:
+        scene.read(slice(0, 10), slice(0, 10))
+        with pytest.raises(InputError, match="a.tif cannot be read as an image.*complete"):
+            scene.read(slice(590, 600), slice(0, 600))
+
+
+@pytest.mark.parametrize("text", ["1,2", "a,b,c", "0,1,2", ""])
+def test_bands_that_are_none(text):
+    with pytest.raises(InputError, match="red, green and blue band, such as 3,2,1"):
+        parse_bands(text)
+
+
+@pytest.mark.parametrize("text", ["5,5", "9,1", "max", "1,2,3", "nan,1", "0,inf"])
+def test_scales_that_are_none(text):
+    with pytest.raises(InputError, match="minmax, percentile, or the two values"):
+        parse_scale(text)
+
+
+def test_options_of_reading():
+    assert parse_bands("3,2,1") == (3, 2, 1)
+    assert parse_scale("minmax") == "minmax"
+    assert parse_scale("0,3000") == (0, 3000)
+
+
+def write_map(path, ids, **options):
+    grid = Grid(*ids.shape, rasterio.CRS.from_epsg(32633), HALF_METRE)
+    with new_raster(path, grid, classes=DEEPGLOBE_CLASSES, **options) as dataset:
+        for top in range(0, ids.shape[0], 300):
+            rows = slice(top, min(top + 300, ids.shape[0]))
+            dataset.write(ids[rows], 1, window=window_of(rows, slice(0, ids.shape[1])))
+
+
+def test_map_is_a_cloud_optimized_geotiff(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 7, (700, 1300), np.uint8)
+    ids[:100] = 255
+    ids[400:, ::2], ids[400:, 1::2] = 1, 4
+    write_map(tmp_path / "a.tif", ids, nodata=255)
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
+        assert dataset.overviews(1) == [2, 4]
+        assert (dataset.nodata, dataset.crs.to_epsg()) == (255, 32633)
+        assert dataset.transform == HALF_METRE
+        np.testing.assert_array_equal(dataset.read(1), ids)
+        for class_id, rgb in enumerate(DEEPGLOBE_CLASSES.palette):
+            assert dataset.colormap(1)[class_id] == (*rgb, 255)
+        assert dataset.colormap(1)[255][3] == 0
+        # An overview shows what most of its pixels are, not the mean of two colours.
+        assert set(np.unique(dataset.read(1, out_shape=(350, 650))[200:])) <= {1, 4}
+    sidecar = (tmp_path / "a.tif.aux.xml").read_text()
+    assert [sidecar.index(name) for name in DEEPGLOBE_CLASSES.names] == sorted(
+        sidecar.index(name) for name in DEEPGLOBE_CLASSES.names
+    )
+    names = sorted(file.name for file in tmp_path.iterdir())
+    assert names == ["a.qml", "a.tif", "a.tif.aux.xml"]
+    small, valid = read_map(tmp_path / "a.tif", (7, 13))
+    assert small.shape == (7, 13)
+    np.testing.assert_array_equal(valid, small != 255)
+
+
+def test_map_of_a_plain_picture_shows_its_colours(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 7, (30, 40), np.uint8)
+    write_map(tmp_path / "a.png", ids)
+    with Image.open(tmp_path / "a.png") as picture:
+        assert picture.mode == "P"
+        np.testing.assert_array_equal(
+            np.array(picture.convert("RGB")), DEEPGLOBE_CLASSES.colorize(ids)
+        )
+    ids[:10] = 255
+    write_map(tmp_path / "b.png", ids, nodata=255)
+    with Image.open(tmp_path / "b.png") as picture:
+        alpha = np.array(picture.convert("RGBA"))[..., 3]
+    np.testing.assert_array_equal(alpha, np.where(ids == 255, 0, 255))
+
+
+def test_shares_are_scaled(tmp_path):
+    grid = Grid(20, 30, rasterio.CRS.from_epsg(32633), HALF_METRE)
+    with new_raster(tmp_path / "a.tif", grid, band_names=("x", "y"), scale=1 / 254) as dataset:
+        dataset.write(np.full((2, 20, 30), 127, np.uint8))
+    with rasterio.open(tmp_path / "a.tif") as dataset:
+        assert dataset.descriptions == ("x", "y")
+        np.testing.assert_allclose(dataset.read(1) * dataset.scales[0], 0.5)
+
+
+def test_interrupted_raster_leaves_nothing(tmp_path):
+    grid = Grid(20, 30, None, rasterio.Affine.identity())
+    with (
+        pytest.raises(KeyboardInterrupt),
+        new_raster(tmp_path / "a.tif", grid, classes=DEEPGLOBE_CLASSES),
+    ):
+        raise KeyboardInterrupt
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_two_processes_do_not_write_one_map(tmp_path):
+    grid = Grid(20, 30, None, rasterio.Affine.identity())
+    with new_raster(tmp_path / "a.tif", grid) as dataset:
+        with (
+            pytest.raises(InputError, match="a.tif is being written by another process"),
+            new_raster(tmp_path / "a.tif", grid),
+        ):
+            pass
+        dataset.write(np.full((20, 30), 3, np.uint8), 1)
+    assert (read_map(tmp_path / "a.tif", (20, 30))[0] == 3).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
+
+
+# No file of the process may become larger than what it is told, which is as if the disk were full.
+WRITER = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from lcc_tf.mapping.scene import Grid, new_raster
+import rasterio
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+values = np.random.default_rng(0).integers(0, 256, (1, 1024, 1024), np.uint8)
+for limit in map(int, sys.argv[2:]):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    path = Path(sys.argv[1]) / f"{limit}.tif"
+    try:
+        grid = Grid(1024, 1024, None, rasterio.Affine.identity())
+        with new_raster(path, grid) as dataset:
+            dataset.write(values)
+        with rasterio.open(path) as dataset:
+            print("complete", (dataset.read() == values).all())
+    except OSError as error:
+        print(error)
+"""
+
+
+def test_disk_that_is_full(tmp_path):
+    # Too small for what is written first; for its copy, which has overviews; for nothing
+    limits = (100_000, 1_150_000, 10_000_000)
+    result = subprocess.run(
+        [sys.executable, "-c", WRITER, str(tmp_path), *map(str, limits)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    lines = result.stdout.splitlines()
+    assert lines[2:] == ["complete True"]
+    for limit, line in zip(limits[:2], lines, strict=False):
+        assert f"{limit}.tif cannot be written, most likely for want of room" in line
+    assert {file.name for file in tmp_path.iterdir()} <= {
+        *("10000000.tif", "10000000.tif.aux.xml", "10000000.qml"),
+    }
+
+
+def test_disk_that_is_too_small(tmp_path):
+    grid = Grid(10_000_000, 10_000_000, None, rasterio.Affine.identity())
+    with (
+        pytest.raises(OSError, match="takes up to 150TB beside it; .*B are free. Make room"),
+        new_raster(tmp_path / "a.tif", grid),
+    ):
+        pass
+    assert list(tmp_path.iterdir()) == []

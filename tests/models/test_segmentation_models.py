@@ -1,0 +1,275 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.exporting import Original, export_savedmodel
+from lcc_tf.models import baselines, ensemble
+from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.models.segmentation_models import (
+    BASELINE_ENCODERS,
+    BASELINES,
+    AdaptiveAveragePooling,
+    ConcatenateResized,
+)
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError
+
+# What segmentation-models builds for 96x96, the smallest size above 48 that its PSPNet takes
+SIZE = 96
+CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (9, 9, 9), (255, 0, 255)))
+
+
+def build(arch, encoder="resnet18", encoder_weights=None, **options):
+    function = getattr(baselines, arch)
+    return function(3, encoder=encoder, encoder_weights=encoder_weights, **options)
+
+
+def set_random_statistics(model):
+    """Gives batch normalisations what training would: statistics and scales of their own."""
+    rng = np.random.default_rng(0)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            for weight in layer.weights:
+                if weight.name in ("gamma", "moving_variance"):
+                    weight.assign(rng.uniform(0.5, 1.5, weight.shape))
+                else:
+                    weight.assign(rng.normal(0, 0.1, weight.shape))
+
+
+def random_image(*shape):
+    return np.random.default_rng(1).uniform(0, 255, (*shape, 3)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def models():
+    """One network of each architecture, by its name."""
+    keras.utils.set_random_seed(0)
+    models = {arch: build(arch) for arch in BASELINES}
+    for model in models.values():
+        set_random_statistics(model)
+    return models
+
+
+@pytest.fixture(scope="module")
+def package(models):
+    """segmentation-models, which has to be imported as the networks' builder does."""
+    import segmentation_models
+
+    return segmentation_models
+
+
+@pytest.mark.parametrize("arch", BASELINES)
+def test_logits_are_those_of_segmentation_models(arch, models, package):
+    theirs = getattr(package, BASELINES[arch].function)(
+        "resnet18",
+        input_shape=(SIZE, SIZE, 3),
+        classes=3,
+        activation="linear",
+        encoder_weights=None,
+    )
+    theirs.set_weights(models[arch].get_weights())
+    image = random_image(2, SIZE, SIZE)
+    expected = theirs(package.get_preprocessing("resnet18")(image.copy())).numpy()
+    logits = models[arch](image)
+    assert logits.dtype == tf.float32
+    np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
+    # Logits, not probabilities
+    assert np.abs(np.sum(expected, axis=-1) - 1).max() > 0.1
+
+
+def test_replaced_layers_of_efficientnet_compute_the_same(package):
+    # Its dropout, its activation, and the squeeze of the excitation are replaced.
+    ours = build("pspnet", "efficientnetb0")
+    set_random_statistics(ours)
+    theirs = package.PSPNet(
+        "efficientnetb0", (SIZE, SIZE, 3), classes=3, activation="linear", encoder_weights=None
+    )
+    theirs.set_weights(ours.get_weights())
+    image = random_image(1, SIZE, SIZE)
+    expected = theirs(package.get_preprocessing("efficientnetb0")(image.copy())).numpy()
+    np.testing.assert_allclose(ours(image), expected, atol=1e-5 * np.abs(expected).max())
+    # What it is made of, Keras knows by itself.
+    text = ours.to_json()
+    assert not any(name in text for name in ("FixedDropout", "swish", "Lambda", "efficientnet."))
+
+
+def test_every_backbone_that_keras_can_build_has_its_own_preprocessing(package):
+    names = set(package.get_available_backbone_names())
+    assert set(BASELINE_ENCODERS) == names - {f"densenet{depth}" for depth in (121, 169, 201)}
+    image = random_image(1, 4, 4)
+    for name, mode in BASELINE_ENCODERS.items():
+        expected = package.get_preprocessing(name)(image.copy())
+        ours = EncoderPreprocessing(mode, size_divisor=1)(image)
+        np.testing.assert_allclose(ours, expected, atol=1e-4, err_msg=name)
+
+
+@pytest.mark.parametrize(
+    ("arch", "strides", "convolutions"),
+    # The package's ResNet18 has 17 convolutions and 4 in shortcuts; of these, PSPNet has those of
+    # the stem and the first two stages.
+    [
+        ("unet", (32, 16, 8, 4, 2), 21),
+        ("fpn", (32, 16, 8, 4, 2), 21),
+        ("linknet", (32, 16, 8, 4, 2), 21),
+        ("pspnet", (8,), 11),
+    ],
+)
+def test_encoder_is_preprocessing_and_backbone(arch, strides, convolutions, models):
+    encoder = models[arch].get_layer("encoder")
+    assert encoder.get_layer("preprocessing").size_divisor == strides[0]
+    image = keras.KerasTensor((1, 64, 64, 3))
+    features = keras.tree.flatten(encoder.compute_output_spec(image))
+    assert [feature.shape[1] for feature in features] == [64 // stride for stride in strides]
+    assert sum(isinstance(x, keras.layers.Conv2D) for x in encoder.layers) == convolutions
+
+
+def test_frozen_encoder_keeps_its_weights_and_statistics(models):
+    model = keras.models.clone_model(models["fpn"])
+    encoder = model.get_layer("encoder")
+    encoder.trainable = False
+    model.compile(
+        keras.optimizers.SGD(1e-3),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        run_eagerly=True,
+    )
+    before = [(weight, weight.numpy()) for weight in model.weights]
+    labels = np.random.default_rng(0).integers(0, 3, (2, 64, 64))
+    model.train_on_batch(random_image(2, 64, 64), labels)
+    moved = {id(weight) for weight, old in before if not np.array_equal(weight.numpy(), old)}
+    assert len(moved) > 20
+    assert moved.isdisjoint(id(weight) for weight in encoder.weights)
+
+
+def test_batch_norm_statistics_follow_as_fast_as_in_our_own_networks(models):
+    for model in models.values():
+        norms = [
+            x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)
+        ]
+        assert {norm.momentum for norm in norms} == {0.9}
+        assert len(norms) > 10
+
+
+def test_weights_file_fits_another_build(models, tmp_path):
+    # LinkNet's last convolution and ResNet's sums have names that Keras makes up by counting.
+    file = tmp_path / "model.weights.h5"
+    models["linknet"].save_weights(file)
+    again = build("linknet")
+    again.load_weights(file)
+    image = random_image(1, 32, 64)
+    np.testing.assert_array_equal(again(image), models["linknet"](image))
+    for ours, theirs in zip(
+        again._flatten_layers(), models["linknet"]._flatten_layers(), strict=True
+    ):
+        assert ours.name == theirs.name
+
+
+def test_model_file_keeps_the_model(tmp_path):
+    # SE-ResNet has slices and new axes, which no layer of Keras' stands for.
+    model = build("pspnet", "seresnet18")
+    set_random_statistics(model)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    image = random_image(1, 32, 64)
+    np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
+
+
+def test_export_takes_any_size(models, tmp_path):
+    original = Original(ensemble([models["pspnet"]]), CLASSES, tile=64)
+    (exported,) = export_savedmodel(original, tmp_path / "exported")
+    assert exported.agreement.deviation < 1e-4
+
+
+def test_mixed_precision(models):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = build("pspnet")
+    finally:
+        keras.config.set_dtype_policy("float32")
+    model.set_weights(models["pspnet"].get_weights())
+    image = random_image(1, 64, 64)
+    logits, expected = model(image), models["pspnet"](image).numpy()
+    assert logits.dtype == tf.float32
+    assert model.get_layer("final_conv").compute_dtype == "float32"
+    assert model.get_layer("aggregation_conv").compute_dtype == "bfloat16"
+    assert model.get_layer("encoder").get_layer("conv0").compute_dtype == "bfloat16"
+    np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
+
+
+# The layers that take any size
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "cells"), [(7, 12, 3), (2, 5, 6), (6, 6, 6), (4, 3, 1)]
+)
+def test_adaptive_pooling_by_loops(height, width, cells):
+    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
+    expected = np.empty((2, cells, cells, 3))
+    for i in range(cells):
+        for j in range(cells):
+            rows = slice(int(np.floor(i * height / cells)), int(np.ceil((i + 1) * height / cells)))
+            columns = slice(int(np.floor(j * width / cells)), int(np.ceil((j + 1) * width / cells)))
+            expected[:, i, j] = x[:, rows, columns].mean(axis=(1, 2))
+    layer = AdaptiveAveragePooling(cells)
+    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
+    of_any_size = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
+    np.testing.assert_allclose(of_any_size(x), expected, atol=1e-6)
+
+
+def test_concatenation_enlarges_bilinearly():
+    first = np.zeros((1, 2, 4, 1), np.float32)
+    second = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
+    joined = ConcatenateResized()([first, second]).numpy()
+    assert joined.shape == (1, 2, 4, 2)
+    # Pixel centres at half-integers: 0, 1/4, 3/4, 1.
+    np.testing.assert_allclose(joined[0, :, :, 1], [[0, 0.25, 0.75, 1]] * 2)
+
+
+def test_pspnet_takes_sizes_that_segmentation_models_does_not(models):
+    assert models["pspnet"](random_image(1, 8, 40)).shape == (1, 8, 40, 3)
+
+
+@pytest.mark.parametrize(("arch", "divisor"), [("unet", 32), ("pspnet", 8)])
+def test_size_that_the_stride_does_not_divide(arch, divisor, models):
+    with pytest.raises(InputError, match=f"divisible by {divisor}.*height=100, width=64"):
+        models[arch](random_image(1, 100, 64))
+    with pytest.raises(InputError, match=f"divisible by {divisor}.*height=100, width=64"):
+        build(arch, input_shape=(100, 64, 3))
+
+
+# The backbone's weights
+
+
+def test_weights_of_the_backbone_from_a_file(package, tmp_path):
+    backbone = package.inject_global_submodules(package.Backbones.get_backbone)(
+        "resnet18", input_shape=(64, 64, 3), weights=None, include_top=False
+    )
+    set_random_statistics(backbone)
+    file = tmp_path / "resnet18_no_top.h5"
+    backbone.save(file)  # the legacy format, in which the package publishes its weights
+    encoder = build("unet", encoder_weights=str(file)).get_layer("encoder")
+    for ours, theirs in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    with pytest.raises(InputError, match="does not hold the weights of .*resnet34 without its top"):
+        build("unet", "resnet34", encoder_weights=str(file))
+
+
+def test_missing_weights_file():
+    with pytest.raises(InputError, match="no file of encoder weights.*'none.h5'"):
+        build("unet", encoder_weights="none.h5")
+
+
+def test_failed_download_names_both_ways_out(monkeypatch):
+    def fail(*args, **kwargs):
+        raise Exception("URL fetch failure on https://example.org/resnet18.h5: None -- no network")
+
+    monkeypatch.setattr(tf.keras.utils, "get_file", fail)
+    with pytest.raises(
+        InputError, match="example.org/resnet18.h5.*--encoder-weights none.*--encoder-weights FILE"
+    ):
+        build("unet", encoder_weights="imagenet")
+
+
+def test_unknown_encoder():
+    with pytest.raises(InputError, match="encoder of unet.*'densenet121'.*'resnet18'"):
+        build("unet", "densenet121")

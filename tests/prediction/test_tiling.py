@@ -1,0 +1,285 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.prediction.tiling import (
+    TTA,
+    averaged_over_symmetries,
+    blending_window,
+    predict_as_trained,
+    predict_blocks,
+    predict_tiled,
+    probabilities_of,
+    read_tile,
+    tile_origins,
+)
+from tfds_deepglobe.errors import InputError
+
+
+def shares(images):
+    """Two "probabilities" that follow from each pixel alone."""
+    red = images[..., 0] / 255
+    return np.stack([red, 1 - red], axis=-1).astype(np.float32)
+
+
+def by_content(tiles):
+    """A constant a tile, so that seams would show."""
+    values = tiles.mean(axis=(1, 2, 3), keepdims=True) / 255
+    return np.broadcast_to(values, (*tiles.shape[:3], 1)).astype(np.float32)
+
+
+def reader(image):
+    return lambda rows, columns: image[rows, columns]
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_each_pixel_of_any_size_is_predicted_once(seed):
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(1, 150, 2)
+    tile = int(rng.choice([16, 17, 32, 48]))
+    overlap = int(rng.integers(0, tile // 2 + 1))
+    image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+    counts = np.zeros((height, width), int)
+    for rows, columns, values in predict_blocks(
+        shares, reader(image), (height, width), tile=tile, overlap=overlap
+    ):
+        assert values.dtype == np.float32
+        np.testing.assert_allclose(values, shares(image[rows, columns]), atol=1e-6)
+        counts[rows, columns] += 1
+    assert (counts == 1).all()
+
+
+@pytest.mark.parametrize("overlap", [0, 3, 4, 7, 8])
+def test_tiles_are_blended_by_the_window(overlap):
+    image = np.random.default_rng(0).uniform(0, 255, (40, 25, 3))
+    result = predict_tiled(by_content, image, tile=16, overlap=overlap)
+    window = blending_window(16, overlap)
+    total, weights = np.zeros((40, 25)), np.zeros((40, 25))
+    padded = np.pad(image, [(16, 16), (16, 16), (0, 0)], mode="reflect")
+    for top in tile_origins(40, 16, overlap):
+        for left in tile_origins(25, 16, overlap):
+            value = padded[top + 16 : top + 32, left + 16 : left + 32].mean() / 255
+            for row in range(max(top, 0), min(top + 16, 40)):
+                for column in range(max(left, 0), min(left + 16, 25)):
+                    weight = window[row - top] * window[column - left]
+                    total[row, column] += weight * value
+                    weights[row, column] += weight
+    np.testing.assert_allclose(result[..., 0], total / weights, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("side", "overlap", "origins"),
+    [
+        (7, 4, [-4]),  # in the middle of one tile
+        (16, 4, [0]),  # exactly one
+        (17, 4, [-2, 10]),  # 12 apart
+        (24, 4, [-2, 10]),  # ends 2 behind the border, as it begins 2 before it
+        (25, 4, [-2, 10, 22]),
+        (33, 0, [0, 16, 32]),
+        (32, 8, [-4, 4, 12, 20]),
+    ],
+)
+def test_origins_of_tiles_of_16(side, overlap, origins):
+    assert tile_origins(side, 16, overlap) == origins
+
+
+@pytest.mark.parametrize(("tile", "overlap"), [(16, 4), (512, 128), (32, 16), (31, 15)])
+def test_window_is_smooth_and_never_zero(tile, overlap):
+    window = blending_window(tile, overlap)
+    assert window.min() > 0
+    assert window[overlap : tile - overlap].min(initial=1) == 1
+    np.testing.assert_allclose(window, window[::-1])
+    np.testing.assert_allclose(window[:overlap] + window[-overlap:], 1, atol=1e-6)
+    assert np.abs(np.diff(window)).max() < 2 / overlap
+    # No kink at either end of the ramp, where a straight one is as steep as in its middle
+    steps = np.diff(window[: overlap + 1])
+    assert max(steps[0], steps[-1]) < 0.9 * steps.max()
+
+
+def test_tiles_that_cannot_be():
+    with pytest.raises(InputError, match="a side of 1 pixel or more. Received: tile=0"):
+        predict_tiled(shares, np.zeros((20, 20, 3)), tile=0)
+    with pytest.raises(InputError, match="Tiles of 16 pixels can overlap by 0 to 8.*overlap=9"):
+        predict_tiled(shares, np.zeros((20, 20, 3)), tile=16, overlap=9)
+
+
+def test_tiles_go_on_mirrored():
+    image = np.arange(30).reshape(5, 6, 1)
+    expected = np.pad(image, [(3, 3), (3, 2), (0, 0)], mode="reflect")[:11, :11]
+    np.testing.assert_array_equal(read_tile(reader(image), (5, 6), (-3, -3), 11), expected)
+    small = image[:1, :2]
+    np.testing.assert_array_equal(
+        read_tile(reader(small), (1, 2), (-2, -3), 6)[..., 0], [[1, 0, 1, 0, 1, 0]] * 6
+    )
+
+
+def test_no_more_is_read_than_a_tile():
+    sizes = []
+
+    def read(rows, columns):
+        sizes.append((rows.stop - rows.start, columns.stop - columns.start))
+        assert min(rows.start, columns.start) >= 0
+        assert rows.stop <= 100
+        assert columns.stop <= 83
+        return np.zeros((*sizes[-1], 3))
+
+    for _ in predict_blocks(shares, read, (100, 83), tile=16, overlap=4):
+        pass
+    assert np.max(sizes) == 16
+
+
+def random_network():
+    """A network that looks 6 pixels far, with random weights."""
+    keras.utils.set_random_seed(0)
+    layers = [keras.layers.Conv2D(8, 5, padding="same", activation="relu") for _ in range(3)]
+    return keras.Sequential(
+        [keras.Input((None, None, 3)), *layers, keras.layers.Conv2D(4, 1, activation="softmax")]
+    )
+
+
+def test_image_that_is_shifted_by_whole_tiles_has_the_same_map():
+    network = random_network()
+    image = np.random.default_rng(0).integers(0, 256, (230, 190, 3)).astype(np.float32)
+    # 32 is a whole tile, and two steps of tiles that overlap by half
+    for overlap, shift in ((8, 24), (16, 32)):
+        whole = predict_tiled(network.predict_on_batch, image, tile=32, overlap=overlap)
+        part = predict_tiled(
+            network.predict_on_batch, image[shift:, shift:], tile=32, overlap=overlap
+        )
+        # The mirrored border is seen from the first tile alone.
+        np.testing.assert_allclose(
+            part[shift:-shift, shift:-shift],
+            whole[2 * shift : -shift, 2 * shift : -shift],
+            atol=1e-5,
+        )
+
+
+def test_constant_image_has_a_constant_map():
+    result = predict_tiled(by_content, np.full((70, 45, 3), 99.0), tile=16)
+    np.testing.assert_allclose(result, 99 / 255, atol=1e-7)
+
+
+@pytest.mark.parametrize("tta", TTA)
+def test_augmentation_of_a_symmetric_function_is_the_function(tta):
+    # What follows from each pixel alone, and what from a neighbourhood that has all symmetries
+    kernel = np.ones((3, 3, 1, 1), np.float32) / 9
+
+    def symmetric(tiles):
+        red = tiles[..., :1] / 255
+        return np.concatenate([red, tf.nn.conv2d(red, kernel, 1, "SAME")], axis=-1)
+
+    tiles = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    result = averaged_over_symmetries(symmetric, tta)(tiles)
+    np.testing.assert_allclose(result, symmetric(tiles), atol=1e-6)
+
+
+@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 4), ("d4", 8)])
+def test_augmentation_averages_each_symmetry_once(tta, count):
+    seen = []
+
+    def corner(tiles):  # marks what stands in its upper left corner
+        seen.append(tiles[0, ..., 0].copy())
+        marked = np.zeros((1, 2, 2, 1), np.float32)
+        marked[0, 0, 0] = tiles[0, 0, 0, 0]
+        return marked
+
+    tile = np.arange(1.0, 5.0).reshape(1, 2, 2, 1)
+    result = averaged_over_symmetries(corner, tta)(tile)[0, ..., 0]
+    assert len({image.tobytes() for image in seen}) == len(seen) == count
+    # What is found in a place comes back to that place.
+    expected = tile[0, ..., 0] / 4 if count > 1 else [[1, 0], [0, 0]]
+    np.testing.assert_allclose(result, expected)
+    with pytest.raises(InputError, match="Unknown `tta`.*'d8'.*'d4'"):
+        averaged_over_symmetries(corner, "d8")
+
+
+def test_batches_have_one_shape(monkeypatch):
+    monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 8 * 16**2)
+    shapes = []
+
+    def predict(tiles):
+        shapes.append(tiles.shape)
+        return shares(tiles)
+
+    predict_tiled(predict, np.zeros((58, 58, 3)), tile=16)  # 5 x 5 tiles
+    assert shapes == [(7, 16, 16, 3)] * 4
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_tiles_in_which_the_image_has_nothing_are_not_predicted(seed, monkeypatch):
+    monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 4 * 16**2)
+    rng = np.random.default_rng(seed)
+    height, width = rng.integers(20, 120, 2)
+    overlap = int(rng.integers(0, 9))
+    image = rng.uniform(1, 255, (height, width, 3))
+    # As a scene that lies askew in its file
+    valid = np.add.outer(rng.uniform(-1, 1) * np.arange(height), np.arange(width)) < width / 2
+    image[~valid] = 0
+    seen = []
+
+    def read(rows, columns):
+        return image[rows, columns] if valid[rows, columns].any() else None
+
+    def predict(tiles):
+        seen.append(tiles.any(axis=(1, 2, 3)))
+        return by_content(tiles)
+
+    expected = predict_tiled(by_content, image, tile=16, overlap=overlap)
+    covered = np.zeros((height, width), int)
+    blocks = list(predict_blocks(predict, read, (height, width), tile=16, overlap=overlap))
+    for rows, columns, values in blocks:
+        covered[rows, columns] += 1
+        if values is None:
+            assert not valid[rows, columns].any()
+        else:
+            there = valid[rows, columns]
+            np.testing.assert_allclose(values[there], expected[rows, columns][there], atol=1e-6)
+    assert (covered == 1).all()
+    empty = sum(values is None for _, _, values in blocks)
+    assert np.sum(seen) == len(blocks) - empty
+    assert np.all(seen[:-1])  # of full batches
+    assert seed or empty > 5
+
+
+@pytest.fixture(scope="module")
+def network():
+    """One logit is the mean of a pixel's neighbourhood, the other is zero."""
+    inputs = keras.Input((None, None, 3))
+    kernel = np.full((3, 3, 3, 1), 1 / 900, np.float32)
+    x = keras.layers.Conv2D(1, 3, padding="same", use_bias=False)
+    outputs = keras.layers.Concatenate()([x(inputs), 0 * x(inputs)])
+    model = keras.Model(inputs, outputs)
+    x.set_weights([kernel])
+    return model
+
+
+def test_whole_image_is_resized_to_the_square(network):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    result = predict_as_trained(probabilities_of(network), image, framing="whole", image_size=32)
+    resized = tf.image.resize(image, (32, 32))[None]
+    np.testing.assert_allclose(result, tf.nn.softmax(network(resized))[0], atol=1e-6)
+
+
+def test_crops_are_predicted_at_the_images_resolution(network):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    result = predict_as_trained(probabilities_of(network), image, framing="crops", image_size=32)
+    mirrored = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
+    expected = tf.nn.softmax(network(mirrored[None]))[0, 1:-1, 1:-1]
+    # Tiles' edges, where the network sees zeros, have little weight.
+    np.testing.assert_allclose(result, expected, atol=0.02)
+    np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
+
+
+def test_network_is_traced_once_for_all_sizes():
+    traces = []
+
+    def network(images, training):
+        traces.append(training)
+        return images
+
+    predict = probabilities_of(network)
+    for side in (4, 5, 6):
+        shape = (side, side, side, 3)
+        np.testing.assert_allclose(predict(np.zeros(shape, np.float32)), np.full(shape, 1 / 3))
+    assert traces == [False]

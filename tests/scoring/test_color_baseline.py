@@ -1,0 +1,39 @@
+import numpy as np
+
+from lcc_tf.scoring.color_baseline import ColorBaseline
+
+
+def batch(seed, mix):
+    """Two classes, red and green, with a share of labels swapped, which colour cannot tell."""
+    rng = np.random.default_rng(seed)
+    masks = rng.integers(0, 2, (2, 32, 32))
+    shown = np.where(rng.uniform(size=masks.shape) < mix, 1 - masks, masks)
+    images = np.where(shown[..., None] == 0, [200.0, 20, 20], [20.0, 200, 20])
+    return images + rng.uniform(-10, 10, images.shape), masks
+
+
+def accuracy(mix):
+    baseline = ColorBaseline.fit([batch(0, mix), batch(1, mix)], 2)
+    images, masks = batch(2, mix)
+    return np.mean(baseline.probabilities(images).argmax(-1) == masks)
+
+
+def test_colour_is_used_as_far_as_it_goes():
+    assert accuracy(0.0) == 1
+    assert 0.6 < accuracy(0.3) < 0.8
+
+
+def test_probabilities_are_the_training_frequencies():
+    images, masks = batch(0, 0.25)
+    baseline = ColorBaseline.fit([(images, masks)] * 100, 2)
+    probabilities = baseline.probabilities(images)
+    np.testing.assert_allclose(probabilities.sum(axis=-1), 1, rtol=1e-6)
+    red = images[..., 0] > 100
+    assert abs(probabilities[red][:, 0].mean() - (masks[red] == 0).mean()) < 0.01
+
+
+def test_a_colour_never_seen_gets_the_class_frequencies():
+    masks = np.array([[[0, 0, 0, 1]]])
+    baseline = ColorBaseline.fit([(np.zeros((1, 1, 4, 3)), masks)], 2)
+    unseen = baseline.probabilities(np.full((1, 1, 1, 3), 255.0))
+    np.testing.assert_allclose(unseen[0, 0, 0], [0.75, 0.25], rtol=1e-6)

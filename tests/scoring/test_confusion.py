@@ -1,0 +1,143 @@
+import io
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import Image
+
+from lcc_tf import counting
+from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
+from lcc_tf.models import ensemble
+from lcc_tf.prediction.predictors import Average
+from lcc_tf.scoring.confusion import Predictors, SplitCounts, at_side, native_images, resized_rows
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, SEED
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+from tfds_deepglobe.errors import InputError
+
+NAMES = DEEPGLOBE_CLASSES.names
+
+
+class FixedMember:
+    """Stands in for a network: random probabilities of its own size."""
+
+    def __init__(self, name, seed, size):
+        self.name = name
+        logits = np.random.default_rng(seed).normal(size=(*size, 7)).astype(np.float32)
+        self.probabilities = tf.nn.softmax(logits).numpy()
+
+
+@pytest.fixture(scope="module")
+def scene():
+    rng = np.random.default_rng(3)
+    return rng.integers(0, 256, (90, 70, 3), np.uint8), rng.integers(0, 7, (90, 70), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def predictors():
+    members = [FixedMember("small", 0, (20, 20)), FixedMember("native", 1, (90, 70))]
+    ensembles = {
+        "mean": Average((3.0, 1.0), "probabilities"),
+        "logits": Average((3.0, 1.0), "logits"),
+        "alone": Average((0.0, 1.0), "probabilities"),
+    }
+    return Predictors(members, ensembles)
+
+
+def count(predictors, scene, protocols):
+    counts = SplitCounts(protocols, NAMES)
+    own = [member.probabilities for member in predictors.members]
+    counts.add(predictors, own, *scene)
+    return counts
+
+
+@pytest.mark.parametrize("size", [(90, 70), (31, 200), (20, 7), (1, 1)])
+def test_rows_are_those_of_tensorflows_resize(size):
+    x = np.random.default_rng(0).random((20, 33, 3), np.float32)
+    expected = tf.image.resize(x, size, "bilinear").numpy()
+    for start in range(0, size[0], 13):
+        rows = slice(start, min(start + 13, size[0]))
+        np.testing.assert_allclose(resized_rows(x, size, rows), expected[rows], atol=1e-5)
+    np.testing.assert_array_equal(resized_rows(x, (20, 33), slice(4, 9)), x[4:9])
+
+
+def test_members_meet_at_the_protocols_resolution(predictors, scene):
+    """Against TensorFlow's resize of whole maps, and the mask never shrunk for papers."""
+    image, mask = scene
+    counts = count(predictors, scene, [SEED, GLNET, OFFICIAL6])
+    for protocol, truth in (
+        (SEED, tf.image.resize(mask[..., None], (512, 512), "nearest")[..., 0].numpy()),
+        (GLNET, mask),
+    ):
+        p = [
+            tf.image.resize(m.probabilities, truth.shape, "bilinear").numpy()
+            for m in predictors.members
+        ]
+        logits = 0.75 * np.log(p[0]) + 0.25 * np.log(p[1])
+        expected = {
+            "small": p[0],
+            "native": p[1],
+            "mean": 0.75 * p[0] + 0.25 * p[1],
+            "logits": tf.nn.softmax(logits).numpy(),
+            "alone": p[1],
+        }
+        matrices = counts.matrices(protocol)
+        assert list(matrices) == list(expected)
+        for name, probabilities in expected.items():
+            hard = np.zeros((7, 7), np.int64)
+            np.add.at(hard, (truth, probabilities.argmax(-1)), 1)
+            soft = np.zeros((7, 7))
+            np.add.at(soft, truth, probabilities)
+            np.testing.assert_array_equal(matrices[name][0], hard[None])
+            np.testing.assert_allclose(matrices[name][1], soft[None], rtol=1e-5)
+            if protocol is GLNET:
+                hard = np.zeros((7, 7), np.int64)
+                known = truth != 6
+                np.add.at(hard, (truth[known], probabilities[known][:, :6].argmax(-1)), 1)
+                np.testing.assert_array_equal(counts.matrices(OFFICIAL6)[name][0], hard[None])
+
+
+def test_strips_do_not_matter(predictors, scene, monkeypatch):
+    expected = count(predictors, scene, [GLNET]).matrices(GLNET)
+    monkeypatch.setattr(counting, "STRIP_PIXELS", 70 * 8)
+    for name, (hard, soft) in count(predictors, scene, [GLNET]).matrices(GLNET).items():
+        np.testing.assert_array_equal(hard, expected[name][0])
+        np.testing.assert_allclose(soft, expected[name][1], rtol=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["probabilities", "logits"])
+def test_average_is_that_of_the_keras_ensemble(kind):
+    rng = np.random.default_rng(0)
+    models = []
+    for _ in range(3):
+        inputs = keras.Input((None, None, 3))
+        head = keras.layers.Conv2D(4, 1, name="head")
+        models.append(keras.Model(inputs, head(inputs)))
+        head.set_weights([rng.normal(size=(1, 1, 3, 4)), rng.normal(size=4)])
+    image = rng.normal(size=(1, 8, 8, 3)).astype(np.float32)
+    own = [tf.nn.softmax(model(image)).numpy() for model in models]
+    weights = (2.0, 0.0, 1.0)
+    np.testing.assert_allclose(
+        Average(weights, kind)(own), ensemble(models, weights, average=kind)(image), atol=1e-6
+    )
+
+
+def test_seeds_images_and_masks_are_those_of_training(builder):
+    batches = evaluation_batches(builder, "validation", image_size=32, batch_size=1)
+    natives = native_images(builder, "validation", "reading")
+    for (images, masks), native in zip(batches.as_numpy_iterator(), natives, strict=True):
+        image, mask = at_side(*native, 32)
+        np.testing.assert_array_equal(image, images[0])
+        np.testing.assert_array_equal(mask, masks[0])
+
+
+def test_native_images_are_the_files_pixels(builder):
+    example = next(encoded_examples(builder, "test").as_numpy_iterator())
+    image, mask = next(native_images(builder, "test", "reading"))
+    with Image.open(io.BytesIO(example["segmentation_mask"])) as file:
+        np.testing.assert_array_equal(mask, np.asarray(file))
+    with Image.open(io.BytesIO(example["image"])) as file:
+        assert np.abs(image.astype(int) - np.asarray(file)).max() <= 1
+    assert (image.dtype, mask.dtype) == (np.uint8, np.uint8)
+    with pytest.raises(InputError, match="'holdout'"):
+        next(native_images(builder, "holdout", "reading"))

@@ -1,0 +1,94 @@
+import itertools
+
+import numpy as np
+import pytest
+
+from lcc_tf import member_weights
+from lcc_tf.scoring.confusion import native_images
+from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
+from lcc_tf.scoring.protocols import GLNET, SEED
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+
+NAMES = DEEPGLOBE_CLASSES.names
+
+
+def test_search_finds_a_smooth_maximum():
+    target = np.array([0.6, 0.1, 0.3])
+    found = search_weights(lambda weights: -np.sum((weights - target) ** 2), 3)
+    np.testing.assert_allclose(found, target, atol=0.02)
+    assert found.sum() == pytest.approx(1)
+
+
+def test_search_can_give_a_member_nothing():
+    found = search_weights(lambda weights: weights[2] - weights[0], 3)
+    np.testing.assert_allclose(found, [0, 0, 1], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_search_never_ends_below_equal_weights(seed):
+    """Not even where scores are noise."""
+    scores = {}
+
+    def noise(weights):
+        assert weights.min() >= 0
+        assert weights.sum() == pytest.approx(1)
+        rng = np.random.default_rng([seed, *np.round(weights * 1e6).astype(int)])
+        return scores.setdefault(tuple(weights), rng.random())
+
+    found = search_weights(noise, 4)
+    assert noise(found) >= noise(np.full(4, 0.25))
+    assert len(scores) < 500
+
+
+def test_flat_scores_leave_equal_weights():
+    assert search_weights(lambda weights: 1.0, 3).tolist() == [1 / 3] * 3
+    assert search_weights(lambda weights: 1.0, 1).tolist() == [1]
+
+
+class Oracle:
+    """A member that is right at a share of the pixels, and sure of it."""
+
+    def __init__(self, masks, share, seed):
+        self.name = f"oracle {share}"
+        self.masks, self.share = itertools.cycle(masks), share
+        self.rng = np.random.default_rng(seed)
+        self.wrong = [self.rng.random(mask.shape) > share for mask in masks]
+        self.turn = itertools.cycle(range(len(masks)))
+
+    def predict(self, image):
+        mask = (next(self.masks) + self.wrong[next(self.turn)]) % 7
+        return (0.04 + 0.72 * np.eye(7)[mask]).astype(np.float32)
+
+
+@pytest.fixture
+def members(builder):
+    masks = [mask for _, mask in native_images(builder, "validation", "reading")]
+    return [Oracle(masks, share, seed) for seed, share in enumerate((0.5, 0.9, 0.5))]
+
+
+@pytest.mark.parametrize("average", ["probabilities", "logits"])
+def test_the_better_member_gets_more_weight(members, builder, average):
+    tuned = tune_weights(members, builder, GLNET, average, NAMES)
+    assert tuned.protocol == "glnet"
+    assert tuned.mean_iou > tuned.equal_mean_iou
+    assert tuned.weights[1] > 1 / 2
+    assert sum(tuned.weights) == pytest.approx(1)
+
+
+def test_weights_that_do_not_hold_at_full_size_are_dropped(members, builder, monkeypatch):
+    monkeypatch.setattr(member_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
+    tuned = tune_weights(members, builder, SEED, "probabilities", NAMES)
+    assert tuned.weights == (1 / 3,) * 3
+    assert tuned.mean_iou == tuned.equal_mean_iou
+
+
+def test_no_split_but_validation_is_read(members, builder, monkeypatch):
+    read, as_dataset = [], builder.as_dataset
+
+    def watched(split, **options):
+        read.append(split)
+        return as_dataset(split=split, **options)
+
+    monkeypatch.setattr(builder, "as_dataset", watched)
+    tune_weights(members, builder, GLNET, "probabilities", NAMES)
+    assert read == ["validation", "validation"]

@@ -1,0 +1,120 @@
+import os
+
+import pytest
+
+from lcc_tf.files import new_folder, unfinished_folder, write_atomically
+from tfds_deepglobe.errors import InputError
+
+
+def test_write_atomically_leaves_what_was_there(tmp_path, monkeypatch):
+    file = tmp_path / "a.txt"
+    write_atomically(file, b"old")
+    monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
+    with pytest.raises(OSError, match="no"):
+        write_atomically(file, b"new")
+    assert file.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [file]
+
+
+def test_folder_appears_when_it_is_complete(tmp_path):
+    path = tmp_path / "results"
+    with new_folder(path, holds={"a.json", "panels"}, overwrite=False) as new:
+        (new / "a.json").write_text("1")
+        assert not path.exists()
+    assert (path / "a.json").read_text() == "1"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "a.json").write_text("old")
+
+    def interrupted():
+        with new_folder(path, holds={"a.json", "panels"}, overwrite=True) as new:
+            (new / "a.json").write_text("new")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (path / "a.json").read_text() == "old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_nothing_is_overwritten_unasked(tmp_path):
+    path = tmp_path / "results"
+    path.mkdir()
+    (path / "a.json").write_text("old")
+    with (
+        pytest.raises(InputError, match="--overwrite"),
+        new_folder(path, holds={"a.json", "panels"}, overwrite=False),
+    ):
+        pass
+    with new_folder(path, holds={"a.json", "panels"}, overwrite=True) as new:
+        (new / "a.json").write_text("new")
+    assert (path / "a.json").read_text() == "new"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_foreign_folder_is_never_overwritten(tmp_path):
+    (tmp_path / "thesis.txt").write_text("mine")
+    with (
+        pytest.raises(InputError, match="holds other files"),
+        new_folder(tmp_path, holds={"a.json", "panels"}, overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_folder_with_a_foreign_file_beside_its_own_is_never_overwritten(tmp_path):
+    (tmp_path / "a.json").write_text("old")
+    (tmp_path / "notes.txt").write_text("mine")
+    with (
+        pytest.raises(InputError, match=r"other files \(notes.txt\)"),
+        new_folder(tmp_path, holds={"a.json"}, overwrite=True),
+    ):
+        pass
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
+def test_failure_leaves_no_parents_and_a_failed_swap_brings_back_the_old(tmp_path, monkeypatch):
+    def fails(path):
+        with new_folder(path, holds={"a.json"}, overwrite=True) as new:
+            (new / "a.json").write_text("new")
+            replace = os.replace
+
+            def once(source, target):
+                if source == new:
+                    monkeypatch.undo()
+                    raise OSError("busy")
+                replace(source, target)
+
+            monkeypatch.setattr(os, "replace", once)
+
+    with pytest.raises(OSError, match="busy"):
+        fails(tmp_path / "deep" / "er" / "results")
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "a.json").write_text("old")
+    with pytest.raises(OSError, match="busy"):
+        fails(tmp_path / "results")
+    assert (tmp_path / "results" / "a.json").read_text() == "old"
+
+
+def test_a_file_is_no_folder(tmp_path):
+    (tmp_path / "run").write_text("mine")
+    with (
+        pytest.raises(InputError, match="run is a file, not a folder. Choose another `--workdir`"),
+        new_folder(tmp_path / "run", holds=set(), option="--workdir"),
+    ):
+        pass
+    assert (tmp_path / "run").read_text() == "mine"
+
+
+def test_what_a_killed_process_has_left_goes_first(tmp_path):
+    left = tmp_path / ".unfinished.a.tif" / "raw.tif"
+    left.parent.mkdir()
+    left.write_bytes(b"half of a map")
+    with unfinished_folder(tmp_path / "a.tif"):
+        assert not left.exists()  # its room may be needed
+    assert list(tmp_path.iterdir()) == []

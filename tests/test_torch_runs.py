@@ -1,0 +1,105 @@
+"""A whole model from PyTorch becomes a run that is scored, averaged and exported like any other."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from benchmarks.compare_with_smp import (
+    EXPECTED_SIZE,
+    EXPECTED_STEP,
+    seeded_image,
+    seeded_weights,
+)
+from lcc_tf.exporting import export_savedmodel, load_original
+from lcc_tf.runs import load_model, read_run
+from lcc_tf.scoring.evaluate import evaluate, open_dataset
+from lcc_tf.torch_runs import import_torch
+from lcc_tf.training.train import check_workdir
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+from tfds_deepglobe.errors import InputError
+
+DATA = Path(__file__).parent / "models" / "data"
+OPTIONS = {"image_size": 64, "framing": "whole", "native_size": 64, "preprocessing": "torch"}
+
+
+@pytest.fixture(scope="module")
+def torch_file(tmp_path_factory):
+    """smp's DeepLabV3Plus with resnet18, and the logits that smp makes of `seeded_image`."""
+    with np.load(DATA / "smp_deeplabv3plus_16.npz") as stored:
+        weights, logits = seeded_weights(json.loads(str(stored["shapes"]))), stored["logits"]
+    file = tmp_path_factory.mktemp("torch") / "model.safetensors"
+    safetensors.numpy.save_file({f"model.{name}": array for name, array in weights.items()}, file)
+    return file, logits
+
+
+@pytest.fixture(scope="module")
+def imported(torch_file, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("imported") / "from_torch"
+    return import_torch(torch_file[0], workdir, DEEPGLOBE_CLASSES, **OPTIONS)
+
+
+def test_the_run_gives_smps_logits(imported, torch_file):
+    run = read_run(imported.path)
+    assert run == imported
+    assert (run.config.arch, run.config.encoder) == ("deeplabv3plus", "resnet18_v1.5")
+    assert run.config.align_corners
+    logits = load_model(run)(seeded_image(*EXPECTED_SIZE)).numpy()
+    expected = torch_file[1]
+    logits = logits[0, ::EXPECTED_STEP, ::EXPECTED_STEP]
+    assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
+    members = [imported, read_run(runs / "unetpp")]
+    evaluation = evaluate(members, open_dataset(members), split="validation")
+    assert list(evaluation.scores["seed"]) == ["from_torch", "unetpp", "ensemble"]
+    with pytest.raises(InputError, match="imported.*`--data`"):
+        open_dataset([imported])
+
+
+def test_aligned_corners_are_exported(imported, tmp_path):
+    (exported,) = export_savedmodel(load_original([imported]), tmp_path / "out")
+    assert exported.agreement.deviation < 1e-5
+
+
+def test_refusals_leave_nothing(torch_file, imported, tmp_path):
+    two = ClassTable(("land", "water"), ((0, 0, 0), (1, 1, 1)))
+    with pytest.raises(InputError, match="has 7 classes, the class table has 2.*--classes"):
+        import_torch(torch_file[0], tmp_path / "run", two, **OPTIONS)
+    with pytest.raises(InputError, match="divisible by 16"):
+        import_torch(
+            torch_file[0], tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS | {"image_size": 100}
+        )
+    assert not (tmp_path / "run").exists()
+    with pytest.raises(InputError, match="holds other files.*`--workdir`"):
+        import_torch(torch_file[0], imported.path, DEEPGLOBE_CLASSES, **OPTIONS)
+
+
+def test_options_of_another_network_are_refused(tmp_path):
+    with np.load(DATA / "smp_unetpp_32.npz") as stored:
+        weights = seeded_weights(json.loads(str(stored["shapes"])))
+    file = tmp_path / "unetpp.safetensors"
+    safetensors.numpy.save_file(weights, file)
+    with pytest.raises(InputError, match="`output_stride` is an option of deeplabv3plus alone"):
+        import_torch(file, tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS, output_stride=8)
+    assert not (tmp_path / "run").exists()
+
+
+def test_interruption_leaves_nothing(torch_file, tmp_path, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lcc_tf.torch_runs.save_checkpoint", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        import_torch(torch_file[0], tmp_path / "runs" / "run", DEEPGLOBE_CLASSES, **OPTIONS)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_its_training_cannot_go_on(imported):
+    config = dataclasses.replace(imported.config, epochs=200)
+    with pytest.raises(InputError, match="imported model, whose training cannot go on"):
+        check_workdir(config, imported.path, resume=True)

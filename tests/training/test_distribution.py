@@ -1,0 +1,49 @@
+import keras
+import pytest
+import tensorflow as tf
+
+from lcc_tf.models import build_model
+from lcc_tf.training.distribution import (
+    check_batch_size,
+    check_xla,
+    choose_strategy,
+    synchronize_batch_norm,
+)
+from tfds_deepglobe.errors import InputError
+
+
+@pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
+def test_several_gpus_get_a_mirrored_strategy(gpus, mirrored, monkeypatch):
+    # The devices' names are needed, the devices are not: the strategy is not used.
+    devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(gpus)]
+    monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
+    monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
+    assert (choose_strategy() == "mirrored") == mirrored
+
+
+def test_batch_must_be_shared_evenly(two_replicas):
+    check_batch_size(4, two_replicas)
+    with pytest.raises(InputError, match="2 devices.*batch_size=7. Use 8"):
+        check_batch_size(7, two_replicas)
+    check_batch_size(7, tf.distribute.get_strategy())
+
+
+def test_batch_norm_is_synchronized_in_nested_models_too(two_replicas):
+    def norms(model):
+        return [
+            x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)
+        ]
+
+    model = build_model("unetpp", 3, encoder="tiny", encoder_weights=None)
+    synchronize_batch_norm(model, tf.distribute.get_strategy())
+    assert not any(layer.synchronized for layer in norms(model))
+    synchronize_batch_norm(model, two_replicas)
+    assert all(layer.synchronized for layer in norms(model))
+    assert len(norms(model)) == 5 + 2 * 11
+
+
+def test_xla_with_several_replicas_is_refused(two_replicas):
+    check_xla("auto", two_replicas)
+    check_xla("on", tf.distribute.get_strategy())
+    with pytest.raises(InputError, match="XLA compiles steps for one device.*2 replicas"):
+        check_xla("on", two_replicas)

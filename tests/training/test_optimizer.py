@@ -1,0 +1,81 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.training.optimizer import AveragingAdamW
+
+
+def variables(values):
+    return [keras.Variable(np.float32(value), name=f"v{i}") for i, value in enumerate(values)]
+
+
+def test_without_slow_and_averaged_variables_it_is_adamw():
+    ours, theirs = variables([[1.0, -2.0], [3.0, 4.0]]), variables([[1.0, -2.0], [3.0, 4.0]])
+    mine = AveragingAdamW(0.1, weight_decay=0.5)
+    keras_own = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    for step in range(3):
+        grads = [np.float32([1.0, -1.0]), np.float32([step, 2.0])]
+        mine.apply(grads, ours)
+        keras_own.apply(grads, theirs)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-6)
+
+
+def test_slow_variables_learn_and_decay_at_a_share_of_the_rate():
+    fast, slow = variables([2.0, 2.0])
+    optimizer = AveragingAdamW(0.1, weight_decay=0.5, slow_variables=[slow], slow_rate=0.1)
+    optimizer.apply([np.float32(1.0), np.float32(1.0)], [fast, slow])
+    # Adam's first step is the rate itself; before it the weight shrinks by rate * weight_decay.
+    assert float(fast) == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
+    assert float(slow) == pytest.approx(2.0 * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
+
+
+def test_average_follows_trained_weights_and_statistics():
+    weight, statistic = variables([1.0, 10.0])
+    optimizer = AveragingAdamW(
+        0.1, weight_decay=0.0, averaged_variables=[weight, statistic], average_decay=0.15
+    )
+    optimizer.build([weight])
+    statistic.assign(20.0)
+    optimizer.apply([np.float32(1.0)], [weight])
+    optimizer.apply([np.float32(1.0)], [weight])
+    # The decay is 1/10 at first, then min(2/11, 0.15); the weight goes 1, 0.9, 0.8.
+    first = 0.1 * 1.0 + 0.9 * 0.9
+    second = 0.15 * first + 0.85 * 0.8
+    optimizer.swap_averages()
+    assert float(weight) == pytest.approx(second, abs=1e-5)
+    assert float(statistic) == pytest.approx(0.15 * (0.1 * 10 + 0.9 * 20) + 0.85 * 20, abs=1e-5)
+    optimizer.swap_averages()
+    assert float(weight) == pytest.approx(0.8, abs=1e-5)
+    assert float(statistic) == 20.0
+
+
+def test_averages_are_part_of_the_optimizers_state():
+    (weight,) = variables([1.0])
+    with_average = AveragingAdamW(
+        0.1, weight_decay=0.0, averaged_variables=[weight], average_decay=0.9
+    )
+    with_average.build([weight])
+    assert [v.name for v in with_average.variables][-1].endswith("average")
+
+
+def test_a_step_that_float16_skips_leaves_the_average():
+    (weight,) = variables([1.0])
+    averaging = AveragingAdamW(
+        0.1, weight_decay=0.0, averaged_variables=[weight], average_decay=0.9
+    )
+    optimizer = keras.optimizers.LossScaleOptimizer(averaging)
+    optimizer.build([weight])
+    step = tf.function(lambda gradient: optimizer.apply([gradient], [weight]))
+
+    def average():
+        averaging.swap_averages()
+        value = float(weight)
+        averaging.swap_averages()
+        return value
+
+    step(tf.constant(np.inf))
+    assert (float(weight), average()) == (1.0, 1.0)
+    step(tf.constant(1000.0))
+    assert float(weight) == pytest.approx(0.9, abs=1e-5)
+    assert average() == pytest.approx(0.1 * 1.0 + 0.9 * 0.9, abs=1e-5)

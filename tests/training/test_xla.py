@@ -1,0 +1,170 @@
+"""Steps that Keras compiles with XLA on a single GPU, lowered on the CPU without compiling them."""
+
+import re
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.config import PRECISIONS, TrainConfig
+from lcc_tf.exporting import Original, export_savedmodel
+from lcc_tf.losses import LOSS_TERMS, get_loss
+from lcc_tf.models import build_model, ensemble
+from lcc_tf.models.encoders import ENCODERS
+from lcc_tf.training.train import Phase, Truth, compile_for
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+
+SIDE = 64  # pixels; PSPNet's pooling and every stride fit into it
+NUM_CLASSES = 5
+# XLA shortens no constant in the text that it lowers to, so a weight that became one would stand
+# there with all its numbers. The longest constants that belong there are shapes.
+LONGEST_CONSTANT = 1000  # characters
+
+# Each network with each precision; losses and options in turn
+STEPS = [
+    ("unetpp", "float32", "cross_entropy+dice", {}),
+    ("unetpp", "mixed_bfloat16", "focal", {"regime": "frozen"}),
+    ("unetpp", "mixed_float16", "jaccard", {"ema_decay": 0.999}),
+    ("unetpp", "float32", "dice", {"deep_supervision": True, "ema_decay": 0.999}),
+    ("unetpp", "mixed_bfloat16", "lovasz", {"deep_supervision": True}),
+    ("unetpp", "mixed_float16", "cross_entropy", {"deep_supervision": True, "regime": "frozen"}),
+    ("deeplabv3plus", "float32", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
+    ("deeplabv3plus", "mixed_bfloat16", "cross_entropy", {"label_smoothing": 0.1}),
+    ("deeplabv3plus", "mixed_float16", "cross_entropy+dice", {"encoder_rate": 0.1}),
+    ("deeplabv3plus", "float32", "jaccard", {"output_stride": 8}),
+    ("deeplabv3plus", "mixed_bfloat16", "dice", {"output_stride": 8, "ema_decay": 0.999}),
+    ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "regime": "frozen"}),
+]
+
+
+def compiled_model(arch, precision, loss, options, encoder="tiny", jit_compile=None):
+    """Builds and compiles a network as training does, with all of its metrics."""
+    config = TrainConfig(
+        arch=arch,
+        encoder=encoder,
+        encoder_weights=None,
+        precision=precision,
+        loss=loss,
+        image_size=SIDE,
+        **options,
+    )
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build_model(
+            arch,
+            NUM_CLASSES,
+            encoder_weights=None,
+            input_shape=(SIDE, SIDE, 3),
+            **config.model_options(),
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    phase = Phase(0, 10, config.regime != "frozen", 1e-3, stops_early=True)
+    truth = Truth(NUM_CLASSES, ignored=4, weights=(1.0, 2.0, 0.5, 1.0, 1.0))
+    compile_for(phase, model, config, truth, steps=10)
+    return model
+
+
+def batch(num_outputs=1):
+    rng = np.random.default_rng(0)
+    images = tf.constant(rng.uniform(0, 255, (2, SIDE, SIDE, 3)), tf.float32)
+    masks = tf.constant(rng.integers(-1, NUM_CLASSES, (2, SIDE, SIDE)), tf.int32)
+    return images, masks if num_outputs == 1 else (masks,) * num_outputs
+
+
+def lowered(function, *arguments):
+    """The text of a function lowered to XLA's operations; fails for one that XLA cannot compile."""
+    compiled = tf.function(function, jit_compile=True, autograph=False)
+    return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo")
+
+
+def require_lowering(model):
+    images, masks = batch(len(model.outputs))
+    model.run_eagerly = True
+    model.test_on_batch(images, masks)  # creates the variables of the metrics
+    model.run_eagerly = False
+    for step in (model.train_step, model.test_step):
+        require_short_constants(lowered(step, (images, masks)))
+
+
+def require_short_constants(text):
+    constants = re.findall(r"\bconstant\((.*?)\)", text)
+    assert constants
+    assert max(map(len, constants)) < LONGEST_CONSTANT
+
+
+@pytest.mark.parametrize(("arch", "precision", "loss", "options"), STEPS)
+def test_training_and_validation_steps_lower_to_xla(arch, precision, loss, options):
+    require_lowering(compiled_model(arch, precision, loss, options))
+
+
+@pytest.mark.parametrize("loss", LOSS_TERMS)
+def test_each_loss_and_its_gradient_lower_to_xla(loss):
+    loss_function = get_loss(loss, ignore_class=4)
+
+    def gradient(masks, logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            value = loss_function(masks, logits)
+        return tape.gradient(value, logits)
+
+    _, masks = batch()
+    lowered(gradient, masks, tf.zeros((2, SIDE, SIDE, NUM_CLASSES)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_every_encoder_lowers_to_xla(arch, precision, encoder):
+    require_lowering(compiled_model(arch, precision, "cross_entropy+dice", {}, encoder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["unet", "fpn", "linknet", "pspnet"])
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_baseline_lowers_to_xla(arch, precision):
+    require_lowering(compiled_model(arch, precision, "cross_entropy+dice", {}, "resnet18"))
+
+
+@pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
+def test_prediction_lowers_to_xla_at_any_size(arch):
+    model = build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
+    require_short_constants(lowered(model.predict_step, (batch()[0],)))
+
+
+def test_ensemble_of_two_resolutions_lowers_to_xla():
+    members = [
+        build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
+        for arch in ("unetpp", "deeplabv3plus")
+    ]
+    model = ensemble(members, scales=[1, 0.4])
+    require_short_constants(lowered(model.predict_step, (batch()[0],)))
+
+
+def test_exported_savedmodel_lowers_to_xla(tmp_path):
+    model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
+    export_savedmodel(Original(ensemble([model]), DEEPGLOBE_CLASSES, tile=SIDE), tmp_path / "model")
+    loaded = tf.saved_model.load(tmp_path / "model")
+    serve = loaded.signatures["serving_default"]
+    image = tf.zeros((1, 57, 70, 3), tf.uint8)  # sizes that no stride divides
+    require_short_constants(lowered(lambda image: serve(image=image), image))
+
+
+def test_a_step_with_xla_equals_one_without():
+    results = []
+    for xla in ("off", "on"):
+        keras.utils.set_random_seed(0)
+        model = compiled_model("unetpp", "float32", "cross_entropy+dice", {"xla": xla})
+        assert model.jit_compile == (xla == "on")
+        logs = model.train_on_batch(*batch(), return_dict=True)
+        logs |= {
+            f"val_{name}": value
+            for name, value in model.test_on_batch(*batch(), return_dict=True).items()
+        }
+        results.append((logs, model.get_weights()))
+    (logs, weights), (expected_logs, expected_weights) = results
+    assert logs == pytest.approx(expected_logs, rel=1e-4)
+    for one, other in zip(weights, expected_weights, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-3, atol=1e-5)
