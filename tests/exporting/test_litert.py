@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from lcc_tf.exporting import DeviationError, Samples, export_litert, half_weights, litert
+from lcc_tf.exporting import DeviationError, Samples, export_litert, float16_weights, litert
 
 FILES = ["float32.tflite", "float16.tflite", "int8.tflite"]
 
@@ -121,7 +121,7 @@ def test_half_weights_round_large_kernels_alone(tmp_path):
     model = keras.Model(inputs, large(small(inputs)))
     model.export(tmp_path, verbose=False)
     full = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
-    half = half_weights.with_half_weights(full)
+    half = float16_weights.with_half_weights(full)
     saved = 2 * np.prod(large.kernel.shape)
     assert len(full) - len(half) == pytest.approx(saved, abs=2000)
 

@@ -5,7 +5,7 @@ import onnx
 import onnxruntime
 import pytest
 
-from lcc_tf.exporting import DeviationError, export_onnx, onnx_model
+from lcc_tf.exporting import DeviationError, export_onnx
 
 SIZES = [(64, 64), (57, 97), (1, 5), (130, 33)]
 
@@ -98,7 +98,7 @@ def test_both_files_are_held_to_the_keras_model(exported, original, monkeypatch,
                 _halve_last_weights(model)
             onnx.save(model, file)
 
-        monkeypatch.setattr(onnx_model, "_write", write)
+        monkeypatch.setattr("lcc_tf.exporting.onnx._write", write)
         with pytest.raises(DeviationError, match=f"{broken} deviates"):
             export_onnx(original, tmp_path)
         assert (tmp_path / kept).exists() == (kept == "model.onnx")

@@ -6,10 +6,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lcc_tf import counting
 from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
 from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
+from lcc_tf.scoring import confusion
 from lcc_tf.scoring.confusion import Predictors, SplitCounts, at_side, native_images, resized_rows
 from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, SEED
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -99,7 +99,7 @@ def test_members_meet_at_the_protocols_resolution(predictors, scene):
 
 def test_strips_do_not_matter(predictors, scene, monkeypatch):
     expected = count(predictors, scene, [GLNET]).matrices(GLNET)
-    monkeypatch.setattr(counting, "STRIP_PIXELS", 70 * 8)
+    monkeypatch.setattr(confusion, "STRIP_PIXELS", 70 * 8)
     for name, (hard, soft) in count(predictors, scene, [GLNET]).matrices(GLNET).items():
         np.testing.assert_array_equal(hard, expected[name][0])
         np.testing.assert_allclose(soft, expected[name][1], rtol=1e-6)

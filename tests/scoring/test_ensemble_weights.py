@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from lcc_tf import member_weights
+from lcc_tf.scoring import ensemble_weights
 from lcc_tf.scoring.confusion import native_images
 from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
 from lcc_tf.scoring.protocols import GLNET, SEED
@@ -76,7 +76,7 @@ def test_the_better_member_gets_more_weight(members, builder, average):
 
 
 def test_weights_that_do_not_hold_at_full_size_are_dropped(members, builder, monkeypatch):
-    monkeypatch.setattr(member_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
+    monkeypatch.setattr(ensemble_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
     tuned = tune_weights(members, builder, SEED, "probabilities", NAMES)
     assert tuned.weights == (1 / 3,) * 3
     assert tuned.mean_iou == tuned.equal_mean_iou
