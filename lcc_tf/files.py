@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from tfds_deepglobe.errors import InputError
+from lcc_tf.errors import InputError
 
 
 def write_atomically(file: Path, content: bytes) -> None:

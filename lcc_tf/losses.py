@@ -16,8 +16,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.metrics import NO_TRUTH
-from tfds_deepglobe.errors import InputError
 
 FOCAL_GAMMA = 2.0  # the best in Lin et al. 2017, table 1b
 SMOOTHING_TERMS = ("cross_entropy", "focal")  # those that compare with a distribution over classes

@@ -24,10 +24,10 @@ import h5py
 import keras
 
 from lcc_tf.config import TrainConfig
+from lcc_tf.errors import InputError
 from lcc_tf.files import flush, link_or_copy, unfinished_name, write_atomically
 from lcc_tf.models import build_model, ensemble
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 CONFIG = "config.json"
 BEST = "best.weights.h5"

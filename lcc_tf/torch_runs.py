@@ -4,12 +4,12 @@ import dataclasses
 from pathlib import Path
 
 from lcc_tf.config import TrainConfig
+from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
 from lcc_tf.models import build_model, load_torch_state_dict
 from lcc_tf.models.torch_weights import describe, read_torch_weights
 from lcc_tf.runs import Run, TrainingState, save_checkpoint, write_run
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 # What segmentation_models_pytorch's DeepLabV3+ has, at every output stride
 SMP_DEEPLAB = {"dilation_rates": (12, 24, 36), "align_corners": True}

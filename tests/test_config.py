@@ -3,7 +3,8 @@ import json
 import pytest
 
 from lcc_tf.config import DataConfig, TrainConfig, from_options, from_recipe
-from tfds_deepglobe.errors import InputError
+from lcc_tf.errors import InputError
+from tfds_deepglobe.errors import InputError as DatasetError
 
 
 def test_defaults_run():
@@ -104,7 +105,7 @@ def test_a_run_that_goes_on_keeps_what_is_not_given_again():
     ],
 )
 def test_bad_values(options, message):
-    with pytest.raises(InputError, match=message):
+    with pytest.raises((InputError, DatasetError), match=message):
         from_options(options)
 
 

@@ -2,8 +2,8 @@ import os
 
 import pytest
 
+from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder, unfinished_folder, write_atomically
-from tfds_deepglobe.errors import InputError
 
 
 def test_write_atomically_leaves_what_was_there(tmp_path, monkeypatch):

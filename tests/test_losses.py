@@ -3,9 +3,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.losses import LOSS_TERMS, check_loss, class_weights_from_pixels, get_loss
 from lcc_tf.metrics import NO_TRUTH
-from tfds_deepglobe.errors import InputError
 
 WEIGHTS = (0.5, 2.0, 1.0, 3.0)
 

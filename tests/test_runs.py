@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 
+from lcc_tf.errors import InputError
 from lcc_tf.runs import (
     BEST,
     CONFIG,
@@ -20,7 +21,6 @@ from lcc_tf.runs import (
     save_checkpoint,
 )
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 
 
 def small_model(seed):

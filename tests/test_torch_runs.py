@@ -14,13 +14,13 @@ from benchmarks.compare_with_smp import (
     seeded_image,
     seeded_weights,
 )
+from lcc_tf.errors import InputError
 from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.runs import load_model, read_run
 from lcc_tf.scoring.evaluate import evaluate, open_dataset
 from lcc_tf.torch_runs import import_torch
 from lcc_tf.training.train import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
-from tfds_deepglobe.errors import InputError
 
 DATA = Path(__file__).parent / "models" / "data"
 OPTIONS = {"image_size": 64, "framing": "whole", "native_size": 64, "preprocessing": "torch"}

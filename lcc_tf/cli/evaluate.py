@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from lcc_tf.cli.options import add_average, add_runs, add_tta, parser, run, words_or_numbers
+from lcc_tf.cli.options import add_average, add_runs, add_tta, new_parser, run, words_or_numbers
 from lcc_tf.files import new_folder
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -23,12 +23,11 @@ RESULTS = {"metrics.json", "scores.md", "scores.csv", "scores.tex", "panels"}
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, when_interrupted="nothing was written")
+    run(command, parser(), when_interrupted="nothing was written")
 
 
-def command() -> None:
-    """Parses the command line, scores, prints and writes."""
-    options = _parser().parse_args()
+def command(options: argparse.Namespace) -> None:
+    """Scores the runs, prints the tables and writes the results."""
     with new_folder(options.output, holds=RESULTS, overwrite=options.overwrite) as output:
         # TensorFlow takes seconds to import, which --help and wrong options can do without.
         import_tensorflow()
@@ -65,8 +64,9 @@ def command() -> None:
     print(f"written to {options.output}: {', '.join(sorted(RESULTS))}")
 
 
-def _parser() -> argparse.ArgumentParser:
-    options = parser(__doc__, EXAMPLES)
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's parser."""
+    options = new_parser(__doc__, EXAMPLES)
     options.add_argument(
         "--ensemble",
         action="store_true",

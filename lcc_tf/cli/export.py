@@ -9,7 +9,7 @@ from lcc_tf.cli.options import (
     add_average,
     add_member_weights,
     add_runs,
-    parser,
+    new_parser,
     positive_float,
     positive_int,
     run,
@@ -37,12 +37,11 @@ HOLDS = {
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, when_interrupted="nothing was written")
+    run(command, parser(), when_interrupted="nothing was written")
 
 
-def command() -> int:
-    """Parses the command line and exports."""
-    options = _parser().parse_args()
+def command(options: argparse.Namespace) -> int:
+    """Exports the runs; returns the exit code."""
     targets = {name: options.output / name for name in dict.fromkeys(options.format)}
     for name, target in targets.items():
         check_new_folder(target, holds=HOLDS[name], overwrite=options.overwrite)
@@ -74,8 +73,9 @@ def command() -> int:
     return exit_code
 
 
-def _parser() -> argparse.ArgumentParser:
-    options = parser(__doc__, EXAMPLES)
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's parser."""
+    options = new_parser(__doc__, EXAMPLES)
     add_runs(options)
     add_member_weights(options)
     add_average(options)

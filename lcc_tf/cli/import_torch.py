@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from lcc_tf.cli.options import parser, run
+from lcc_tf.cli.options import new_parser, run
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -19,12 +19,11 @@ exit codes: 0 imported, 2 the input cannot be used, 130 interrupted
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, when_interrupted="nothing was imported")
+    run(command, parser(), when_interrupted="nothing was imported")
 
 
-def command() -> None:
-    """Parses the command line and imports."""
-    options = _parser().parse_args()
+def command(options: argparse.Namespace) -> None:
+    """Imports the model."""
     # TensorFlow takes seconds to import, which --help and wrong options can do without.
     import_tensorflow()
     from lcc_tf.torch_runs import import_torch
@@ -48,8 +47,9 @@ def command() -> None:
     )
 
 
-def _parser() -> argparse.ArgumentParser:
-    options = parser(__doc__, EXAMPLES)
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's parser."""
+    options = new_parser(__doc__, EXAMPLES)
     options.add_argument(
         "--weights",
         metavar="FILE",

@@ -1,29 +1,40 @@
 """What the scripts share: options, and errors as one line."""
 
 import argparse
+import re
 import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
-from tfds_deepglobe.errors import InputError, error_line
+from lcc_tf.errors import InputError
+from tfds_deepglobe.errors import InputError as DatasetError
+from tfds_deepglobe.errors import error_line
 
 
-def run(main: Callable[[], int | None], *, when_interrupted: str) -> NoReturn:
-    """Runs a script's main function and ends the process.
+def run(
+    command: Callable[[argparse.Namespace], int | None],
+    options: argparse.ArgumentParser,
+    *,
+    when_interrupted: str,
+) -> NoReturn:
+    """Parses the command line, runs a command and ends the process.
 
-    What the user can mend is printed as one line, with exit code 2; a defect keeps its traceback.
+    An error that the user can fix is printed as one line, with exit code 2; a defect keeps its
+    traceback.
 
     Args:
-        main: the script; it gives the exit code, or None for 0.
+        command: takes the parsed options and returns the exit code, or None for 0.
+        options: the command's parser.
         when_interrupted: what to tell the user after Ctrl-C or SIGTERM (exit code 130).
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl-C
+    arguments = options.parse_args()
     try:
-        code = main()
-    except (InputError, OSError) as error:
-        print(error_line(error), file=sys.stderr)
+        code = command(arguments)
+    except (InputError, DatasetError, OSError) as error:
+        print(in_options(error_line(error), options), file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
         print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)
@@ -31,7 +42,31 @@ def run(main: Callable[[], int | None], *, when_interrupted: str) -> NoReturn:
     sys.exit(code or 0)
 
 
-def parser(description: str, examples: str) -> argparse.ArgumentParser:
+def in_options(message: str, options: argparse.ArgumentParser) -> str:
+    """Replaces the Python arguments that a message names in backticks by a command's options.
+
+    Args:
+        message: such as "Use `resume=True` or another `workdir`."
+        options: the command's parser; arguments that are no options of it stay unchanged.
+
+    Returns:
+        Such as "Use `--resume` or another `--workdir`."
+    """
+    known = set(re.findall(r"--[a-z][a-z0-9-]*", options.format_usage()))
+
+    def replace(match: re.Match) -> str:
+        name, value = match.groups()
+        option = "--" + name.replace("_", "-")
+        if option not in known:
+            return match[0]
+        if value in (None, "True"):
+            return f"`{option}`"
+        return f"`{option} {'none' if value == 'None' else value.strip(chr(39))}`"
+
+    return re.sub(r"`(\w+)(?:=([^`]*))?`", replace, message)
+
+
+def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """A parser whose help ends with examples; options that are not given are left out."""
     return argparse.ArgumentParser(
         description=description,

@@ -9,7 +9,7 @@ from lcc_tf.cli.options import (
     add_member_weights,
     add_runs,
     add_tta,
-    parser,
+    new_parser,
     positive_float,
     positive_int,
     run,
@@ -27,21 +27,20 @@ exit codes: 0 all images mapped, 1 some could not be, 2 the input cannot be used
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, when_interrupted="go on with the images that are left by --resume")
+    run(command, parser(), when_interrupted="go on with the images that are left by --resume")
 
 
-def command() -> int:
-    """Parses the command line and maps; gives the exit code."""
-    options = _parser().parse_args()
+def command(options: argparse.Namespace) -> int:
+    """Maps the images; returns the exit code."""
     # TensorFlow takes seconds to import, which --help and wrong options can do without.
     import_tensorflow()
+    from lcc_tf.errors import InputError
     from lcc_tf.mapping.area_statistics import Zones
     from lcc_tf.mapping.map_scene import map_images
     from lcc_tf.mapping.outputs import Outputs, find_images, plan
     from lcc_tf.mapping.scene import parse_bands, parse_scale
     from lcc_tf.prediction.predictors import load_exported_model, load_scene_model
     from lcc_tf.runs import find_runs, read_run
-    from tfds_deepglobe.errors import InputError
 
     outputs = Outputs(
         options.output,
@@ -81,8 +80,9 @@ def command() -> int:
     return 1 if left_out else 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    options = parser(__doc__, EXAMPLES)
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's parser."""
+    options = new_parser(__doc__, EXAMPLES)
     options.add_argument(
         "--input",
         metavar="FILE|DIR|PATTERN",

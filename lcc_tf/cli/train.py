@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from lcc_tf.cli.options import parser, run, words_or_numbers
+from lcc_tf.cli.options import new_parser, run, words_or_numbers
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -22,12 +22,12 @@ exit codes: 0 trained, 2 the input cannot be used, 130 interrupted
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, when_interrupted="go on from the last whole epoch with --resume")
+    run(command, parser(), when_interrupted="go on from the last whole epoch with --resume")
 
 
-def command() -> None:
-    """Parses the command line and trains."""
-    options = vars(_parser().parse_args())
+def command(options: argparse.Namespace) -> None:
+    """Trains the network."""
+    options = vars(options)
     if "class_weights" in options:
         options["class_weights"] = words_or_numbers(options["class_weights"])
     resume = options.pop("resume", False)
@@ -51,8 +51,9 @@ def _none_or(value: str) -> str | None:
     return None if value == "none" else value
 
 
-def _parser() -> argparse.ArgumentParser:
-    options = parser(__doc__, EXAMPLES)
+def parser() -> argparse.ArgumentParser:
+    """Returns the command's parser."""
+    options = new_parser(__doc__, EXAMPLES)
     network = options.add_argument_group("network")
     network.add_argument(
         "--arch",

@@ -20,9 +20,9 @@ from PIL import Image
 from scipy.ndimage import gaussian_filter, shift
 from scipy.spatial import cKDTree
 
+from lcc_tf.errors import InputError
 from tfds_deepglobe.archive import ordered_map
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.file_names import FileNames
 
 # Raise it whenever the same arguments give other pixels, so that old archives are not reused.

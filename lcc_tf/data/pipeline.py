@@ -9,8 +9,8 @@ import tensorflow_datasets as tfds
 from lcc_tf.data.augmentation import augment
 from lcc_tf.data.decoding import image_encoding
 from lcc_tf.data.framing import RandomCrops, decode, quarters_of
+from lcc_tf.errors import InputError
 from lcc_tf.metrics import NO_TRUTH
-from tfds_deepglobe.errors import InputError
 
 # Undecoded examples held for shuffling. TFRecords are in the random order of hashed ids already;
 # at 1 to 3 MB an example this takes some hundred megabytes.

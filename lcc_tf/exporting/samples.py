@@ -12,7 +12,7 @@ from lcc_tf.data.demo import MIN_SIZE, render_scene
 from lcc_tf.data.framing import cut
 from lcc_tf.data.pipeline import encoded_examples
 from lcc_tf.runs import Run
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
 SEED = 0  # of the corners of crops, and of procedural scenes
@@ -81,6 +81,6 @@ def samples_of(runs: Sequence[Run], scale: float) -> Samples:
             continue
         try:
             return Samples(load(run.config.data.cache_dir, run.fingerprint), scale)
-        except InputError:  # the run has come from another machine, or the cache was emptied
+        except DatasetError:  # the run has come from another machine, or the cache was emptied
             continue
     return Samples(scale=scale)

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import Agreement
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
 from lcc_tf.models.sizes import mirrored_indices, size_divisor
 from lcc_tf.runs import Run, load_ensemble
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 RESOLUTION = 0.5  # metres a pixel, DeepGlobe's
 MIN_TILE = 32  # pixels

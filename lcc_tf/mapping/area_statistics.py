@@ -12,9 +12,9 @@ import rasterio
 import shapely
 from rasterio.features import rasterize
 
+from lcc_tf.errors import InputError
 from lcc_tf.mapping.geodesy import has_areas, pixel_hectares
 from lcc_tf.mapping.scene import Grid, window_of
-from tfds_deepglobe.errors import InputError
 
 COLUMNS = ("class", "pixels", "share", "hectares")
 STRIP_PIXELS = 2**24  # of a zone, counted at once

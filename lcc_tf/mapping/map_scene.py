@@ -9,6 +9,7 @@ import numpy as np
 from rasterio.io import DatasetWriter
 from tqdm import tqdm
 
+from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
 from lcc_tf.files import write_atomically
 from lcc_tf.mapping.area_statistics import Areas, check_crs
@@ -18,7 +19,7 @@ from lcc_tf.mapping.scene import NODATA, Scene, new_raster, open_scene, read_map
 from lcc_tf.prediction.predictors import SceneModel
 from lcc_tf.prediction.tiling import overlap_of, predict_blocks
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError, error_line
+from tfds_deepglobe.errors import error_line
 
 SCALE = 254  # what a share of 1 is written as; 255 is a missing pixel
 RASTERS = ("classes", "probabilities", "confidence", "disagreement")

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcc_tf.errors import InputError
 from lcc_tf.files import check_no_file
 from lcc_tf.mapping.area_statistics import Zones
-from tfds_deepglobe.errors import InputError
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")

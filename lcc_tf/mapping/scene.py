@@ -18,11 +18,11 @@ from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 from tqdm import tqdm
 
+from lcc_tf.errors import InputError
 from lcc_tf.files import flush, not_written, unfinished_folder
 from lcc_tf.mapping.geodesy import pixel_metres
 from lcc_tf.mapping.gis_styles import write_categories, write_raster_style
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 # GDAL would take a twentieth of the machine's memory.
 CACHE_MEGABYTES = 256

@@ -2,6 +2,7 @@
 
 import keras
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.deeplabv3plus import deeplabv3plus
 from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.ensemble import ensemble
@@ -15,7 +16,6 @@ from lcc_tf.models.segmentation_models import (
 )
 from lcc_tf.models.torch_weights import load_torch_state_dict
 from lcc_tf.models.unetpp import unetpp
-from tfds_deepglobe.errors import InputError
 
 ARCHITECTURES = {
     "unetpp": unetpp,

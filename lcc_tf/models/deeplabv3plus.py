@@ -6,6 +6,7 @@ Segmentation, https://arxiv.org/abs/1802.02611
 
 import keras
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
     BilinearUpsampling,
     BroadcastLike,
@@ -14,7 +15,6 @@ from lcc_tf.models.blocks import (
     separable_conv_bn_relu,
 )
 from lcc_tf.models.encoders import build_encoder
-from tfds_deepglobe.errors import InputError
 
 FILTERS = 256
 LOW_LEVEL_FILTERS = 48  # section 4.1: 48 channels of the stride-4 features do best (table 1)

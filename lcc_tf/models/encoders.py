@@ -16,6 +16,7 @@ from pathlib import Path
 import keras
 from keras.applications import imagenet_utils
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import ChannelwiseConv2D
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant, resnet_v1_5
 from lcc_tf.models.torch_weights import (
@@ -24,7 +25,6 @@ from lcc_tf.models.torch_weights import (
     load_torch_encoder,
     read_torch_weights,
 )
-from tfds_deepglobe.errors import InputError
 
 STRIDES = (2, 4, 8, 16, 32)
 TIMM_URL = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.sizes import mirrored_indices, size_divisor
-from tfds_deepglobe.errors import InputError
 
 AVERAGES = ("probabilities", "logits")
 # Below the smallest probability that a float32 softmax gives with logits of a sane size.

@@ -23,9 +23,9 @@ from functools import partial
 import keras
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import BilinearUpsampling
 from lcc_tf.models.encoders import EncoderPreprocessing, check_weights_file, weights_error
-from tfds_deepglobe.errors import InputError
 
 # segmentation-models' backbones and the mode of `EncoderPreprocessing` that each was trained with.
 # Not here: densenet121, densenet169 and densenet201, whose layers have a "/" in their names, which

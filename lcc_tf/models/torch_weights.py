@@ -17,8 +17,8 @@ import numpy as np
 import safetensors
 import safetensors.numpy
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
-from tfds_deepglobe.errors import InputError
 
 TORCH_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
 # What "torch" preprocessing subtracts and divides by, for RGB in [0, 1]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.models.ensemble import check_member_weights, weighted_average
 from lcc_tf.models.sizes import size_divisor
 from lcc_tf.prediction.tiling import (
@@ -19,7 +20,6 @@ from lcc_tf.prediction.tiling import (
 )
 from lcc_tf.runs import Run, check_same_classes, load_model
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 MODEL_FILE = "model.json"
 

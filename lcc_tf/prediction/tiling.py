@@ -15,8 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import mirrored
-from tfds_deepglobe.errors import InputError
 
 OVERLAP = 1 / 4  # of neighbouring tiles, as a share of a tile's side
 BATCH_PIXELS = 8 * 512**2  # of the tiles that are predicted at once, at most

@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
+from lcc_tf.errors import InputError
 from lcc_tf.figures import save_panel
 from lcc_tf.files import write_atomically
 from lcc_tf.models.ensemble import check_member_weights
@@ -20,7 +21,7 @@ from lcc_tf.scoring.confusion import COLOR_BASELINE, Predictors, SplitCounts, at
 from lcc_tf.scoring.ensemble_weights import TunedWeights, tune_weights
 from lcc_tf.scoring.protocols import PROTOCOLS, SEED, Protocol, definitions, predicted_ids, scores
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
 ENSEMBLE = "ensemble"
@@ -194,7 +195,7 @@ def _open_own_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
     config, fingerprint = runs[0].config.data, runs[0].fingerprint
     try:
         return load(config.cache_dir, fingerprint)
-    except InputError:
+    except DatasetError:
         print(f"no prepared data set in {config.cache_dir}; preparing it from {config.data}")
     builder = prepare_dataset(**asdict(config))
     if builder.info.metadata["fingerprint"] != fingerprint:

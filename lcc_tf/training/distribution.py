@@ -3,7 +3,7 @@
 import keras
 import tensorflow as tf
 
-from tfds_deepglobe.errors import InputError
+from lcc_tf.errors import InputError
 
 
 def choose_strategy() -> tf.distribute.Strategy:

@@ -21,6 +21,7 @@ from lcc_tf.data.pipeline import (
     training_batches,
 )
 from lcc_tf.data.statistics import class_pixels, native_size
+from lcc_tf.errors import InputError
 from lcc_tf.figures import save_curves
 from lcc_tf.losses import class_weights_from_pixels, get_loss
 from lcc_tf.metrics import ImagewiseScore, MeanIoU
@@ -46,7 +47,6 @@ from lcc_tf.training.distribution import (
 )
 from lcc_tf.training.optimizer import AveragingAdamW
 from tfds_deepglobe.classes import UNKNOWN
-from tfds_deepglobe.errors import InputError
 
 CURVES = "curves.png"
 # Of all steps: 5 of 90 epochs in Goyal et al. 2017, section 2.2 (https://arxiv.org/abs/1706.02677).

@@ -2,15 +2,20 @@ import argparse
 
 import pytest
 
-from lcc_tf.cli.options import positive_float, positive_int, run
-from tfds_deepglobe.errors import InputError
+from lcc_tf.cli.options import in_options, new_parser, positive_float, positive_int, run
+from lcc_tf.errors import InputError
 
 
 def raising(error):
-    def main():
+    def command(options):
         raise error
 
-    return main
+    return command
+
+
+@pytest.fixture(autouse=True)
+def no_arguments(monkeypatch):
+    monkeypatch.setattr("sys.argv", ["command"])
 
 
 @pytest.mark.parametrize(
@@ -31,7 +36,7 @@ def raising(error):
 )
 def test_what_the_user_can_mend_is_one_line(error, code, text, capsys):
     with pytest.raises(SystemExit) as end:
-        run(raising(error), when_interrupted="go on with --resume")
+        run(raising(error), new_parser("", ""), when_interrupted="go on with --resume")
     assert end.value.code == code
     output = capsys.readouterr().err
     assert text in output
@@ -40,12 +45,12 @@ def test_what_the_user_can_mend_is_one_line(error, code, text, capsys):
 
 def test_defects_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        run(lambda: 1 / 0, when_interrupted="")
+        run(lambda _: 1 / 0, new_parser("", ""), when_interrupted="")
 
 
 def test_success_ends_with_0():
     with pytest.raises(SystemExit) as end:
-        run(lambda: None, when_interrupted="")
+        run(lambda _: None, new_parser("", ""), when_interrupted="")
     assert end.value.code == 0
 
 
@@ -67,3 +72,22 @@ def test_options_that_take_positive_numbers(kind, right, wrong, text, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args(["--size", wrong])
     assert text in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("message", "expected"),
+    [
+        ("Use `resume=True` or another `workdir`.", "Use `--resume` or another `--workdir`."),
+        (
+            "Leave `batch_size=7`, or `weights=None`.",
+            "Leave `--batch-size 7`, or `--weights none`.",
+        ),
+        ("`regime='frozen'`; `class_id` stays", "`--regime frozen`; `class_id` stays"),
+        ("`python train.py --workdir x`", "`python train.py --workdir x`"),
+    ],
+)
+def test_arguments_in_messages_become_options(message, expected):
+    options = new_parser("", "")
+    for name in ("--resume", "--workdir", "--batch-size", "--weights", "--regime"):
+        options.add_argument(name)
+    assert in_options(message, options) == expected

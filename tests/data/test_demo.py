@@ -7,9 +7,9 @@ from scipy.ndimage import gaussian_gradient_magnitude
 
 from lcc_tf.data import demo
 from lcc_tf.data.demo import render_scene, write_demo_archive
+from lcc_tf.errors import InputError
 from tfds_deepglobe.archive import open_archive, verify
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 
 NUM_CLASSES = DEEPGLOBE_CLASSES.num_classes
 

@@ -7,7 +7,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from lcc_tf.data.pipeline import decode, evaluation_batches, split_size, training_batches
-from tfds_deepglobe.errors import InputError
+from lcc_tf.errors import InputError
 
 
 def take(dataset, count):

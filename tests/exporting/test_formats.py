@@ -7,8 +7,8 @@ import pytest
 
 import export
 import lcc_tf.exporting
+from lcc_tf.errors import InputError
 from lcc_tf.exporting import Agreement, DeviationError, ExportedFile
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.fixture

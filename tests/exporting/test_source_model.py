@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, Samples, load_original
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.models import deeplabv3plus, unetpp
 from lcc_tf.runs import read_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.fixture

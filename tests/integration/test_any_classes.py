@@ -3,7 +3,6 @@
 import csv
 import importlib
 import json
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -38,13 +37,12 @@ def run(script, *arguments, eagerly=True):
     Without graphs, if only a few batches go through them.
     """
     module = importlib.import_module(f"lcc_tf.cli.{script}")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", [script, *map(str, arguments)])
-        tf.config.run_functions_eagerly(eagerly)
-        try:
-            module.command()
-        finally:
-            tf.config.run_functions_eagerly(False)
+    options = module.parser().parse_args(list(map(str, arguments)))
+    tf.config.run_functions_eagerly(eagerly)
+    try:
+        module.command(options)
+    finally:
+        tf.config.run_functions_eagerly(False)
 
 
 def write_archive(root):

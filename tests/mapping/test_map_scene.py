@@ -11,6 +11,7 @@ from PIL import Image
 from rasterio.enums import Resampling
 from rasterio.transform import from_origin
 
+from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import Zones
 from lcc_tf.mapping.map_scene import map_images, map_scene
 from lcc_tf.mapping.outputs import EXTRAS, Outputs, plan
@@ -19,7 +20,6 @@ from lcc_tf.prediction.predictors import Average, Member, SceneModel
 from lcc_tf.prediction.tiling import OVERLAP
 from tests.mapping.test_scene import HALF_METRE, write_scene
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 255, 255)))
 

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
+from lcc_tf.errors import InputError
 from lcc_tf.mapping.outputs import EXTRAS, Outputs, find_images, plan
-from tfds_deepglobe.errors import InputError
 
 
 def test_files_of_a_map():

@@ -12,6 +12,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
+from lcc_tf.errors import InputError
 from lcc_tf.mapping.scene import (
     Grid,
     new_raster,
@@ -22,7 +23,6 @@ from lcc_tf.mapping.scene import (
     window_of,
 )
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 
 HALF_METRE = from_origin(500000, 5200000, 0.5, 0.5)
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.models import build_model
-from tfds_deepglobe.errors import InputError
 
 ORIGINAL_PARAMETERS = {"unetpp": 67_978_743, "deeplabv3plus": 45_671_255}
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.models import deeplabv3plus
 from lcc_tf.models.blocks import (
     AtrousSeparableConv2D,
@@ -10,7 +11,6 @@ from lcc_tf.models.blocks import (
     BroadcastLike,
     ChannelwiseConv2D,
 )
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(16, (12, 24, 36)), (8, (24, 48, 72))])

@@ -9,11 +9,11 @@ import tensorflow as tf
 from keras.src.applications import convnext, efficientnet_v2
 
 from benchmarks.compare_with_smp import seeded_weights
+from lcc_tf.errors import InputError
 from lcc_tf.models import deeplabv3plus, unetpp
 from lcc_tf.models.blocks import ChannelwiseConv2D
 from lcc_tf.models.encoders import ENCODERS, EncoderPreprocessing, build_encoder
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.fixture

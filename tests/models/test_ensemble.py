@@ -3,13 +3,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.prediction.tiling import predict_as_trained, probabilities_of
 from lcc_tf.scoring.confusion import resized_rows
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.fixture(scope="module")

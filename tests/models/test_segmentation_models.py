@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import ensemble, segmentation_models
 from lcc_tf.models.encoders import EncoderPreprocessing
@@ -13,7 +14,6 @@ from lcc_tf.models.segmentation_models import (
     ConcatenateResized,
 )
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 
 # What segmentation-models builds for 96x96, the smallest size above 48 that its PSPNet takes
 SIZE = 96

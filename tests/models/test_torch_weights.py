@@ -19,6 +19,7 @@ from benchmarks.compare_with_smp import (
     seeded_image,
     seeded_weights,
 )
+from lcc_tf.errors import InputError
 from lcc_tf.models import unetpp
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
 from lcc_tf.models.torch_weights import (
@@ -27,7 +28,6 @@ from lcc_tf.models.torch_weights import (
     load_torch_state_dict,
     read_torch_weights,
 )
-from tfds_deepglobe.errors import InputError
 
 DATA = Path(__file__).parent / "data"
 MEAN = np.array([0.485, 0.456, 0.406], np.float32).reshape(1, 3, 1, 1)

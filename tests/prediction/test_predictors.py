@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 
+from lcc_tf.errors import InputError
 from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.prediction.predictors import load_exported_model, load_scene_model
 from lcc_tf.runs import find_runs
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.fixture(scope="module")

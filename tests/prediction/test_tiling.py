@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.prediction.tiling import (
     TTA,
     averaged_over_symmetries,
@@ -14,7 +15,6 @@ from lcc_tf.prediction.tiling import (
     read_tile,
     tile_origins,
 )
-from tfds_deepglobe.errors import InputError
 
 
 def shares(images):

@@ -7,13 +7,13 @@ import tensorflow as tf
 from PIL import Image
 
 from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
+from lcc_tf.errors import InputError
 from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring import confusion
 from lcc_tf.scoring.confusion import Predictors, SplitCounts, at_side, native_images, resized_rows
 from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, SEED
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-from tfds_deepglobe.errors import InputError
 
 NAMES = DEEPGLOBE_CLASSES.names
 

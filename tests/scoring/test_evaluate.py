@@ -10,13 +10,13 @@ import tensorflow as tf
 from PIL import Image
 
 from lcc_tf.data.pipeline import evaluation_batches
+from lcc_tf.errors import InputError
 from lcc_tf.models.encoders import EncoderPreprocessing
 from lcc_tf.runs import find_runs, load_model, read_run
 from lcc_tf.scoring.confusion import native_images
 from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics
 from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, definitions
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
-from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.file_names import FileNames
 

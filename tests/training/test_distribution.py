@@ -2,6 +2,7 @@ import keras
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.models import build_model
 from lcc_tf.training.distribution import (
     check_batch_size,
@@ -9,7 +10,6 @@ from lcc_tf.training.distribution import (
     choose_strategy,
     synchronize_batch_norm,
 )
-from tfds_deepglobe.errors import InputError
 
 
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])

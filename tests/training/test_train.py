@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.data.statistics import class_pixels
+from lcc_tf.errors import InputError
 from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
 from lcc_tf.runs import BEST, HISTORY, LAST, read_run, read_state
@@ -24,7 +25,6 @@ from lcc_tf.training.train import (
     truth_of,
 )
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.prepare import prepare
 
