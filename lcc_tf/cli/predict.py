@@ -35,11 +35,12 @@ def command(options: argparse.Namespace) -> int:
     # TensorFlow takes seconds to import, which --help and wrong options can do without.
     import_tensorflow()
     from lcc_tf.errors import InputError
+    from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.area_statistics import Zones
     from lcc_tf.mapping.map_scene import map_images
     from lcc_tf.mapping.outputs import Outputs, find_images, plan
     from lcc_tf.mapping.scene import parse_bands, parse_scale
-    from lcc_tf.prediction.predictors import load_exported_model, load_scene_model
+    from lcc_tf.prediction.predictors import EnsemblePredictor
     from lcc_tf.runs import find_runs, read_run
 
     outputs = Outputs(
@@ -65,9 +66,9 @@ def command(options: argparse.Namespace) -> int:
             "with. Leave them out."
         )
     if options.model:
-        model = load_exported_model(options.model, tta=options.tta, tile=options.tile)
+        model = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
     else:
-        model = load_scene_model(
+        model = EnsemblePredictor.from_runs(
             [read_run(path) for path in options.runs] or find_runs(Path("runs")),
             options.member_weights,
             average=options.average,

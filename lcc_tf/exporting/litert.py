@@ -15,8 +15,7 @@ from tqdm import tqdm
 from lcc_tf.exporting.agreement import FLOAT_SHARE
 from lcc_tf.exporting.exported_file import ExportedFile
 from lcc_tf.exporting.float16_weights import with_half_weights
-from lcc_tf.exporting.source_model import Original
-from lcc_tf.prediction.predictors import MODEL_FILE
+from lcc_tf.exporting.source_model import MODEL_FILE, Original
 
 # The least share of pixels with the same class, and the largest difference of two probabilities.
 # What rounding costs depends on how sure a network is of its classes, so it is told for each file.

@@ -7,10 +7,13 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import FLOAT_SHARE
 from lcc_tf.exporting.exported_file import ExportedFile
-from lcc_tf.exporting.source_model import Original
-from lcc_tf.prediction.predictors import MODEL_FILE
+from lcc_tf.exporting.source_model import MODEL_FILE, Original
+from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
+from lcc_tf.prediction.tta import with_tta
+from tfds_deepglobe.classes import ClassTable
 
 TOLERANCE = 1e-4
 
@@ -71,3 +74,48 @@ def export_savedmodel(original: Original, output: Path) -> list[ExportedFile]:
     agreement.require("saved_model.pb", share=FLOAT_SHARE, deviation=TOLERANCE)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return [ExportedFile("saved_model.pb", size, agreement)]
+
+
+def load_savedmodel(
+    folder: Path, *, tta: str = "none", tile: int | None = None
+) -> EnsemblePredictor:
+    """Loads a SavedModel of `export_savedmodel` for prediction.
+
+    Args:
+        folder: the SavedModel.
+        tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
+        tile: side of the tiles, pixels; None for the largest size that its networks were trained
+            on.
+
+    Raises:
+        InputError: the folder is not a SavedModel of `export_savedmodel`.
+    """
+    description = folder / "assets.extra" / MODEL_FILE
+    if not description.exists():
+        raise InputError(
+            f"{folder} is not a SavedModel that export.py wrote: {description} does not exist. Use "
+            "the folder that `export.py` names for the format savedmodel."
+        )
+    content = json.loads(description.read_text())
+    classes = ClassTable(
+        tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
+    )
+    loaded = tf.saved_model.load(folder)
+
+    def predict(images: np.ndarray) -> np.ndarray:
+        serve = loaded.signatures["serving_default"]
+        image = tf.constant(np.rint(images).astype(np.uint8))
+        return serve(image=image)["probabilities"].numpy()
+
+    image_size, scale = content["tile"], content["scale"]
+    predictor = Predictor(
+        name=folder.name,
+        predict_batch=with_tta(predict, tta),
+        # A model that works at another resolution than the scene's gets resized tiles.
+        framing="crops" if scale == 1 else "whole",
+        image_size=image_size,
+        tile=round(image_size / scale),
+        size_divisor=1,
+    )
+    predictor = predictor if tile is None else predictor.with_tile(tile)
+    return EnsemblePredictor(classes, [predictor], Average((1.0,), "probabilities"))

@@ -17,6 +17,7 @@ from lcc_tf.models.sizes import mirrored_indices, size_divisor
 from lcc_tf.runs import Run, load_ensemble
 from tfds_deepglobe.classes import ClassTable
 
+MODEL_FILE = "model.json"  # describes an exported model, see `Original.description`
 RESOLUTION = 0.5  # metres a pixel, DeepGlobe's
 MIN_TILE = 32  # pixels
 CHECKED_TILES = 4  # at most

@@ -16,8 +16,8 @@ from lcc_tf.mapping.area_statistics import Areas, check_crs
 from lcc_tf.mapping.outputs import Outputs
 from lcc_tf.mapping.polygons import write_polygons
 from lcc_tf.mapping.scene import NODATA, Scene, new_raster, open_scene, read_map, window_of
-from lcc_tf.prediction.predictors import SceneModel
-from lcc_tf.prediction.tiling import overlap_of, predict_blocks
+from lcc_tf.prediction.predictors import EnsemblePredictor
+from lcc_tf.prediction.tiling import overlap_in_pixels, predict_blocks
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import error_line
 
@@ -28,7 +28,7 @@ OVERLAY_SIDE = 2048  # longest side, pixels
 
 def map_images(
     images: Sequence[Path],
-    model: SceneModel,
+    model: EnsemblePredictor,
     outputs: Outputs,
     *,
     overlap: int | None = None,
@@ -51,7 +51,7 @@ def map_images(
             nobody to disagree with.
         OSError: the folder cannot be written, or the disk is full.
     """
-    overlap = overlap_of(model.tile, overlap)
+    overlap = overlap_in_pixels(model.tile, overlap)
     if "disagreement" in outputs.extras and len(model.members) < 2:
         raise InputError(
             "Disagreement takes two networks or more. Received: "
@@ -76,7 +76,7 @@ def map_images(
 
 
 def map_scene(
-    scene: Scene, model: SceneModel, outputs: Outputs, *, overlap: int | None = None
+    scene: Scene, model: EnsemblePredictor, outputs: Outputs, *, overlap: int | None = None
 ) -> None:
     """Maps one scene; each file gets its name when it is complete.
 
@@ -153,7 +153,7 @@ def _writer(
 
 
 def _values(
-    model: SceneModel,
+    model: EnsemblePredictor,
     predicted: np.ndarray | None,
     valid: np.ndarray,
     writers: Mapping[str, DatasetWriter],

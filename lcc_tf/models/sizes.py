@@ -10,9 +10,12 @@ from lcc_tf.reflect_padding import mirrored
 def size_divisor(model: keras.Model) -> int:
     """The number that height and width of a model's images must be divisible by."""
     return max(
-        layer.size_divisor
-        for layer in model._flatten_layers()
-        if isinstance(layer, EncoderPreprocessing)
+        (
+            layer.size_divisor
+            for layer in model._flatten_layers()
+            if isinstance(layer, EncoderPreprocessing)
+        ),
+        default=1,
     )
 
 

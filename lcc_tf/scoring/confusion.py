@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
 from lcc_tf.data.pipeline import encoded_examples, split_size
-from lcc_tf.prediction.predictors import Average, Member
+from lcc_tf.prediction.predictors import Average, Predictor
 from lcc_tf.scoring.color_baseline import ColorBaseline
 from lcc_tf.scoring.protocols import Protocol, predicted_ids, probability_matrix, protocol_matrix
 
@@ -26,7 +26,7 @@ STRIP_PIXELS = 2**17
 class Predictors:
     """All that is scored side by side, each by its name."""
 
-    members: Sequence[Member]
+    members: Sequence[Predictor]
     ensembles: dict[str, Average]
     baseline: ColorBaseline | None = None
 

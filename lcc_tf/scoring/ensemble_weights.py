@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from lcc_tf.prediction.predictors import Average, Member
+from lcc_tf.prediction.predictors import Average, Predictor
 from lcc_tf.scoring.confusion import Predictors, SplitCounts, native_images, resized_rows
 from lcc_tf.scoring.protocols import Protocol, pooled_scores, predicted_ids, protocol_matrix
 
@@ -27,7 +27,7 @@ class TunedWeights:
 
 
 def tune_weights(
-    members: Sequence[Member],
+    members: Sequence[Predictor],
     builder: tfds.core.DatasetBuilder,
     protocol: Protocol,
     average: str,
@@ -55,7 +55,7 @@ def tune_weights(
     )
     counts = SplitCounts([protocol], class_names)
     for image, mask in native_images(builder, "validation", "comparing weights"):
-        counts.add(predictors, [member.predict(image) for member in members], image, mask)
+        counts.add(predictors, [member.predict_image(image) for member in members], image, mask)
     mean_iou = {
         name: _mean_iou(matrices.sum(axis=0), protocol, class_names)
         for name, (matrices, _) in counts.matrices(protocol).items()
@@ -70,7 +70,7 @@ def tune_weights(
 
 
 def _search_on_maps(
-    members: Sequence[Member],
+    members: Sequence[Predictor],
     builder: tfds.core.DatasetBuilder,
     protocol: Protocol,
     average: str,
@@ -81,7 +81,9 @@ def _search_on_maps(
     for image, mask in native_images(builder, "validation", "predicting validation"):
         size = tuple(min(side, MAP_SIDE) for side in mask.shape)
         masks.append(tf.image.resize(mask[..., None], size, "nearest")[..., 0].numpy())
-        own = [resized_rows(member.predict(image), size, slice(0, size[0])) for member in members]
+        own = [
+            resized_rows(member.predict_image(image), size, slice(0, size[0])) for member in members
+        ]
         maps.append([p.astype(np.float16) for p in own])
 
     def score(weights: np.ndarray) -> float:

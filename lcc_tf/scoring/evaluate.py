@@ -14,7 +14,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.figures import save_panel
 from lcc_tf.files import write_atomically
 from lcc_tf.models.ensemble import check_member_weights
-from lcc_tf.prediction.predictors import Average, Member
+from lcc_tf.prediction.predictors import Average, Predictor
 from lcc_tf.runs import Run, check_same_classes
 from lcc_tf.scoring.color_baseline import ColorBaseline
 from lcc_tf.scoring.confusion import COLOR_BASELINE, Predictors, SplitCounts, at_size, native_images
@@ -45,7 +45,7 @@ class Evaluation:
             and `COLOR_BASELINE`.
         average: of the ensemble, with weights; None without one.
         tuned: what tuning the weights brought; None where they were given.
-        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tiling.TTA`.
+        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
     """
 
     split: str
@@ -252,7 +252,7 @@ def evaluate(
         member_weights: of the ensemble, one a run; or "equal"; or "tuned" for those that
             `tune_weights` finds on the split "validation" by the first protocol.
         average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
-        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tiling.TTA`.
+        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
         with_color_baseline: also score a classifier of single pixels' colours, fitted on "train".
         panels: folder for pictures of the first images with truth and prediction; None for none.
 
@@ -278,7 +278,7 @@ def evaluate(
     else:
         check_member_weights(member_weights, len(runs))
     classes = runs[0].classes
-    members = [Member.load(run, tta=tta) for run in runs]
+    members = [Predictor.from_run(run, tta=tta) for run in runs]
     tuned = None
     if member_weights == EQUAL:
         member_weights = [1.0] * len(members)
@@ -292,7 +292,7 @@ def evaluate(
     )
     counts = SplitCounts(protocols, classes.names)
     for index, (image, mask) in enumerate(native_images(builder, split, f"scoring {split}")):
-        own = [member.predict(image) for member in members]
+        own = [member.predict_image(image) for member in members]
         counts.add(predictors, own, image, mask)
         if panels and index < PANELS:
             file = panels / f"{split}_{index:02d}.png"
@@ -317,7 +317,7 @@ def evaluate(
 
 
 def _ensembles(
-    members: Sequence[Member], weights: Sequence[float], average: str
+    members: Sequence[Predictor], weights: Sequence[float], average: str
 ) -> dict[str, Average]:
     """The ensemble, and of three members and more each ensemble that lacks one."""
     ensembles = {ENSEMBLE: Average(tuple(weights), average)}

@@ -16,7 +16,7 @@ from lcc_tf.mapping.area_statistics import Zones
 from lcc_tf.mapping.map_scene import map_images, map_scene
 from lcc_tf.mapping.outputs import EXTRAS, Outputs, plan
 from lcc_tf.mapping.scene import open_scene, read_map
-from lcc_tf.prediction.predictors import Average, Member, SceneModel
+from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tiling import OVERLAP
 from tests.mapping.test_scene import HALF_METRE, write_scene
 from tfds_deepglobe.classes import ClassTable
@@ -42,12 +42,12 @@ def always(class_id):
 
 
 def member(predict, framing="crops", image_size=32, tile=32):
-    return Member("any", predict, framing, image_size, tile, size_divisor=16)
+    return Predictor("any", predict, framing, image_size, tile, size_divisor=16)
 
 
 def scene_model(*members, weights=None, kind="probabilities"):
     weights = weights or (1.0,) * len(members)
-    return SceneModel(CLASSES, members, Average(tuple(weights), kind))
+    return EnsemblePredictor(CLASSES, members, Average(tuple(weights), kind))
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +125,7 @@ def test_parts_without_pixels_are_missing_in_every_raster(tmp_path, model, image
 
 def test_probabilities_confidence_and_disagreement(mapped, image, model):
     pixels, ids = image
-    own = [member.predict_squares(pixels[None].astype(np.float32))[0] for member in model.members]
+    own = [member.predict_batch(pixels[None].astype(np.float32))[0] for member in model.members]
     expected = (3 * own[0] + own[1]) / 4
     shares = {
         "probabilities": expected,
@@ -247,7 +247,7 @@ def test_members_see_tiles_as_they_were_trained(image):
     assert seen == [(1, 48, 48, 3)] * 2
     assert result.shape == (2, 96, 96, 6)
     np.testing.assert_allclose(result[..., :3], result[..., 3:], atol=1e-6)
-    other = wide.at_tile(60)
+    other = wide.with_tile(60)
     assert (other.tile, other.image_size) == (60, 32)  # 30 is not divisible by 16
 
 
@@ -273,7 +273,7 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
 
 def test_what_cannot_be_is_said_once_before_the_first_image(tmp_path, model, capsys):
     images = [tmp_path / "a.tif", tmp_path / "b.tif"]
-    with pytest.raises(InputError, match="Tiles of 32 pixels can overlap by 0 to 16.*overlap=17"):
+    with pytest.raises(InputError, match=r"`overlap` must be in \[0, 16\].*overlap=17"):
         map_images(images, model, Outputs(tmp_path / "out"), overlap=17)
     alone = scene_model(member(always(1)))
     with pytest.raises(InputError, match="Disagreement takes two networks or more.*any"):

@@ -6,8 +6,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import build_model, ensemble
-from lcc_tf.prediction.predictors import Average
-from lcc_tf.prediction.tiling import predict_as_trained, probabilities_of
+from lcc_tf.prediction.predictors import Average, Predictor, probability_function
 from lcc_tf.scoring.confusion import resized_rows
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
@@ -88,7 +87,7 @@ def test_ensemble_at_scales_equals_what_is_evaluated(members):
     """Members trained on whole images of 32 pixels, scored on an image of 64."""
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     own = [
-        predict_as_trained(probabilities_of(model), image, framing="whole", image_size=32)
+        Predictor("", probability_function(model), "whole", 32, 32, 32).predict_image(image)
         for model in members
     ]
     resized = [resized_rows(p, (64, 64), slice(0, 64)) for p in own]

@@ -1,10 +1,20 @@
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import export_savedmodel, load_original
-from lcc_tf.prediction.predictors import load_exported_model, load_scene_model
+from lcc_tf.exporting.savedmodel import load_savedmodel
+from lcc_tf.models import build_model
+from lcc_tf.prediction.predictors import (
+    EnsemblePredictor,
+    Predictor,
+    predict_tiled,
+    probability_function,
+)
 from lcc_tf.runs import find_runs
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 @pytest.fixture(scope="module")
@@ -16,8 +26,8 @@ def exported(runs, tmp_path_factory):
 
 @pytest.mark.parametrize("tile", [None, 96])
 def test_savedmodel_predicts_tiles_as_its_runs_do(exported, runs, tile):
-    ours = load_scene_model(find_runs(runs), [3, 1], tta="flip", tile=tile)
-    theirs = load_exported_model(exported, tta="flip", tile=tile)
+    ours = EnsemblePredictor.from_runs(find_runs(runs), [3, 1], tta="flip", tile=tile)
+    theirs = load_savedmodel(exported, tta="flip", tile=tile)
     assert theirs.classes == ours.classes
     assert theirs.tile == ours.tile
     side = ours.tile
@@ -32,8 +42,8 @@ def test_savedmodel_at_a_coarser_resolution_sees_as_much_of_a_scene_as_its_run(
     whole_image_run, tile, tmp_path
 ):
     export_savedmodel(load_original([whole_image_run]), tmp_path)
-    ours = load_scene_model([whole_image_run], tile=tile)
-    theirs = load_exported_model(tmp_path, tile=tile)
+    ours = EnsemblePredictor.from_runs([whole_image_run], tile=tile)
+    theirs = load_savedmodel(tmp_path, tile=tile)
     assert theirs.tile == ours.tile == (tile or 128)
     tiles = np.random.default_rng(0).integers(0, 256, (1, ours.tile, ours.tile, 3))
     tiles = tiles.astype(np.float32)
@@ -42,5 +52,90 @@ def test_savedmodel_at_a_coarser_resolution_sees_as_much_of_a_scene_as_its_run(
 
 
 def test_folder_that_is_no_savedmodel_of_ours(tmp_path):
-    with pytest.raises(InputError, match="no SavedModel that export.py wrote.*model.json"):
-        load_exported_model(tmp_path)
+    with pytest.raises(InputError, match="not a SavedModel that export.py wrote: .*model.json"):
+        load_savedmodel(tmp_path)
+
+
+def predictor(network, framing):
+    return Predictor("any", probability_function(network), framing, 32, 32, size_divisor=1)
+
+
+@pytest.fixture(scope="module")
+def network():
+    """One logit is the mean of a pixel's neighbourhood, the other is zero."""
+    inputs = keras.Input((None, None, 3))
+    kernel = np.full((3, 3, 3, 1), 1 / 900, np.float32)
+    x = keras.layers.Conv2D(1, 3, padding="same", use_bias=False)
+    outputs = keras.layers.Concatenate()([x(inputs), 0 * x(inputs)])
+    model = keras.Model(inputs, outputs)
+    x.set_weights([kernel])
+    return model
+
+
+def test_whole_image_is_resized_to_the_square(network):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    result = predictor(network, "whole").predict_image(image)
+    resized = tf.image.resize(image, (32, 32))[None]
+    np.testing.assert_allclose(result, tf.nn.softmax(network(resized))[0], atol=1e-6)
+
+
+def test_crops_are_predicted_at_the_images_resolution(network):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    result = predictor(network, "crops").predict_image(image)
+    mirrored = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
+    expected = tf.nn.softmax(network(mirrored[None]))[0, 1:-1, 1:-1]
+    # Tiles' edges, where the network sees zeros, have little weight.
+    np.testing.assert_allclose(result, expected, atol=0.02)
+    np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
+
+
+def test_network_is_traced_once_for_all_sizes():
+    traces = []
+
+    def network(images, training):
+        traces.append(training)
+        return images
+
+    predict = probability_function(network)
+    for side in (4, 5, 6):
+        shape = (side, side, side, 3)
+        np.testing.assert_allclose(predict(np.zeros(shape, np.float32)), np.full(shape, 1 / 3))
+    assert traces == [False]
+
+
+@pytest.mark.parametrize("tile", [32, 100])
+def test_predict_tiled_of_a_model_returns_probabilities(network, tile):
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
+    result = predict_tiled(network, image, tile=tile, tta="flip")
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
+    expected = tf.nn.softmax(network(padded[None]))[0, 1:-1, 1:-1]
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, expected, atol=0.02)
+    np.testing.assert_allclose(result.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_predict_tiled_rounds_a_tile_to_the_stride_of_the_model(tiny_encoder):
+    model = build_model("unetpp", 4, encoder=tiny_encoder, encoder_weights=None)
+    image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(
+        predict_tiled(model, image, tile=70), predict_tiled(model, image, tile=64)
+    )
+
+
+@pytest.mark.parametrize(
+    ("image", "message"),
+    [
+        (np.zeros((20, 20)), r"`image` must be RGB.*image.shape=\(20, 20\)"),
+        (np.zeros((2, 20, 20, 3)), r"image.shape=\(2, 20, 20, 3\)"),
+        (np.zeros((20, 20, 4)), r"image.shape=\(20, 20, 4\)"),
+        (np.full((20, 20, 3), 0.5), r"RGB in \[0, 255\].*values up to 0.5. Multiply"),
+    ],
+)
+def test_predict_tiled_refuses_what_is_not_rgb(network, image, message):
+    with pytest.raises(InputError, match=message):
+        predict_tiled(network, image)
+
+
+def test_predictor_of_a_model_needs_a_class_per_channel(network):
+    with pytest.raises(InputError, match="one class per output channel.* 2. Received: 7 classes"):
+        EnsemblePredictor.from_model(network, DEEPGLOBE_CLASSES, tile=32)

@@ -1,17 +1,12 @@
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.prediction.tiling import (
-    TTA,
-    averaged_over_symmetries,
     blending_window,
-    predict_as_trained,
+    predict_array,
     predict_blocks,
-    predict_tiled,
-    probabilities_of,
     read_tile,
     tile_origins,
 )
@@ -53,7 +48,7 @@ def test_each_pixel_of_any_size_is_predicted_once(seed):
 @pytest.mark.parametrize("overlap", [0, 3, 4, 7, 8])
 def test_tiles_are_blended_by_the_window(overlap):
     image = np.random.default_rng(0).uniform(0, 255, (40, 25, 3))
-    result = predict_tiled(by_content, image, tile=16, overlap=overlap)
+    result = predict_array(by_content, image, tile=16, overlap=overlap)
     window = blending_window(16, overlap)
     total, weights = np.zeros((40, 25)), np.zeros((40, 25))
     padded = np.pad(image, [(16, 16), (16, 16), (0, 0)], mode="reflect")
@@ -98,10 +93,12 @@ def test_window_is_smooth_and_never_zero(tile, overlap):
 
 
 def test_tiles_that_cannot_be():
-    with pytest.raises(InputError, match="a side of 1 pixel or more. Received: tile=0"):
-        predict_tiled(shares, np.zeros((20, 20, 3)), tile=0)
-    with pytest.raises(InputError, match="Tiles of 16 pixels can overlap by 0 to 8.*overlap=9"):
-        predict_tiled(shares, np.zeros((20, 20, 3)), tile=16, overlap=9)
+    with pytest.raises(InputError, match="`tile` must be 1 pixel or more. Received: tile=0"):
+        predict_array(shares, np.zeros((20, 20, 3)), tile=0)
+    with pytest.raises(
+        InputError, match=r"`overlap` must be in \[0, 8\].*16 pixels. Received: overlap=9"
+    ):
+        predict_array(shares, np.zeros((20, 20, 3)), tile=16, overlap=9)
 
 
 def test_tiles_go_on_mirrored():
@@ -143,8 +140,8 @@ def test_image_that_is_shifted_by_whole_tiles_has_the_same_map():
     image = np.random.default_rng(0).integers(0, 256, (230, 190, 3)).astype(np.float32)
     # 32 is a whole tile, and two steps of tiles that overlap by half
     for overlap, shift in ((8, 24), (16, 32)):
-        whole = predict_tiled(network.predict_on_batch, image, tile=32, overlap=overlap)
-        part = predict_tiled(
+        whole = predict_array(network.predict_on_batch, image, tile=32, overlap=overlap)
+        part = predict_array(
             network.predict_on_batch, image[shift:, shift:], tile=32, overlap=overlap
         )
         # The mirrored border is seen from the first tile alone.
@@ -156,42 +153,8 @@ def test_image_that_is_shifted_by_whole_tiles_has_the_same_map():
 
 
 def test_constant_image_has_a_constant_map():
-    result = predict_tiled(by_content, np.full((70, 45, 3), 99.0), tile=16)
+    result = predict_array(by_content, np.full((70, 45, 3), 99.0), tile=16)
     np.testing.assert_allclose(result, 99 / 255, atol=1e-7)
-
-
-@pytest.mark.parametrize("tta", TTA)
-def test_augmentation_of_a_symmetric_function_is_the_function(tta):
-    # What follows from each pixel alone, and what from a neighbourhood that has all symmetries
-    kernel = np.ones((3, 3, 1, 1), np.float32) / 9
-
-    def symmetric(tiles):
-        red = tiles[..., :1] / 255
-        return np.concatenate([red, tf.nn.conv2d(red, kernel, 1, "SAME")], axis=-1)
-
-    tiles = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
-    result = averaged_over_symmetries(symmetric, tta)(tiles)
-    np.testing.assert_allclose(result, symmetric(tiles), atol=1e-6)
-
-
-@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 4), ("d4", 8)])
-def test_augmentation_averages_each_symmetry_once(tta, count):
-    seen = []
-
-    def corner(tiles):  # marks what stands in its upper left corner
-        seen.append(tiles[0, ..., 0].copy())
-        marked = np.zeros((1, 2, 2, 1), np.float32)
-        marked[0, 0, 0] = tiles[0, 0, 0, 0]
-        return marked
-
-    tile = np.arange(1.0, 5.0).reshape(1, 2, 2, 1)
-    result = averaged_over_symmetries(corner, tta)(tile)[0, ..., 0]
-    assert len({image.tobytes() for image in seen}) == len(seen) == count
-    # What is found in a place comes back to that place.
-    expected = tile[0, ..., 0] / 4 if count > 1 else [[1, 0], [0, 0]]
-    np.testing.assert_allclose(result, expected)
-    with pytest.raises(InputError, match="Unknown `tta`.*'d8'.*'d4'"):
-        averaged_over_symmetries(corner, "d8")
 
 
 def test_batches_have_one_shape(monkeypatch):
@@ -202,7 +165,7 @@ def test_batches_have_one_shape(monkeypatch):
         shapes.append(tiles.shape)
         return shares(tiles)
 
-    predict_tiled(predict, np.zeros((58, 58, 3)), tile=16)  # 5 x 5 tiles
+    predict_array(predict, np.zeros((58, 58, 3)), tile=16)  # 5 x 5 tiles
     assert shapes == [(7, 16, 16, 3)] * 4
 
 
@@ -225,7 +188,7 @@ def test_tiles_in_which_the_image_has_nothing_are_not_predicted(seed, monkeypatc
         seen.append(tiles.any(axis=(1, 2, 3)))
         return by_content(tiles)
 
-    expected = predict_tiled(by_content, image, tile=16, overlap=overlap)
+    expected = predict_array(by_content, image, tile=16, overlap=overlap)
     covered = np.zeros((height, width), int)
     blocks = list(predict_blocks(predict, read, (height, width), tile=16, overlap=overlap))
     for rows, columns, values in blocks:
@@ -240,46 +203,3 @@ def test_tiles_in_which_the_image_has_nothing_are_not_predicted(seed, monkeypatc
     assert np.sum(seen) == len(blocks) - empty
     assert np.all(seen[:-1])  # of full batches
     assert seed or empty > 5
-
-
-@pytest.fixture(scope="module")
-def network():
-    """One logit is the mean of a pixel's neighbourhood, the other is zero."""
-    inputs = keras.Input((None, None, 3))
-    kernel = np.full((3, 3, 3, 1), 1 / 900, np.float32)
-    x = keras.layers.Conv2D(1, 3, padding="same", use_bias=False)
-    outputs = keras.layers.Concatenate()([x(inputs), 0 * x(inputs)])
-    model = keras.Model(inputs, outputs)
-    x.set_weights([kernel])
-    return model
-
-
-def test_whole_image_is_resized_to_the_square(network):
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    result = predict_as_trained(probabilities_of(network), image, framing="whole", image_size=32)
-    resized = tf.image.resize(image, (32, 32))[None]
-    np.testing.assert_allclose(result, tf.nn.softmax(network(resized))[0], atol=1e-6)
-
-
-def test_crops_are_predicted_at_the_images_resolution(network):
-    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
-    result = predict_as_trained(probabilities_of(network), image, framing="crops", image_size=32)
-    mirrored = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
-    expected = tf.nn.softmax(network(mirrored[None]))[0, 1:-1, 1:-1]
-    # Tiles' edges, where the network sees zeros, have little weight.
-    np.testing.assert_allclose(result, expected, atol=0.02)
-    np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
-
-
-def test_network_is_traced_once_for_all_sizes():
-    traces = []
-
-    def network(images, training):
-        traces.append(training)
-        return images
-
-    predict = probabilities_of(network)
-    for side in (4, 5, 6):
-        shape = (side, side, side, 3)
-        np.testing.assert_allclose(predict(np.zeros(shape, np.float32)), np.full(shape, 1 / 3))
-    assert traces == [False]

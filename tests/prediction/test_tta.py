@@ -1,0 +1,40 @@
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from lcc_tf.errors import InputError
+from lcc_tf.prediction.tta import TTA, with_tta
+
+
+@pytest.mark.parametrize("tta", TTA)
+def test_augmentation_of_a_symmetric_function_is_the_function(tta):
+    # What follows from each pixel alone, and what from a neighbourhood that has all symmetries
+    kernel = np.ones((3, 3, 1, 1), np.float32) / 9
+
+    def symmetric(tiles):
+        red = tiles[..., :1] / 255
+        return np.concatenate([red, tf.nn.conv2d(red, kernel, 1, "SAME")], axis=-1)
+
+    tiles = np.random.default_rng(0).uniform(0, 255, (2, 16, 16, 3)).astype(np.float32)
+    result = with_tta(symmetric, tta)(tiles)
+    np.testing.assert_allclose(result, symmetric(tiles), atol=1e-6)
+
+
+@pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 4), ("d4", 8)])
+def test_augmentation_averages_each_symmetry_once(tta, count):
+    seen = []
+
+    def corner(tiles):  # marks what stands in its upper left corner
+        seen.append(tiles[0, ..., 0].copy())
+        marked = np.zeros((1, 2, 2, 1), np.float32)
+        marked[0, 0, 0] = tiles[0, 0, 0, 0]
+        return marked
+
+    tile = np.arange(1.0, 5.0).reshape(1, 2, 2, 1)
+    result = with_tta(corner, tta)(tile)[0, ..., 0]
+    assert len({image.tobytes() for image in seen}) == len(seen) == count
+    # What is found in a place comes back to that place.
+    expected = tile[0, ..., 0] / 4 if count > 1 else [[1, 0], [0, 0]]
+    np.testing.assert_allclose(result, expected)
+    with pytest.raises(InputError, match="Unknown `tta`.*'d8'.*'d4'"):
+        with_tta(corner, "d8")
