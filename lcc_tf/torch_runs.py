@@ -8,7 +8,8 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
 from lcc_tf.models import build_model, load_torch_state_dict
 from lcc_tf.models.torch_weights import describe, read_torch_weights
-from lcc_tf.runs import Run, TrainingState, save_checkpoint, write_run
+from lcc_tf.runs import Run, write_run
+from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from tfds_deepglobe.classes import ClassTable
 
 # What segmentation_models_pytorch's DeepLabV3+ has, at every output stride

@@ -26,17 +26,14 @@ from lcc_tf.figures import save_curves
 from lcc_tf.losses import class_weights_from_pixels, get_loss
 from lcc_tf.metrics import ImagewiseScore, MeanIoU
 from lcc_tf.models import build_model
-from lcc_tf.runs import (
-    CONFIG,
+from lcc_tf.runs import CONFIG, Run, read_run, write_run
+from lcc_tf.training.checkpoints import (
     HISTORY,
-    Run,
     TrainingState,
-    read_run,
     read_state,
     restore,
     save_checkpoint,
     write_history_table,
-    write_run,
 )
 from lcc_tf.training.distribution import (
     check_batch_size,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcc_tf.models import build_model
-from lcc_tf.runs import LAST, read_state
+from lcc_tf.training.checkpoints import LAST, read_state
 from lcc_tf.training.train import RunRecorder, phases_of, train
 
 

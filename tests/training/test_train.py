@@ -14,7 +14,8 @@ from lcc_tf.data.statistics import class_pixels
 from lcc_tf.errors import InputError
 from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
-from lcc_tf.runs import BEST, HISTORY, LAST, read_run, read_state
+from lcc_tf.runs import BEST, read_run
+from lcc_tf.training.checkpoints import HISTORY, LAST, read_state
 from lcc_tf.training.train import (
     Truth,
     check_workdir,
