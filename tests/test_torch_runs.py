@@ -19,7 +19,7 @@ from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.runs import load_model, read_run
 from lcc_tf.scoring.evaluate import evaluate, open_dataset
 from lcc_tf.torch_runs import import_torch
-from lcc_tf.training.train import check_workdir
+from lcc_tf.training.resuming import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 DATA = Path(__file__).parent / "models" / "data"

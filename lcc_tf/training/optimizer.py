@@ -102,3 +102,8 @@ class AveragingAdamW(keras.optimizers.AdamW):
             weight = variable.numpy()
             variable.assign(average)
             average.assign(weight)
+
+
+def averaging_optimizer(model: keras.Model) -> AveragingAdamW:
+    """A compiled model's optimizer, without the loss scaling that float16 puts around it."""
+    return getattr(model.optimizer, "inner_optimizer", model.optimizer)

@@ -7,7 +7,9 @@ import pytest
 
 from lcc_tf.models import build_model
 from lcc_tf.training.checkpoints import LAST, read_state
-from lcc_tf.training.train import RunRecorder, phases_of, train
+from lcc_tf.training.phases import phases_of
+from lcc_tf.training.recorder import RunRecorder
+from lcc_tf.training.train import train
 
 
 def weights_of(file, config):

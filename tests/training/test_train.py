@@ -16,15 +16,11 @@ from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
 from lcc_tf.runs import BEST, read_run
 from lcc_tf.training.checkpoints import HISTORY, LAST, read_state
-from lcc_tf.training.train import (
-    Truth,
-    check_workdir,
-    compile_for,
-    crops_of,
-    phases_of,
-    train,
-    truth_of,
-)
+from lcc_tf.training.label_rules import Truth, truth_of
+from lcc_tf.training.phases import phases_of
+from lcc_tf.training.resuming import check_workdir
+from lcc_tf.training.train import compile_for, train
+from lcc_tf.training.training_data import crops_of
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.prepare import prepare

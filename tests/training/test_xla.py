@@ -12,7 +12,9 @@ from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.losses import LOSS_TERMS, get_loss
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.models.encoders import ENCODERS
-from lcc_tf.training.train import Phase, Truth, compile_for
+from lcc_tf.training.label_rules import Truth
+from lcc_tf.training.phases import Phase
+from lcc_tf.training.train import compile_for
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIDE = 64  # pixels; PSPNet's pooling and every stride fit into it
