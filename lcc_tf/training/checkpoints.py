@@ -1,7 +1,7 @@
-"""The checkpoints of a training, written so that an interruption at any moment leaves them usable.
+"""Checkpoints of a training. An interruption at any moment leaves them usable.
 
-Each weights file also holds the optimizer's variables and the training's state, so that a file is
-all that is needed to go on, and weights and state cannot disagree.
+Each weights file also contains the optimizer's variables and the state of the training: one file is
+enough to resume, and weights and state always match.
 """
 
 import csv
@@ -25,24 +25,24 @@ _STATE = "training_state"
 
 @dataclass
 class TrainingState:
-    """Where a training is, after a whole number of epochs."""
+    """State of a training after a whole number of epochs."""
 
     epoch: int = 0  # epochs done
-    phase: int = 0  # of the regime, from 0; the optimizer's variables belong to it
+    phase: int = 0  # index of the regime's phase that the optimizer's variables belong to
     best_score: float = float("-inf")
     best_epoch: int = 0  # counted from 1
     finished: bool = False  # stopped early
-    history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
 
 
 def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
-    """Writes `last.weights.h5`; where the newest epoch is the best, `best.weights.h5` too.
+    """Writes `last.weights.h5`, and `best.weights.h5` if the newest epoch is the best one.
 
-    Each file replaces its predecessor in one step, when it is complete on the disk.
+    Each file replaces the earlier one in a single step, once it is complete on the disk.
 
     Args:
-        folder: of the run.
-        model: compiled; its optimizer's variables are saved with it.
+        folder: the run folder.
+        model: to save, with its optimizer's variables if it is compiled.
         state: of the training after the newest epoch.
     """
     unfinished = unfinished_name(folder / LAST)
@@ -61,14 +61,14 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
-    """Reads where a run's training is.
+    """Reads the state of a run's training.
 
     Returns:
-        The state and the weights file that it belongs to: `last.weights.h5`, or where that one is
-        damaged `best.weights.h5`; a fresh state and None where there is neither.
+        The state and its weights file: `last.weights.h5`, or `best.weights.h5` if the former is
+        damaged. A fresh state and None if no weights file exists.
 
     Raises:
-        InputError: files are there, but none can be read.
+        InputError: weights files exist, but none can be read.
     """
     damaged = []
     for file in (folder / LAST, folder / BEST):
@@ -81,14 +81,19 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
             damaged.append(f"{file}: {error}")
     if damaged:
         raise InputError(
-            "The training cannot go on, since no weights file can be read: "
-            f"{'; '.join(damaged)}. Train anew in another `--workdir`."
+            "The training cannot resume, since no weights file can be read: "
+            f"{'; '.join(damaged)}. Train anew in another `workdir`."
         )
     return TrainingState(), None
 
 
 def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
-    """Loads weights, and if wanted the optimizer's variables, into a compiled model.
+    """Loads a weights file into a compiled model.
+
+    Args:
+        model: compiled.
+        file: written by `save_checkpoint`.
+        with_optimizer: load the optimizer's variables too.
 
     Raises:
         InputError: the file does not fit the model.
@@ -101,7 +106,7 @@ def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
 
 
 def write_history_table(file: Path, history: list[dict[str, float]]) -> None:
-    """Writes a table with a row an epoch."""
+    """Writes a CSV table with one row per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(history[-1]))
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""Number of classes, ignored class and class weights."""
+"""Number of classes, ignored class and class weights of a training."""
 
 from dataclasses import dataclass
 
@@ -13,47 +13,50 @@ from tfds_deepglobe.classes import UNKNOWN
 
 
 @dataclass(frozen=True)
-class Truth:
-    """What of the class ids counts, and how much."""
+class LabelRules:
+    """Number of classes, ignored class and class weights."""
 
     num_classes: int
-    ignored: int | None  # the class id that weighs nothing
-    weights: tuple[float, ...] | None  # of each class in the loss; None: equal
+    ignore_class: int | None = None  # class id that loss and scores ignore; None: no class
+    class_weights: tuple[float, ...] | None = None  # one weight per class; None: equal weights
 
 
-def truth_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> Truth:
-    """What a configuration's class weights and ignored class mean for a data set.
+def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> LabelRules:
+    """Applies a configuration's class weights and ignored class to a data set.
 
     Raises:
-        InputError: a single class, one to ignore that the data set does not have, or too few or
-            many weights.
+        InputError: the data set has a single class, it lacks the class to ignore, or the number of
+            weights is wrong.
     """
     names = class_table(builder).names
     if len(names) < 2:
         raise InputError(
-            f"There is nothing to tell apart: the data set has the class {names[0]!r} alone. List "
-            "at least two classes in its class_dict.csv."
+            f"Training needs two classes or more. The data set has the class {names[0]!r} only. "
+            "List at least two classes in its class_dict.csv."
         )
-    ignored = None
+    ignore_class = None
     if config.ignore_class in names:
-        ignored = names.index(config.ignore_class)
-    elif config.ignore_class not in (None, UNKNOWN):  # the default; not every data set has it
+        ignore_class = names.index(config.ignore_class)
+    elif config.ignore_class not in (None, UNKNOWN):  # the default, which a data set may lack
         raise InputError(
             f"The data set has no class {config.ignore_class!r} to ignore. Received: "
-            f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or `none`."
+            f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or "
+            "`ignore_class=None`."
         )
     weights = config.class_weights
     if weights == "none":
-        return Truth(len(names), ignored, None)
+        return LabelRules(len(names), ignore_class)
     if isinstance(weights, str):
         weights = tuple(
-            class_weights_from_pixels(class_pixels(builder), weights, ignore_class=ignored).tolist()
+            class_weights_from_pixels(
+                class_pixels(builder), weights, ignore_class=ignore_class
+            ).tolist()
         )
         shown = (f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True))
         print(f"class weights: {', '.join(shown)}")
     if len(weights) != len(names):
         raise InputError(
-            f"`class_weights` needs a number for each of the {len(names)} classes {list(names)}. "
-            f"Received: {weights}."
+            f"`class_weights` needs one number for each of the {len(names)} classes "
+            f"{list(names)}. Received: {weights}."
         )
-    return Truth(len(names), ignored, weights)
+    return LabelRules(len(names), ignore_class, weights)

@@ -1,67 +1,58 @@
-"""Records a training after each epoch."""
+"""Records the epochs of a training in its run folder."""
 
 import math
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
+from lcc_tf.runs import Run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.training.layers import all_layers
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import Phase
 
 
 class RunRecorder(keras.callbacks.Callback):
-    """After each epoch: best weights, early stopping, checkpoint, history, one line of progress.
+    """Records each epoch: best weights, early stopping, checkpoint, history, a line of progress.
 
-    Keras' own callbacks for these forget their counts when a training goes on in a new process.
+    Keras' own callbacks for these lose their counts when a training resumes in a new process.
 
     Args:
-        config: of the run.
-        phase: that is trained.
-        state: updated in place.
-        workdir: the run folder.
-        steps: batches an epoch.
+        run: the run that is trained.
+        phase: the phase that is trained.
+        state: state of the training, updated in place.
+        steps_per_epoch: batches per epoch.
     """
 
-    def __init__(
-        self,
-        config: TrainConfig,
-        phase: Phase,
-        state: TrainingState,
-        workdir: Path,
-        steps: int,
-    ) -> None:
+    def __init__(self, run: Run, phase: Phase, state: TrainingState, steps_per_epoch: int) -> None:
         super().__init__()
-        self.config = config
+        self.run = run
         self.phase = phase
         self.state = state
-        self.workdir = workdir
-        self.steps = steps
+        self.steps_per_epoch = steps_per_epoch
 
     def on_train_begin(self, logs: dict | None = None) -> None:
         """Starts the progress bar, which estimates the time until all epochs are done."""
         self.bar = tqdm(
-            total=self.config.epochs * self.steps,
-            initial=self.state.epoch * self.steps,
-            desc=f"training {self.workdir.name}",
+            total=self.run.config.epochs * self.steps_per_epoch,
+            initial=self.state.epoch * self.steps_per_epoch,
+            desc=f"training {self.run.path.name}",
             unit="step",
             mininterval=1.0,
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Starts the epoch's clock and its dropout."""
+        """Starts the epoch's clock and seeds its dropout."""
         self.start = time.monotonic()
-        # No weights file keeps the state of dropout. Like order and augmentation, it follows from
-        # seed and epoch, so that training that goes on is the same as without a break.
-        for index, layer in enumerate(self.model._flatten_layers()):
+        # Weights files do not contain the state of dropout. It follows from seed and epoch, as
+        # order and augmentation do, so that a resumed training equals an uninterrupted one.
+        for index, layer in enumerate(all_layers(self.model)):
             if isinstance(layer, keras.layers.Dropout):
-                rng = np.random.default_rng([self.config.seed, epoch, index])
+                rng = np.random.default_rng([self.run.config.seed, epoch, index])
                 layer.seed_generator.state.assign(rng.integers(2**32, size=2, dtype=np.uint32))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
@@ -69,20 +60,21 @@ class RunRecorder(keras.callbacks.Callback):
         self.bar.update(1)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Puts the averaged weights into the model, which are the ones to be scored and saved."""
+        """Puts the averaged weights, which are scored and saved, into the model."""
         averaging_optimizer(self.model).swap_averages()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Records the epoch that ended, and goes back to the weights that are trained."""
+        """Records the epoch and puts the trained weights back into the model."""
+        config = self.run.config
         prefix = f"{self.model.output_names[0]}_"  # Keras' for models with several outputs
         scores = {name.replace(prefix, ""): float(value) for name, value in logs.items()}
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
             self.bar.close()
             raise InputError(
-                f"The loss is no finite number in epoch {epoch + 1} (loss={scores['loss']}, "
-                f"val_loss={scores['val_loss']}). {self.workdir} keeps what was trained before. "
-                "Start anew in another `--workdir` with a lower `--learning-rate` or "
-                "`--precision float32`."
+                f"The loss is not a finite number in epoch {epoch + 1} (loss={scores['loss']}, "
+                f"val_loss={scores['val_loss']}). {self.run.path} keeps the epochs before. Train "
+                "anew in another `workdir` with a lower `learning_rate` or with "
+                "`precision='float32'`."
             )
         state = self.state
         state.epoch = epoch + 1
@@ -94,27 +86,27 @@ class RunRecorder(keras.callbacks.Callback):
                 **scores,
             }
         )
-        score = scores[self.config.monitor]
+        score = scores[config.monitor]
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-        without_gain = state.epoch - max(state.best_epoch, self.phase.start)
-        if self.phase.stops_early and without_gain >= self.config.patience:
+        epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
+        if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
-        save_checkpoint(self.workdir, self.model, state)
+        save_checkpoint(self.run.path, self.model, state)
         averaging_optimizer(self.model).swap_averages()
         self.bar.write(
-            f"epoch {state.epoch}/{self.config.epochs}  "
+            f"epoch {state.epoch}/{config.epochs}  "
             + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
-            + f"  {self.config.monitor} {score:.4f}"
+            + f"  {config.monitor} {score:.4f}"
             + ("  (best so far)" if state.best_epoch == state.epoch else "")
         )
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Ends the progress bar, with the averaged weights in the model, as in its file."""
+        """Puts the averaged weights, as in `last.weights.h5`, into the model; ends the bar."""
         averaging_optimizer(self.model).swap_averages()
         if self.state.finished:
             self.bar.write(
-                f"{self.config.monitor} has not grown for {self.config.patience} epochs; "
-                f"the best is {self.state.best_score:.4f} of epoch {self.state.best_epoch}"
+                f"{self.run.config.monitor} has not grown for {self.run.config.patience} epochs; "
+                f"the best is {self.state.best_score:.4f} in epoch {self.state.best_epoch}"
             )
         self.bar.close()
