@@ -84,7 +84,7 @@ def test_options_of_another_network_are_refused(tmp_path):
         weights = seeded_weights(json.loads(str(stored["shapes"])))
     file = tmp_path / "unetpp.safetensors"
     safetensors.numpy.save_file(weights, file)
-    with pytest.raises(InputError, match="`output_stride` is an option of deeplabv3plus alone"):
+    with pytest.raises(InputError, match="`output_stride` is an option of deeplabv3plus only"):
         import_torch(file, tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS, output_stride=8)
     assert not (tmp_path / "run").exists()
 
