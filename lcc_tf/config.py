@@ -146,7 +146,7 @@ class TrainConfig:
             or not 1 / 16 <= self.crop_scale[0] <= self.crop_scale[1] <= 16
         ):
             raise InputError(
-                "`crop_scale` must be the smallest and the largest scale of crops, from 1/16 to 16, "
+                "`crop_scale` must be the smallest and the largest scale of crops, in [1/16, 16], "
                 f"such as 0.5 2. Received: {self.crop_scale}."
             )
         self._check_loss()
@@ -317,6 +317,4 @@ def from_options(options: dict, *, earlier: TrainConfig | None = None) -> TrainC
         data = dataclasses.replace(earlier.data, **data)
         return dataclasses.replace(earlier, **training, data=data)
     arch = training.get("arch", TrainConfig.arch)
-    return from_recipe(
-        **{"recipe": recipe, "arch": arch} | training | {"data": DataConfig(**data)}
-    )
+    return from_recipe(**{"recipe": recipe, "arch": arch} | training | {"data": DataConfig(**data)})

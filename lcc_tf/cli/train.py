@@ -199,9 +199,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="FRACTION",
         type=float,
     )
-    add_field(
-        training, "batch_size", "images per step, over all devices", metavar="N", type=int
-    )
+    add_field(training, "batch_size", "images per step, over all devices", metavar="N", type=int)
     add_field(training, "epochs", "maximum number of epochs", metavar="N", type=int)
     add_field(
         training,
@@ -237,9 +235,7 @@ def parser() -> argparse.ArgumentParser:
         metavar="CLASS|none",
         type=_none_or,
     )
-    add_field(
-        training, "learning_rate", "the largest of the schedule", metavar="RATE", type=float
-    )
+    add_field(training, "learning_rate", "the largest of the schedule", metavar="RATE", type=float)
     add_field(
         training,
         "encoder_rate",
