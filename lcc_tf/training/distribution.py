@@ -40,8 +40,8 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise InputError(
-            "`batch_size` counts the images of all devices together and must be divisible by "
-            f"their number, {replicas}. Received: batch_size={batch_size}. "
+            f"`batch_size` counts the images of all {replicas} devices together and must be "
+            f"divisible by {replicas}. Received: batch_size={batch_size}. "
             f"Use {-(-batch_size // replicas) * replicas}."
         )
 
