@@ -1,7 +1,7 @@
 """Configuration of a training run, and the recipes that fill it in.
 
-TensorFlow takes seconds to import and is imported only to check a configuration. `--help` prints
-the defaults without it.
+TensorFlow takes seconds to import. This file imports it only to check a configuration, so that
+commands can show the defaults in their help without it.
 """
 
 import dataclasses
