@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lcc_tf.cli.options import OptionGroup, new_parser, run, words_or_numbers
-from lcc_tf.config import DataConfig, TrainConfig, recipe_settings
+from lcc_tf.config import DataConfig, TrainConfig, from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -48,7 +48,6 @@ def command(options: argparse.Namespace) -> None:
 
     # TensorFlow takes seconds to import, which --help and wrong options can do without.
     import_tensorflow()
-    from lcc_tf.config import from_options
     from lcc_tf.runs import CONFIG, read_run
     from lcc_tf.training.train import train
 
