@@ -1,27 +1,30 @@
-"""Everything a training run is made of, and the recipes that fill it in."""
+"""Configuration of a training run, and the recipes that fill it in.
+
+TensorFlow takes seconds to import. This file imports it only to check a configuration, so that
+commands can show the defaults in their help without it.
+"""
 
 import dataclasses
 from dataclasses import dataclass, field
 
 from lcc_tf.errors import InputError
-from lcc_tf.losses import check_loss
-from lcc_tf.models import ARCHITECTURES, encoders_of, size_divisor_of
-from lcc_tf.models.encoders import check_image_size
 from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.file_names import FileNames
 
+RECIPES = ("default", "original")
 REGIMES = ("finetune", "frozen", "gradual")
 FRAMINGS = ("crops", "whole")
 CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Values of Keras' `jit_compile` by the values of `TrainConfig.xla`
 XLA = {"auto": "auto", "on": True, "off": False}
-# What runs had that were made before these fields of `TrainConfig` were.
-FIELDS_BEFORE = {"xla": "auto"}
-# What runs had that were made before these fields of `DataConfig` were.
-NAMES_BEFORE = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
-# Options that one architecture has and others lack.
-OPTIONS_OF = {
+# Values for runs that are older than these fields of `TrainConfig` and `DataConfig`
+OLD_TRAIN_VALUES = {"xla": "auto"}
+OLD_DATA_VALUES = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
+# Recipes of older runs, by the names that they had
+OLD_RECIPES = {"seed": "original"}
+# Options of the architectures that have options
+MODEL_OPTIONS = {
     "unetpp": ("preprocessing", "deep_supervision"),
     "deeplabv3plus": ("preprocessing", "output_stride", "dilation_rates", "align_corners"),
 }
@@ -29,20 +32,20 @@ OPTIONS_OF = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Where images come from and how they are split.
+    """Source of the images, and their split.
 
     Raises:
-        InputError: a pattern of names that cannot be used.
+        InputError: a name pattern cannot be used.
     """
 
     data: str = "data/deepglobe"  # folder or zip of the raw archive, or "demo"
-    cache_dir: str = "data/tfds"  # where prepared data sets are kept
-    # What files are called, by default as in DeepGlobe; the `*` is the image's id. Folders may come
-    # before, as in "images/*.tif" and "labels/*_gt.png".
+    cache_dir: str = "data/tfds"  # folder of prepared data sets
+    # Names of images and masks, by default DeepGlobe's. The `*` is the image's id. Folders may
+    # precede it, as in "images/*.tif" and "labels/*_gt.png".
     image_glob: str = "*_sat.jpg"
     mask_pattern: str = "*_mask.png"
     split_files: str | None = None  # folder of split lists; None: a seeded random split
-    map_color: tuple[str, ...] = ()  # "R,G,B=CLASS": colours outside the class table
+    map_color: tuple[str, ...] = ()  # "R,G,B=CLASS": colors outside the class table
     demo_count: int = 160  # scenes of `data="demo"`
     demo_size: int = 256  # side of a scene, pixels
 
@@ -52,10 +55,10 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """One training run. The defaults are the recipe `default` with everything trained.
+    """One training run. The defaults are the recipe `default` with all layers trained.
 
     Raises:
-        InputError: a value that cannot be used.
+        InputError: a value cannot be used.
     """
 
     data: DataConfig = field(default_factory=DataConfig)
@@ -64,61 +67,63 @@ class TrainConfig:
     arch: str = "unetpp"
     encoder: str = "resnet101"
     encoder_weights: str | None = "imagenet"  # "imagenet", None (random) or a file
-    preprocessing: str | None = None  # None: the encoder's own; a model from elsewhere may differ
-    output_stride: int = 16  # DeepLabV3+ alone: 16 or 8
-    dilation_rates: tuple[int, ...] | None = None  # DeepLabV3+ alone; None: by the output stride
-    align_corners: bool = False  # DeepLabV3+ alone; True in models from PyTorch
-    deep_supervision: bool = False  # UNet++ alone
+    preprocessing: str | None = None  # None: the encoder's; imported models may differ
+    output_stride: int = 16  # DeepLabV3+ only: 16 or 8
+    dilation_rates: tuple[int, ...] | None = None  # DeepLabV3+ only; None: by output stride
+    align_corners: bool = False  # DeepLabV3+ only; True in models from PyTorch
+    deep_supervision: bool = False  # UNet++ only
 
     # The training
-    recipe: str = "default"
+    recipe: str = "default"  # of `RECIPES`, or "imported"
     regime: str = "finetune"
-    image_size: int = 512  # side of the square that the network trains on, pixels; the original's
-    # "whole": images resized to the square, as in the original, at a fifth of their resolution;
-    # "crops": squares cut out at their own resolution.
+    image_size: int = 512  # side of the network's training images, pixels; the original's
+    # "whole": images resized to `image_size`, as in the original; for DeepGlobe, to a fifth of
+    # their resolution. "crops": crops of `image_size` at the images' resolution.
     framing: str = "crops"
-    # Random enlargement of a crop, smallest and largest. 1 leaves it as it is: images that share
-    # one resolution, as DeepGlobe's, gain nothing from more (docs/recipe.md). Those of several do:
-    # DeepLabV3, section 4.1, takes 0.5 to 2 (https://arxiv.org/abs/1706.05587).
+    # Random scale of a crop, smallest and largest. Images of one resolution, as DeepGlobe's, gain
+    # nothing from random scales (docs/recipe.md). For images of several resolutions, DeepLabV3,
+    # section 4.1, uses 0.5 to 2 (https://arxiv.org/abs/1706.05587).
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    # Share of crops that are put on a pixel of a class drawn by rarity instead of anywhere; half of
-    # them, as the class uniform sampling of Zhu et al. 2019, section 3.3
-    # (https://arxiv.org/abs/1812.01593).
+    # Fraction of crops that contain a pixel of a class drawn by rarity. Half, as in the class
+    # uniform sampling of Zhu et al. 2019, section 3.3 (https://arxiv.org/abs/1812.01593).
     rare_class_share: float = 0.5
-    batch_size: int = 8  # images a step, over all devices; the original's 7, made divisible
+    batch_size: int = 8  # images per step, over all devices; the original's 7, made divisible
     epochs: int = 100  # the original's
-    frozen_epochs: int = 10  # `gradual` alone: epochs before the encoder trains too
+    frozen_epochs: int = 10  # `gradual` only: epochs before the encoder trains too
     patience: int = 20  # epochs without a better `monitor` before training ends; the original's
-    monitor: str = "val_mean_iou"  # the score that makes the best weights; higher is better
-    # The sum that is the most robust over data sets in Ma et al. 2021, Loss odyssey
+    monitor: str = "val_mean_iou"  # score that selects the best weights; higher is better
+    # The most robust loss over data sets in Ma et al. 2021, Loss odyssey
     # (https://doi.org/10.1016/j.media.2021.102035).
     loss: str = "cross_entropy+dice"
-    # "none", "inverse_frequency", "median_frequency" or a number for each class
+    # "none", "inverse_frequency", "median_frequency" or one number per class
     class_weights: str | tuple[float, ...] = "none"
     label_smoothing: float = 0.0  # of cross entropy and focal loss, in [0, 1)
-    # The class whose pixels weigh nothing in loss and `monitor`, where the data set has it; None:
-    # no class. The challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
+    # Class that loss and scores ignore, if the data set has it; None: no class. The challenge does
+    # not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
-    learning_rate: float = 1e-4  # its largest value
-    # The encoder's learning rate as a share of the others'. The same one: a lower one for layers
-    # that are trained already (Howard & Ruder 2018, section 3.2, https://arxiv.org/abs/1801.06146)
-    # brought nothing (docs/recipe.md).
+    learning_rate: float = 1e-4  # the largest of the schedule
+    # Learning rate of the encoder as a fraction of `learning_rate`. A lower learning rate for
+    # pretrained layers (Howard & Ruder 2018, section 3.2, https://arxiv.org/abs/1801.06146) brought
+    # no gain (docs/recipe.md).
     encoder_rate: float = 1.0
     # Cosine decay to 0 after a linear warm-up (Loshchilov & Hutter 2017,
-    # https://arxiv.org/abs/1608.03983): no rate to be found for each length of training.
+    # https://arxiv.org/abs/1608.03983): one learning rate fits trainings of any length.
     schedule: str = "cosine"  # or "constant"
     weight_decay: float = 1e-2  # AdamW's, decoupled (https://arxiv.org/abs/1711.05101)
-    # Of the moving average of the weights that is scored and saved, for each step, such as 0.999
-    # (Tarvainen & Valpola 2017, section 2, https://arxiv.org/abs/1703.01780). 0: the weights
-    # themselves, since it brought nothing beside cosine decay (docs/recipe.md).
+    # Decay per step, such as 0.999, of the moving average of the weights, which is scored and saved
+    # (Tarvainen & Valpola 2017, section 2, https://arxiv.org/abs/1703.01780). 0: no average, which
+    # brought no gain with cosine decay (docs/recipe.md).
     ema_decay: float = 0.0
     precision: str = "float32"
-    # Whether XLA compiles the training and validation steps. "auto": Keras' choice, which is yes on
-    # a single GPU and no on the CPU and under several replicas; "on" or "off": for all devices.
+    # Compilation of training and validation steps with XLA. "auto": Keras' choice, on for a single
+    # GPU, off for the CPU and several replicas; "on" or "off": on all devices.
     xla: str = "auto"
-    seed: int = 0  # of weights, order and augmentation; the split does not depend on it
+    seed: int = 0  # random seed of weights, order and augmentation, not of the split
 
     def __post_init__(self) -> None:
+        from lcc_tf.models import ARCHITECTURES, encoders_of
+
+        _check_choice("recipe", self.recipe, (*RECIPES, "imported"))
         _check_choice("arch", self.arch, ARCHITECTURES)
         _check_choice("encoder", self.encoder, encoders_of(self.arch))
         _check_choice("regime", self.regime, REGIMES)
@@ -141,8 +146,8 @@ class TrainConfig:
             or not 1 / 16 <= self.crop_scale[0] <= self.crop_scale[1] <= 16
         ):
             raise InputError(
-                "`crop_scale` must be the smallest and the largest enlargement of a crop, within "
-                f"1/16 and 16, such as 0.5 2. Received: {self.crop_scale}."
+                "`crop_scale` must be the smallest and the largest scale of crops, in [1/16, 16], "
+                f"such as 0.5 2. Received: {self.crop_scale}."
             )
         self._check_loss()
         self._check_network()
@@ -152,10 +157,12 @@ class TrainConfig:
             raise InputError(
                 "The regime `gradual` needs epochs with the encoder frozen and epochs without. "
                 f"Received: frozen_epochs={self.frozen_epochs}, epochs={self.epochs}. "
-                f"Use more than {self.frozen_epochs} epochs, or fewer `--frozen-epochs`."
+                f"Use `epochs` above {self.frozen_epochs}, or fewer `frozen_epochs`."
             )
 
     def _check_loss(self) -> None:
+        from lcc_tf.losses import check_loss
+
         weights = self.class_weights
         if isinstance(weights, str):
             _check_choice("class_weights", weights, CLASS_WEIGHTS)
@@ -163,37 +170,41 @@ class TrainConfig:
         check_loss(self.loss, class_weights=weights, label_smoothing=self.label_smoothing)
 
     def _check_network(self) -> None:
-        allowed = OPTIONS_OF.get(self.arch, ())
-        for name in sorted({name for names in OPTIONS_OF.values() for name in names}):
-            default = type(self).__dataclass_fields__[name].default
-            if name not in allowed and getattr(self, name) != default:
-                owners = [arch for arch, names in OPTIONS_OF.items() if name in names]
+        from lcc_tf.models import size_divisor_of
+        from lcc_tf.models.encoders import check_image_size
+
+        for option in dataclasses.fields(self):
+            value = getattr(self, option.name)
+            archs = [arch for arch, names in MODEL_OPTIONS.items() if option.name in names]
+            if archs and self.arch not in archs and value != option.default:
                 raise InputError(
-                    f"`{name}` is an option of {' and '.join(owners)} alone. Received: "
-                    f"{name}={getattr(self, name)!r}, arch={self.arch!r}. Leave it out."
+                    f"`{option.name}` is an option of {' and '.join(archs)} only. Received: "
+                    f"{option.name}={value!r}, arch={self.arch!r}. Omit it, or choose another "
+                    "`arch`."
                 )
         divisor = size_divisor_of(self.arch, self.output_stride)
         check_image_size(self.image_size, self.image_size, divisor)
 
     def model_options(self) -> dict:
-        """Keyword arguments of the architecture's function, but for the weights it starts from."""
-        options = {name: getattr(self, name) for name in OPTIONS_OF.get(self.arch, ())}
+        """Returns the keyword arguments for `build_model`, except `encoder_weights`."""
+        options = {name: getattr(self, name) for name in MODEL_OPTIONS.get(self.arch, ())}
         return {"encoder": self.encoder} | options
 
     def to_json(self) -> dict:
-        """All fields as JSON values."""
+        """Returns all fields as JSON values."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_json(cls, values: dict) -> "TrainConfig":
-        """The inverse of `to_json`.
+        """Reads what `to_json` returned, in this version or an earlier one.
 
         Raises:
-            InputError: fields that this version does not know, or lacks.
+            InputError: fields are missing, or this version does not know them.
         """
         try:
-            data = _from_json(DataConfig, NAMES_BEFORE | values["data"])
-            return _from_json(cls, FIELDS_BEFORE | values | {"data": data})
+            data = _from_json(DataConfig, OLD_DATA_VALUES | values["data"])
+            recipe = OLD_RECIPES.get(values["recipe"], values["recipe"])
+            return _from_json(cls, OLD_TRAIN_VALUES | values | {"data": data, "recipe": recipe})
         except (KeyError, TypeError) as error:
             raise InputError(
                 f"The configuration is not one of this version of lcc_tf: {error}."
@@ -201,52 +212,76 @@ class TrainConfig:
 
 
 def _from_json(cls: type, values: dict) -> object:
-    """Makes a dataclass of JSON values, none of which may be missing: defaults change."""
-    if lacking := {field.name for field in dataclasses.fields(cls)} - set(values):
-        raise KeyError(f"it lacks {sorted(lacking)}")
+    """Makes a dataclass from JSON values. None may be missing, since defaults change."""
+    if missing := {field.name for field in dataclasses.fields(cls)} - set(values):
+        raise KeyError(f"it lacks {sorted(missing)}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
+
+
+def recipe_settings(recipe: str, *, arch: str, regime: str) -> dict:
+    """Returns the fields of `TrainConfig` that a recipe sets.
+
+    Args:
+        recipe: one of `RECIPES`.
+        arch: a key of `lcc_tf.models.ARCHITECTURES`.
+        regime: one of `REGIMES`.
+
+    Raises:
+        InputError: the recipe is unknown, or the original lacks the regime.
+
+    Example:
+        >>> recipe_settings("original", arch="unetpp", regime="frozen")["patience"]
+        50
+    """
+    _check_choice("recipe", recipe, RECIPES)
+    if recipe == "default":
+        return {}
+    if regime == "gradual":
+        raise InputError(
+            "The original trains all layers or freezes the encoder. Received: "
+            f"recipe={recipe!r}, regime={regime!r}. Use `regime='finetune'`, `regime='frozen'` or "
+            "`recipe='default'`."
+        )
+    if regime == "finetune":
+        # PyTorch's default weight decay of AdamW, which the original left unchanged
+        length = {"epochs": 100, "patience": 20, "weight_decay": 1e-2}
+    else:
+        patience = 50 if arch == "unetpp" else 30
+        length = {"epochs": 500, "patience": patience, "weight_decay": 1e-4}
+    return length | {
+        "image_size": 512,
+        "framing": "whole",
+        "batch_size": 7,
+        "loss": "dice",
+        "ignore_class": None,
+        "learning_rate": 1e-5,
+        "schedule": "constant",
+        "monitor": "val_iou",
+    }
 
 
 def from_recipe(
     recipe: str, *, arch: str, regime: str = "finetune", **overrides: object
 ) -> TrainConfig:
-    """Fills in a recipe.
+    """Makes a configuration from a recipe.
 
     Args:
-        recipe: "default", or "seed": the original's to the letter, for the regimes that it has.
-        arch: a key of `ARCHITECTURES`.
+        recipe: "default", or "original" for the original's settings and regimes.
+        arch: a key of `lcc_tf.models.ARCHITECTURES`.
         regime: one of `REGIMES`.
-        **overrides: fields of `TrainConfig` that the user set.
+        **overrides: fields of `TrainConfig` that replace the recipe's.
 
     Raises:
-        InputError: unknown recipe, a regime that the original does not have, or a bad value.
+        InputError: the recipe is unknown, the original lacks the regime, or a value cannot be
+            used.
+
+    Example:
+        >>> config = from_recipe("original", arch="unetpp", batch_size=4)
+        >>> config.loss, config.learning_rate, config.batch_size
+        ('dice', 1e-05, 4)
     """
-    _check_choice("recipe", recipe, ("default", "seed"))
-    fields: dict = {}
-    if recipe == "seed":
-        if regime == "gradual":
-            raise InputError(
-                "The original trains all layers or freezes the encoder. Received: "
-                "recipe='seed', regime='gradual'. Use `--regime finetune` or `frozen`, or "
-                "`--recipe default`."
-            )
-        fields = {
-            "image_size": 512,
-            "framing": "whole",
-            "batch_size": 7,
-            "loss": "dice",
-            "ignore_class": None,
-            "learning_rate": 1e-5,
-            "schedule": "constant",
-            "monitor": "val_iou",
-        }
-        if regime == "finetune":
-            # PyTorch's default weight decay of AdamW, which the original left in place.
-            fields |= {"epochs": 100, "patience": 20, "weight_decay": 1e-2}
-        else:
-            patience = 50 if arch == "unetpp" else 30
-            fields |= {"epochs": 500, "patience": patience, "weight_decay": 1e-4}
-    return TrainConfig(**fields | {"recipe": recipe, "arch": arch, "regime": regime} | overrides)
+    settings = recipe_settings(recipe, arch=arch, regime=regime)
+    return TrainConfig(**settings | {"recipe": recipe, "arch": arch, "regime": regime} | overrides)
 
 
 def _check_choice(name: str, value: object, choices: object) -> None:
@@ -255,27 +290,31 @@ def _check_choice(name: str, value: object, choices: object) -> None:
 
 
 def from_options(options: dict, *, earlier: TrainConfig | None = None) -> TrainConfig:
-    """Makes a configuration of what the user gave on the command line.
+    """Makes a configuration from options.
 
     Args:
-        options: fields of `TrainConfig` and `DataConfig` that were given, by their names.
-        earlier: the configuration of a run that is to go on; it fills in what was not given. None
-            for the recipe.
+        options: values by the names of fields of `TrainConfig` and `DataConfig`.
+        earlier: configuration of a run to resume, which fills in fields without an option. None to
+            fill them in from the recipe.
 
     Raises:
-        InputError: a value that cannot be used.
+        InputError: a value cannot be used.
+
+    Example:
+        >>> config = from_options({"arch": "deeplabv3plus", "data": "demo"})
+        >>> config.arch, config.data.data, config.recipe
+        ('deeplabv3plus', 'demo', 'default')
     """
-    names = {data_field.name for data_field in dataclasses.fields(DataConfig)}
-    data = {name: value for name, value in options.items() if name in names}
-    if "map_color" in data:
-        data["map_color"] = tuple(data["map_color"])
-    rest = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in options.items()
-        if name not in names
+    options = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in options.items()
     }
+    data_names = {data_field.name for data_field in dataclasses.fields(DataConfig)}
+    data = {name: value for name, value in options.items() if name in data_names}
+    training = {name: value for name, value in options.items() if name not in data_names}
+    recipe = training.get("recipe", TrainConfig.recipe)
+    _check_choice("recipe", recipe, RECIPES)
     if earlier:
-        return dataclasses.replace(earlier, **rest, data=dataclasses.replace(earlier.data, **data))
-    arch = rest.pop("arch", TrainConfig.arch)
-    recipe = rest.pop("recipe", TrainConfig.recipe)
-    return from_recipe(recipe, arch=arch, **rest, data=DataConfig(**data))
+        data = dataclasses.replace(earlier.data, **data)
+        return dataclasses.replace(earlier, **training, data=data)
+    arch = training.get("arch", TrainConfig.arch)
+    return from_recipe(**{"recipe": recipe, "arch": arch} | training | {"data": DataConfig(**data)})

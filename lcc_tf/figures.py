@@ -1,4 +1,4 @@
-"""Pictures: training curves, and panels of image, truth and prediction."""
+"""Figures: training curves, panels of image and masks, overlays of maps."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
-# As the original shows them, with the one score that it lacks first among the scores.
+# The original's curves, and the mean IoU, which it lacks.
 CURVES = {
     "loss": "Loss",
     "mean_iou": "Mean IoU of the classes",
@@ -24,15 +24,16 @@ CURVES = {
     "recall": "Recall",
     "f1": "F1",
 }
-# Up to these, pictures list all classes, so that all of a data set have the same legend.
-LEGEND_OF_ALL = 20
+# Up to this number, legends list all classes, so that all figures of a data set have the same
+# legend. Beyond it, they list the classes in the figure.
+MAX_LEGEND_CLASSES = 20
 
 
 def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) -> None:
     """Draws the scores of training and validation by epoch as a PNG.
 
     Args:
-        history: a row an epoch, as in `history.csv`.
+        history: one row per epoch, as in `history.csv`.
         file: to write.
         title: above the curves.
     """
@@ -60,21 +61,21 @@ def save_panel(
     *,
     title: str,
 ) -> None:
-    """Draws image, truth and predictions side by side as a PNG, with the classes as a legend.
+    """Draws image, ground truth and predictions side by side as a PNG, with a legend of classes.
 
     Args:
         image: RGB in [0, 255], `(height, width, 3)`.
         mask: uint8 `(height, width)`, class ids.
-        predictions: masks of the same shape by the title of their picture.
-        classes: names and colours.
+        predictions: masks of the same shape by their titles.
+        classes: names and colors.
         file: to write.
         title: above the pictures.
     """
     pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
-    pictures["truth"] = classes.colorize(mask)
+    pictures["ground truth"] = classes.colorize(mask)
     pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
     height, width = mask.shape
-    # Of one area whatever the image's form, but never so narrow that titles overlap.
+    # The area does not depend on the aspect ratio; the lower limit keeps titles from overlapping.
     figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
     picture_height = figure_width / len(pictures) * height / width
     figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
@@ -91,20 +92,20 @@ def save_panel(
 def save_overlay(
     image: np.ndarray, mask: np.ndarray, valid: np.ndarray, classes: ClassTable, file: Path
 ) -> None:
-    """Draws a class map over its image, half transparent, as a PNG with the classes as a legend.
+    """Draws a half transparent class map over its image as a PNG, with a legend of classes.
 
     Args:
         image: RGB in [0, 255], `(height, width, 3)`.
         mask: uint8 `(height, width)`, class ids.
-        valid: bool `(height, width)`; what is missing stays white.
-        classes: names and colours.
+        valid: bool `(height, width)`; nodata pixels are False and stay white.
+        classes: names and colors.
         file: to write.
     """
     blended = np.full((*mask.shape, 3), 255, np.uint8)
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
     height, width = mask.shape
-    dpi = max(100, width / 10)  # so that the legend of a large picture is as much larger
+    dpi = max(100, width / 10)  # the legend grows with the picture
     inches = max(width / dpi, 9), height / dpi + 0.35
     figure = Figure(figsize=inches, dpi=dpi, layout="constrained")
     axis = figure.subplots()
@@ -115,15 +116,15 @@ def save_overlay(
 
 
 def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
-    """Puts the classes below a figure, and makes it as much higher.
+    """Adds a legend of classes below a figure, and its height to the figure.
 
     Args:
-        figure: with room for its pictures alone.
-        classes: names and colours.
-        present: ids of the classes that the pictures show; of many classes they alone are listed.
+        figure: without room for a legend.
+        classes: names and colors.
+        present: ids of the classes in the pictures; of many classes, only these are listed.
     """
     class_ids = range(classes.num_classes)
-    if classes.num_classes > LEGEND_OF_ALL:
+    if classes.num_classes > MAX_LEGEND_CLASSES:
         class_ids = present.tolist()
     patches = [
         Patch(
@@ -132,7 +133,7 @@ def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> Non
         for i in class_ids
     ]
     width, height = figure.get_size_inches()
-    # Inches that a name of the usual font takes, and the patch before it and the gap behind.
+    # Inches: patch and gap 0.7, a character of the default font 0.085
     longest = max((len(classes.names[i]) for i in class_ids), default=0)
     columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
     rows = math.ceil(len(patches) / columns)

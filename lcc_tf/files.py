@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all."""
+"""Files and folders that exist complete or not at all."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from lcc_tf.errors import InputError
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Writes a whole file in place of what had its name or, where that fails, nothing."""
+    """Writes a file, replacing an earlier one; a failure leaves the earlier one unchanged."""
     unfinished = unfinished_name(file)
     try:
         unfinished.write_bytes(content)
@@ -23,7 +23,7 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Gives a complete file a second name, in place of what had that name before."""
+    """Adds a second name to a complete file, replacing an earlier file of that name."""
     unfinished = unfinished_name(target)
     unfinished.unlink(missing_ok=True)
     try:
@@ -35,28 +35,28 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def unfinished_name(file: Path) -> Path:
-    """What a file is called until it is complete."""
+    """Returns the name of a file until it is complete."""
     return file.with_name(f".unfinished.{file.name}")
 
 
 @contextlib.contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
-    """Gives a folder beside a path, to fill what will get that name; it vanishes in the end.
+    """Yields a folder beside a path for its unfinished files, and deletes the folder at the end.
 
-    What a killed process has left in it goes first.
+    Files of a killed process are deleted first.
 
     Raises:
-        InputError: another process is filling it.
+        InputError: another process uses the folder.
     """
     folder = unfinished_name(path)
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # held until the process ends, however it does
+    with (folder / "lock").open("w") as lock:  # kept until the process ends, even if killed
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
                 f"{path} is being written by another process. Wait for it, or choose another "
-                "`--output`."
+                "folder."
             ) from error
         except OSError:  # a file system without locks, such as a mounted cloud drive
             pass
@@ -70,7 +70,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 
 
 def flush(file: Path) -> None:
-    """Waits until a file is on the disk, so that no crash can leave its name with half of it."""
+    """Waits until a file is on the disk, so that a crash cannot leave half of it."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -79,78 +79,71 @@ def flush(file: Path) -> None:
 
 
 def not_written(file: Path, reason: object) -> OSError:
-    """The error of a file that a library could not write.
+    """Returns the error for a file that a library failed to write.
 
-    Libraries rarely say that the disk is full, which is why most files can't be written.
+    Most often the disk is full, which libraries rarely say.
     """
     free = shutil.disk_usage(file.parent).free
     return OSError(
-        f"{file} cannot be written, most likely for want of room: {free / 1e6:.1f} MB are free "
-        f"there ({reason}). Make room, or choose another `--output`."
+        f"{file} cannot be written, most likely because the disk is full: {free / 1e6:.1f} MB are "
+        f"free ({reason}). Make room, or choose another folder."
     )
 
 
-def check_no_file(folder: Path, option: str = "--output") -> None:
-    """Checks that what shall be a folder is not a file.
+def check_no_file(folder: Path) -> None:
+    """Checks that a folder's path is not a file.
 
     Raises:
-        InputError: it is one.
+        InputError: it is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder. Choose another `{option}`.")
+        raise InputError(f"{folder} is a file, not a folder. Choose another folder.")
 
 
-def check_new_folder(
-    path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
-) -> None:
-    """Checks what `new_folder` checks, so that several can be refused before the first is filled.
+def check_new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> None:
+    """Checks that `new_folder` may fill a folder, before any work.
 
     Args:
-        path: see `new_folder`, as all others.
-        holds: names of what such a folder holds.
-        overwrite: replaces the folder of that name.
-        option: what the user chooses another folder by.
+        path: name of the complete folder.
+        holds: names of the files in such a folder.
+        overwrite: replace an earlier folder.
 
     Raises:
-        InputError: `path` is taken and not to be overwritten.
+        InputError: `path` is a file, contains other files, or exists without `overwrite`.
     """
-    check_no_file(path, option)
-    there = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    if foreign := sorted(there - holds):
+    check_no_file(path)
+    names = {entry.name for entry in path.iterdir()} if path.exists() else set()
+    if foreign := sorted(names - holds):
         raise InputError(
-            f"{path} exists and holds other files ({', '.join(foreign[:3])}). Choose another "
-            f"`{option}`."
+            f"{path} exists and contains other files ({', '.join(foreign[:3])}). Choose another "
+            "folder."
         )
-    if there and not overwrite:
+    if names and not overwrite:
         raise InputError(
-            f"{path} exists already, and nothing is overwritten unasked. Choose another "
-            f"`{option}`, or replace it by `--overwrite`."
+            f"{path} exists already. Choose another folder, or replace it with `overwrite=True`."
         )
 
 
 @contextlib.contextmanager
-def new_folder(
-    path: Path, *, holds: set[str], overwrite: bool = False, option: str = "--output"
-) -> Iterator[Path]:
-    """Gives a folder to fill, which gets its name when all of it is there.
+def new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> Iterator[Path]:
+    """Yields a folder to fill, and renames it to `path` once it is complete.
 
     Args:
-        path: the folder's name in the end.
-        holds: names of what such a folder holds; one that holds anything else is never overwritten.
-        overwrite: replaces the folder of that name, once the new one is complete.
-        option: what the user chooses another folder by.
+        path: name of the complete folder.
+        holds: names of the files in such a folder; a folder with other files is never overwritten.
+        overwrite: replace an earlier folder, once the new one is complete.
 
     Yields:
-        An empty folder beside `path`. It vanishes where filling it fails.
+        An empty folder beside `path`. It is deleted if filling it fails.
 
     Raises:
-        InputError: `path` is taken and not to be overwritten.
+        InputError: `path` is a file, contains other files, or exists without `overwrite`.
     """
-    check_new_folder(path, holds=holds, overwrite=overwrite, option=option)
-    made = [parent for parent in path.parents if not parent.exists()]
+    check_new_folder(path, holds=holds, overwrite=overwrite)
+    new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Under a name of its own, since for a moment it is all that holds what is overwritten.
+        # A unique name: for a moment this folder contains the only copy of the earlier folder.
         with tempfile.TemporaryDirectory(
             prefix=f".unfinished.{path.name}.", dir=path.parent
         ) as unfinished:
@@ -165,6 +158,6 @@ def new_folder(
                 if old.exists() and not path.exists():
                     os.replace(old, path)
     finally:
-        for parent in made:  # nothing is in them where filling the folder failed
+        for parent in new_parents:  # empty if filling the folder failed
             with contextlib.suppress(OSError):
                 parent.rmdir()

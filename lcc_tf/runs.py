@@ -1,52 +1,32 @@
-"""What a run folder holds, written so that an interruption at any moment leaves it usable.
+"""Run folders. An interruption at any moment leaves them usable.
 
     config.json           the configuration, package versions, classes, the data set's fingerprint
     best.weights.h5       the epoch with the best validation score; evaluation and export load it
-    last.weights.h5       the newest epoch; training goes on from it
-    history.csv           a row an epoch
-    curves.png            the same as a picture
-    tensorboard/          the same for TensorBoard
+    last.weights.h5       the newest epoch; training resumes from it
+    history.csv           one row per epoch
+    curves.png            the history as a picture
+    tensorboard/          the history for TensorBoard
 
-Each weights file also holds the optimizer's variables and the training's state, so that a file is
-all that is needed to go on, and weights and state cannot disagree.
+`lcc_tf.training.checkpoints` writes the weights and the history.
 """
 
-import csv
-import io
 import json
-import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import h5py
 import keras
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
-from lcc_tf.files import flush, link_or_copy, unfinished_name, write_atomically
+from lcc_tf.files import write_atomically
 from lcc_tf.models import build_model, ensemble
 from tfds_deepglobe.classes import ClassTable
 
 CONFIG = "config.json"
 BEST = "best.weights.h5"
-LAST = "last.weights.h5"
-HISTORY = "history.csv"
 PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
-_STATE = "training_state"
-
-
-@dataclass
-class TrainingState:
-    """Where a training is, after a whole number of epochs."""
-
-    epoch: int = 0  # epochs done
-    phase: int = 0  # of the regime, from 0; the optimizer's variables belong to it
-    best_score: float = float("-inf")
-    best_epoch: int = 0  # counted from 1
-    finished: bool = False  # stopped early
-    history: list[dict[str, float]] = field(default_factory=list)  # a row an epoch
 
 
 @dataclass(frozen=True)
@@ -56,8 +36,8 @@ class Run:
     path: Path
     config: TrainConfig
     classes: ClassTable
-    fingerprint: str | None  # of the data set it was trained on; None: imported, not known
-    native_size: float  # side of its training images before any resizing, pixels
+    fingerprint: str | None  # of its training data set; None for an imported model
+    native_size: float  # side of its training images before resizing, pixels
 
     @property
     def name(self) -> str:
@@ -66,18 +46,18 @@ class Run:
 
     @property
     def scale(self) -> float:
-        """Pixels of the network's images for a pixel of the data set's, a side."""
+        """Network pixels per data set pixel, along one side."""
         if self.config.framing == "crops":
             return 1.0
         return self.config.image_size / self.native_size
 
 
 def write_run(run: Run, num_parameters: int) -> None:
-    """Makes a run folder and writes its `config.json`.
+    """Creates a run folder and writes its `config.json`.
 
     Args:
-        run: what to write, and where.
-        num_parameters: of the model, for the record.
+        run: to write, with the folder as its path.
+        num_parameters: of the model, recorded only.
     """
     from lcc_tf import __version__
 
@@ -98,13 +78,13 @@ def read_run(path: Path) -> Run:
     """Reads a run folder's `config.json`.
 
     Raises:
-        InputError: it is not a run folder, or its configuration cannot be read.
+        InputError: the folder is not a run folder, or its configuration cannot be read.
     """
     file = path / CONFIG
     if not file.is_file():
         raise InputError(
-            f"{path} is not a run folder: it has no {CONFIG}. Train one with "
-            f"`python train.py --arch unetpp --workdir {path}`."
+            f"{path} is not a run folder: it has no {CONFIG}. Choose a folder that training has "
+            "filled, such as runs/unetpp."
         )
     try:
         content = json.loads(file.read_text())
@@ -122,17 +102,17 @@ def read_run(path: Path) -> Run:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """All runs below a folder that have weights to be used, by name.
+    """Returns all trained runs below a folder, sorted by name.
 
     Raises:
-        InputError: there is none.
+        InputError: the folder contains no trained run.
     """
     runs = [read_run(file.parent) for file in sorted(root.glob(f"*/{CONFIG}"))]
     trained = [run for run in runs if (run.path / BEST).is_file()]
     if not trained:
         raise InputError(
-            f"There is no trained run in {root}. Train one with `python train.py --arch unetpp`, "
-            "or name run folders with `--runs DIR ...`."
+            f"There is no trained run in {root}. Train one with train.py, or name run folders "
+            "with `runs`."
         )
     return trained
 
@@ -141,17 +121,18 @@ def load_model(run: Run) -> keras.Model:
     """Builds a run's network with its best weights.
 
     Returns:
-        A model from float32 images, RGB in [0, 255], to float32 logits.
+        A model from images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
+        float32 `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: there are no weights, or they cannot be loaded.
+        InputError: the run has no weights, or they cannot be loaded.
     """
     file = run.path / BEST
     if not file.is_file():
         raise InputError(f"{run.path} has no {BEST}: its training has not finished an epoch yet.")
     options = run.config.model_options()
     model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)
-    _load_weights(model, file)
+    load_weights(model, file)
     return keras.Model(model.inputs[0], model.outputs[0])
 
 
@@ -161,21 +142,22 @@ def load_ensemble(
     *,
     average: str = "probabilities",
 ) -> keras.Model:
-    """Loads the ensemble of several runs; that of a single run gives its own probabilities.
+    """Loads the ensemble of one or more runs; for a single run, its probabilities.
 
     Args:
-        runs: at least one, all with the same classes.
-        weights: one a run; None for equal ones.
+        runs: one or more, all with the same classes.
+        weights: one weight per run; None for equal weights.
         average: "probabilities" or "logits".
 
     Returns:
-        A model from float32 images, RGB in [0, 255], to float32 probabilities, as
-        `lcc_tf.models.ensemble` makes it. Its images have the resolution of the run that works at
-        the finest one; the others see them at the share of it that they were trained at.
+        A model from images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to
+        probabilities, float32 `(batch, height, width, num_classes)`, built by
+        `lcc_tf.models.ensemble`. Images have the resolution of the run with the finest
+        resolution. For other runs, the ensemble reduces images to the run's resolution.
 
     Raises:
-        InputError: the runs differ in their classes, one has no weights, or weights of members
-            that can't be used.
+        InputError: the runs differ in their classes, a run has no weights, or `weights` cannot be
+            used.
     """
     check_same_classes(runs)
     finest = max(run.scale for run in runs)
@@ -188,96 +170,27 @@ def load_ensemble(
 
 
 def check_same_classes(runs: Sequence[Run]) -> None:
-    """Checks that runs can be averaged or compared.
+    """Checks that runs have the same classes, so that they can be averaged or compared.
 
     Raises:
-        InputError: they differ in their classes.
+        InputError: the runs differ in their classes.
     """
     if len({run.classes for run in runs}) > 1:
         raise InputError(
             "The runs differ in their classes: "
             + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
-            + ". Name runs of the same classes by `--runs`."
+            + ". Choose `runs` with the same classes."
         )
 
 
-def _load_weights(model: keras.Model, file: Path) -> None:
+def load_weights(model: keras.Model, file: Path) -> None:
+    """Loads a weights file into a model.
+
+    Raises:
+        InputError: the file does not fit the model.
+    """
     try:
         model.load_weights(file)
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(f"The weights in {file} cannot be loaded: {reason}") from error
-
-
-def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
-    """Writes `last.weights.h5`; where the newest epoch is the best, `best.weights.h5` too.
-
-    Each file replaces its predecessor in one step, when it is complete on the disk.
-
-    Args:
-        folder: of the run.
-        model: compiled; its optimizer's variables are saved with it.
-        state: of the training after the newest epoch.
-    """
-    unfinished = unfinished_name(folder / LAST)
-    try:
-        model.save_weights(unfinished)
-        with h5py.File(unfinished, "a") as file:
-            file[_STATE] = json.dumps(vars(state))
-        flush(unfinished)
-        if state.best_epoch == state.epoch:
-            link_or_copy(unfinished, folder / BEST)
-        os.replace(unfinished, folder / LAST)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    if state.history:
-        write_history_table(folder / HISTORY, state.history)
-
-
-def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
-    """Reads where a run's training is.
-
-    Returns:
-        The state and the weights file that it belongs to: `last.weights.h5`, or where that one is
-        damaged `best.weights.h5`; a fresh state and None where there is neither.
-
-    Raises:
-        InputError: files are there, but none can be read.
-    """
-    damaged = []
-    for file in (folder / LAST, folder / BEST):
-        if not file.exists():
-            continue
-        try:
-            with h5py.File(file, "r") as content:
-                return TrainingState(**json.loads(content[_STATE][()])), file
-        except (OSError, KeyError, ValueError, TypeError) as error:
-            damaged.append(f"{file}: {error}")
-    if damaged:
-        raise InputError(
-            "The training cannot go on, since no weights file can be read: "
-            f"{'; '.join(damaged)}. Train anew in another `--workdir`."
-        )
-    return TrainingState(), None
-
-
-def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
-    """Loads weights, and if wanted the optimizer's variables, into a compiled model.
-
-    Raises:
-        InputError: the file does not fit the model.
-    """
-    if with_optimizer:
-        model.optimizer.build(model.trainable_variables)
-        _load_weights(model, file)
-    else:
-        _load_weights(keras.Model(model.inputs, model.outputs), file)
-
-
-def write_history_table(file: Path, history: list[dict[str, float]]) -> None:
-    """Writes a table with a row an epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[-1]))
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomically(file, text.getvalue().encode())

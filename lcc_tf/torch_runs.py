@@ -1,4 +1,4 @@
-"""A model that was trained in PyTorch becomes a run folder."""
+"""Imports a model that was trained in PyTorch as a run folder."""
 
 import dataclasses
 from pathlib import Path
@@ -8,10 +8,11 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
 from lcc_tf.models import build_model, load_torch_state_dict
 from lcc_tf.models.torch_weights import describe, read_torch_weights
-from lcc_tf.runs import Run, TrainingState, save_checkpoint, write_run
+from lcc_tf.runs import Run, write_run
+from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from tfds_deepglobe.classes import ClassTable
 
-# What segmentation_models_pytorch's DeepLabV3+ has, at every output stride
+# segmentation_models_pytorch's DeepLabV3+ has these at every output stride
 SMP_DEEPLAB = {"dilation_rates": (12, 24, 36), "align_corners": True}
 
 
@@ -26,19 +27,19 @@ def import_torch(
     preprocessing: str,
     output_stride: int = 16,
 ) -> Run:
-    """Makes a run folder of a model of segmentation_models_pytorch.
+    """Imports a model of segmentation_models_pytorch as a run folder.
 
-    Its architecture, encoder and number of classes are read from the weights. What they do not
-    tell has to be known: how its images were prepared and, for DeepLabV3+, the output stride.
+    The weights tell its architecture, encoder and number of classes. They do not tell how its
+    images were prepared and, for DeepLabV3+, the output stride.
 
     Args:
         weights: a `.safetensors`, `.pth` or Lightning `.ckpt` file; see `read_torch_weights`.
         workdir: the run folder, empty or new.
         classes: in the order of the model's output channels.
-        image_size: side of the square that it was trained on, pixels.
-        framing: "whole" if images were resized to that square, "crops" if squares were cut out.
+        image_size: side of the model's training images, pixels.
+        framing: "whole" if images were resized to `image_size`, "crops" if they were cropped.
         native_size: side of the images before they were resized, pixels.
-        preprocessing: "torch" (ImageNet's mean and standard deviation), "torch_255" (the same, of
+        preprocessing: "torch" (ImageNet's mean and standard deviation), "torch_255" (the same, for
             images in [0, 255]), "unit" (images in [0, 1]) or "none" (images in [0, 255]).
         output_stride: of DeepLabV3+'s encoder, 16 or 8.
 
@@ -46,18 +47,18 @@ def import_torch(
         The run.
 
     Raises:
-        InputError: the file cannot be read or does not fit, or the folder is taken.
+        InputError: the file cannot be read or does not fit, or the folder is not empty.
     """
     if not native_size > 0:
         raise InputError(f"`native_size` must be larger than 0. Received: {native_size}.")
-    with new_folder(workdir, holds=set(), option="--workdir") as folder:
+    with new_folder(workdir, holds=set()) as folder:
         state_dict = read_torch_weights(weights)
         arch, encoder, num_classes = describe(state_dict)
         if num_classes != classes.num_classes:
             raise InputError(
                 f"The model in {weights} has {num_classes} classes, the class table has "
-                f"{classes.num_classes}: {list(classes.names)}. Give the table of the model's "
-                "classes, in the order of its channels, by `--classes class_dict.csv`."
+                f"{classes.num_classes}: {list(classes.names)}. Give the model's classes, in the "
+                "order of its channels, as `classes`."
             )
         config = TrainConfig(
             arch=arch,

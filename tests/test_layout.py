@@ -69,6 +69,6 @@ def test_scripts_show_help_without_loading_tensorflow(script):
         for name in ([node.module] if isinstance(node, ast.ImportFrom) else [])
     }
     assert names <= {
-        *("lcc_tf.files", "lcc_tf.cli.options", "pathlib", "typing"),
+        *("lcc_tf.files", "lcc_tf.cli.options", "lcc_tf.config", "pathlib", "typing"),
         "tfds_deepglobe.tensorflow_import",
     }

@@ -19,7 +19,7 @@ from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.runs import load_model, read_run
 from lcc_tf.scoring.evaluate import evaluate, open_dataset
 from lcc_tf.torch_runs import import_torch
-from lcc_tf.training.train import check_workdir
+from lcc_tf.training.resuming import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 DATA = Path(__file__).parent / "models" / "data"
@@ -68,14 +68,14 @@ def test_aligned_corners_are_exported(imported, tmp_path):
 
 def test_refusals_leave_nothing(torch_file, imported, tmp_path):
     two = ClassTable(("land", "water"), ((0, 0, 0), (1, 1, 1)))
-    with pytest.raises(InputError, match="has 7 classes, the class table has 2.*--classes"):
+    with pytest.raises(InputError, match="has 7 classes, the class table has 2.*`classes`"):
         import_torch(torch_file[0], tmp_path / "run", two, **OPTIONS)
     with pytest.raises(InputError, match="divisible by 16"):
         import_torch(
             torch_file[0], tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS | {"image_size": 100}
         )
     assert not (tmp_path / "run").exists()
-    with pytest.raises(InputError, match="holds other files.*`--workdir`"):
+    with pytest.raises(InputError, match="contains other files.*Choose another folder"):
         import_torch(torch_file[0], imported.path, DEEPGLOBE_CLASSES, **OPTIONS)
 
 
@@ -84,7 +84,7 @@ def test_options_of_another_network_are_refused(tmp_path):
         weights = seeded_weights(json.loads(str(stored["shapes"])))
     file = tmp_path / "unetpp.safetensors"
     safetensors.numpy.save_file(weights, file)
-    with pytest.raises(InputError, match="`output_stride` is an option of deeplabv3plus alone"):
+    with pytest.raises(InputError, match="`output_stride` is an option of deeplabv3plus only"):
         import_torch(file, tmp_path / "run", DEEPGLOBE_CLASSES, **OPTIONS, output_stride=8)
     assert not (tmp_path / "run").exists()
 
@@ -99,7 +99,7 @@ def test_interruption_leaves_nothing(torch_file, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_its_training_cannot_go_on(imported):
+def test_its_training_cannot_resume(imported):
     config = dataclasses.replace(imported.config, epochs=200)
-    with pytest.raises(InputError, match="imported model, whose training cannot go on"):
+    with pytest.raises(InputError, match="imported model, whose training cannot resume"):
         check_workdir(config, imported.path, resume=True)

@@ -1,4 +1,4 @@
-"""Makes a run folder of a UNet++ or DeepLabV3+ that segmentation_models_pytorch trained."""
+"""Imports a UNet++ or DeepLabV3+ of segmentation_models_pytorch as a run folder."""
 
 import argparse
 from pathlib import Path
@@ -13,7 +13,8 @@ EXAMPLES = """\
       --classes class_dict.csv --framing crops --preprocessing unit
   python evaluate.py --runs runs/from_torch --data data/deepglobe
 
-exit codes: 0 imported, 2 the input cannot be used, 130 interrupted
+exit codes: 0 imported, 2 the input cannot be used, 130 interrupted (Ctrl-C),
+143 terminated (SIGTERM)
 """
 
 
@@ -55,8 +56,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="FILE",
         type=Path,
         required=True,
-        help="of the whole model: .safetensors, or .pth or a Lightning .ckpt (these need torch); "
-        "its network, encoder and number of classes are read from it",
+        help="weights of the whole model, which tell its network, encoder and number of classes: "
+        ".safetensors, or .pth or a Lightning .ckpt (these two need torch)",
     )
     options.add_argument("--workdir", metavar="DIR", type=Path, required=True, help="run folder")
     options.add_argument(
@@ -70,22 +71,22 @@ def parser() -> argparse.ArgumentParser:
         "--preprocessing",
         choices=("torch", "torch_255", "unit", "none"),
         default="torch",
-        help="what its images were: torch: in [0, 1], minus ImageNet's mean, by its standard "
-        "deviation; torch_255: the same, but of images in [0, 255]; unit: in [0, 1]; none: in "
-        "[0, 255] (default: %(default)s)",
+        help="range of its images: torch: [0, 1], normalized with ImageNet's mean and standard "
+        "deviation; torch_255: [0, 255], normalized; unit: [0, 1]; none: [0, 255] "
+        "(default: %(default)s)",
     )
     options.add_argument(
         "--image-size",
         metavar="PIXELS",
         type=int,
         default=512,
-        help="side of the square that it was trained on (default: %(default)s)",
+        help="side of its training images (default: %(default)s)",
     )
     options.add_argument(
         "--framing",
         choices=("whole", "crops"),
         default="whole",
-        help="whole: images were resized to that square; crops: squares were cut out of them "
+        help="whole: images were resized to --image-size; crops: images were cropped "
         "(default: %(default)s)",
     )
     options.add_argument(

@@ -1,4 +1,4 @@
-"""What the scripts share: options, and errors as one line."""
+"""Options and error messages that the commands share."""
 
 import argparse
 import re
@@ -6,11 +6,24 @@ import signal
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 from lcc_tf.errors import InputError
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.errors import error_line
+
+# argparse has no public name for parsers and groups together. Annotations only: if the name goes,
+# the import of this module fails.
+OptionGroup = argparse._ActionsContainer
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM. The process cleans up as after Ctrl-C."""
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    raise Terminated
 
 
 def run(
@@ -21,24 +34,28 @@ def run(
 ) -> NoReturn:
     """Parses the command line, runs a command and ends the process.
 
-    An error that the user can fix is printed as one line, with exit code 2; a defect keeps its
-    traceback.
+    An error that the user can fix is printed as one line. A defect keeps its traceback.
+
+    Exit codes: the command's, or 0; 2 for an input that cannot be used; 130 after Ctrl-C; 143 after
+    SIGTERM.
 
     Args:
         command: takes the parsed options and returns the exit code, or None for 0.
         options: the command's parser.
-        when_interrupted: what to tell the user after Ctrl-C or SIGTERM (exit code 130).
+        when_interrupted: to print after Ctrl-C or SIGTERM.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl-C
+    signal.signal(signal.SIGTERM, _terminate)
     arguments = options.parse_args()
     try:
         code = command(arguments)
     except (InputError, DatasetError, OSError) as error:
         print(in_options(error_line(error), options), file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print(f"\ninterrupted; {when_interrupted}", file=sys.stderr)
-        sys.exit(130)
+    except KeyboardInterrupt as interruption:
+        terminated = isinstance(interruption, Terminated)
+        word = "terminated" if terminated else "interrupted"
+        print(f"\n{word}; {when_interrupted}", file=sys.stderr)
+        sys.exit(128 + (signal.SIGTERM if terminated else signal.SIGINT))
     sys.exit(code or 0)
 
 
@@ -47,7 +64,7 @@ def in_options(message: str, options: argparse.ArgumentParser) -> str:
 
     Args:
         message: such as "Use `resume=True` or another `workdir`."
-        options: the command's parser; arguments that are no options of it stay unchanged.
+        options: the command's parser; arguments without an option stay unchanged.
 
     Returns:
         Such as "Use `--resume` or another `--workdir`."
@@ -67,7 +84,7 @@ def in_options(message: str, options: argparse.ArgumentParser) -> str:
 
 
 def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
-    """A parser whose help ends with examples; options that are not given are left out."""
+    """Returns a parser whose help ends with examples. It returns no value for an absent option."""
     return argparse.ArgumentParser(
         description=description,
         epilog=f"examples:\n{examples}",
@@ -77,9 +94,9 @@ def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
 
 
 def words_or_numbers(values: list[str]) -> str | list[float]:
-    """What an option holds that takes numbers or the name of a way to find them.
+    """Parses numbers, or the name of a method that finds them.
 
-    A wrong name comes back as it is: who knows the right ones refuses it.
+    The name is not checked here.
     """
     try:
         return [float(value) for value in values]
@@ -88,7 +105,7 @@ def words_or_numbers(values: list[str]) -> str | list[float]:
 
 
 def positive_int(text: str) -> int:
-    """What an option holds that takes a whole number from 1."""
+    """Parses a whole number of 1 or more."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more. Received: {text}")
@@ -96,19 +113,19 @@ def positive_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    """What an option holds that takes a number larger than 0."""
+    """Parses a number larger than 0."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be larger than 0. Received: {text}")
     return number
 
 
-# argparse names the function in what it says of a text that is no number.
+# argparse prints the name of the function in its error for a text that is not a number.
 positive_int.__name__ = "whole number"
 positive_float.__name__ = "number"
 
 
-def add_runs(options: argparse._ActionsContainer) -> None:
+def add_runs(options: OptionGroup) -> None:
     """Adds `--runs`."""
     options.add_argument(
         "--runs",
@@ -120,20 +137,20 @@ def add_runs(options: argparse._ActionsContainer) -> None:
     )
 
 
-def add_member_weights(options: argparse._ActionsContainer) -> None:
-    """Adds `--member-weights`, numbers alone."""
+def add_member_weights(options: OptionGroup) -> None:
+    """Adds `--member-weights`, for numbers only."""
     options.add_argument(
         "--member-weights",
         metavar="W",
         nargs="+",
         type=float,
         default=None,
-        help="of the ensemble, one a run in the order of --runs, such as those that evaluate.py "
-        "found (default: equal ones)",
+        help="weights of the ensemble, one per run in the order of --runs, such as those that "
+        "evaluate.py found (default: equal weights)",
     )
 
 
-def add_average(options: argparse._ActionsContainer) -> None:
+def add_average(options: OptionGroup) -> None:
     """Adds `--average`."""
     options.add_argument(
         "--average",
@@ -143,12 +160,12 @@ def add_average(options: argparse._ActionsContainer) -> None:
     )
 
 
-def add_tta(options: argparse._ActionsContainer) -> None:
+def add_tta(options: OptionGroup) -> None:
     """Adds `--tta`."""
     options.add_argument(
         "--tta",
         choices=("none", "flip", "d4"),
         default="none",
-        help="test-time augmentation: average over mirrored (flip), or turned and mirrored images "
-        "(d4), at 4 and 8 times the work (default: %(default)s)",
+        help="test-time augmentation: average over flipped images (flip, 4 times the work) or over "
+        "rotated and flipped images (d4, 8 times the work) (default: %(default)s)",
     )

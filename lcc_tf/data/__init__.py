@@ -1,1 +1,1 @@
-"""From TFRecords to batches, and procedural scenes for those without the data set."""
+"""Batches from TFRecords, and procedural scenes for a start without a data set."""

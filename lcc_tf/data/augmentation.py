@@ -1,8 +1,8 @@
-"""Random changes of image and mask together, for training alone.
+"""Random changes of image and mask together, for training only.
 
 Probabilities are the original's (flips and quarter turns 0.5, brightness and contrast 0.3, noise
-0.2, elastic 0.2). Strengths, which it left to its augmentation library, are constants here. All
-randomness comes from the seed of the example, so that the same seed gives the same batch.
+0.2, elastic 0.2). The original did not set strengths; here they are constants. All randomness
+depends on the seed of the example, so that equal seeds return equal batches.
 """
 
 import tensorflow as tf
@@ -13,11 +13,11 @@ BRIGHTNESS_CONTRAST_PROBABILITY = 0.3
 NOISE_PROBABILITY = 0.2
 ELASTIC_PROBABILITY = 0.2
 
-BRIGHTNESS_LIMIT = 0.2  # of the range [0, 255], to either side
+BRIGHTNESS_LIMIT = 0.2  # fraction of the range [0, 255], up or down
 CONTRAST_LIMIT = 0.2  # factor 1 +- this
 NOISE_VARIANCE = (10.0, 50.0)  # in squared 8-bit levels, drawn for each image
-ELASTIC_CELLS = 6  # random displacements on a grid of so many cells a side, smooth between them
-ELASTIC_STRENGTH = 0.02  # their standard deviation, as a share of the image's side
+ELASTIC_CELLS = 6  # cells along each side of the grid of random displacements
+ELASTIC_STRENGTH = 0.02  # standard deviation of displacements, as a fraction of the side
 
 
 def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -26,13 +26,13 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     Args:
         image: float32 `(size, size, 3)`, RGB in [0, 255].
         mask: int32 `(size, size)`, class ids.
-        seed: int64 `(2,)`; the same one gives the same result.
+        seed: int64 `(2,)`; equal seeds return equal results.
 
     Returns:
         Image and mask of the same shapes, dtypes and ranges. The mask moves with the image and
-        holds no class that it did not hold before.
+        contains no new class.
     """
-    # A fixed number of draws for each example: one change's coin does not shift the others'.
+    # A fixed number of seeds per example, so that each change is independent of all other changes.
     seeds = tf.unstack(tf.random.split(seed, 12), num=12)
 
     def coin(index: int, probability: float) -> tf.Tensor:
@@ -71,7 +71,7 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
 
 
 def brightness_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Scales by up to `CONTRAST_LIMIT`, shifts by up to `BRIGHTNESS_LIMIT`, cuts at [0, 255]."""
+    """Scales by up to `CONTRAST_LIMIT`, shifts by up to `BRIGHTNESS_LIMIT`, clips to [0, 255]."""
     change = tf.random.stateless_uniform([2], seed, -1.0, 1.0)
     contrast = 1 + CONTRAST_LIMIT * change[0]
     brightness = BRIGHTNESS_LIMIT * 255 * change[1]
@@ -79,7 +79,7 @@ def brightness_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Adds normal noise of a variance drawn from `NOISE_VARIANCE`, cuts at [0, 255]."""
+    """Adds normal noise of a variance drawn from `NOISE_VARIANCE`, clips to [0, 255]."""
     seeds = tf.random.split(seed, 2)
     variance = tf.random.stateless_uniform([], seeds[0], *NOISE_VARIANCE)
     noise = tf.random.stateless_normal(tf.shape(image), seeds[1]) * tf.sqrt(variance)
@@ -87,11 +87,11 @@ def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Warps image (bilinear) and mask (nearest) by one smooth random displacement field.
+    """Warps image (bilinear) and mask (nearest) with one smooth random displacement field.
 
-    A coarse random grid enlarged by cubic interpolation stands in for the Gaussian-smoothed noise
-    of Simard et al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801), at a fraction of the cost.
-    Keras' `RandomElasticTransform` warps image and mask differently. Borders are reflected.
+    The field is a coarse random grid, upsampled with cubic interpolation. This costs a fraction of
+    the Gaussian-smoothed noise of Simard et al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801).
+    Keras' `RandomElasticTransform` warps image and mask differently. Borders are reflect-padded.
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     sides = tf.cast(tf.stack([height, width]), tf.float32)
@@ -100,7 +100,7 @@ def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
     position = tf.cast(tf.stack([rows, columns], axis=-1), tf.float32)
     position += displacement * ELASTIC_STRENGTH * sides
-    # Mirrored at the centres of the border pixels.
+    # Reflect at the centers of the border pixels
     position = tf.abs(position)
     position = (sides - 1) - tf.abs((sides - 1) - position)
     position = tf.clip_by_value(position, 0.0, sides - 1)

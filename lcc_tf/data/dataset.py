@@ -1,4 +1,4 @@
-"""Finds the data set that a configuration names, prepared on first use."""
+"""Prepares a data set on first use."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,24 +24,24 @@ def prepare_dataset(
     demo_count: int,
     demo_size: int,
 ) -> tfds.core.DatasetBuilder:
-    """Prepares a data set, unless it is prepared already.
+    """Prepares a data set, or opens it if it is prepared already.
 
     Args:
         data: folder or zip of the raw archive, or "demo" for procedural scenes.
-        cache_dir: where prepared data sets, and the scenes of "demo", are kept.
-        image_glob: what images are called, with a `*` for their id, such as "images/*.tif"; not of
+        cache_dir: folder of prepared data sets and of the scenes of "demo".
+        image_glob: names of images with a `*` for their id, such as "images/*.tif"; ignored for
             "demo".
-        mask_pattern: what masks are called, with a `*` for their image's id.
+        mask_pattern: names of masks with a `*` for their image's id; ignored for "demo".
         split_files: folder of split lists; None for a seeded random split.
-        map_color: "R,G,B=CLASS": mask colours outside the class table, and what they count as.
-        demo_count: scenes of "demo".
+        map_color: "R,G,B=CLASS": class of a mask color that is not in the class table.
+        demo_count: number of scenes of "demo".
         demo_size: side of a scene, pixels.
 
     Returns:
         A builder with the splits "train", "validation" and "test".
 
     Raises:
-        InputError: the archive is missing or faulty, or a pattern of names cannot be used.
+        InputError: the archive is missing or faulty, or a name pattern cannot be used.
     """
     names = FileNames.parse(image_glob, mask_pattern)
     if data == DEMO:
@@ -58,7 +58,7 @@ def prepare_dataset(
 
 
 def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:
-    """Names and colours of a prepared data set's classes."""
+    """Returns the names and colors of a prepared data set's classes."""
     metadata = builder.info.metadata
     return ClassTable(
         tuple(metadata["class_names"]), tuple(tuple(color) for color in metadata["palette"])

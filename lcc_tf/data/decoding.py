@@ -1,7 +1,7 @@
-"""From encoded images and masks to pixels.
+"""Decodes images and masks.
 
-All images of a data set have one encoding, so that the decoder is chosen in Python and no graph
-holds a branch for it.
+All images of a data set have one encoding. The decoder is chosen in Python, without a branch in the
+graph.
 """
 
 import tensorflow as tf
@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 
 def image_encoding(builder: tfds.core.DatasetBuilder) -> str:
-    """How a prepared data set's images are encoded: "jpeg" or "png"."""
+    """Returns the encoding of a prepared data set's images: "jpeg" or "png"."""
     return builder.info.features["image"].encoding_format
 
 
@@ -25,12 +25,12 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
     """
     if encoding == "png":
         return tf.io.decode_png(data, channels=3)
-    # The accurate transform is the one that other JPEG readers use by default.
+    # Other JPEG readers use the accurate transform by default.
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def decode_window(data: tf.Tensor, encoding: str, corner: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Decodes a part of an image; of JPEG no more than that part is decoded.
+    """Decodes a part of an image; for JPEG, without decoding the rest.
 
     Args:
         data: string scalar, the encoded image.

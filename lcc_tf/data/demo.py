@@ -1,8 +1,8 @@
-"""Procedural satellite scenes with exact masks, as an archive shaped like DeepGlobe's.
+"""Procedural satellite scenes with exact masks, in the form of the DeepGlobe archive.
 
-The scenes let everything that works on DeepGlobe run without it. Each class has a texture of its
-own, while light, season and ground differ from scene to scene, so that colours overlap between
-classes and a model has to learn texture and shape.
+They replace DeepGlobe for a first try. Each class has its own texture. Light, season and ground
+differ between scenes, so that colors overlap between classes and a model has to learn texture and
+shape.
 
 Lengths in this file are in pixels of a 256x256 scene. A larger scene shows more ground: textures
 grow with its side to the power 0.3 only, regions and rivers to the power 0.6.
@@ -25,7 +25,7 @@ from tfds_deepglobe.archive import ordered_map
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.file_names import FileNames
 
-# Raise it whenever the same arguments give other pixels, so that old archives are not reused.
+# Increase it when equal arguments render other pixels, so that old archives are not reused.
 VERSION = 1
 PARAMETERS_FILE = "demo.json"
 
@@ -38,7 +38,7 @@ _URBAN, _AGRICULTURE, _RANGE, _FOREST, _WATER, _BARREN, _UNKNOWN = map(
     ("urban", "agriculture", "rangeland", "forest", "water", "barren", "unknown"),
 )
 
-# How likely a scene holds each class. Water comes as lakes here, and as rivers besides.
+# Relative frequency of each class. Water means lakes here; rivers are drawn separately.
 _LAND_WEIGHTS = {
     _URBAN: 0.18,
     _AGRICULTURE: 0.20,
@@ -386,7 +386,7 @@ def _expose(frame: _Frame, land: np.ndarray) -> np.ndarray:
 
 
 def render_scene(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Renders one scene; the same arguments always give the same pixels.
+    """Renders one scene; equal arguments always return equal pixels.
 
     Args:
         seed: the set of scenes.
@@ -409,10 +409,10 @@ def render_scene(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarr
 def write_demo_archive(
     directory: str | Path, *, count: int = 160, size: int = 256, seed: int = 0
 ) -> Path:
-    """Writes scenes as a raw archive of the form of Kaggle's DeepGlobe, unless it is there already.
+    """Writes scenes as a raw archive in the form of Kaggle's DeepGlobe, unless it exists already.
 
-    It holds `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and `metadata.csv`, and
-    appears under its name when it is complete. A scene does not depend on `count`.
+    It contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and `metadata.csv`,
+    and gets its name when it is complete. A scene does not depend on `count`.
 
     Args:
         directory: folder to make.
@@ -424,12 +424,12 @@ def write_demo_archive(
         `directory`.
 
     Raises:
-        InputError: `directory` holds something else, or an argument is out of range.
+        InputError: `directory` contains something else, or an argument is out of range.
         OSError: a file cannot be written.
     """
-    for name, value, least in (("count", count, _MIN_COUNT), ("size", size, MIN_SIZE)):
-        if value < least:
-            raise InputError(f"`{name}` must be at least {least}. Received: {name}={value}.")
+    for name, value, minimum in (("count", count, _MIN_COUNT), ("size", size, MIN_SIZE)):
+        if value < minimum:
+            raise InputError(f"`{name}` must be at least {minimum}. Received: {name}={value}.")
     if seed < 0:
         raise InputError(f"`seed` must not be negative. Received: seed={seed}.")
     directory = Path(directory)
@@ -440,7 +440,7 @@ def write_demo_archive(
         raise InputError(
             f"{directory} exists already, and is not overwritten. "
             f"Received: {_read_parameters(directory) or f'no readable {PARAMETERS_FILE} in it'}. "
-            f"Expected: {parameters}. Delete the folder or give another."
+            f"Expected: {parameters}. Delete the folder or choose another."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:

@@ -1,7 +1,7 @@
-"""From an encoded example to the square that a network sees: all of it, a crop, or four.
+"""Square images from encoded examples: the whole image, a random crop, or four fixed crops.
 
 Images are float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; masks are
-int32 `(image_size, image_size)`, class ids, resized to the nearest.
+int32 `(image_size, image_size)`, class ids, resized with nearest neighbor.
 """
 
 from dataclasses import dataclass
@@ -25,7 +25,7 @@ def decode(
 
     Returns:
         Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; mask,
-        int32 `(image_size, image_size)`, class ids, resized to the nearest.
+        int32 `(image_size, image_size)`, class ids, resized with nearest neighbor.
     """
     image = decode_image(example["image"], encoding)
     mask = decode_mask(example["segmentation_mask"])
@@ -41,14 +41,14 @@ def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Ten
 
 @dataclass(frozen=True, eq=False)  # hashed by identity, which tf.data asks for
 class RandomCrops:
-    """How squares are cut out of training images.
+    """Cuts random crops out of training images.
 
     Args:
-        scale: smallest and largest enlargement, drawn uniformly on a logarithmic scale.
-        rare_class_share: share of the crops that contain a pixel of a class that is drawn from
-            those of the image by `class_rarity`; the others lie anywhere.
-        class_rarity: float32 `(num_classes,)`, relative frequencies of that draw; 0 for a class
-            that is never drawn.
+        scale: smallest and largest scale of a crop, drawn uniformly on a logarithmic scale.
+        rare_class_share: fraction of crops that contain a pixel of a class drawn from the image's
+            classes by `class_rarity`; all other crops are at a random position.
+        class_rarity: float32 `(num_classes,)`, relative frequencies of drawing a class; 0 for a
+            class that is never drawn.
     """
 
     scale: tuple[float, float]
@@ -62,19 +62,18 @@ class RandomCrops:
         seed: tf.Tensor,
         encoding: str = "jpeg",
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Cuts one square out of an example.
+        """Cuts one random crop out of an example.
 
-        A square that is larger than the image holds all of it, mirrored at its borders, as tiles
-        are in prediction.
+        A crop larger than the image is the whole image, reflect-padded as tiles in prediction.
 
         Args:
             example: "image" and "segmentation_mask", encoded, the latter as PNG.
             image_size: side of the result, pixels.
-            seed: int64 `(2,)`; the same one gives the same crop.
+            seed: int64 `(2,)`; equal seeds return equal crops.
             encoding: of the image, "jpeg" or "png".
 
         Returns:
-            Image and mask as `decode` gives them.
+            Image and mask as from `decode`.
         """
         seeds = tf.unstack(tf.random.split(seed, 5), num=5)
         mask = decode_mask(example["segmentation_mask"])
@@ -95,8 +94,8 @@ class RandomCrops:
         return cut(example, mask, corner, side, image_size, encoding)
 
     def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Row and column of a random pixel of a random class, and whether there is one."""
-        # Every fourth pixel a side is looked at: a sixteenth of the random numbers.
+        """Returns row and column of a random pixel of a random class, and if there is one."""
+        # Every fourth pixel along each side: a sixteenth of the random numbers
         step = 4
         mask = tf.cast(mask[::step, ::step], tf.int32)
         num_classes = len(self.class_rarity)
@@ -120,7 +119,7 @@ def cut(
     image_size: int,
     encoding: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a square out of an example, mirrored where it reaches over the border, and resizes it.
+    """Cuts a square crop out of an example, reflect-padded beyond the image, and resizes it.
 
     Args:
         example: "image", encoded.
@@ -131,7 +130,7 @@ def cut(
         encoding: of the image, "jpeg" or "png".
 
     Returns:
-        Image and mask as `decode` gives them.
+        Image and mask as from `decode`.
     """
     size = tf.minimum(side, tf.shape(mask))
     image = decode_window(example["image"], encoding, corner, size)
@@ -145,7 +144,7 @@ def cut(
 def quarters_of(
     example: dict[str, tf.Tensor], image_size: int, encoding: str = "jpeg"
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """The squares in the middle of an example's quarters, stacked."""
+    """Returns four crops, stacked: the center of each quarter of an example."""
     mask = decode_mask(example["segmentation_mask"])
     sides = tf.shape(mask)
     room = tf.maximum(sides - image_size, 0)

@@ -1,6 +1,6 @@
-"""From a prepared data set's TFRecords to batches.
+"""Batches from the TFRecords of a prepared data set.
 
-Images leave as RGB in [0, 255]; what the encoder's weights expect is made of them inside the model.
+Images stay RGB in [0, 255]; preprocessing for the encoder is a part of the model.
 """
 
 import tensorflow as tf
@@ -12,13 +12,13 @@ from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.errors import InputError
 from lcc_tf.metrics import NO_TRUTH
 
-# Undecoded examples held for shuffling. TFRecords are in the random order of hashed ids already;
-# at 1 to 3 MB an example this takes some hundred megabytes.
+# Undecoded examples in memory for shuffling: some hundred megabytes at 1 to 3 MB per example. More
+# are not needed, since TFRecords are in the random order of hashed ids already.
 SHUFFLE_BUFFER = 256
 
 
 def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
-    """Number of images in a split.
+    """Returns the number of images in a split.
 
     Raises:
         InputError: the split is empty or does not exist.
@@ -27,28 +27,28 @@ def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
     if not sizes.get(split):
         raise InputError(
             f"The data set has no images in its split {split!r}. Found: {sizes}. "
-            "Give more images, or split lists that fill it (`--split-files`)."
+            "Add images, or give split lists that fill it as `split_files`."
         )
     return sizes[split]
 
 
 def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
-    """Number of whole batches in the training split.
+    """Returns the number of whole batches in the training split.
 
     Raises:
-        InputError: there is none.
+        InputError: the split has fewer images than a batch.
     """
     num_images = split_size(builder, "train")
     if num_images < batch_size:
         raise InputError(
             f"The training split has {num_images} images, fewer than a batch. Received: "
-            f"batch_size={batch_size}. Use a batch size of {num_images} or less."
+            f"batch_size={batch_size}. Use a `batch_size` of {num_images} or less."
         )
     return num_images // batch_size
 
 
 def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """Undecoded examples of a split in the order of its TFRecords."""
+    """Returns the undecoded examples of a split in the order of its TFRecords."""
     return builder.as_dataset(
         split=split,
         shuffle_files=False,
@@ -69,20 +69,20 @@ def training_batches(
     crops: RandomCrops | None = None,
     augmentation: bool = True,
 ) -> tf.data.Dataset:
-    """Endless shuffled, augmented batches of the training split.
+    """Returns endless shuffled, augmented batches of the training split.
 
-    Order, crops and augmentation depend on `seed` and the epoch alone, so training that goes on at
-    `first_epoch` sees what it would have seen without a break. An epoch is
-    `steps_per_epoch` batches; its last, incomplete batch is dropped.
+    Order, crops and augmentation depend only on `seed` and the epoch, so training that resumes at
+    `first_epoch` trains on the same batches as without a break. An epoch has `steps_per_epoch`
+    batches; its last, incomplete batch is dropped.
 
     Args:
         builder: a prepared data set.
         image_size: side of the images, pixels.
-        batch_size: images a batch, over all replicas.
+        batch_size: images per batch, over all replicas.
         seed: of order, crops and augmentation.
-        first_epoch: the epoch to begin with, from 0.
-        crops: cuts one square out of each image an epoch; None resizes the whole images.
-        augmentation: off for a training that shall see the bare images.
+        first_epoch: epoch to start with, from 0.
+        crops: cuts one crop per image and epoch; None resizes the whole images.
+        augmentation: False to train on images without augmentation.
 
     Returns:
         Batches of image, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and mask,
@@ -98,7 +98,7 @@ def training_batches(
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example_seed = tf.stack([seed, epoch * num_images + index])
         if crops:
-            # A seed of its own: what is cut out must not go with how it is changed.
+            # Another seed, so that crops and augmentation are independent.
             crop_seed = tf.random.fold_in(example_seed, 1)
             image, mask = crops(example, image_size, crop_seed, encoding)
         else:
@@ -109,7 +109,7 @@ def training_batches(
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Of the graph of this function alone: else the order would depend on the global seed too.
+        # For this function's graph only. Without it, the order would depend on the global seed too.
         tf.random.set_seed(seed + 1)
         examples = encoded_examples(builder, "train").shuffle(
             SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
@@ -136,20 +136,20 @@ def evaluation_batches(
     quarters: bool = False,
     fill_up: bool = False,
 ) -> tf.data.Dataset:
-    """Batches of a split in its own order, once, as they are.
+    """Returns batches of a split once, in the order of its TFRecords, without augmentation.
 
     Args:
         builder: a prepared data set.
         split: "train", "validation" or "test".
         image_size: side of the images, pixels.
-        batch_size: images a batch; the last one may have fewer.
-        quarters: instead of each whole image resized, gives a square of `image_size` at the image's
-            own resolution in the middle of each of its four quarters: enough to compare epochs by.
-        fill_up: fill the last batch with black images whose masks are `NO_TRUTH` everywhere, which
-            losses and metrics leave out.
+        batch_size: images per batch; the last batch may have fewer.
+        quarters: instead of each whole image, resized, yield four crops per image at its own
+            resolution, one in the center of each quarter: enough to compare epochs.
+        fill_up: fill the last batch with black images whose masks are `NO_TRUTH` everywhere. Losses
+            and metrics ignore them.
 
     Returns:
-        Batches as `training_batches` gives them, without its augmentation.
+        Batches as from `training_batches`.
 
     Raises:
         InputError: the split is empty.

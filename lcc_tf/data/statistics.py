@@ -1,4 +1,4 @@
-"""What the training images are like: their size, and how many pixels of each class they hold."""
+"""Statistics of the training images: their size, and their pixels per class."""
 
 import io
 from pathlib import Path
@@ -16,15 +16,15 @@ CLASS_PIXELS = "class_pixels.npy"
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
-    """Side of a square as large as a training image, pixels; of several sizes, the median."""
+    """Returns the median over training images of the square root of their area, pixels."""
     return float(np.median(np.sqrt(class_pixels(builder).sum(axis=1))))
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
-    """Counts the classes of each training image, once for a prepared data set.
+    """Counts the pixels per class of each training image, once per prepared data set.
 
     Args:
-        builder: a prepared data set; the counts are kept beside its TFRecords.
+        builder: a prepared data set; the counts are saved beside its TFRecords.
 
     Returns:
         int64 `(num_images, num_classes)`, pixels, in the order of the TFRecords.

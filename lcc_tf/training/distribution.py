@@ -1,15 +1,16 @@
-"""Which `tf.distribute` strategy a machine gets, and what a model needs under it."""
+"""The `tf.distribute` strategy for a machine, and its checks."""
 
 import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
+from lcc_tf.training.layers import all_layers
 
 
 def choose_strategy() -> tf.distribute.Strategy:
-    """`MirroredStrategy` for several GPUs, TensorFlow's default one for a single GPU or the CPU.
+    """Returns `MirroredStrategy` for several GPUs, otherwise TensorFlow's default strategy.
 
-    A single GPU gets no `MirroredStrategy`, since Keras compiles with XLA only without one.
+    A single GPU trains without `MirroredStrategy`, because Keras compiles with XLA only then.
     """
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
@@ -17,7 +18,7 @@ def choose_strategy() -> tf.distribute.Strategy:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """What a strategy trains on, in words."""
+    """Describes the devices that a strategy trains on, for printing."""
     count = len(tf.config.list_physical_devices("GPU"))
     if strategy.num_replicas_in_sync > 1:
         return f"{strategy.num_replicas_in_sync} replicas"
@@ -27,53 +28,53 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Checks that each replica gets the same number of images.
+    """Checks that all replicas train on the same number of images.
 
     Args:
-        batch_size: global, images a step.
-        strategy: shares each batch among its replicas.
+        batch_size: images per step, over all replicas.
+        strategy: to train under.
 
     Raises:
-        InputError: the batch cannot be shared evenly.
+        InputError: the batch size is not divisible by the number of replicas.
     """
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise InputError(
-            f"The batch size counts the images of all {replicas} devices together and must be "
-            f"divisible by their number. Received: batch_size={batch_size}. "
+            f"`batch_size` counts the images of all {replicas} devices together and must be "
+            f"divisible by {replicas}. Received: batch_size={batch_size}. "
             f"Use {-(-batch_size // replicas) * replicas}."
         )
 
 
 def check_xla(xla: str, strategy: tf.distribute.Strategy) -> None:
-    """Checks that the steps can be compiled as asked for.
+    """Checks that XLA can compile the steps under a strategy.
 
     Args:
         xla: "auto", "on" or "off".
-        strategy: what trains.
+        strategy: to train under.
 
     Raises:
-        InputError: XLA is asked for with several replicas, whose variables it cannot read.
+        InputError: "on" with several replicas, whose variables XLA cannot read.
     """
     if xla == "on" and strategy.num_replicas_in_sync > 1:
         raise InputError(
             "XLA compiles steps for one device. Received: xla='on' with "
-            f"{strategy.num_replicas_in_sync} replicas. Use 'auto', or make one GPU visible by "
-            "CUDA_VISIBLE_DEVICES=0."
+            f"{strategy.num_replicas_in_sync} replicas. Use `xla='auto'`, or make one GPU visible "
+            "with CUDA_VISIBLE_DEVICES=0."
         )
 
 
 def synchronize_batch_norm(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Makes batch normalisation take its statistics over all replicas.
+    """Computes the statistics of batch normalization over all replicas.
 
-    The share of a batch that one GPU holds is often too small for statistics of its own.
+    One replica often has too few images for good statistics.
 
     Args:
-        model: changed in place, its nested models too.
-        strategy: nothing is changed where it has one replica.
+        model: changed in place, nested models included.
+        strategy: to train under; with one replica the model stays unchanged.
     """
     if strategy.num_replicas_in_sync == 1:
         return
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.synchronized = True

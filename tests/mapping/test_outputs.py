@@ -61,5 +61,5 @@ def test_what_is_mapped_is_not_overwritten_unasked(tmp_path):
 
 def test_folder_that_is_a_file(tmp_path):
     (tmp_path / "maps").touch()
-    with pytest.raises(InputError, match="maps is a file, not a folder. Choose another `--output`"):
+    with pytest.raises(InputError, match="maps is a file, not a folder. Choose another folder"):
         plan([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)

@@ -448,7 +448,7 @@ def test_disk_that_is_full(tmp_path):
     lines = result.stdout.splitlines()
     assert lines[2:] == ["complete True"]
     for limit, line in zip(limits[:2], lines, strict=False):
-        assert f"{limit}.tif cannot be written, most likely for want of room" in line
+        assert f"{limit}.tif cannot be written, most likely because the disk is full" in line
     assert {file.name for file in tmp_path.iterdir()} <= {
         *("10000000.tif", "10000000.tif.aux.xml", "10000000.qml"),
     }

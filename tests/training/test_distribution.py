@@ -10,6 +10,7 @@ from lcc_tf.training.distribution import (
     choose_strategy,
     synchronize_batch_norm,
 )
+from lcc_tf.training.layers import all_layers
 
 
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
@@ -30,9 +31,7 @@ def test_batch_must_be_shared_evenly(two_replicas):
 
 def test_batch_norm_is_synchronized_in_nested_models_too(two_replicas):
     def norms(model):
-        return [
-            x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)
-        ]
+        return [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
     model = build_model("unetpp", 3, encoder="tiny", encoder_weights=None)
     synchronize_batch_norm(model, tf.distribute.get_strategy())

@@ -1,13 +1,18 @@
 """Training that goes on where it was."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
 
+from lcc_tf.errors import InputError
 from lcc_tf.models import build_model
-from lcc_tf.runs import LAST, read_state
-from lcc_tf.training.train import RunRecorder, phases_of, train
+from lcc_tf.training.checkpoints import LAST, read_state
+from lcc_tf.training.phases import phases_of
+from lcc_tf.training.recorder import RunRecorder
+from lcc_tf.training.resuming import check_workdir
+from lcc_tf.training.train import train
 
 
 def weights_of(file, config):
@@ -80,3 +85,25 @@ def test_early_stopping_counts_on_after_a_resume(eagerly, tiny_config, tmp_path,
     state = train(config, tmp_path / "run", resume=True)
     assert (state.epoch, state.best_epoch, state.finished) == (4, 1, True)
     assert read_state(tmp_path / "run")[0].finished
+
+
+def test_changed_data_set_is_refused(runs, tiny_config, tmp_path):
+    shutil.copytree(runs / "deeplabv3plus", tmp_path / "run")
+    before = (tmp_path / "run" / "config.json").read_bytes()
+    grown = dataclasses.replace(tiny_config.data, demo_count=17)
+    with pytest.raises(InputError, match="has changed since the run"):
+        train(dataclasses.replace(tiny_config, data=grown, epochs=3), tmp_path / "run", resume=True)
+    assert (tmp_path / "run" / "config.json").read_bytes() == before
+
+
+def test_occupied_folders_are_refused(tiny_config, runs, tmp_path):
+    with pytest.raises(InputError, match="not empty.*`resume=True`"):
+        check_workdir(tiny_config, runs / "deeplabv3plus", resume=False)
+    other = dataclasses.replace(tiny_config, seed=3, epochs=50)
+    with pytest.raises(InputError, match="seed=0, now 3") as error:
+        check_workdir(other, runs / "deeplabv3plus", resume=True)
+    assert "epochs=" not in str(error.value)
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="not a run folder"):
+        check_workdir(tiny_config, tmp_path, resume=True)
+    check_workdir(tiny_config, tmp_path / "new", resume=True)

@@ -12,7 +12,9 @@ from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.losses import LOSS_TERMS, get_loss
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.models.encoders import ENCODERS
-from lcc_tf.training.train import Phase, Truth, compile_for
+from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.phases import Phase
+from lcc_tf.training.train import compile_for
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIDE = 64  # pixels; PSPNet's pooling and every stride fit into it
@@ -61,8 +63,8 @@ def compiled_model(arch, precision, loss, options, encoder="tiny", jit_compile=N
     finally:
         keras.config.set_dtype_policy("float32")
     phase = Phase(0, 10, config.regime != "frozen", 1e-3, stops_early=True)
-    truth = Truth(NUM_CLASSES, ignored=4, weights=(1.0, 2.0, 0.5, 1.0, 1.0))
-    compile_for(phase, model, config, truth, steps=10)
+    rules = LabelRules(NUM_CLASSES, ignore_class=4, class_weights=(1.0, 2.0, 0.5, 1.0, 1.0))
+    compile_for(phase, model, config, rules, steps_per_epoch=10)
     return model
 
 

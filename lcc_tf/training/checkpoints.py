@@ -1,0 +1,114 @@
+"""Checkpoints of a training. An interruption at any moment leaves them usable.
+
+Each weights file also contains the optimizer's variables and the state of the training: one file is
+enough to resume, and weights and state always match.
+"""
+
+import csv
+import io
+import json
+import os
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import keras
+
+from lcc_tf.errors import InputError
+from lcc_tf.files import flush, link_or_copy, unfinished_name, write_atomically
+from lcc_tf.runs import BEST, load_weights
+
+LAST = "last.weights.h5"
+HISTORY = "history.csv"
+_STATE = "training_state"
+
+
+@dataclass
+class TrainingState:
+    """State of a training after a whole number of epochs."""
+
+    epoch: int = 0  # epochs done
+    phase: int = 0  # index of the regime's phase that the optimizer's variables belong to
+    best_score: float = float("-inf")
+    best_epoch: int = 0  # counted from 1
+    finished: bool = False  # stopped early
+    history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
+
+
+def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
+    """Writes `last.weights.h5`, and `best.weights.h5` if the newest epoch is the best one.
+
+    Each file replaces the earlier one in a single step, once it is complete on the disk.
+
+    Args:
+        folder: the run folder.
+        model: to save, with its optimizer's variables if it is compiled.
+        state: of the training after the newest epoch.
+    """
+    unfinished = unfinished_name(folder / LAST)
+    try:
+        model.save_weights(unfinished)
+        with h5py.File(unfinished, "a") as file:
+            file[_STATE] = json.dumps(vars(state))
+        flush(unfinished)
+        if state.best_epoch == state.epoch:
+            link_or_copy(unfinished, folder / BEST)
+        os.replace(unfinished, folder / LAST)
+    finally:
+        unfinished.unlink(missing_ok=True)
+    if state.history:
+        write_history_table(folder / HISTORY, state.history)
+
+
+def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
+    """Reads the state of a run's training.
+
+    Returns:
+        The state and its weights file: `last.weights.h5`, or `best.weights.h5` if the former is
+        damaged. A fresh state and None if no weights file exists.
+
+    Raises:
+        InputError: weights files exist, but none can be read.
+    """
+    damaged = []
+    for file in (folder / LAST, folder / BEST):
+        if not file.exists():
+            continue
+        try:
+            with h5py.File(file, "r") as content:
+                return TrainingState(**json.loads(content[_STATE][()])), file
+        except (OSError, KeyError, ValueError, TypeError) as error:
+            damaged.append(f"{file}: {error}")
+    if damaged:
+        raise InputError(
+            "The training cannot resume, since no weights file can be read: "
+            f"{'; '.join(damaged)}. Train anew in another `workdir`."
+        )
+    return TrainingState(), None
+
+
+def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
+    """Loads a weights file into a compiled model.
+
+    Args:
+        model: compiled.
+        file: written by `save_checkpoint`.
+        with_optimizer: load the optimizer's variables too.
+
+    Raises:
+        InputError: the file does not fit the model.
+    """
+    if with_optimizer:
+        model.optimizer.build(model.trainable_variables)
+        load_weights(model, file)
+    else:
+        load_weights(keras.Model(model.inputs, model.outputs), file)
+
+
+def write_history_table(file: Path, history: list[dict[str, float]]) -> None:
+    """Writes a CSV table with one row per epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(history[-1]))
+    writer.writeheader()
+    writer.writerows(history)
+    write_atomically(file, text.getvalue().encode())

@@ -1,0 +1,62 @@
+"""Number of classes, ignored class and class weights of a training."""
+
+from dataclasses import dataclass
+
+import tensorflow_datasets as tfds
+
+from lcc_tf.config import TrainConfig
+from lcc_tf.data.dataset import class_table
+from lcc_tf.data.statistics import class_pixels
+from lcc_tf.errors import InputError
+from lcc_tf.losses import class_weights_from_pixels
+from tfds_deepglobe.classes import UNKNOWN
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """Number of classes, ignored class and class weights."""
+
+    num_classes: int
+    ignore_class: int | None = None  # class id that loss and scores ignore; None: no class
+    class_weights: tuple[float, ...] | None = None  # one weight per class; None: equal weights
+
+
+def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> LabelRules:
+    """Applies a configuration's class weights and ignored class to a data set.
+
+    Raises:
+        InputError: the data set has a single class, it lacks the class to ignore, or the number of
+            weights is wrong.
+    """
+    names = class_table(builder).names
+    if len(names) < 2:
+        raise InputError(
+            f"Training needs two classes or more. The data set has the class {names[0]!r} only. "
+            "List at least two classes in its class_dict.csv."
+        )
+    ignore_class = None
+    if config.ignore_class in names:
+        ignore_class = names.index(config.ignore_class)
+    elif config.ignore_class not in (None, UNKNOWN):  # the default, which a data set may lack
+        raise InputError(
+            f"The data set has no class {config.ignore_class!r} to ignore. Received: "
+            f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or "
+            "`ignore_class=None`."
+        )
+    weights = config.class_weights
+    if weights == "none":
+        return LabelRules(len(names), ignore_class)
+    if isinstance(weights, str):
+        weights = tuple(
+            class_weights_from_pixels(
+                class_pixels(builder), weights, ignore_class=ignore_class
+            ).tolist()
+        )
+        shown = (f"{name} {weight:.3g}" for name, weight in zip(names, weights, strict=True))
+        print(f"class weights: {', '.join(shown)}")
+    if len(weights) != len(names):
+        raise InputError(
+            f"`class_weights` needs one number for each of the {len(names)} classes "
+            f"{list(names)}. Received: {weights}."
+        )
+    return LabelRules(len(names), ignore_class, weights)

@@ -1,0 +1,20 @@
+"""The layers of a network, those of nested models included."""
+
+from collections.abc import Iterable, Iterator
+
+import keras
+
+
+def all_layers(model: keras.Model) -> list[keras.Layer]:
+    """Returns a model, its layers and the layers of its nested models.
+
+    The order is a part of run folders: `RunRecorder` seeds dropout with a layer's position.
+    """
+    return [model, *_with_nested(model.layers)]
+
+
+def _with_nested(layers: Iterable[keras.Layer]) -> Iterator[keras.Layer]:
+    for layer in layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _with_nested(reversed(layer.layers))

@@ -1,0 +1,112 @@
+"""Records the epochs of a training in its run folder."""
+
+import math
+import time
+
+import keras
+import numpy as np
+import tensorflow as tf
+from tqdm import tqdm
+
+from lcc_tf.errors import InputError
+from lcc_tf.runs import Run
+from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.training.layers import all_layers
+from lcc_tf.training.optimizer import averaging_optimizer
+from lcc_tf.training.phases import Phase
+
+
+class RunRecorder(keras.callbacks.Callback):
+    """Records each epoch: best weights, early stopping, checkpoint, history, a line of progress.
+
+    Keras' own callbacks for these lose their counts when a training resumes in a new process.
+
+    Args:
+        run: the run that is trained.
+        phase: the phase that is trained.
+        state: state of the training, updated in place.
+        steps_per_epoch: batches per epoch.
+    """
+
+    def __init__(self, run: Run, phase: Phase, state: TrainingState, steps_per_epoch: int) -> None:
+        super().__init__()
+        self.run = run
+        self.phase = phase
+        self.state = state
+        self.steps_per_epoch = steps_per_epoch
+
+    def on_train_begin(self, logs: dict | None = None) -> None:
+        """Starts the progress bar, which estimates the time until all epochs are done."""
+        self.bar = tqdm(
+            total=self.run.config.epochs * self.steps_per_epoch,
+            initial=self.state.epoch * self.steps_per_epoch,
+            desc=f"training {self.run.path.name}",
+            unit="step",
+            mininterval=1.0,
+        )
+
+    def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
+        """Starts the epoch's clock and seeds its dropout."""
+        self.start = time.monotonic()
+        # Weights files do not contain the state of dropout. It follows from seed and epoch, as
+        # order and augmentation do, so that a resumed training equals an uninterrupted one.
+        for index, layer in enumerate(all_layers(self.model)):
+            if isinstance(layer, keras.layers.Dropout):
+                rng = np.random.default_rng([self.run.config.seed, epoch, index])
+                layer.seed_generator.state.assign(rng.integers(2**32, size=2, dtype=np.uint32))
+
+    def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Moves the progress bar."""
+        self.bar.update(1)
+
+    def on_test_begin(self, logs: dict | None = None) -> None:
+        """Puts the averaged weights, which are scored and saved, into the model."""
+        averaging_optimizer(self.model).swap_averages()
+
+    def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
+        """Records the epoch and puts the trained weights back into the model."""
+        config = self.run.config
+        prefix = f"{self.model.output_names[0]}_"  # Keras' for models with several outputs
+        scores = {name.replace(prefix, ""): float(value) for name, value in logs.items()}
+        if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
+            self.bar.close()
+            raise InputError(
+                f"The loss is not a finite number in epoch {epoch + 1} (loss={scores['loss']}, "
+                f"val_loss={scores['val_loss']}). {self.run.path} keeps the epochs before. Train "
+                "anew in another `workdir` with a lower `learning_rate` or with "
+                "`precision='float32'`."
+            )
+        state = self.state
+        state.epoch = epoch + 1
+        state.history.append(
+            {
+                "epoch": state.epoch,
+                "seconds": round(time.monotonic() - self.start, 1),
+                "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)),
+                **scores,
+            }
+        )
+        score = scores[config.monitor]
+        if score > state.best_score:
+            state.best_score, state.best_epoch = score, state.epoch
+        epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
+        if self.phase.stops_early and epochs_without_gain >= config.patience:
+            self.model.stop_training = state.finished = True
+        save_checkpoint(self.run.path, self.model, state)
+        averaging_optimizer(self.model).swap_averages()
+        self.bar.write(
+            f"epoch {state.epoch}/{config.epochs}  "
+            + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
+            + f"  {config.monitor} {score:.4f}"
+            + ("  (best so far)" if state.best_epoch == state.epoch else "")
+        )
+
+    def on_train_end(self, logs: dict | None = None) -> None:
+        """Puts the averaged weights, as in `last.weights.h5`, into the model; ends the bar."""
+        averaging_optimizer(self.model).swap_averages()
+        if self.state.finished:
+            self.bar.write(
+                f"{self.run.config.monitor} has not grown for {self.run.config.patience} epochs; "
+                f"the best is {self.state.best_score:.4f} in epoch {self.state.best_epoch}"
+            )
+        self.bar.close()

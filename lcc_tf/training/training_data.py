@@ -1,0 +1,112 @@
+"""The batches that a network is trained and validated on."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+from lcc_tf.config import TrainConfig
+from lcc_tf.data.framing import RandomCrops
+from lcc_tf.data.pipeline import (
+    evaluation_batches,
+    split_size,
+    steps_per_epoch,
+    training_batches,
+)
+from lcc_tf.data.statistics import class_pixels
+from lcc_tf.losses import class_weights_from_pixels
+from lcc_tf.training.label_rules import LabelRules
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """Batches of a prepared data set for training and validation.
+
+    Args:
+        builder: a prepared data set.
+        image_size: side of the network's images, pixels.
+        batch_size: images per batch, over all replicas.
+        crops: cuts the training crops; None resizes whole images.
+        seed: of order, crops and augmentation.
+
+    Raises:
+        InputError: the training split has fewer images than a batch, or the validation split is
+            empty.
+    """
+
+    builder: tfds.core.DatasetBuilder
+    image_size: int
+    batch_size: int
+    crops: RandomCrops | None
+    seed: int
+
+    def __post_init__(self) -> None:
+        steps_per_epoch(self.builder, self.batch_size)
+        split_size(self.builder, "validation")
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of whole batches in the training split."""
+        return steps_per_epoch(self.builder, self.batch_size)
+
+    def training_batches(self, first_epoch: int = 0) -> tf.data.Dataset:
+        """Returns endless shuffled, augmented batches; see `lcc_tf.data.pipeline`.
+
+        Args:
+            first_epoch: epoch to start with, from 0.
+        """
+        return training_batches(
+            self.builder,
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            first_epoch=first_epoch,
+            crops=self.crops,
+        )
+
+    def validation_batches(self) -> tf.data.Dataset:
+        """Returns the validation split once: whole images, or four crops per image.
+
+        The last batch is filled up, since convolutions on the CPU fail for a replica without
+        images. Each batch then has the same weight in `val_loss`, as in the original.
+        """
+        return evaluation_batches(
+            self.builder,
+            "validation",
+            image_size=self.image_size,
+            batch_size=self.batch_size,
+            quarters=self.crops is not None,
+            fill_up=True,
+        )
+
+
+def training_data_of(
+    config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
+) -> TrainingData:
+    """Returns the batches that a configuration asks for.
+
+    Raises:
+        InputError: see `TrainingData`.
+    """
+    return TrainingData(
+        builder,
+        image_size=config.image_size,
+        batch_size=config.batch_size,
+        crops=crops_of(config, builder, rules),
+        seed=config.seed,
+    )
+
+
+def crops_of(
+    config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
+) -> RandomCrops | None:
+    """Returns a configuration's training crops; None if it trains on whole images."""
+    if config.framing == "whole":
+        return None
+    rarity = np.zeros(rules.num_classes)
+    if config.rare_class_share:
+        rarity = class_weights_from_pixels(
+            class_pixels(builder), "inverse_frequency", ignore_class=rules.ignore_class
+        )
+    return RandomCrops(config.crop_scale, config.rare_class_share, rarity.astype(np.float32))

@@ -1,0 +1,117 @@
+import errno
+
+import keras
+import numpy as np
+import pytest
+
+from lcc_tf.errors import InputError
+from lcc_tf.runs import BEST
+from lcc_tf.training.checkpoints import (
+    HISTORY,
+    LAST,
+    TrainingState,
+    read_state,
+    restore,
+    save_checkpoint,
+)
+
+
+def small_model(seed):
+    keras.utils.set_random_seed(seed)
+    inputs = keras.Input((3,))
+    model = keras.Model(inputs, keras.layers.Dense(2)(inputs))
+    model.compile(keras.optimizers.AdamW(0.1), "mse")
+    return model
+
+
+def trained(seed):
+    model = small_model(seed)
+    model.fit(np.ones((8, 3)), np.ones((8, 2)), verbose=0)
+    return model
+
+
+def state_after(epoch, best_epoch):
+    history = [{"epoch": i + 1, "loss": 1 / (i + 1)} for i in range(epoch)]
+    return TrainingState(epoch=epoch, best_epoch=best_epoch, best_score=0.5, history=history)
+
+
+def test_checkpoint_brings_back_weights_optimizer_and_state(tmp_path):
+    model = trained(1)
+    save_checkpoint(tmp_path, model, state_after(3, best_epoch=2))
+    state, file = read_state(tmp_path)
+    assert state == state_after(3, best_epoch=2)
+    assert file == tmp_path / LAST
+    other = small_model(2)
+    restore(other, file, with_optimizer=True)
+    for ours, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(other.optimizer.variables, model.optimizer.variables, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    assert int(other.optimizer.iterations) == 1
+
+
+def test_restore_without_the_optimizer_leaves_it_fresh(tmp_path):
+    save_checkpoint(tmp_path, trained(1), state_after(1, best_epoch=1))
+    other = small_model(2)
+    restore(other, tmp_path / LAST, with_optimizer=False)
+    assert int(other.optimizer.iterations) == 0
+    np.testing.assert_array_equal(other.get_weights()[0], trained(1).get_weights()[0])
+
+
+def test_best_weights_are_those_of_the_best_epoch(tmp_path):
+    best = trained(1)
+    save_checkpoint(tmp_path, best, state_after(1, best_epoch=1))
+    save_checkpoint(tmp_path, trained(2), state_after(2, best_epoch=1))
+    model = small_model(3)
+    model.load_weights(tmp_path / BEST)
+    np.testing.assert_array_equal(model.get_weights()[0], best.get_weights()[0])
+    assert read_state(tmp_path)[0].epoch == 2
+
+
+def test_file_system_without_links(tmp_path, monkeypatch):
+    def no_links(*args):
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr("os.link", no_links)
+    save_checkpoint(tmp_path, trained(1), state_after(1, best_epoch=1))
+    assert (tmp_path / BEST).read_bytes() == (tmp_path / LAST).read_bytes()
+    assert sorted(p.name for p in tmp_path.iterdir()) == [BEST, HISTORY, LAST]
+
+
+def test_interrupted_write_leaves_the_epoch_before(tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, trained(1), state_after(1, best_epoch=1))
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+
+    def disk_full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lcc_tf.training.checkpoints.flush", disk_full)
+    with pytest.raises(OSError, match="No space left"):
+        save_checkpoint(tmp_path, trained(2), state_after(2, best_epoch=2))
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_damaged_last_weights_fall_back_to_the_best(tmp_path):
+    save_checkpoint(tmp_path, trained(1), state_after(1, best_epoch=1))
+    save_checkpoint(tmp_path, trained(2), state_after(2, best_epoch=1))
+    content = (tmp_path / LAST).read_bytes()
+    (tmp_path / LAST).write_bytes(content[: len(content) // 2])
+    state, file = read_state(tmp_path)
+    assert (state.epoch, file) == (1, tmp_path / BEST)
+    (tmp_path / BEST).write_bytes(b"")
+    with pytest.raises(InputError, match=f"no weights file can be read.*{LAST}.*{BEST}"):
+        read_state(tmp_path)
+
+
+def test_no_weights_yet(tmp_path):
+    assert read_state(tmp_path) == (TrainingState(), None)
+
+
+def test_history_has_a_row_an_epoch(tmp_path):
+    save_checkpoint(tmp_path, trained(1), state_after(3, best_epoch=1))
+    assert (tmp_path / HISTORY).read_text().splitlines() == [
+        "epoch,loss",
+        "1,1.0",
+        "2,0.5",
+        "3,0.3333333333333333",
+    ]

@@ -1,0 +1,49 @@
+import dataclasses
+
+import numpy as np
+import pytest
+
+from lcc_tf.data.statistics import class_pixels
+from lcc_tf.errors import InputError
+from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.training_data import TrainingData, crops_of, training_data_of
+
+
+def test_framing_decides_on_crops(tiny_config, builder):
+    rules = LabelRules(7, 6)
+    assert crops_of(dataclasses.replace(tiny_config, framing="whole"), builder, rules) is None
+    crops = crops_of(tiny_config, builder, rules)
+    assert crops.scale == (1.0, 1.0)
+    assert crops.class_rarity[6] == 0
+    pixels = class_pixels(builder).sum(axis=0)[:6]
+    products = (crops.class_rarity[:6] * pixels)[pixels > 0]
+    np.testing.assert_allclose(products, products[0], rtol=1e-5)
+    anywhere = dataclasses.replace(tiny_config, rare_class_share=0.0)
+    assert not crops_of(anywhere, builder, rules).class_rarity.any()
+
+
+def test_batches_are_what_the_configuration_asks_for(tiny_config, builder):
+    data = training_data_of(tiny_config, builder, LabelRules(7, 6))
+    num_images = builder.info.splits["train"].num_examples
+    assert data.steps_per_epoch == num_images // 4
+    images, masks = next(iter(data.training_batches()))
+    assert (images.shape, masks.shape) == ((4, 64, 64, 3), (4, 64, 64))
+    # Four crops per validation image, filled up to whole batches
+    num_validation = builder.info.splits["validation"].num_examples
+    assert len(list(data.validation_batches())) == num_validation
+    whole = dataclasses.replace(data, crops=None)
+    assert len(list(whole.validation_batches())) == -(-num_validation // 4)
+
+
+def test_resumed_batches_equal_uninterrupted_batches(tiny_config, builder):
+    data = training_data_of(tiny_config, builder, LabelRules(7, 6))
+    second_epoch = data.training_batches().skip(data.steps_per_epoch)
+    resumed = data.training_batches(first_epoch=1)
+    for batch, expected in zip(resumed.take(2), second_epoch.take(2), strict=True):
+        for tensor, expected_tensor in zip(batch, expected, strict=True):
+            np.testing.assert_array_equal(tensor, expected_tensor)
+
+
+def test_batch_larger_than_the_training_split_is_refused(builder):
+    with pytest.raises(InputError, match="fewer than a batch.*batch_size=99"):
+        TrainingData(builder, image_size=64, batch_size=99, crops=None, seed=0)
