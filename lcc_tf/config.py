@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from lcc_tf.errors import InputError
 from lcc_tf.losses import check_loss
 from lcc_tf.models import ARCHITECTURES, encoders_of, size_divisor_of
-from lcc_tf.models.encoders import check_image_size
+from lcc_tf.models.preprocessing import check_image_size
 from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.file_names import FileNames
 

@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.sizes import mirrored_indices, size_divisor
+from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.reflect_padding import reflect_padded_indices
 
 AVERAGES = ("probabilities", "logits")
 # Below the smallest probability that a float32 softmax gives with logits of a sane size.
@@ -107,7 +108,7 @@ class ScaleImage(keras.layers.Layer):
         size = _scaled(tf.shape(image)[1:3], self.scale)
         image = tf.image.resize(image, size, method="bilinear")
         for axis in (1, 2):
-            indices = mirrored_indices(size[axis - 1], self.size_divisor)
+            indices = reflect_padded_indices(size[axis - 1], self.size_divisor)
             image = tf.gather(image, indices, axis=axis)
         return image
 
@@ -171,7 +172,7 @@ def ensemble(
         layers `member_0`, `member_1`, ..., their own probabilities are the outputs of the layers
         `member_0_probabilities`, `member_1_probabilities`, ..., at the member's own scale and with
         the mirrored pixels that its stride needs. Height and width must be divisible
-        by the largest `lcc_tf.models.sizes.size_divisor` of the members.
+        by the largest `lcc_tf.models.preprocessing.size_divisor` of the members.
 
     Raises:
         InputError: no members, numbers of classes that differ, weights, an average or scales that

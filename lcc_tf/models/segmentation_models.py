@@ -25,7 +25,8 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import BilinearUpsampling
-from lcc_tf.models.encoders import EncoderPreprocessing, check_weights_file, weights_error
+from lcc_tf.models.encoders import check_weights_file, weights_error
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 
 # segmentation-models' backbones and the mode of `EncoderPreprocessing` that each was trained with.
 # Not here: densenet121, densenet169 and densenet201, whose layers have a "/" in their names, which

@@ -18,11 +18,10 @@ import safetensors
 import safetensors.numpy
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.preprocessing import IMAGENET_STATISTICS
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
 
 TORCH_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-# What "torch" preprocessing subtracts and divides by, for RGB in [0, 1]
-IMAGENET_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # Names of torchvision's classifier, which an encoder has no use for
 CLASSIFIER = ("fc.weight", "fc.bias")
 LISTED = 6  # names that an error lists of each kind

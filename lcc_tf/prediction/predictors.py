@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.ensemble import check_member_weights, weighted_average
-from lcc_tf.models.sizes import size_divisor
+from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.tiling import (
     Predict,
     averaged_over_symmetries,

@@ -16,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.reflect_padding import mirrored
+from lcc_tf.reflect_padding import reflect_indices
 
 OVERLAP = 1 / 4  # of neighbouring tiles, as a share of a tile's side
 BATCH_PIXELS = 8 * 512**2  # of the tiles that are predicted at once, at most
@@ -288,7 +288,7 @@ def read_tile(
         `(tile, tile, channels)`, of the image's type; None where the image has nothing.
     """
     places = [
-        mirrored(np.arange(first, first + tile), side)
+        reflect_indices(np.arange(first, first + tile), side)
         for first, side in zip(origin, size, strict=True)
     ]
     pixels = read(*(slice(at.min(), at.max() + 1) for at in places))

@@ -12,7 +12,8 @@ from benchmarks.compare_with_smp import seeded_weights
 from lcc_tf.errors import InputError
 from lcc_tf.models import deeplabv3plus, unetpp
 from lcc_tf.models.blocks import ChannelwiseConv2D
-from lcc_tf.models.encoders import ENCODERS, EncoderPreprocessing, build_encoder
+from lcc_tf.models.encoders import ENCODERS, build_encoder
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
 
 

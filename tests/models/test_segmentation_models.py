@@ -6,7 +6,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import ensemble, segmentation_models
-from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.segmentation_models import (
     BASELINE_ENCODERS,
     BASELINES,
