@@ -3,27 +3,27 @@
 import keras
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.deeplabv3plus import deeplabv3plus
+from lcc_tf.models.deeplabv3plus import DeepLabV3Plus
 from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.ensemble import ensemble
 from lcc_tf.models.segmentation_models import (
     BASELINE_ENCODERS,
     BASELINES,
-    fpn,
-    linknet,
-    pspnet,
-    unet,
+    FPN,
+    Linknet,
+    PSPNet,
+    UNet,
 )
 from lcc_tf.models.torch_weights import load_torch_state_dict
-from lcc_tf.models.unetpp import unetpp
+from lcc_tf.models.unetpp import UNetPlusPlus
 
 ARCHITECTURES = {
-    "unetpp": unetpp,
-    "deeplabv3plus": deeplabv3plus,
-    "unet": unet,
-    "fpn": fpn,
-    "linknet": linknet,
-    "pspnet": pspnet,
+    "unetpp": UNetPlusPlus,
+    "deeplabv3plus": DeepLabV3Plus,
+    "unet": UNet,
+    "fpn": FPN,
+    "linknet": Linknet,
+    "pspnet": PSPNet,
 }
 
 __all__ = [
@@ -31,16 +31,16 @@ __all__ = [
     "ENCODERS",
     "build_encoder",
     "build_model",
-    "deeplabv3plus",
+    "DeepLabV3Plus",
     "encoders_of",
     "ensemble",
-    "fpn",
-    "linknet",
+    "FPN",
+    "Linknet",
     "load_torch_state_dict",
-    "pspnet",
+    "PSPNet",
     "size_divisor_of",
-    "unet",
-    "unetpp",
+    "UNet",
+    "UNetPlusPlus",
 ]
 
 

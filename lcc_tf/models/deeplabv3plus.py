@@ -23,7 +23,7 @@ LOW_LEVEL_FILTERS = 48  # section 4.1: 48 channels of the stride-4 features do b
 DILATION_RATES = {16: (12, 24, 36), 8: (24, 48, 72)}
 
 
-def deeplabv3plus(
+def DeepLabV3Plus(
     num_classes: int,
     *,
     encoder: str = "resnet101",

@@ -62,7 +62,7 @@ BASELINES = {
 _DECODER = re.compile(r"center_block|decoder_stage|fpn_stage|psp_")
 # PSPNet is defined there for sizes divisible by 48. Of those, this is the default, and not one of
 # the sizes, such as 192, that MobileNets have weights of their own for.
-_SIZE_THERE = 384
+_PACKAGE_SIZE = 384
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
@@ -158,7 +158,7 @@ def _baseline(
             f"Choose one of {list(BASELINE_ENCODERS)}."
         )
     divisor = BASELINES[arch].size_divisor
-    network = _network_there(arch, num_classes, encoder, encoder_weights)
+    network = _package_network(arch, num_classes, encoder, encoder_weights)
     encoder_layers, decoder_layers, features = _split(network)
     copies = _copies(network.layers[1:])
 
@@ -178,13 +178,13 @@ def _baseline(
     return keras.Model(inputs, logits, name=arch)
 
 
-unet = partial(_baseline, "unet")
-fpn = partial(_baseline, "fpn")
-linknet = partial(_baseline, "linknet")
-pspnet = partial(_baseline, "pspnet")
+UNet = partial(_baseline, "unet")
+FPN = partial(_baseline, "fpn")
+Linknet = partial(_baseline, "linknet")
+PSPNet = partial(_baseline, "pspnet")
 
 
-def _network_there(
+def _package_network(
     arch: str, num_classes: int, encoder: str, encoder_weights: str | None
 ) -> keras.Model:
     """Builds the network as segmentation-models does, for images of one size."""
@@ -199,7 +199,7 @@ def _network_there(
             warnings.filterwarnings("ignore", message=".*`input_shape` is undefined.*")
             return getattr(segmentation_models, BASELINES[arch].function)(
                 encoder,
-                input_shape=(_SIZE_THERE, _SIZE_THERE, 3),
+                input_shape=(_PACKAGE_SIZE, _PACKAGE_SIZE, 3),
                 classes=num_classes,
                 activation="linear",
                 encoder_weights=encoder_weights,

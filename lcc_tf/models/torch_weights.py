@@ -125,13 +125,13 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
     """Loads a trained `UnetPlusPlus` or `DeepLabV3Plus` of smp into the same network of ours.
 
     The networks then compute the same logits, if `model` was built as smp's was. For
-    `DeepLabV3Plus` that is `deeplabv3plus(..., align_corners=True, dilation_rates=(12, 24, 36))`
+    `DeepLabV3Plus` that is `DeepLabV3Plus(..., align_corners=True, dilation_rates=(12, 24, 36))`
     with smp's output stride; weights can't tell whether it was. Nor can they tell what the images
     were divided by: see `preprocessing` of `build_encoder`.
 
     Args:
-        model: made by `unetpp` or `deeplabv3plus` with an encoder in torchvision's form, without
-            deep supervision.
+        model: made by `UNetPlusPlus` or `DeepLabV3Plus` with an encoder in torchvision's form,
+            without deep supervision.
         state_dict: smp's names and arrays, or a Lightning module's, which puts `model.` in front
             and may add `mean` and `std`, if they are ImageNet's.
 
@@ -320,7 +320,7 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
 
 
 def _unetpp_module(layer: keras.layers.Layer) -> str:
-    """The module in smp of a layer of `unetpp`.
+    """The module in smp of a layer of `UNetPlusPlus`.
 
     Block x_{d}_{l} of smp, d columns back and l levels up from the deepest skip, is X^{3-l,l-d+1}.
     """
@@ -333,7 +333,7 @@ def _unetpp_module(layer: keras.layers.Layer) -> str:
 
 
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """The modules in smp of the decoder's layers of `deeplabv3plus`, by their names."""
+    """The modules in smp of the decoder's layers of `DeepLabV3Plus`, by their names."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):

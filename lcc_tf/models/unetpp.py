@@ -13,7 +13,7 @@ from lcc_tf.models.encoders import STRIDES, build_encoder
 DECODER_FILTERS = (256, 128, 64, 32, 16)
 
 
-def unetpp(
+def UNetPlusPlus(
     num_classes: int,
     *,
     encoder: str = "resnet101",
