@@ -1,5 +1,7 @@
 """Preprocessing inside the networks, and the image sizes that they accept."""
 
+from collections.abc import Iterator
+
 import keras
 from keras.applications import imagenet_utils
 
@@ -55,12 +57,12 @@ class EncoderPreprocessing(keras.layers.Layer):
         return imagenet_utils.preprocess_input(images, mode=self.mode, data_format="channels_last")
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """The shape stays as it is; the size is checked here as well."""
+        """Returns the shape unchanged; checks the size as well."""
         check_image_size(input_shape[1], input_shape[2], self.size_divisor)
         return input_shape
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         config = super().get_config()
         config.pop("dtype")
         return config | {"mode": self.mode, "size_divisor": self.size_divisor}
@@ -90,9 +92,20 @@ def check_image_size(height: int | None, width: int | None, divisor: int) -> Non
 
 
 def size_divisor(model: keras.Model) -> int:
-    """The number that height and width of a model's images must be divisible by."""
+    """Returns the number that height and width of a model's images must be divisible by.
+
+    That is the largest `size_divisor` of its `EncoderPreprocessing` layers, at any depth; 1 for
+    models without one.
+    """
     return max(
-        layer.size_divisor
-        for layer in model._flatten_layers()
-        if isinstance(layer, EncoderPreprocessing)
+        (layer.size_divisor for layer in _layers(model) if isinstance(layer, EncoderPreprocessing)),
+        default=1,
     )
+
+
+def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
+    """Layers of a model and of the models inside it."""
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)
