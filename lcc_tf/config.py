@@ -171,7 +171,7 @@ class TrainConfig:
 
     def _check_network(self) -> None:
         from lcc_tf.models import size_divisor_of
-        from lcc_tf.models.encoders import check_image_size
+        from lcc_tf.models.preprocessing import check_image_size
 
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)

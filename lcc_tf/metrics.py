@@ -10,7 +10,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-NO_TRUTH = -1  # the class id of pixels without truth, which losses and metrics leave out
+from lcc_tf.errors import InputError
+from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
+
+MICRO_SCORES = ("accuracy", "f1", "precision", "recall", "iou")  # see `micro_scores`
 
 
 def confusion_matrix(
@@ -19,33 +22,39 @@ def confusion_matrix(
     """Counts pixels by true and predicted class; those whose truth is `NO_TRUTH` are left out.
 
     Args:
-        y_true: class ids of any shape, in `[0, num_classes)` or `NO_TRUTH`.
+        y_true: class ids of any shape, in `[0, num_classes)`, `NO_TRUTH` or `ignore_class`.
         y_pred: class ids of the same shape, in `[0, num_classes)`.
         num_classes: number of classes.
-        ignore_class: a class whose true pixels are left out too; None for none.
+        ignore_class: a label, inside or outside the classes, whose true pixels are left out too;
+            None for no such label.
 
     Returns:
         int64 `(num_classes, num_classes)`.
 
     Raises:
-        ValueError: shapes differ, or an id is out of range.
+        InputError: shapes differ, or an id is out of range.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 0]), 2, ignore_class=255)
+        array([[1, 0],
+               [1, 1]])
     """
     y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
     if y_true.shape != y_pred.shape:
-        raise ValueError(
+        raise InputError(
             "`y_true` and `y_pred` must have the same shape. "
             f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}."
         )
-    for name, ids, lowest in (("y_true", y_true, NO_TRUTH), ("y_pred", y_pred, 0)):
-        if ids.size and not lowest <= ids.min() <= ids.max() < num_classes:
-            raise ValueError(
-                f"`{name}` must hold class ids in [{lowest}, {num_classes}). "
-                f"Received: minimum={ids.min()}, maximum={ids.max()}."
-            )
-    pairs = y_true.astype(np.int64) * num_classes + y_pred
     ignored = NO_TRUTH if ignore_class is None else ignore_class
     counted = (y_true != NO_TRUTH) & (y_true != ignored)
-    return np.bincount(pairs[counted], minlength=num_classes**2).reshape(num_classes, num_classes)
+    for name, ids in (("y_true", y_true[counted]), ("y_pred", y_pred)):
+        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
+            raise InputError(
+                f"`{name}` must hold class ids in [0, {num_classes}). "
+                f"Received: minimum={ids.min()}, maximum={ids.max()}."
+            )
+    pairs = y_true[counted].astype(np.int64) * num_classes + y_pred[counted]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
@@ -140,94 +149,243 @@ def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
     }
 
 
-def _without(y_true: tf.Tensor, ignore_class: int | None) -> tf.Tensor:
-    """Class ids as int64, those of `ignore_class` turned into `NO_TRUTH`."""
-    y_true = tf.cast(y_true, tf.int64)
-    if ignore_class is None:
-        return y_true
-    return tf.where(tf.equal(y_true, ignore_class), tf.cast(NO_TRUTH, tf.int64), y_true)
+class _ConfusionMatrixMetric(keras.metrics.Metric):
+    """Adds up one confusion matrix over all batches, in float64.
 
-
-class ImagewiseScore(keras.metrics.Mean):
-    """One of `micro_scores`, averaged over images while a model trains.
-
-    It follows from each image's pixel accuracy alone (see `micro_scores`). Pixels without truth
-    are left out, and so are images that have no others.
-
-    Args:
-        score: "accuracy", "f1", "precision", "recall" or "iou"; also the metric's name.
-        num_classes: number of classes.
-        ignore_class: a class whose true pixels are left out, like those without truth; None for
-            none.
-    """
-
-    def __init__(self, score: str, num_classes: int, ignore_class: int | None = None) -> None:
-        super().__init__(name=score)
-        self.score = score
-        self.num_classes = num_classes
-        self.ignore_class = ignore_class
-
-    def update_state(
-        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
-    ) -> None:
-        """Adds a batch: class ids `(batch, height, width)` and logits `(..., num_classes)`."""
-        y_true = _without(y_true, self.ignore_class)
-        hits = tf.cast(tf.equal(tf.argmax(y_pred, -1), y_true), tf.float32)
-        pixels = tf.reduce_sum(tf.cast(tf.not_equal(y_true, NO_TRUTH), tf.float32), axis=(1, 2))
-        right = tf.math.divide_no_nan(tf.reduce_sum(hits, axis=(1, 2)), pixels)
-        if self.score == "accuracy":
-            right = 1 - 2 * (1 - right) / self.num_classes
-        elif self.score == "iou":
-            right = right / (2 - right)
-        super().update_state(right, sample_weight=tf.cast(pixels > 0, tf.float32))
-
-
-class MeanIoU(keras.metrics.Metric):
-    """Mean IoU of one confusion matrix over all images while a model trains.
-
-    `keras.metrics.MeanIoU` counts in float32, which is exact up to 2^24 pixels a cell, no more
-    than 64 images of 512x512; this one counts in int64.
-
-    Args:
-        num_classes: number of classes.
-        ignore_class: a class whose true pixels are left out, like those without truth, and which
-            the mean is not over; None for none.
-        name: of the metric.
+    Counts are exact up to 2^53 pixels per entry. `keras.metrics.MeanIoU` counts in float32, which
+    is exact up to 2^24 pixels, no more than 64 images of 512x512.
     """
 
     def __init__(
-        self, num_classes: int, ignore_class: int | None = None, name: str = "mean_iou"
+        self,
+        num_classes: int,
+        ignore_class: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
     ) -> None:
-        super().__init__(name=name)
+        super().__init__(name=name, dtype=dtype)
         self.num_classes = num_classes
         self.ignore_class = ignore_class
+        # A private name of Keras. Without it, `EarlyStopping` and `ModelCheckpoint` in mode "auto"
+        # refuse to monitor the metric.
+        self._direction = "up"
         self.matrix = self.add_weight(
-            shape=(num_classes, num_classes), initializer="zeros", dtype="int64", name="matrix"
+            shape=(num_classes, num_classes), initializer="zeros", dtype="float64", name="matrix"
         )
 
     def update_state(
         self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
     ) -> None:
-        """Adds a batch: class ids `(batch, height, width)` and logits `(..., num_classes)`."""
-        y_true = _without(y_true, self.ignore_class)
+        """Adds a batch.
+
+        Args:
+            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
+            y_pred: logits or probabilities `(batch, height, width, num_classes)`.
+            sample_weight: how often a pixel counts; `(batch,)`, `(batch, height, width)` or
+                `(batch, height, width, 1)`; None for once. Keras passes it on to
+                `weighted_metrics` of `compile` only.
+
+        Raises:
+            InputError: a shape does not fit.
+            tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops
+                this check; the result is NaN as well.
+        """
+        _check_num_classes(y_pred, self.num_classes)
+        truth = read_ground_truth(
+            y_true,
+            y_pred,
+            ignore_class=self.ignore_class,
+            sample_weight=sample_weight,
+            weight_dtype="float64",
+        )
         size = self.num_classes**2
-        pairs = y_true * self.num_classes + tf.argmax(y_pred, -1)
-        pairs = tf.where(tf.equal(y_true, NO_TRUTH), tf.cast(size, tf.int64), pairs)
-        # Pixels without truth are counted behind the matrix. Not `tf.math.bincount`: XLA, with
+        pairs = truth.class_ids * self.num_classes + tf.argmax(y_pred, -1, tf.int32)
+        pairs = tf.where(tf.equal(truth.class_ids, NO_TRUTH), size, pairs)
+        ids = tf.reshape(pairs, [-1])
+        counts = tf.ones_like(ids) if truth.weights is None else tf.reshape(truth.weights, [-1])
+        # Pixels that are left out are counted behind the matrix. Not `tf.math.bincount`: XLA, with
         # which Keras compiles the steps on a single GPU, does not compile it.
-        ids = tf.reshape(tf.cast(pairs, tf.int32), [-1])
-        counts = tf.math.unsorted_segment_sum(tf.ones_like(ids), ids, size + 1)[:size]
-        self.matrix.assign_add(tf.cast(tf.reshape(counts, self.matrix.shape), tf.int64))
+        counts = tf.math.unsorted_segment_sum(counts, ids, size + 1)[:size]
+        counts = tf.cast(tf.reshape(counts, self.matrix.shape), tf.float64)
+        nan = tf.constant(float("nan"), tf.float64)
+        self.matrix.assign_add(tf.where(tf.reduce_all(truth.is_valid), counts, nan))
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        config = {"num_classes": self.num_classes, "ignore_class": self.ignore_class}
+        return super().get_config() | config
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class MeanIoU(_ConfusionMatrixMetric):
+    """Mean IoU of one confusion matrix over all images while a model trains.
+
+    The mean is over the classes that occur in the masks or in the predictions.
+
+    Args:
+        num_classes: number of classes.
+        ignore_class: a label whose pixels are left out, such as 255. Inside the classes it is also
+            left out of the mean. None for no such label; -1 is always left out.
+        name: name of the metric.
+        dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Example:
+        Four pixels, the last one void. Class 0: 1 of 2 pixels that are or were predicted class 0;
+        class 1: 1 of 2.
+
+        >>> metric = MeanIoU(num_classes=2, ignore_class=255)
+        >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
+        >>> print(float(metric.result()))
+        0.5
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_class: int | None = None,
+        name: str | None = "mean_iou",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(num_classes, ignore_class, name, dtype)
 
     def result(self) -> tf.Tensor:
-        """Mean over the classes that occur in truth or prediction, float32."""
-        matrix = tf.cast(self.matrix.value, tf.float64)
+        """Returns the mean over the classes that occur in masks or predictions, 0 without any."""
+        matrix = tf.convert_to_tensor(self.matrix)
         tp = tf.linalg.diag_part(matrix)
         union = tf.reduce_sum(matrix, 0) + tf.reduce_sum(matrix, 1) - tp
-        present = tf.cast(union > 0, tf.float64)
+        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # also where it is NaN
         if self.ignore_class is not None:  # predicted in place of another, it would count as 0
             present *= 1 - tf.one_hot(self.ignore_class, self.num_classes, dtype=tf.float64)
         iou = tf.math.divide_no_nan(tp, union)
+        mean = tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present))
+        return tf.cast(mean, self.dtype)
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class PixelAccuracy(_ConfusionMatrixMetric):
+    """Fraction of pixels whose class is right, over all images, while a model trains.
+
+    Args:
+        num_classes: number of classes.
+        ignore_class: a label whose pixels are left out; None for no such label.
+        name: name of the metric.
+        dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Example:
+        >>> metric = PixelAccuracy(num_classes=2, ignore_class=255)
+        >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
+        >>> print(f"{float(metric.result()):.4f}")
+        0.6667
+    """
+
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_class: int | None = None,
+        name: str | None = "pixel_accuracy",
+        dtype: str | None = None,
+    ) -> None:
+        super().__init__(num_classes, ignore_class, name, dtype)
+
+    def result(self) -> tf.Tensor:
+        """Returns the fraction, 0 without any pixels."""
+        matrix = tf.convert_to_tensor(self.matrix)
         return tf.cast(
-            tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present)), tf.float32
+            tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix)), self.dtype
+        )
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class ImagewiseScore(keras.metrics.Mean):
+    """One of `micro_scores`, averaged over images while a model trains.
+
+    It follows from each image's pixel accuracy alone (see `micro_scores`). Images of which every
+    pixel is left out are left out.
+
+    Args:
+        score: "accuracy", "f1", "precision", "recall" or "iou".
+        num_classes: number of classes.
+        ignore_class: a label whose pixels are left out; None for no such label.
+        name: name of the metric; None for `score`.
+        dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Raises:
+        InputError: unknown score.
+
+    Example:
+        Two images of two pixels, with two and one right:
+
+        >>> metric = ImagewiseScore("f1", num_classes=2)
+        >>> metric.update_state(np.array([[[0, 1]], [[0, 1]]]), tf.one_hot([[[0, 1]], [[0, 0]]], 2))
+        >>> print(float(metric.result()))
+        0.75
+    """
+
+    def __init__(
+        self,
+        score: str,
+        num_classes: int,
+        ignore_class: int | None = None,
+        name: str | None = None,
+        dtype: str | None = None,
+    ) -> None:
+        if score not in MICRO_SCORES:
+            raise InputError(f"Unknown score. Received: {score!r}. Use one of {MICRO_SCORES}.")
+        super().__init__(name=name or score, dtype=dtype)
+        self.score = score
+        self.num_classes = num_classes
+        self.ignore_class = ignore_class
+        self._direction = "up"  # see `_ConfusionMatrixMetric`
+
+    def update_state(
+        self, y_true: tf.Tensor, y_pred: tf.Tensor, sample_weight: tf.Tensor | None = None
+    ) -> None:
+        """Adds a batch.
+
+        Args:
+            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
+            y_pred: logits or probabilities `(batch, height, width, num_classes)`.
+            sample_weight: `(batch,)`, `(batch, height, width)` or `(batch, height, width, 1)`; None
+                for equal weights. An image's accuracy weighs its pixels; its weight in the mean
+                over images is the mean of its pixels' positive weights. Keras passes it on to
+                `weighted_metrics` of `compile` only.
+
+        Raises:
+            InputError: a shape does not fit.
+            tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops
+                this check; the result is NaN as well.
+        """
+        _check_num_classes(y_pred, self.num_classes)
+        truth = read_ground_truth(
+            y_true, y_pred, ignore_class=self.ignore_class, sample_weight=sample_weight
+        )
+        weights = truth.weights
+        if weights is None:
+            weights = tf.cast(tf.not_equal(truth.class_ids, NO_TRUTH), tf.float32)
+        hits = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), truth.class_ids), tf.float32)
+        right = tf.math.divide_no_nan(
+            tf.reduce_sum(weights * hits, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
+        )
+        if self.score == "accuracy":
+            right = 1 - 2 * (1 - right) / self.num_classes
+        elif self.score == "iou":
+            right = right / (2 - right)
+        right = tf.where(truth.is_valid, right, float("nan"))
+        super().update_state(right, sample_weight=image_weights(weights))
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        return super().get_config() | {
+            "score": self.score,
+            "num_classes": self.num_classes,
+            "ignore_class": self.ignore_class,
+        }
+
+
+def _check_num_classes(y_pred: tf.Tensor, num_classes: int) -> None:
+    if y_pred.shape[-1] != num_classes:
+        raise InputError(
+            "`num_classes` of a metric must be the number of the model's outputs per pixel. "
+            f"Received: num_classes={num_classes}, with predictions of shape "
+            f"{tuple(y_pred.shape)}."
         )

@@ -3,7 +3,7 @@
 import tensorflow as tf
 
 
-def mirrored(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
+def reflect_indices(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """Where positions outside of an image find their mirror image, however far outside they are.
 
     Args:
@@ -16,3 +16,17 @@ def mirrored(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """
     period = 2 * (size - 1) + 1 // size  # 1 for a single pixel, which repeats
     return size - 1 - abs(size - 1 - positions % period)
+
+
+def reflect_padded_indices(size: tf.Tensor, divisor: int) -> tf.Tensor:
+    """Indices that lengthen a side to a multiple of `divisor` by mirroring it.
+
+    Args:
+        size: int32 scalar, pixels.
+        divisor: of the new size.
+
+    Returns:
+        int32 `(new_size,)`.
+    """
+    # Not `-(-size // divisor)`: ONNX divides negative numbers towards zero.
+    return reflect_indices(tf.range((size + divisor - 1) // divisor * divisor), size)

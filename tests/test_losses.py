@@ -4,8 +4,20 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.losses import LOSS_TERMS, check_loss, class_weights_from_pixels, get_loss
-from lcc_tf.metrics import NO_TRUTH
+from lcc_tf.ground_truth import NO_TRUTH
+from lcc_tf.losses import (
+    LOSS_TERMS,
+    CrossEntropy,
+    CrossEntropyDice,
+    Dice,
+    Focal,
+    Jaccard,
+    LossSum,
+    Lovasz,
+    check_loss,
+    class_weights_from_pixels,
+    get_loss,
+)
 
 WEIGHTS = (0.5, 2.0, 1.0, 3.0)
 
@@ -29,6 +41,8 @@ def random_maps():
     y_true[rng.random(y_true.shape) < 0.2] = NO_TRUTH
     return y_true, (2 * rng.normal(size=(3, 5, 6, 4))).astype(np.float32)
 
+
+LOSS_CLASSES = [CrossEntropy, Focal, Dice, Jaccard, Lovasz, CrossEntropyDice]
 
 # Values by hand
 
@@ -245,7 +259,7 @@ def test_no_weights_are_weights_of_one(term):
 
 
 @pytest.mark.parametrize("term", LOSS_TERMS)
-@pytest.mark.parametrize("second_replica", ["some truth", "no truth"])
+@pytest.mark.parametrize("second_replica", ["some truth", "no truth", "sample weights"])
 def test_two_replicas_have_loss_and_gradients_of_the_whole_batch(
     term, second_replica, two_replicas
 ):
@@ -256,8 +270,13 @@ def test_two_replicas_have_loss_and_gradients_of_the_whole_batch(
     if second_replica == "no truth":
         y_true[2:] = NO_TRUTH
     y_pred = rng.normal(size=(4, 4, 4, 3)).astype(np.float32)
-    loss = get_loss(term, class_weights=(1, 2, 0.5))
-    expected, gradient = value_and_gradient(loss, tf.constant(y_true), tf.constant(y_pred))
+    class_loss = get_loss(term, class_weights=(1, 2, 0.5))
+    weights = rng.uniform(0, 2, (4, 4, 4)).astype(np.float32)
+
+    def loss(pair, logits):
+        return class_loss(pair[0], logits, pair[1] if second_replica == "sample weights" else None)
+
+    expected, gradient = value_and_gradient(loss, (y_true, weights), tf.constant(y_pred))
 
     def share(array):
         return two_replicas.experimental_distribute_values_from_function(
@@ -265,8 +284,8 @@ def test_two_replicas_have_loss_and_gradients_of_the_whole_batch(
         )
 
     values, gradients = two_replicas.run(
-        tf.function(lambda labels, logits: value_and_gradient(loss, labels, logits)),
-        args=(share(y_true), share(y_pred)),
+        tf.function(lambda labels, w, logits: value_and_gradient(loss, (labels, w), logits)),
+        args=(share(y_true), share(weights), share(y_pred)),
     )
     # Keras divides each replica's loss by their number; the optimizer adds the gradients up.
     total = sum(float(value) for value in two_replicas.experimental_local_results(values))
@@ -381,5 +400,238 @@ def test_options_that_do_not_fit_the_number_of_classes():
     y_true, y_pred = random_maps()
     with pytest.raises(InputError, match=r"each of the 4 classes. Received: \(1.0, 2.0\)"):
         get_loss("dice", class_weights=(1, 2))(y_true, y_pred)
-    with pytest.raises(InputError, match=r"\[0, 4\). Received: 4"):
-        get_loss("dice", ignore_class=4)(y_true, y_pred)
+
+
+# Classes, sums and serialization
+
+
+@pytest.mark.parametrize("cls", LOSS_CLASSES)
+def test_config_keeps_every_argument(cls):
+    y_true, y_pred = random_maps()
+    options = {"label_smoothing": 0.1} if issubclass(cls, CrossEntropy) else {}
+    options |= {"gamma": 1.5} if cls is Focal else {}
+    loss = cls(
+        class_weights=np.array(WEIGHTS),
+        ignore_class=1,
+        reduction="sum",
+        name="mine",
+        dtype="float64",
+        **options,
+    )
+    config = loss.get_config()
+    expected = {"class_weights": list(WEIGHTS), "ignore_class": 1, "reduction": "sum"}
+    assert config == expected | {"name": "mine", "dtype": "float64"} | options
+    for again in (
+        cls.from_config(config),
+        keras.losses.deserialize(keras.losses.serialize(loss)),
+    ):
+        assert again.get_config() == config
+        assert float(again(y_true, y_pred)) == float(loss(y_true, y_pred))
+
+
+def test_names_are_those_of_the_classes():
+    names = [cls().name for cls in LOSS_CLASSES]
+    assert names == ["cross_entropy", "focal", "dice", "jaccard", "lovasz", "cross_entropy_dice"]
+    assert (Dice() + Focal()).name == "dice_focal"
+    assert Dice(name="mine").name == "mine"
+
+
+def test_sum_of_losses_with_factors():
+    y_true, y_pred = random_maps()
+    dice, focal, lovasz = Dice(), Focal(gamma=1.0), Lovasz(ignore_class=1)
+    both = 0.5 * dice + focal * 2 + lovasz
+    assert isinstance(both, LossSum)
+    expected = 0.5 * dice(y_true, y_pred) + 2 * focal(y_true, y_pred) + lovasz(y_true, y_pred)
+    assert float(both(y_true, y_pred)) == pytest.approx(float(expected), rel=1e-6)
+    again = keras.losses.deserialize(keras.losses.serialize(both))
+    assert again.get_config() == both.get_config()
+    assert float(again(y_true, y_pred)) == float(both(y_true, y_pred))
+    nested = LossSum([both, dice], [2, 1])
+    assert [factor for factor, _ in nested.terms] == [1.0, 4.0, 2.0, 1.0]
+
+
+def test_cross_entropy_dice_is_their_sum():
+    y_true, y_pred = random_maps()
+    options = {"class_weights": WEIGHTS, "ignore_class": 0}
+    loss = CrossEntropyDice(label_smoothing=0.1, **options)
+    expected = get_loss("cross_entropy+dice", label_smoothing=0.1, **options)
+    assert float(loss(y_true, y_pred)) == float(expected(y_true, y_pred))
+
+
+def test_sums_that_cannot_be_made():
+    with pytest.raises(InputError, match="same `reduction` and `dtype`.*'sum', 'float32'"):
+        Dice() + Focal(reduction="sum")
+    with pytest.raises(TypeError):
+        Dice() + keras.losses.Dice()
+    with pytest.raises(TypeError):
+        Dice() * Dice()
+    with pytest.raises(InputError, match="2 losses and 1 factors"):
+        LossSum([Dice(), Focal()], [1])
+
+
+def test_reductions():
+    y_true, y_pred = random_maps()
+    values = Lovasz(reduction=None)(y_true, y_pred)
+    assert values.shape == (3,)
+    np.testing.assert_allclose(Lovasz(reduction="sum")(y_true, y_pred), np.sum(values), rtol=1e-6)
+    np.testing.assert_allclose(Lovasz()(y_true, y_pred), np.mean(values), rtol=1e-6)
+
+
+def test_float64_is_computed_in_float64():
+    y_true, y_pred = random_maps()
+    for term in LOSS_TERMS:
+        value = LOSS_TERMS[term](dtype="float64")(y_true, y_pred)
+        assert value.dtype == tf.float64
+        assert float(value) == pytest.approx(
+            reference(term, y_true, y_pred, np.ones(4), 0), rel=1e-12
+        )
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"dtype": "bfloat16"}, "float32 or float64. Received: dtype='bfloat16'"),
+        ({"label_smoothing": 1.0}, r"\[0, 1\). Received: 1"),
+        ({"gamma": -1.0}, "0 or larger. Received: -1.0"),
+        ({"class_weights": (0, 0)}, "not all 0"),
+    ],
+)
+def test_arguments_that_cannot_be_used(options, message):
+    with pytest.raises(InputError, match=message):
+        Focal(**options)
+
+
+# Masks and void labels
+
+
+@pytest.mark.parametrize("term", LOSS_TERMS)
+@pytest.mark.parametrize(
+    ("dtype", "void"),
+    [("uint8", 255), ("uint8", 4), ("int32", -1), ("int64", -7), ("float32", 255), ("int8", -7)],
+)
+def test_void_labels_of_any_value(term, dtype, void):
+    y_true, y_pred = random_maps()
+    expected = float(get_loss(term)(y_true, y_pred))
+    masks = np.where(y_true == NO_TRUTH, void, y_true).astype(dtype)
+    loss = get_loss(term, ignore_class=void)
+    assert float(loss(masks, y_pred)) == expected
+    assert float(loss(masks[..., None], y_pred)) == expected
+
+
+LABELS_OUT_OF_RANGE = [np.uint8(255), -2, 4, 2**32, 0.5, float("nan")]
+
+
+@pytest.mark.parametrize("label", LABELS_OUT_OF_RANGE)
+@pytest.mark.parametrize("loss", [CrossEntropy(), Dice() + Lovasz()])
+def test_labels_outside_the_classes_raise(loss, label):
+    y_true, y_pred = random_maps()
+    masks = np.where(y_true == NO_TRUTH, 0, y_true).astype(np.asarray(label).dtype)
+    masks[1, 2, 3] = label
+    message = r"`y_true` must hold class ids in \[0, 4\).*use `ignore_class=255`"
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        loss(masks, y_pred)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+        tf.function(loss)(tf.constant(masks), y_pred)
+
+
+def test_labels_outside_the_classes_give_nan_where_xla_drops_the_assertion():
+    y_true, y_pred = random_maps()
+    loss = tf.function(get_loss(ALL_TERMS), jit_compile=True)
+    assert np.isfinite(loss(tf.constant(y_true), y_pred))
+    y_true[1, 2, 3] = 4
+    assert np.isnan(loss(tf.constant(y_true), y_pred))
+
+
+@pytest.mark.parametrize(
+    ("mask_shape", "logits_shape", "message"),
+    [
+        ((2, 4, 6, 3), (2, 4, 6, 3), r"`y_true`.*not one-hot. Received: shape \(2, 4, 6, 3\)"),
+        ((2, 6, 4), (2, 4, 6, 3), r"`y_true` must have the shape.*\(2, 6, 4\)"),
+        ((2, 24), (2, 4, 6, 3), r"`y_true` must have the shape"),
+        ((2, 4, 6), (2, 4, 6, 1), "2 or more classes.*Use `num_classes=2` for a binary task"),
+    ],
+)
+def test_shapes_that_do_not_fit(mask_shape, logits_shape, message):
+    with pytest.raises(InputError, match=message):
+        Dice()(np.zeros(mask_shape, np.uint8), tf.zeros(logits_shape))
+
+
+# Sample weights
+
+# One image of two pixels with the classes 0 and 1 and the weights 1 and 3, of three classes; class
+# weights 2, 1, 1 where they are used
+TWO_PIXELS = (np.array([[[0, 1]]]), [[[[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]]], np.array([[[1, 3]]]))
+WEIGHTED_BY_HAND = [
+    (CrossEntropy(), -(np.log(0.7) + 3 * np.log(0.6)) / 4),
+    (CrossEntropy(class_weights=(2, 1, 1)), -(2 * np.log(0.7) + 3 * np.log(0.6)) / 5),
+    (Focal(), -(0.3**2 * np.log(0.7) + 3 * 0.4**2 * np.log(0.6)) / 4),
+    # Class 0: sum(p y) = 0.7, sum(p) = 0.7 + 3 * 0.3 = 1.6, sum(y) = 1. Class 1: 3 * 0.6 = 1.8,
+    # 0.2 + 3 * 0.6 = 2, 3. Class 2 is absent.
+    (Dice(), (1 - 1.4 / 2.6 + 1 - 3.6 / 5) / 3),
+    (Jaccard(), (1 - 0.7 / 1.9 + 1 - 1.8 / 3.2) / 3),
+]
+
+
+@pytest.mark.parametrize(("loss", "expected"), WEIGHTED_BY_HAND)
+def test_pixel_weights_by_hand(loss, expected):
+    y_true, probabilities, weights = TWO_PIXELS
+    for sample_weight in (weights, weights[..., None], 2.0 * weights):
+        value = loss(y_true, logits_of(probabilities), sample_weight)
+        assert float(value) == pytest.approx(expected, abs=1e-6)
+
+
+def test_pixel_weights_of_lovasz_by_hand():
+    # Pixels a, b, c with the weights 1, 2, 3; class 0 is true for a and b. Errors of both classes:
+    # b 0.6, a 0.3, c 0.2. Class 0: the Jaccard loss with b wrong is 2/3, with b and a 1, with all
+    # 1: 0.6 * 2/3 + 0.3 * 1/3 = 0.5. Class 1: with b wrong 1 - 3/5, with b and a 1 - 3/6, with all
+    # 1: 0.6 * 0.4 + 0.3 * 0.1 + 0.2 * 0.5 = 0.37.
+    y_pred = logits_of([[[[0.7, 0.3, 0], [0.4, 0.6, 0], [0.2, 0.8, 0]]]])
+    value = Lovasz()(np.array([[[0, 0, 1]]]), y_pred, np.array([[[1, 2, 3]]]))
+    assert float(value) == pytest.approx((0.5 + 0.37) / 2, abs=1e-6)
+
+
+@pytest.mark.parametrize("term", LOSS_TERMS)
+def test_weights_of_images_are_those_of_all_their_pixels(term):
+    y_true, y_pred = random_maps()
+    loss, weights = get_loss(term, class_weights=WEIGHTS), np.array([1, 0, 3])
+    pixels = np.broadcast_to(weights[:, None, None], y_true.shape)
+    value = float(loss(y_true, y_pred, weights))
+    assert value == float(loss(y_true, y_pred, pixels))
+    if term == "lovasz":
+        first, _, last = Lovasz(class_weights=WEIGHTS, reduction=None)(y_true, y_pred).numpy()
+        assert value == pytest.approx((first + 3 * last) / 4, rel=1e-6)
+    # Three times an image is the weight 3 of it.
+    repeated = [0, 2, 2, 2]
+    assert value == pytest.approx(float(loss(y_true[repeated], y_pred[repeated])), rel=1e-5)
+
+
+@pytest.mark.parametrize("term", LOSS_TERMS)
+def test_weight_zero_leaves_a_pixel_out_as_a_void_label_does(term):
+    y_true, y_pred = random_maps()
+    expected = float(get_loss(term)(y_true, y_pred))
+    weights = (y_true != NO_TRUTH).astype(np.float32)
+    changed = np.where(weights[..., None] == 0, np.float32(np.inf), y_pred)
+    value, gradient = value_and_gradient(
+        lambda masks, logits: get_loss(term)(masks, logits, weights),
+        np.maximum(y_true, 0),
+        tf.constant(changed),
+    )
+    assert float(value) == pytest.approx(expected, rel=1e-6)
+    assert not gradient.numpy()[weights == 0].any()
+    zero = get_loss(term)(np.maximum(y_true, 0), y_pred, np.zeros(3))
+    assert float(zero) == 0
+
+
+@pytest.mark.parametrize("shape", [(), (2,), (3, 5), (3, 6, 5), (3, 5, 6, 4)])
+def test_sample_weights_of_other_shapes_are_refused(shape):
+    with pytest.raises(InputError, match="`sample_weight` must have the shape"):
+        Dice()(*random_maps(), np.ones(shape))
+
+
+@pytest.mark.parametrize("weight", [-1.0, float("nan"), float("inf")])
+def test_sample_weights_out_of_range_raise(weight):
+    y_true, y_pred = random_maps()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="finite and not negative"):
+        Dice()(y_true, y_pred, np.array([1, weight, 1]))
+    compiled = tf.function(Dice(), jit_compile=True)
+    assert np.isnan(compiled(tf.constant(y_true), y_pred, tf.constant([1, weight, 1])))

@@ -1,11 +1,14 @@
+import keras
 import numpy as np
 import pytest
 import sklearn.metrics
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.metrics import (
     ImagewiseScore,
     MeanIoU,
+    PixelAccuracy,
     cohen_kappa,
     confusion_matrix,
     f1_per_class,
@@ -237,3 +240,135 @@ def test_mean_iou_counts_beyond_what_float32_holds():
     metric.matrix.assign([[2**24, 0], [1, 1]])
     metric.update_state(np.zeros((1, 1, 1)), tf.constant([[[[1.0, 0.0]]]]))
     assert int(metric.matrix.numpy()[0, 0]) == 2**24 + 1
+    metric.update_state(np.zeros((1, 1, 1)), tf.constant([[[[1.0, 0.0]]]]), np.array([0.5]))
+    assert float(metric.matrix.numpy()[0, 0]) == 2**24 + 1.5
+
+
+# Metrics as Keras' users call them
+
+METRICS = [
+    MeanIoU(4),
+    MeanIoU(4, ignore_class=255, name="mine", dtype="float64"),
+    PixelAccuracy(4, ignore_class=1),
+    ImagewiseScore("iou", 4, ignore_class=255),
+    ImagewiseScore("f1", 4, name="mine", dtype="float64"),
+]
+
+
+def logits_of_y_pred():
+    """`Y_PRED` as the logits of two images of 1x3 pixels."""
+    return tf.one_hot(Y_PRED[:, None], 4)
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_config_keeps_every_argument(metric):
+    metric.reset_state()
+    again = keras.metrics.deserialize(keras.metrics.serialize(metric))
+    config = metric.get_config()
+    assert again.get_config() == config
+    assert {"name", "dtype", "num_classes", "ignore_class"} <= set(config)
+    for one in (metric, again, type(metric).from_config(config)):
+        one.update_state(Y_TRUE[:, None], logits_of_y_pred())
+        assert float(one.result()) == float(metric.result()) > 0
+        assert one.result().dtype == config["dtype"]
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_masks_with_a_channel_and_void_labels(metric):
+    metric.reset_state()
+    metric.update_state(Y_TRUE[:, None], logits_of_y_pred())
+    expected = float(metric.result())
+    metric.reset_state()
+    void = metric.ignore_class if metric.ignore_class is not None else -1
+    masks = np.concatenate([Y_TRUE, np.full((2, 1), void)], axis=1)[:, None, :, None]
+    y_pred = tf.concat([logits_of_y_pred(), tf.one_hot(np.full((2, 1, 1), 3), 4)], axis=2)
+    metric.update_state(masks.astype(np.int16), y_pred)
+    assert float(metric.result()) == expected
+
+
+def test_sample_weights_by_hand():
+    weights = np.array([[[1, 2, 3]], [[4, 5, 6]]])
+    # Weighted counts: 3 of class 0 right, 3 taken for 1; 4 of class 1 right; 5 of class 2 right, 6
+    # taken for 0.
+    expected = [
+        (MeanIoU(4), (3 / (3 + 3 + 6) + 4 / (4 + 3) + 5 / (5 + 6)) / 3),
+        (PixelAccuracy(4), 12 / 21),
+        # The images' mean weights are 2 and 5.
+        (ImagewiseScore("f1", 4), (2 * 3 / 6 + 5 * 9 / 15) / 7),
+    ]
+    for metric, value in expected:
+        for sample_weight in (weights, weights[..., None]):
+            metric.reset_state()
+            metric.update_state(Y_TRUE[:, None], logits_of_y_pred(), sample_weight)
+            assert float(metric.result()) == pytest.approx(value)
+
+
+def test_weights_of_images_by_hand():
+    for metric, value in [
+        (MeanIoU(4), (2 / (2 + 1 + 3) + 3 / (3 + 1) + 3 / (3 + 3)) / 3),
+        (PixelAccuracy(4), (2 + 3 * 2) / 12),
+        (ImagewiseScore("f1", 4), (2 / 3 + 3 * 2 / 3) / 4),
+    ]:
+        metric.update_state(Y_TRUE[:, None], logits_of_y_pred(), np.array([1, 3]))
+        assert float(metric.result()) == pytest.approx(value)
+
+
+@pytest.mark.parametrize("metric", [METRICS[0], *METRICS[2:4]])
+def test_labels_outside_the_classes(metric):
+    masks = Y_TRUE[:, None].copy()
+    masks[1, 0, 0] = 4
+    metric.reset_state()
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"`y_true` must hold.*\[0, 4\)"):
+        metric.update_state(masks, logits_of_y_pred())
+
+    # XLA drops the assertion.
+    @tf.function(jit_compile=True)
+    def update(masks):
+        metric.update_state(masks, logits_of_y_pred())
+
+    update(tf.constant(Y_TRUE[:, None]))
+    assert np.isfinite(metric.result())
+    update(tf.constant(masks))
+    assert np.isnan(metric.result())
+    metric.reset_state()
+    assert float(metric.result()) == 0
+
+
+@pytest.mark.parametrize("metric", [METRICS[0], *METRICS[2:4]])
+def test_shapes_that_do_not_fit(metric):
+    with pytest.raises(InputError, match="num_classes=4.*2, 1, 3, 5"):
+        metric.update_state(Y_TRUE[:, None], tf.zeros((2, 1, 3, 5)))
+    with pytest.raises(InputError, match="not one-hot"):
+        metric.update_state(logits_of_y_pred(), logits_of_y_pred())
+    with pytest.raises(InputError, match="`sample_weight`"):
+        metric.update_state(Y_TRUE[:, None], logits_of_y_pred(), np.ones((2, 3)))
+
+
+def test_unknown_score():
+    with pytest.raises(InputError, match="'kappa'.*'iou'"):
+        ImagewiseScore("kappa", 4)
+
+
+def test_confusion_matrix_with_a_void_label_outside_the_classes():
+    matrix = confusion_matrix(np.append(Y_TRUE, 255), np.append(Y_PRED, 0), 4, ignore_class=255)
+    np.testing.assert_array_equal(matrix, MATRIX)
+    with pytest.raises(InputError, match="maximum=255"):
+        confusion_matrix(np.append(Y_TRUE, 255), np.append(Y_PRED, 0), 4)
+
+
+def test_two_replicas_count_the_pixels_of_one_device(two_replicas):
+    rng = np.random.default_rng(0)
+    y_true, y_pred = rng.integers(-1, 4, (4, 6, 5)), rng.normal(size=(4, 6, 5, 4))
+    for make in (lambda: MeanIoU(4), lambda: ImagewiseScore("iou", 4)):
+        one = make()
+        one.update_state(y_true, y_pred)
+        with two_replicas.scope():
+            metric = make()
+        shares = [
+            two_replicas.experimental_distribute_values_from_function(
+                lambda context, x=x: tf.constant(x[2 * context.replica_id_in_sync_group :][:2])
+            )
+            for x in (y_true, y_pred)
+        ]
+        two_replicas.run(tf.function(metric.update_state), args=shares)
+        assert float(metric.result()) == pytest.approx(float(one.result()), rel=1e-6)

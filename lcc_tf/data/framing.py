@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.data.decoding import decode_image, decode_mask, decode_window
-from lcc_tf.reflect_padding import mirrored
+from lcc_tf.reflect_padding import reflect_indices
 
 
 def decode(
@@ -136,7 +136,7 @@ def cut(
     image = decode_window(example["image"], encoding, corner, size)
     mask = mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1], None]
     for axis in (0, 1):
-        indices = mirrored(tf.range(side), size[axis])
+        indices = reflect_indices(tf.range(side), size[axis])
         image, mask = tf.gather(image, indices, axis=axis), tf.gather(mask, indices, axis=axis)
     return _resized(image, mask, image_size)
 

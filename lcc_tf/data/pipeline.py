@@ -10,7 +10,7 @@ from lcc_tf.data.augmentation import augment
 from lcc_tf.data.decoding import image_encoding
 from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.errors import InputError
-from lcc_tf.metrics import NO_TRUTH
+from lcc_tf.ground_truth import NO_TRUTH
 
 # Undecoded examples in memory for shuffling: some hundred megabytes at 1 to 3 MB per example. More
 # are not needed, since TFRecords are in the random order of hashed ids already.

@@ -13,7 +13,8 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import Agreement
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
-from lcc_tf.models.sizes import mirrored_indices, size_divisor
+from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.reflect_padding import reflect_padded_indices
 from lcc_tf.runs import Run, load_ensemble
 from tfds_deepglobe.classes import ClassTable
 
@@ -164,7 +165,7 @@ def _at_any_size(model: keras.Model, image: tf.Tensor) -> tf.Tensor:
     padded = image
     for axis, side in enumerate((height, width), start=1):
         if not isinstance(side, int) or side % divisor:
-            padded = tf.gather(padded, mirrored_indices(side, divisor), axis=axis)
+            padded = tf.gather(padded, reflect_padded_indices(side, divisor), axis=axis)
     return model(tf.cast(padded, tf.float32), training=False)[:, :height, :width]
 
 

@@ -1,29 +1,35 @@
-"""Segmentation networks as functional Keras models, made by one function each."""
+"""Segmentation networks as functional Keras models, built by one function each.
+
+Importing this package registers all layers, losses and metrics with Keras, so that
+`keras.saving.load_model` finds them.
+"""
 
 import keras
 
+from lcc_tf import losses, metrics  # noqa: F401 (registers them)
 from lcc_tf.errors import InputError
-from lcc_tf.models.deeplabv3plus import deeplabv3plus
+from lcc_tf.models.deeplabv3plus import DeepLabV3Plus
 from lcc_tf.models.encoders import ENCODERS, build_encoder
-from lcc_tf.models.ensemble import ensemble
+from lcc_tf.models.ensemble import ensemble, outputs_probabilities
+from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.models.segmentation_models import (
     BASELINE_ENCODERS,
     BASELINES,
-    fpn,
-    linknet,
-    pspnet,
-    unet,
+    FPN,
+    Linknet,
+    PSPNet,
+    UNet,
 )
-from lcc_tf.models.torch_weights import load_torch_state_dict
-from lcc_tf.models.unetpp import unetpp
+from lcc_tf.models.torch_weights import load_torch_state_dict, read_torch_weights
+from lcc_tf.models.unetpp import UNetPlusPlus
 
 ARCHITECTURES = {
-    "unetpp": unetpp,
-    "deeplabv3plus": deeplabv3plus,
-    "unet": unet,
-    "fpn": fpn,
-    "linknet": linknet,
-    "pspnet": pspnet,
+    "unetpp": UNetPlusPlus,
+    "deeplabv3plus": DeepLabV3Plus,
+    "unet": UNet,
+    "fpn": FPN,
+    "linknet": Linknet,
+    "pspnet": PSPNet,
 }
 
 __all__ = [
@@ -31,26 +37,29 @@ __all__ = [
     "ENCODERS",
     "build_encoder",
     "build_model",
-    "deeplabv3plus",
+    "DeepLabV3Plus",
     "encoders_of",
     "ensemble",
-    "fpn",
-    "linknet",
+    "FPN",
+    "Linknet",
     "load_torch_state_dict",
-    "pspnet",
+    "outputs_probabilities",
+    "read_torch_weights",
+    "size_divisor",
+    "PSPNet",
     "size_divisor_of",
-    "unet",
-    "unetpp",
+    "UNet",
+    "UNetPlusPlus",
 ]
 
 
 def encoders_of(arch: str) -> tuple[str, ...]:
-    """Names of the encoders that an architecture takes."""
+    """Returns the names of the encoders that an architecture accepts."""
     return tuple(BASELINE_ENCODERS if arch in BASELINES else ENCODERS)
 
 
 def size_divisor_of(arch: str, output_stride: int) -> int:
-    """The number that height and width of an architecture's images must be divisible by."""
+    """Returns the number that height and width of an architecture's images must be divisible by."""
     if arch in BASELINES:
         return BASELINES[arch].size_divisor
     return output_stride if arch == "deeplabv3plus" else 32
@@ -65,7 +74,12 @@ def build_model(arch: str, num_classes: int, **options: object) -> keras.Model:
         **options: keyword arguments of the architecture's function.
 
     Raises:
-        InputError: unknown architecture, or what its function raises.
+        InputError: unknown architecture, or an error of its function.
+
+    Example:
+        >>> model = build_model("unetpp", 7, encoder="resnet18_v1.5", encoder_weights=None)
+        >>> model.output_shape
+        (None, None, None, 7)
     """
     if arch not in ARCHITECTURES:
         raise InputError(

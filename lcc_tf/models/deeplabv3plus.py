@@ -10,6 +10,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
     BilinearUpsampling,
     BroadcastLike,
+    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
     separable_conv_bn_relu,
@@ -23,7 +24,7 @@ LOW_LEVEL_FILTERS = 48  # section 4.1: 48 channels of the stride-4 features do b
 DILATION_RATES = {16: (12, 24, 36), 8: (24, 48, 72)}
 
 
-def deeplabv3plus(
+def DeepLabV3Plus(
     num_classes: int,
     *,
     encoder: str = "resnet101",
@@ -37,7 +38,7 @@ def deeplabv3plus(
     """Builds DeepLabV3+ as a functional Keras model (figure 2 of the paper).
 
     Args:
-        num_classes: number of output channels.
+        num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None or a file; see `build_encoder`.
         input_shape: `(height, width, 3)`, both sizes divisible by `output_stride`; None for any.
@@ -57,6 +58,7 @@ def deeplabv3plus(
         InputError: unknown encoder or preprocessing, an output stride or dilation rates that can't
             be used, weights that can't be had, a size that the stride does not divide.
     """
+    check_num_classes(num_classes)
     if output_stride not in DILATION_RATES:
         raise InputError(f"`output_stride` must be 16 or 8. Received: {output_stride}.")
     rates = DILATION_RATES[output_stride] if dilation_rates is None else tuple(dilation_rates)

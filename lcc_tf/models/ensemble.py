@@ -7,7 +7,8 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.sizes import mirrored_indices, size_divisor
+from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.reflect_padding import reflect_padded_indices
 
 AVERAGES = ("probabilities", "logits")
 # Below the smallest probability that a float32 softmax gives with logits of a sane size.
@@ -20,8 +21,8 @@ def weighted_average(
     """Averages the probabilities of several models.
 
     Args:
-        probabilities: float32 `(..., num_classes)`, one of each model.
-        weights: one a model, not negative, not all zero; they are divided by their sum.
+        probabilities: float32 `(..., num_classes)`, one tensor per model.
+        weights: one weight per model, not negative, not all zero; they are divided by their sum.
         average: "probabilities": their weighted mean; "logits": the softmax of the weighted mean of
             their logarithms, which are the models' logits but for a constant at each pixel.
 
@@ -38,10 +39,10 @@ def weighted_average(
 
 
 def check_member_weights(weights: Sequence[float], num_members: int) -> None:
-    """Checks that weights of members can be used.
+    """Checks the weights of an ensemble's members.
 
     Raises:
-        InputError: they are too few or too many, or one is negative, or all are zero.
+        InputError: too few or too many weights, a negative weight, or all are zero.
     """
     if len(weights) != num_members or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         raise InputError(
@@ -55,7 +56,7 @@ class WeightedAverage(keras.layers.Layer):
     """`weighted_average` as a layer.
 
     Args:
-        weights: one a tensor, not negative.
+        weights: one weight per tensor, not negative.
         average: "probabilities" or "logits".
     """
 
@@ -71,11 +72,11 @@ class WeightedAverage(keras.layers.Layer):
         return weighted_average(tensors, self.weights_of_members, self.average)
 
     def compute_output_shape(self, shapes: list[tuple]) -> tuple:
-        """That of each tensor."""
+        """Returns the shape of each tensor."""
         return shapes[0]
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | {
             "weights": self.weights_of_members,
             "average": self.average,
@@ -90,11 +91,11 @@ def _scaled(size: tf.Tensor, scale: float) -> tf.Tensor:
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ScaleImage(keras.layers.Layer):
-    """Resizes images bilinearly, then lengthens them by mirrored pixels to what a network takes.
+    """Resizes images bilinearly, then reflect-pads them to a size that a network accepts.
 
     Args:
         scale: how many times higher and wider they become.
-        size_divisor: what height and width shall be divisible by.
+        size_divisor: height and width of the result are divisible by it.
     """
 
     def __init__(self, scale: float, size_divisor: int, **kwargs: object) -> None:
@@ -107,7 +108,7 @@ class ScaleImage(keras.layers.Layer):
         size = _scaled(tf.shape(image)[1:3], self.scale)
         image = tf.image.resize(image, size, method="bilinear")
         for axis in (1, 2):
-            indices = mirrored_indices(size[axis - 1], self.size_divisor)
+            indices = reflect_padded_indices(size[axis - 1], self.size_divisor)
             image = tf.gather(image, indices, axis=axis)
         return image
 
@@ -116,16 +117,16 @@ class ScaleImage(keras.layers.Layer):
         return (shape[0], None, None, shape[3])
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | {"scale": self.scale, "size_divisor": self.size_divisor}
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class UnscaleProbabilities(keras.layers.Layer):
-    """Brings what was predicted for the result of `ScaleImage` back to the image's size.
+    """Resizes probabilities for the result of `ScaleImage` back to the image's size.
 
     Args:
-        scale: that of `ScaleImage`.
+        scale: the scale of `ScaleImage`.
     """
 
     def __init__(self, scale: float, **kwargs: object) -> None:
@@ -133,7 +134,7 @@ class UnscaleProbabilities(keras.layers.Layer):
         self.scale = scale
 
     def call(self, probabilities: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-        """Cuts the mirrored pixels off and resizes to the size of `image` bilinearly."""
+        """Crops the padding and resizes to the size of `image` bilinearly."""
         size = tf.shape(image)[1:3]
         height, width = tf.unstack(_scaled(size, self.scale))
         return tf.image.resize(probabilities[:, :height, :width], size, method="bilinear")
@@ -143,8 +144,44 @@ class UnscaleProbabilities(keras.layers.Layer):
         return (*image_shape[:3], probabilities_shape[3])
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | {"scale": self.scale}
+
+
+def outputs_probabilities(model: keras.Model) -> bool:
+    """Returns whether a model's first output is probabilities already, and not logits.
+
+    True if the layer that computes it is a `WeightedAverage` (as in an ensemble), a softmax layer,
+    or any layer with the activation softmax; models inside the model are searched. Models that are
+    neither functional nor sequential count as models of logits.
+
+    Example:
+        >>> image = keras.Input((8, 8, 3))
+        >>> logits = keras.layers.Conv2D(2, 1)(image)
+        >>> outputs_probabilities(keras.Model(image, logits))
+        False
+        >>> outputs_probabilities(keras.Model(image, keras.layers.Softmax()(logits)))
+        True
+    """
+    return _is_softmax_output(model, 0)
+
+
+def _is_softmax_output(model: keras.Model, index: int) -> bool:
+    """Returns whether softmax computes the model's output with that index."""
+    if not getattr(model, "outputs", None):
+        return False
+    # The config names the layer of an output, its use and its output's index. `layer.output` would
+    # not do: of a layer that is used several times, it is the output of the first use.
+    single = keras.Model(model.inputs, model.outputs[index])
+    name, _, layer_index = keras.tree.flatten(single.get_config()["output_layers"])
+    layer = next(operation for operation in single.operations if operation.name == name)
+    if isinstance(layer, keras.Model):
+        return _is_softmax_output(layer, layer_index)
+    return (
+        isinstance(layer, (WeightedAverage, keras.layers.Softmax))
+        or getattr(layer, "activation", None) is keras.activations.softmax
+        or type(layer).__name__ == "Softmax"  # `keras.ops.softmax`, whose class is not public
+    )
 
 
 def ensemble(
@@ -157,25 +194,34 @@ def ensemble(
     """Builds the model whose probabilities are the weighted mean of its members'.
 
     Args:
-        members: models from float32 images to logits (several outputs: the first counts), all with
-            the same number of classes.
-        weights: one a member, not negative, not all zero; None for equal ones.
+        members: models from float32 images to logits or to probabilities, such as ensembles (see
+            `outputs_probabilities`), all with the same number of classes. Of several outputs, the
+            first one counts.
+        weights: one weight per member, not negative, not all zero; None for equal weights.
         average: "probabilities" or "logits", see `weighted_average`.
-        scales: the resolution that each member works at, as a share of the image's: with 0.5 it
-            sees the image at half its height and width, and its probabilities are enlarged to
-            match. None for 1 each, the image as it is.
+        scales: the resolution of each member, as a fraction of the image's. With 0.5 the member
+            predicts from the image at half its height and width, and its probabilities are
+            upsampled to match. None for 1 each, the image unchanged.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
         `(batch, height, width, num_classes)`, which sum to 1 at each pixel. The members are its
-        layers `member_0`, `member_1`, ..., their own probabilities are the outputs of the layers
-        `member_0_probabilities`, `member_1_probabilities`, ..., at the member's own scale and with
-        the mirrored pixels that its stride needs. Height and width must be divisible
-        by the largest `lcc_tf.models.sizes.size_divisor` of the members.
+        layers `member_0`, `member_1`, ... The probabilities of each member are the outputs of the
+        layers `member_0_probabilities`, `member_1_probabilities`, ..., at the scale of the member
+        and with the reflect-padded pixels that its stride needs. Height and width must be divisible
+        by the largest `lcc_tf.models.preprocessing.size_divisor` of the members.
 
     Raises:
-        InputError: no members, numbers of classes that differ, weights, an average or scales that
+        InputError: no members, different numbers of classes; weights, an average or scales that
             can't be used.
+
+    Example:
+        >>> from lcc_tf.models import UNetPlusPlus
+        >>> options = {"encoder": "resnet18_v1.5", "encoder_weights": None}
+        >>> members = [UNetPlusPlus(7, **options) for _ in range(2)]
+        >>> model = ensemble(members, weights=[2, 1])
+        >>> model.output_shape
+        (None, None, None, 7)
     """
     if not members:
         raise InputError("An ensemble needs at least one member. Received none.")
@@ -197,13 +243,17 @@ def ensemble(
     probabilities = []
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
         name = f"member_{index}"
-        logits_model = keras.Model(model.inputs[0], model.outputs[0], name=name)
-        softmax = keras.layers.Softmax(dtype="float32", name=f"{name}_probabilities")
+        member = keras.Model(model.inputs[0], model.outputs[0], name=name)
+        # Probabilities get no second softmax: it would bring all of them close to 1 / num_classes.
+        function = "linear" if outputs_probabilities(model) else "softmax"
+        activation = keras.layers.Activation(
+            function, dtype="float32", name=f"{name}_probabilities"
+        )
         if scale == 1:
-            probabilities.append(softmax(logits_model(image)))
+            probabilities.append(activation(member(image)))
             continue
         seen = ScaleImage(scale, size_divisor(model), dtype="float32", name=f"{name}_image")(image)
         restored = UnscaleProbabilities(scale, dtype="float32", name=f"{name}_unscaled")
-        probabilities.append(restored(softmax(logits_model(seen)), image))
+        probabilities.append(restored(activation(member(seen)), image))
     mean = WeightedAverage(weights, average, dtype="float32", name="probabilities")(probabilities)
     return keras.Model(image, mean, name="ensemble")

@@ -1,8 +1,8 @@
 """UNet, FPN, LinkNet and PSPNet of the package segmentation-models, with its own backbones.
 
-Their graphs are segmentation-models' own, weight by weight. Around them is what our own networks
-have as well: preprocessing inside, a layer "encoder" that can be frozen, float32 logits, images of
-any size, and nothing that could not be saved or exported.
+Their graphs are segmentation-models' own, weight by weight. Added is what `UNetPlusPlus` has:
+preprocessing inside, a layer "encoder" that can be frozen, float32 logits, images of any size, and
+only layers that can be saved and exported. The package is imported when a network is built.
 
 References: UNet, Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597; FPN, Kirillov et al.
 2019, https://arxiv.org/abs/1901.02446; LinkNet, Chaurasia & Culurciello 2017,
@@ -24,8 +24,9 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.blocks import BilinearUpsampling
-from lcc_tf.models.encoders import EncoderPreprocessing, check_weights_file, weights_error
+from lcc_tf.models.blocks import BilinearUpsampling, check_num_classes
+from lcc_tf.models.encoders import check_weights_file, weights_error
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 
 # segmentation-models' backbones and the mode of `EncoderPreprocessing` that each was trained with.
 # Not here: densenet121, densenet169 and densenet201, whose layers have a "/" in their names, which
@@ -44,9 +45,9 @@ BASELINE_ENCODERS = {
 
 @dataclass(frozen=True)
 class Baseline:
-    """What has to be known of an architecture of segmentation-models."""
+    """Name and largest stride of an architecture of segmentation-models."""
 
-    function: str  # its name there
+    function: str  # its name in the package
     size_divisor: int  # the largest stride of its features
 
 
@@ -61,24 +62,31 @@ BASELINES = {
 _DECODER = re.compile(r"center_block|decoder_stage|fpn_stage|psp_")
 # PSPNet is defined there for sizes divisible by 48. Of those, this is the default, and not one of
 # the sizes, such as 192, that MobileNets have weights of their own for.
-_SIZE_THERE = 384
+_PACKAGE_SIZE = 384
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class AdaptiveAveragePooling(keras.layers.Layer):
-    """Averages over the cells of a grid, whatever the size of the feature map.
+    """Averages over the cells of a grid, for feature maps of any size.
 
     Cell i of n along a side of s pixels is [floor(i s / n), ceil((i + 1) s / n)), as in PyTorch's
     `AdaptiveAvgPool2d`: cells overlap where n does not divide s. Keras' own
     `AdaptiveAveragePooling2D` needs sizes that are known beforehand.
 
     Args:
-        cells: of the grid a side.
+        cells: number of cells along each side of the grid.
+
+    Raises:
+        InputError: the number is not a whole number of at least 1.
     """
 
     def __init__(self, cells: int, **kwargs: object) -> None:
+        if cells != int(cells) or cells < 1:
+            raise InputError(
+                f"`cells` must be a whole number of at least 1. Received: cells={cells}."
+            )
         super().__init__(**kwargs)
-        self.cells = cells
+        self.cells = int(cells)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Pools float `(batch, height, width, channels)` to `(batch, cells, cells, channels)`."""
@@ -102,13 +110,13 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         return (input_shape[0], self.cells, self.cells, input_shape[-1])
 
     def get_config(self) -> dict:
-        """The constructor's arguments."""
+        """Returns the constructor's arguments."""
         return super().get_config() | {"cells": self.cells}
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ConcatenateResized(keras.layers.Layer):
-    """Enlarges feature maps bilinearly to the size of the first one and joins their channels."""
+    """Upsamples feature maps bilinearly to the size of the first one and joins their channels."""
 
     def call(self, maps: list[tf.Tensor]) -> tf.Tensor:
         """Joins float `(batch, height, width, channels)` tensors of several sizes."""
@@ -123,24 +131,21 @@ class ConcatenateResized(keras.layers.Layer):
         return (*input_shapes[0][:3], sum(shape[-1] for shape in input_shapes))
 
 
-def _baseline(
-    arch: str,
+def UNet(
     num_classes: int,
     *,
     encoder: str = "resnet101",
     encoder_weights: str | None = "imagenet",
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
 ) -> keras.Model:
-    """Builds a network of segmentation-models as a functional Keras model.
+    """Builds the UNet of segmentation-models as a functional Keras model.
 
     Args:
-        arch: a key of `BASELINES`.
-        num_classes: number of output channels.
+        num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `BASELINE_ENCODERS`.
         encoder_weights: "imagenet" (downloaded by segmentation-models on first use), None for
             random ones, or the path of a weights file of that backbone without its top.
-        input_shape: `(height, width, 3)`, both sizes divisible by 32, for PSPNet by 8; None for
-            any.
+        input_shape: `(height, width, 3)`, both sizes divisible by 32; None for any.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
@@ -148,16 +153,66 @@ def _baseline(
         preprocessing.
 
     Raises:
-        InputError: unknown encoder, weights that can't be had or don't fit, a size that the stride
-            does not divide.
+        InputError: segmentation-models is not installed, unknown encoder, weights that are missing
+            or don't fit, a size that the stride does not divide.
+
+    Example:
+        >>> model = UNet(7, encoder="resnet18", encoder_weights=None)
+        >>> model(np.zeros((1, 64, 32, 3))).shape
+        TensorShape([1, 64, 32, 7])
     """
+    return _baseline("unet", num_classes, encoder, encoder_weights, input_shape)
+
+
+def FPN(
+    num_classes: int,
+    *,
+    encoder: str = "resnet101",
+    encoder_weights: str | None = "imagenet",
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+) -> keras.Model:
+    """Builds the FPN of segmentation-models; see `UNet`."""
+    return _baseline("fpn", num_classes, encoder, encoder_weights, input_shape)
+
+
+def Linknet(
+    num_classes: int,
+    *,
+    encoder: str = "resnet101",
+    encoder_weights: str | None = "imagenet",
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+) -> keras.Model:
+    """Builds the LinkNet of segmentation-models; see `UNet`."""
+    return _baseline("linknet", num_classes, encoder, encoder_weights, input_shape)
+
+
+def PSPNet(
+    num_classes: int,
+    *,
+    encoder: str = "resnet101",
+    encoder_weights: str | None = "imagenet",
+    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+) -> keras.Model:
+    """Builds the PSPNet of segmentation-models; see `UNet`. Sizes must be divisible by 8."""
+    return _baseline("pspnet", num_classes, encoder, encoder_weights, input_shape)
+
+
+def _baseline(
+    arch: str,
+    num_classes: int,
+    encoder: str,
+    encoder_weights: str | None,
+    input_shape: tuple[int | None, int | None, int],
+) -> keras.Model:
+    """Builds a network of segmentation-models; see `UNet`."""
+    check_num_classes(num_classes)
     if encoder not in BASELINE_ENCODERS:
         raise InputError(
             f"Unknown encoder of {arch}. Received: {encoder!r}. "
             f"Choose one of {list(BASELINE_ENCODERS)}."
         )
     divisor = BASELINES[arch].size_divisor
-    network = _network_there(arch, num_classes, encoder, encoder_weights)
+    network = _package_network(arch, num_classes, encoder, encoder_weights)
     encoder_layers, decoder_layers, features = _split(network)
     copies = _copies(network.layers[1:])
 
@@ -177,28 +232,29 @@ def _baseline(
     return keras.Model(inputs, logits, name=arch)
 
 
-unet = partial(_baseline, "unet")
-fpn = partial(_baseline, "fpn")
-linknet = partial(_baseline, "linknet")
-pspnet = partial(_baseline, "pspnet")
-
-
-def _network_there(
+def _package_network(
     arch: str, num_classes: int, encoder: str, encoder_weights: str | None
 ) -> keras.Model:
     """Builds the network as segmentation-models does, for images of one size."""
     file_kind = f"segmentation-models' {encoder} without its top"
     check_weights_file(encoder_weights, file_kind)
     os.environ["SM_FRAMEWORK"] = "tf.keras"  # it reads this once, when it is imported
-    with contextlib.redirect_stdout(io.StringIO()):  # and prints it
-        import segmentation_models
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # and prints it
+            import segmentation_models
+    except ImportError as error:
+        raise InputError(
+            f"The network {arch!r} needs the package segmentation-models, which cannot be "
+            f"imported: {error}. Install it with `pip install 'lcc_tf[baselines]'`, or use "
+            "'unetpp' or 'deeplabv3plus'."
+        ) from error
     try:
         with warnings.catch_warnings():
             # MobileNets warn that this size gets the weights made for 224x224, as any size should.
             warnings.filterwarnings("ignore", message=".*`input_shape` is undefined.*")
             return getattr(segmentation_models, BASELINES[arch].function)(
                 encoder,
-                input_shape=(_SIZE_THERE, _SIZE_THERE, 3),
+                input_shape=(_PACKAGE_SIZE, _PACKAGE_SIZE, 3),
                 classes=num_classes,
                 activation="linear",
                 encoder_weights=encoder_weights,
@@ -254,7 +310,7 @@ def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
     if level := re.match(r"psp_level(\d)_(pooling|upsampling)", name):
         if level[2] == "pooling":
             return AdaptiveAveragePooling(int(level[1]), name=name, dtype=dtype)
-        return lambda x: x  # `ConcatenateResized` enlarges
+        return lambda x: x  # `ConcatenateResized` upsamples
     if name == "psp_concat":
         return ConcatenateResized(name=name, dtype=dtype)
     if isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "bilinear":

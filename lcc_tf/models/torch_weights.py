@@ -18,11 +18,10 @@ import safetensors
 import safetensors.numpy
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.preprocessing import IMAGENET_STATISTICS
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
 
 TORCH_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-# What "torch" preprocessing subtracts and divides by, for RGB in [0, 1]
-IMAGENET_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 # Names of torchvision's classifier, which an encoder has no use for
 CLASSIFIER = ("fc.weight", "fc.bias")
 LISTED = 6  # names that an error lists of each kind
@@ -126,13 +125,13 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
     """Loads a trained `UnetPlusPlus` or `DeepLabV3Plus` of smp into the same network of ours.
 
     The networks then compute the same logits, if `model` was built as smp's was. For
-    `DeepLabV3Plus` that is `deeplabv3plus(..., align_corners=True, dilation_rates=(12, 24, 36))`
+    `DeepLabV3Plus` that is `DeepLabV3Plus(..., align_corners=True, dilation_rates=(12, 24, 36))`
     with smp's output stride; weights can't tell whether it was. Nor can they tell what the images
     were divided by: see `preprocessing` of `build_encoder`.
 
     Args:
-        model: made by `unetpp` or `deeplabv3plus` with an encoder in torchvision's form, without
-            deep supervision.
+        model: made by `UNetPlusPlus` or `DeepLabV3Plus` with an encoder in torchvision's form,
+            without deep supervision.
         state_dict: smp's names and arrays, or a Lightning module's, which puts `model.` in front
             and may add `mean` and `std`, if they are ImageNet's.
 
@@ -321,7 +320,7 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
 
 
 def _unetpp_module(layer: keras.layers.Layer) -> str:
-    """The module in smp of a layer of `unetpp`.
+    """The module in smp of a layer of `UNetPlusPlus`.
 
     Block x_{d}_{l} of smp, d columns back and l levels up from the deepest skip, is X^{3-l,l-d+1}.
     """
@@ -334,7 +333,7 @@ def _unetpp_module(layer: keras.layers.Layer) -> str:
 
 
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """The modules in smp of the decoder's layers of `deeplabv3plus`, by their names."""
+    """The modules in smp of the decoder's layers of `DeepLabV3Plus`, by their names."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):

@@ -6,14 +6,19 @@ https://arxiv.org/abs/1807.10165
 
 import keras
 
-from lcc_tf.models.blocks import BilinearUpsampling, conv_bn_relu, segmentation_logits
+from lcc_tf.models.blocks import (
+    BilinearUpsampling,
+    check_num_classes,
+    conv_bn_relu,
+    segmentation_logits,
+)
 from lcc_tf.models.encoders import STRIDES, build_encoder
 
 # From deep to shallow, as in segmentation_models_pytorch, which the original used.
 DECODER_FILTERS = (256, 128, 64, 32, 16)
 
 
-def unetpp(
+def UNetPlusPlus(
     num_classes: int,
     *,
     encoder: str = "resnet101",
@@ -32,7 +37,7 @@ def unetpp(
     2, X^{0,0} is left out, and all nodes of level 0 have its `DECODER_FILTERS`.
 
     Args:
-        num_classes: number of output channels.
+        num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None or a file; see `build_encoder`.
         input_shape: `(height, width, 3)`, both sizes divisible by 32; None for any.
@@ -49,6 +54,7 @@ def unetpp(
         InputError: unknown encoder or preprocessing, weights that can't be had, a size not
             divisible by 32.
     """
+    check_num_classes(num_classes)
     backbone = build_encoder(
         encoder, weights=encoder_weights, input_shape=input_shape, preprocessing=preprocessing
     )

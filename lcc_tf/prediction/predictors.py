@@ -9,8 +9,12 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.ensemble import check_member_weights, weighted_average
-from lcc_tf.models.sizes import size_divisor
+from lcc_tf.models.ensemble import (
+    check_member_weights,
+    outputs_probabilities,
+    weighted_average,
+)
+from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.tiling import Predict, predict_array
 from lcc_tf.prediction.tta import with_tta
 from lcc_tf.runs import Run, check_same_classes, load_model
@@ -65,11 +69,14 @@ def predict_tiled(
 
 
 def probability_function(model: keras.Model) -> Predict:
-    """Wraps a logits model as a function that returns probabilities."""
+    """Wraps a model of logits or probabilities as a function that returns probabilities."""
+    has_softmax = outputs_probabilities(model)
 
     @tf.function
     def probabilities(images: tf.Tensor) -> tf.Tensor:
-        return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
+        # Of several outputs, such as those of deep supervision, the first is the prediction.
+        outputs = tf.cast(keras.tree.flatten(model(images, training=False))[0], tf.float32)
+        return outputs if has_softmax else tf.nn.softmax(outputs)
 
     # Traced once for all sizes, since batches of differently sized images differ in shape.
     traced = probabilities.get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.float32))

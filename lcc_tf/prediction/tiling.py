@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lcc_tf.errors import InputError
-from lcc_tf.reflect_padding import mirrored
+from lcc_tf.reflect_padding import reflect_indices
 
 OVERLAP = 1 / 4  # default overlap of neighboring tiles, as a fraction of the tile's side
 BATCH_PIXELS = 8 * 512**2  # largest number of pixels that are predicted at once
@@ -218,7 +218,7 @@ def read_tile(
         `(tile, tile, channels)`, of the image's dtype; None if all pixels are nodata.
     """
     indices = [
-        mirrored(np.arange(first, first + tile), side)
+        reflect_indices(np.arange(first, first + tile), side)
         for first, side in zip(origin, size, strict=True)
     ]
     pixels = read(*(slice(index.min(), index.max() + 1) for index in indices))

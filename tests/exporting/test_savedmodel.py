@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from lcc_tf.exporting import export_savedmodel
-from lcc_tf.models.sizes import size_divisor
+from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.runs import load_ensemble, read_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 

@@ -8,7 +8,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, Samples, load_original
 from lcc_tf.exporting.dilation import with_single_operations
-from lcc_tf.models import deeplabv3plus, unetpp
+from lcc_tf.models import DeepLabV3Plus, UNetPlusPlus
 from lcc_tf.runs import read_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
@@ -74,11 +74,11 @@ def test_procedural_scenes_stand_in_for_a_data_set_that_is_gone(crops, tmp_path)
     assert (small != samples.squares("train", 40, 1)[0]).any()
 
 
-@pytest.mark.parametrize("network", [unetpp, deeplabv3plus])
+@pytest.mark.parametrize("network", [UNetPlusPlus, DeepLabV3Plus])
 def test_dilation_is_one_operation(network, tiny_encoder):
     model = network(7, encoder=tiny_encoder, encoder_weights=None)
     converted = with_single_operations(model)
-    if network is unetpp:
+    if network is UNetPlusPlus:
         assert converted is model
         return
     assert {id(v) for v in converted.variables} == {id(v) for v in model.variables}

@@ -4,7 +4,7 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models import deeplabv3plus
+from lcc_tf.models import DeepLabV3Plus
 from lcc_tf.models.blocks import (
     AtrousSeparableConv2D,
     BilinearUpsampling,
@@ -15,7 +15,7 @@ from lcc_tf.models.blocks import (
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(16, (12, 24, 36)), (8, (24, 48, 72))])
 def test_rates_and_strides(output_stride, rates):
-    model = deeplabv3plus(7, encoder="tiny", encoder_weights=None, output_stride=output_stride)
+    model = DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, output_stride=output_stride)
     for rate in rates:
         assert model.get_layer(f"aspp_rate{rate}_conv").dilation_rate == (rate, rate)
     assert model.get_layer("aspp_project_conv").filters == 256
@@ -29,11 +29,11 @@ def test_rates_and_strides(output_stride, rates):
 
 def test_output_stride_32_is_refused():
     with pytest.raises(InputError, match="16 or 8. Received: 32"):
-        deeplabv3plus(7, encoder="tiny", encoder_weights=None, output_stride=32)
+        DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, output_stride=32)
 
 
 def test_rates_of_ones_own():
-    model = deeplabv3plus(
+    model = DeepLabV3Plus(
         7, encoder="tiny", encoder_weights=None, output_stride=8, dilation_rates=(12, 24, 36)
     )
     atrous = [layer for layer in model.layers if isinstance(layer, AtrousSeparableConv2D)]
@@ -44,7 +44,7 @@ def test_rates_of_ones_own():
 @pytest.mark.parametrize("rates", [(), (12, 12, 24), (0, 12)])
 def test_rates_that_cannot_be_used(rates):
     with pytest.raises(InputError, match=r"different whole numbers.*\(12, 24, 36\). Received: \("):
-        deeplabv3plus(7, encoder="tiny", encoder_weights=None, dilation_rates=rates)
+        DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, dilation_rates=rates)
 
 
 @pytest.mark.parametrize("rate", [1, 2, 5, 7, 12])
@@ -92,10 +92,10 @@ def test_aligned_corners_are_saved_and_exported(tmp_path):
 
 
 def test_both_upsamplings_align_corners():
-    model = deeplabv3plus(7, encoder="tiny", encoder_weights=None, align_corners=True)
+    model = DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, align_corners=True)
     assert model.get_layer("decoder_upsampling").align_corners
     assert model.get_layer("head_upsampling").align_corners
-    model = deeplabv3plus(7, encoder="tiny", encoder_weights=None)
+    model = DeepLabV3Plus(7, encoder="tiny", encoder_weights=None)
     assert not model.get_layer("decoder_upsampling").align_corners
     assert not model.get_layer("head_upsampling").align_corners
 

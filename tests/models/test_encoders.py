@@ -10,9 +10,10 @@ from keras.src.applications import convnext, efficientnet_v2
 
 from benchmarks.compare_with_smp import seeded_weights
 from lcc_tf.errors import InputError
-from lcc_tf.models import deeplabv3plus, unetpp
+from lcc_tf.models import DeepLabV3Plus, UNetPlusPlus
 from lcc_tf.models.blocks import ChannelwiseConv2D
-from lcc_tf.models.encoders import ENCODERS, EncoderPreprocessing, build_encoder
+from lcc_tf.models.encoders import ENCODERS, build_encoder
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
 
 
@@ -121,7 +122,7 @@ def narrow_convnext(monkeypatch):
     monkeypatch.setitem(ENCODERS, "narrow_convnext", spec)
 
 
-@pytest.mark.parametrize("arch", [unetpp, deeplabv3plus])
+@pytest.mark.parametrize("arch", [UNetPlusPlus, DeepLabV3Plus])
 def test_convnext_trains_is_saved_and_loaded(arch, narrow_convnext, tmp_path):
     model = arch(3, encoder="narrow_convnext", encoder_weights=None)
     depthwise = model.get_layer("encoder").get_layer("convnext_tiny_stage_0_block_0_depthwise_conv")

@@ -5,8 +5,8 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, export_savedmodel
-from lcc_tf.models import ensemble, segmentation_models
-from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.models import ARCHITECTURES, ensemble
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.segmentation_models import (
     BASELINE_ENCODERS,
     BASELINES,
@@ -21,8 +21,7 @@ CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (9, 9, 9), (255, 0, 255)))
 
 
 def build(arch, encoder="resnet18", encoder_weights=None, **options):
-    function = getattr(segmentation_models, arch)
-    return function(3, encoder=encoder, encoder_weights=encoder_weights, **options)
+    return ARCHITECTURES[arch](3, encoder=encoder, encoder_weights=encoder_weights, **options)
 
 
 def set_random_statistics(model):

@@ -20,7 +20,7 @@ from benchmarks.compare_with_smp import (
     seeded_weights,
 )
 from lcc_tf.errors import InputError
-from lcc_tf.models import unetpp
+from lcc_tf.models import UNetPlusPlus
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
 from lcc_tf.models.torch_weights import (
     describe,
@@ -74,7 +74,7 @@ def test_lightning_module_with_statistics(model, smp_weights):
 def test_other_statistics(model, smp_weights):
     with pytest.raises(InputError, match=r"'std' is \[1. 1. 1.\].*'torch'"):
         load_torch_state_dict(model, smp_weights | {"mean": MEAN, "std": np.ones(3)})
-    unit = unetpp(7, encoder="resnet18_v1.5", encoder_weights=None, preprocessing="unit")
+    unit = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None, preprocessing="unit")
     with pytest.raises(InputError, match="Received a model with the preprocessing 'unit'"):
         load_torch_state_dict(unit, smp_weights | {"mean": MEAN})
 
@@ -117,8 +117,8 @@ def test_two_networks_in_one_state_dict(model, smp_weights):
 
 def test_models_that_take_no_weights_from_smp(smp_weights):
     with pytest.raises(InputError, match="resnet18_v1.5.*'stage1_conv'"):
-        load_torch_state_dict(unetpp(7, encoder="tiny", encoder_weights=None), smp_weights)
-    supervised = unetpp(7, encoder="tiny", encoder_weights=None, deep_supervision=True)
+        load_torch_state_dict(UNetPlusPlus(7, encoder="tiny", encoder_weights=None), smp_weights)
+    supervised = UNetPlusPlus(7, encoder="tiny", encoder_weights=None, deep_supervision=True)
     with pytest.raises(InputError, match="deep_supervision=False"):
         load_torch_state_dict(supervised, smp_weights)
     other = keras.Sequential([keras.Input((1,))], name="other")

@@ -3,7 +3,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from lcc_tf.models import build_model, encoders, unetpp
+from lcc_tf.models import UNetPlusPlus, build_model, encoders
 
 
 def inputs_of(model, name):
@@ -13,7 +13,7 @@ def inputs_of(model, name):
 
 
 def test_nodes_are_connected_as_in_equation_1():
-    model = unetpp(7, encoder="tiny", encoder_weights=None)
+    model = UNetPlusPlus(7, encoder="tiny", encoder_weights=None)
     assert inputs_of(model, "x_0_3_concat") == [
         "x_0_3_upsampling",
         "x_0_2_conv2_relu",
@@ -28,7 +28,7 @@ def test_nodes_are_connected_as_in_equation_1():
 
 
 def test_filters():
-    model = unetpp(7, encoder="tiny", encoder_weights=None)
+    model = UNetPlusPlus(7, encoder="tiny", encoder_weights=None)
     filters = {
         name: model.get_layer(f"{name}_conv2").filters
         for name in ("x_3_1", "x_2_2", "x_1_3", "x_0_4", "full_resolution", "x_2_1", "x_0_3")
@@ -57,7 +57,7 @@ def test_every_weight_is_reached_by_the_gradient():
     import tensorflow as tf
 
     keras.utils.set_random_seed(0)
-    model = unetpp(3, encoder="tiny", encoder_weights=None)
+    model = UNetPlusPlus(3, encoder="tiny", encoder_weights=None)
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(model(image, training=True)[..., 0] ** 2)
@@ -69,7 +69,7 @@ def test_encoder_without_features_of_stride_2(monkeypatch):
     tiny = encoders.ENCODERS["tiny"]
     without = dataclasses.replace(tiny, taps=tiny.taps[1:])
     monkeypatch.setitem(encoders.ENCODERS, "tiny_without", without)
-    model = unetpp(7, encoder="tiny_without", encoder_weights=None)
+    model = UNetPlusPlus(7, encoder="tiny_without", encoder_weights=None)
     assert model(np.zeros((1, 64, 32, 3), np.float32)).shape == (1, 64, 32, 7)
     assert inputs_of(model, "x_0_3_concat") == [
         "x_0_3_upsampling",

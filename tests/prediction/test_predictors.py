@@ -6,7 +6,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.exporting.savedmodel import load_savedmodel
-from lcc_tf.models import build_model
+from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import (
     EnsemblePredictor,
     Predictor,
@@ -112,6 +112,14 @@ def test_predict_tiled_of_a_model_returns_probabilities(network, tile):
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, expected, atol=0.02)
     np.testing.assert_allclose(result.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_model_that_outputs_probabilities_gets_no_second_softmax(network):
+    image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    expected = predict_tiled(network, image, tile=32)
+    with_softmax = keras.Sequential([network, keras.layers.Softmax()])
+    for model in (with_softmax, ensemble([network]), ensemble([ensemble([network]), network])):
+        np.testing.assert_allclose(predict_tiled(model, image, tile=32), expected, atol=1e-6)
 
 
 def test_predict_tiled_rounds_a_tile_to_the_stride_of_the_model(tiny_encoder):

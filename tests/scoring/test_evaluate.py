@@ -11,7 +11,7 @@ from PIL import Image
 
 from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.errors import InputError
-from lcc_tf.models.encoders import EncoderPreprocessing
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.runs import find_runs, load_model, read_run
 from lcc_tf.scoring.confusion import native_images
 from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics

@@ -1,0 +1,131 @@
+"""Masks and sample weights as losses and metrics read them: shapes, void labels, checks."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from lcc_tf.errors import InputError
+
+NO_TRUTH = -1  # the class id of pixels without ground truth, which losses and metrics leave out
+
+
+class GroundTruth(NamedTuple):
+    """Class ids and weights of the pixels of a batch."""
+
+    class_ids: tf.Tensor  # int32 (batch, height, width); NO_TRUTH where a pixel is left out
+    weights: tf.Tensor | None  # float (batch, height, width); 0 where left out; None: all equal
+    is_valid: tf.Tensor  # bool (batch,); False for images with labels or weights out of range
+
+
+def read_ground_truth(
+    y_true: tf.Tensor,
+    y_pred: tf.Tensor,
+    *,
+    ignore_class: int | None = None,
+    sample_weight: tf.Tensor | None = None,
+    weight_dtype: str = "float32",
+) -> GroundTruth:
+    """Reads masks and sample weights.
+
+    Left out are pixels of `NO_TRUTH` (-1), of `ignore_class`, and of sample weight 0.
+
+    A label outside the classes, or a weight that is negative or not finite, is an error in the
+    data. An assertion stops the step, in eager mode and in graphs. XLA drops assertions. So
+    `is_valid` is False as well, with which losses and metrics become NaN.
+
+    Args:
+        y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`, of any integer or
+            floating dtype.
+        y_pred: logits or probabilities `(batch, height, width, num_classes)`, 2 classes or more.
+        ignore_class: a label whose pixels are left out, inside or outside the classes; None for no
+            such label.
+        sample_weight: not negative; `(batch,)`, `(batch, height, width)` or
+            `(batch, height, width, 1)`; None for equal weights.
+        weight_dtype: dtype of the weights in the result.
+
+    Raises:
+        InputError: a shape does not fit.
+        tf.errors.InvalidArgumentError: a label or a weight is out of range (not under XLA).
+    """
+    y_pred = tf.convert_to_tensor(y_pred)
+    num_classes = y_pred.shape[-1]
+    if y_pred.shape.rank != 4 or num_classes is None or num_classes < 2:
+        raise InputError(
+            "`y_pred` must have the shape (batch, height, width, num_classes) with 2 or more "
+            f"classes. Received: shape {tuple(y_pred.shape)}. Use `num_classes=2` for a binary "
+            "task."
+        )
+    # As floats, so that labels such as 0.5, NaN and 2^32 do not become class ids by a cast.
+    labels = _without_channel(tf.cast(tf.convert_to_tensor(y_true), tf.float32), "y_true", y_pred)
+    class_ids = tf.cast(labels, tf.int32)
+    counts = (
+        (labels >= 0) & (labels < num_classes) & tf.equal(labels, tf.cast(class_ids, tf.float32))
+    )
+    is_void = tf.equal(labels, NO_TRUTH)
+    if ignore_class is not None:
+        is_ignored = tf.equal(labels, float(ignore_class))
+        counts, is_void = counts & ~is_ignored, is_void | is_ignored
+    is_valid = counts | is_void
+    tf.debugging.Assert(
+        tf.reduce_all(is_valid),
+        [
+            f"`y_true` must hold class ids in [0, {num_classes}), {NO_TRUTH} or `ignore_class` "
+            f"(received: ignore_class={ignore_class}). If a label such as 255 marks void pixels, "
+            "use `ignore_class=255`. Received labels from, to:",
+            tf.reduce_min(labels),
+            tf.reduce_max(labels),
+        ],
+    )
+    weights = None
+    if sample_weight is not None:
+        weights = tf.cast(tf.convert_to_tensor(sample_weight), weight_dtype)
+        if weights.shape.rank == 1 and weights.shape.is_compatible_with(y_pred.shape[:1]):
+            weights = weights[:, None, None] * tf.ones_like(class_ids, weight_dtype)
+        weights = _without_channel(weights, "sample_weight", y_pred)
+        is_weight = (weights >= 0) & (weights < float("inf"))
+        tf.debugging.Assert(
+            tf.reduce_all(is_weight),
+            [
+                "`sample_weight` must be finite and not negative. Received weights from, to:",
+                tf.reduce_min(weights),
+                tf.reduce_max(weights),
+            ],
+        )
+        is_valid &= is_weight
+        counts &= weights > 0
+        weights = tf.where(counts, weights, 0.0)
+    return GroundTruth(
+        tf.where(counts, class_ids, NO_TRUTH), weights, tf.reduce_all(is_valid, axis=(1, 2))
+    )
+
+
+def image_weights(weights: tf.Tensor) -> tf.Tensor:
+    """Returns each image's weight in a mean over images: the mean of its pixels' positive weights.
+
+    An image of equal weights has that weight, however many of its pixels are left out.
+
+    Args:
+        weights: float `(batch, height, width)`, 0 where a pixel is left out.
+
+    Returns:
+        float `(batch,)`; 0 for images of which every pixel is left out.
+    """
+    counted = tf.reduce_sum(tf.cast(weights > 0, weights.dtype), axis=(1, 2))
+    return tf.math.divide_no_nan(tf.reduce_sum(weights, axis=(1, 2)), counted)
+
+
+def _without_channel(x: tf.Tensor, name: str, y_pred: tf.Tensor) -> tf.Tensor:
+    """Brings `(batch, height, width)`, with or without a channel of 1, to that shape."""
+    expected = y_pred.shape[:-1]
+    if x.shape.rank == 4 and x.shape[-1] in (1, None):
+        x = tf.squeeze(x, axis=-1)
+    if x.shape.rank is None:
+        x = tf.reshape(x, tf.shape(y_pred)[:-1])
+    if not x.shape.is_compatible_with(expected):
+        other = ", or (batch,)" if name == "sample_weight" else ", class ids and not one-hot"
+        raise InputError(
+            f"`{name}` must have the shape (batch, height, width) or (batch, height, width, 1)"
+            f"{other}. Received: shape {tuple(x.shape)}, with predictions of shape "
+            f"{tuple(y_pred.shape)}."
+        )
+    return x
