@@ -14,7 +14,7 @@ from rasterio.features import rasterize
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.geodesy import has_areas, pixel_hectares
-from lcc_tf.mapping.scene import Grid, window_of
+from lcc_tf.mapping.grid import Grid, window_of
 
 COLUMNS = ("class", "pixels", "share", "hectares")
 STRIP_PIXELS = 2**24  # of a zone, counted at once

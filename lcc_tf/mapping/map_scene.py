@@ -13,9 +13,11 @@ from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
 from lcc_tf.files import write_atomically
 from lcc_tf.mapping.area_statistics import Areas, check_crs
+from lcc_tf.mapping.grid import window_of
+from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map
 from lcc_tf.mapping.outputs import Outputs
 from lcc_tf.mapping.polygons import write_polygons
-from lcc_tf.mapping.scene import NODATA, Scene, new_raster, open_scene, read_map, window_of
+from lcc_tf.mapping.scene import Scene, open_scene
 from lcc_tf.prediction.predictors import EnsemblePredictor
 from lcc_tf.prediction.tiling import overlap_in_pixels, predict_blocks
 from tfds_deepglobe.classes import ClassTable

@@ -1,28 +1,20 @@
-"""Image files and GeoTIFFs, read and written window by window, so that no size is too large."""
+"""Image files and GeoTIFFs, read window by window, so that no size is too large."""
 
 import contextlib
-import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
-import rasterio.shutil
-from rasterio._err import CPLE_BaseError  # what GDAL signals on closing a file
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
-from tqdm import tqdm
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import flush, not_written, unfinished_folder
 from lcc_tf.mapping.geodesy import pixel_metres
-from lcc_tf.mapping.gis_styles import write_categories, write_raster_style
-from tfds_deepglobe.classes import ClassTable
+from lcc_tf.mapping.grid import Grid, window_of
 
 # GDAL would take a twentieth of the machine's memory.
 CACHE_MEGABYTES = 256
@@ -37,28 +29,6 @@ PLAIN_FORMATS = ("JPEG", "PNG")
 PIXELS_PER_BYTE = 1032
 # A pixel size that differs by less is the same: files round theirs.
 SAME_SIZE = 1e-3
-BLOCK = 256  # side of a GeoTIFF's blocks, pixels
-NODATA = 255  # of class maps, whose class ids are smaller
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the pixels of a raster lie."""
-
-    height: int
-    width: int
-    crs: rasterio.CRS | None  # None without georeference
-    transform: rasterio.Affine  # from columns and rows to coordinates of `crs`
-
-    @classmethod
-    def of(cls, dataset: rasterio.DatasetReader | WarpedVRT) -> "Grid":
-        """That of an open raster."""
-        return cls(*dataset.shape, dataset.crs, dataset.transform)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, pixels."""
-        return self.height, self.width
 
 
 class Scene:
@@ -243,20 +213,6 @@ def open_scene(
             yield Scene(path, dataset, chosen, scale, has_mask)
 
 
-def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a class map, shrunk to the nearest pixels.
-
-    Args:
-        path: a map that `new_raster` wrote.
-        size: height and width of the result, pixels.
-
-    Returns:
-        uint8 `size`, class ids, and bool `size`, which pixels are there.
-    """
-    with _quietly(), rasterio.open(path) as dataset:
-        return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
-
-
 def parse_bands(text: str) -> tuple[int, int, int]:
     """Parses "3,2,1".
 
@@ -296,109 +252,6 @@ def parse_scale(text: str) -> str | tuple[float, float]:
 
 
 @contextlib.contextmanager
-def new_raster(
-    path: Path,
-    grid: Grid,
-    *,
-    nodata: int | None = None,
-    classes: ClassTable | None = None,
-    band_names: Sequence[str] = ("class",),
-    scale: float = 1,
-) -> Iterator[rasterio.io.DatasetWriter]:
-    """Writes a uint8 raster; the file gets its name when it is complete.
-
-    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. Beside a
-    class map lie its names for GDAL (`.aux.xml`) and its legend for QGIS (`.qml`).
-
-    Args:
-        path: ends in `.tif` or `.png`.
-        grid: that it has.
-        nodata: value of missing pixels; None where none are missing.
-        classes: of a class map: colours and names.
-        band_names: a description of each band.
-        scale: what a value of 1 stands for.
-
-    Yields:
-        A data set to write windows to.
-
-    Raises:
-        OSError: the disk is full, or the folder can't be written.
-    """
-    is_tiff = path.suffix == ".tif"
-    with unfinished_folder(path) as folder:
-        # Not compressed, since blocks are written several times until they are complete.
-        raw, final = folder / "raw.tif", folder / path.name
-        need = grid.height * grid.width * len(band_names)
-        if (free := shutil.disk_usage(folder).free) < 1.5 * need:
-            need, free = (tqdm.format_sizeof(count, "B") for count in (1.5 * need, free))
-            raise OSError(
-                f"Writing {path} takes up to {need} beside it; {free} are free. Make room, or "
-                "choose another `--output`."
-            )
-        with _writable(path), _quietly():
-            with rasterio.open(
-                raw,
-                "w",
-                driver="GTiff",
-                height=grid.height,
-                width=grid.width,
-                count=len(band_names),
-                dtype="uint8",
-                crs=grid.crs,
-                transform=grid.transform,
-                nodata=nodata,
-                tiled=True,
-                blockxsize=BLOCK,
-                blockysize=BLOCK,
-                bigtiff="IF_SAFER",
-                photometric="MINISBLACK",
-            ) as dataset:
-                if classes:
-                    dataset.write_colormap(1, dict(enumerate(classes.palette)))
-                    dataset.colorinterp = [ColorInterp.palette]
-                    dataset.update_tags(CLASS_NAMES=",".join(classes.names))
-                for band, name in enumerate(band_names, start=1):
-                    dataset.set_band_description(band, name)
-                dataset.scales = [scale] * len(band_names)
-                yield dataset
-            options = {"driver": "PNG"}
-            if is_tiff:
-                resampling = "MODE" if classes else "AVERAGE"
-                options = {
-                    "driver": "COG",
-                    "compress": "DEFLATE",
-                    "predictor": "NO" if classes else "YES",
-                    "overview_resampling": resampling,
-                    "bigtiff": "IF_SAFER",
-                    "num_threads": "ALL_CPUS",
-                }
-            rasterio.shutil.copy(raw, final, **options)
-            flush(final)
-            _check_copy(raw, final)
-        sidecars = [final.with_name(f"{final.name}.aux.xml"), final.with_suffix(".qml")]
-        if classes:
-            write_categories(sidecars[0], classes)
-            write_raster_style(sidecars[1], classes)
-        for sidecar in sidecars:
-            if sidecar.exists():
-                sidecar.replace(path.with_name(sidecar.name))
-        final.replace(path)
-
-
-def window_of(rows: slice, columns: slice) -> Window:
-    """A part of an image as rasterio wants it."""
-    return Window.from_slices(rows, columns)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without warnings of images that lack a georeference, which plain pictures may."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
-
-
-@contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
     """Turns what GDAL says of a file that it cannot read into one line for the user."""
     try:
@@ -412,23 +265,6 @@ def _readable(path: Path) -> Iterator[None]:
             f"{path} cannot be read as an image: {reason}. Give a GeoTIFF, TIFF, JPEG or PNG file "
             "that is complete."
         ) from error
-
-
-@contextlib.contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """Turns what GDAL says where it cannot write into one line for the user."""
-    try:
-        yield
-    except (RasterioError, CPLE_BaseError) as error:
-        raise not_written(path, error) from error
-
-
-def _check_copy(source: Path, copy: Path) -> None:
-    """Reads a copy again, since GDAL closes one that the disk was too small for without a word."""
-    with rasterio.open(source) as one, rasterio.open(copy) as two:
-        for band in one.indexes:
-            if one.checksum(band) != two.checksum(band):
-                raise RasterioIOError("the file is not complete")
 
 
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:

@@ -13,9 +13,10 @@ from rasterio.transform import from_origin
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import Zones
+from lcc_tf.mapping.map_raster import read_map
 from lcc_tf.mapping.map_scene import map_images, map_scene
 from lcc_tf.mapping.outputs import EXTRAS, Outputs, plan
-from lcc_tf.mapping.scene import open_scene, read_map
+from lcc_tf.mapping.scene import open_scene
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tiling import OVERLAP
 from tests.mapping.test_scene import HALF_METRE, write_scene
