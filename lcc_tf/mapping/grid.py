@@ -1,4 +1,4 @@
-"""Where the pixels of a raster lie."""
+"""Pixel grids of rasters."""
 
 from dataclasses import dataclass
 
@@ -9,16 +9,23 @@ from rasterio.windows import Window
 
 @dataclass(frozen=True)
 class Grid:
-    """Where the pixels of a raster lie."""
+    """Size and georeference of a raster.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        crs: coordinate system; None without georeference.
+        transform: from columns and rows to coordinates of `crs`.
+    """
 
     height: int
     width: int
-    crs: rasterio.CRS | None  # None without georeference
-    transform: rasterio.Affine  # from columns and rows to coordinates of `crs`
+    crs: rasterio.CRS | None
+    transform: rasterio.Affine
 
     @classmethod
     def of(cls, dataset: rasterio.DatasetReader | WarpedVRT) -> "Grid":
-        """That of an open raster."""
+        """Returns the grid of an open raster."""
         return cls(*dataset.shape, dataset.crs, dataset.transform)
 
     @property
@@ -28,5 +35,5 @@ class Grid:
 
 
 def window_of(rows: slice, columns: slice) -> Window:
-    """A part of an image as rasterio wants it."""
+    """Converts a part of an image to rasterio's type."""
     return Window.from_slices(rows, columns)

@@ -9,7 +9,10 @@ from pathlib import Path
 import numpy as np
 import rasterio
 import rasterio.shutil
-from rasterio._err import CPLE_BaseError  # what GDAL signals on closing a file
+
+# A private name, since rasterio raises GDAL's errors on closing a file as they are and has no
+# public class for them. Without it, a full disk ends in a traceback; test_full_disk fails.
+from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
 from tqdm import tqdm
@@ -20,7 +23,7 @@ from lcc_tf.mapping.grid import Grid
 from tfds_deepglobe.classes import ClassTable
 
 BLOCK = 256  # side of a GeoTIFF's blocks, pixels
-NODATA = 255  # of class maps, whose class ids are smaller
+NODATA = 255  # nodata value of class maps; all class ids are smaller
 
 
 @contextlib.contextmanager
@@ -35,35 +38,36 @@ def new_raster(
 ) -> Iterator[rasterio.io.DatasetWriter]:
     """Writes a uint8 raster; the file gets its name when it is complete.
 
-    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. Beside a
-    class map lie its names for GDAL (`.aux.xml`) and its legend for QGIS (`.qml`).
+    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. A class map
+    gets a file with class names for GDAL (`.aux.xml`) and a style for QGIS (`.qml`).
 
     Args:
-        path: ends in `.tif` or `.png`.
-        grid: that it has.
-        nodata: value of missing pixels; None where none are missing.
-        classes: of a class map: colours and names.
-        band_names: a description of each band.
+        path: file to write, `.tif` or `.png`.
+        grid: size and georeference.
+        nodata: nodata value; None if no pixel is nodata.
+        classes: names and colors of a class map's classes; None for other rasters.
+        band_names: one description per band.
         scale: what a value of 1 stands for.
 
     Yields:
         A data set to write windows to.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written.
+        InputError: another process writes the same file.
+        OSError: the disk is full, or the folder cannot be written.
     """
     is_tiff = path.suffix == ".tif"
     with unfinished_folder(path) as folder:
-        # Not compressed, since blocks are written several times until they are complete.
+        # Not compressed, since blocks are rewritten several times until they are complete.
         raw, final = folder / "raw.tif", folder / path.name
         need = grid.height * grid.width * len(band_names)
         if (free := shutil.disk_usage(folder).free) < 1.5 * need:
             need, free = (tqdm.format_sizeof(count, "B") for count in (1.5 * need, free))
             raise OSError(
-                f"Writing {path} takes up to {need} beside it; {free} are free. Make room, or "
-                "choose another `--output`."
+                f"Writing {path} needs up to {need} of disk space; {free} are free. Make room, or "
+                "choose another `output`."
             )
-        with _writable(path), _quietly():
+        with _writable(path), _without_georeference_warnings():
             with rasterio.open(
                 raw,
                 "w",
@@ -114,22 +118,22 @@ def new_raster(
 
 
 def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a class map, shrunk to the nearest pixels.
+    """Reads a class map, resampled to the nearest pixels.
 
     Args:
         path: a map that `new_raster` wrote.
         size: height and width of the result, pixels.
 
     Returns:
-        uint8 `size`, class ids, and bool `size`, which pixels are there.
+        uint8 `size`, class ids, and bool `size`, True for pixels that are not nodata.
     """
-    with _quietly(), rasterio.open(path) as dataset:
+    with _without_georeference_warnings(), rasterio.open(path) as dataset:
         return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
 
 
 @contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without warnings of images that lack a georeference, which plain pictures may."""
+def _without_georeference_warnings() -> Iterator[None]:
+    """Silences warnings about images without georeference, such as plain pictures."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -137,7 +141,7 @@ def _quietly() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Turns what GDAL says where it cannot write into one line for the user."""
+    """Turns GDAL's errors on writing a file into one line for the user."""
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
@@ -145,8 +149,8 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _check_copy(source: Path, copy: Path) -> None:
-    """Reads a copy again, since GDAL closes one that the disk was too small for without a word."""
-    with rasterio.open(source) as one, rasterio.open(copy) as two:
-        for band in one.indexes:
-            if one.checksum(band) != two.checksum(band):
+    """Reads a copy again, since GDAL closes an incomplete one without an error on a full disk."""
+    with rasterio.open(source) as original, rasterio.open(copy) as copied:
+        for band in original.indexes:
+            if original.checksum(band) != copied.checksum(band):
                 raise RasterioIOError("the file is not complete")

@@ -9,12 +9,12 @@ from PIL import Image
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.map_raster import new_raster, read_map
-from tests.mapping.test_scene import HALF_METRE
+from tests.mapping.test_scene import HALF_METER
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 def write_map(path, ids, **options):
-    grid = Grid(*ids.shape, rasterio.CRS.from_epsg(32633), HALF_METRE)
+    grid = Grid(*ids.shape, rasterio.CRS.from_epsg(32633), HALF_METER)
     with new_raster(path, grid, classes=DEEPGLOBE_CLASSES, **options) as dataset:
         for top in range(0, ids.shape[0], 300):
             rows = slice(top, min(top + 300, ids.shape[0]))
@@ -30,12 +30,12 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert dataset.overviews(1) == [2, 4]
         assert (dataset.nodata, dataset.crs.to_epsg()) == (255, 32633)
-        assert dataset.transform == HALF_METRE
+        assert dataset.transform == HALF_METER
         np.testing.assert_array_equal(dataset.read(1), ids)
         for class_id, rgb in enumerate(DEEPGLOBE_CLASSES.palette):
             assert dataset.colormap(1)[class_id] == (*rgb, 255)
         assert dataset.colormap(1)[255][3] == 0
-        # An overview shows what most of its pixels are, not the mean of two colours.
+        # An overview shows what most of its pixels are, not the mean of two colors.
         assert set(np.unique(dataset.read(1, out_shape=(350, 650))[200:])) <= {1, 4}
     sidecar = (tmp_path / "a.tif.aux.xml").read_text()
     assert [sidecar.index(name) for name in DEEPGLOBE_CLASSES.names] == sorted(
@@ -48,7 +48,7 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
     np.testing.assert_array_equal(valid, small != 255)
 
 
-def test_map_of_a_plain_picture_shows_its_colours(tmp_path):
+def test_map_of_a_plain_picture_shows_its_colors(tmp_path):
     ids = np.random.default_rng(0).integers(0, 7, (30, 40), np.uint8)
     write_map(tmp_path / "a.png", ids)
     with Image.open(tmp_path / "a.png") as picture:
@@ -63,8 +63,8 @@ def test_map_of_a_plain_picture_shows_its_colours(tmp_path):
     np.testing.assert_array_equal(alpha, np.where(ids == 255, 0, 255))
 
 
-def test_shares_are_scaled(tmp_path):
-    grid = Grid(20, 30, rasterio.CRS.from_epsg(32633), HALF_METRE)
+def test_fractions_are_scaled(tmp_path):
+    grid = Grid(20, 30, rasterio.CRS.from_epsg(32633), HALF_METER)
     with new_raster(tmp_path / "a.tif", grid, band_names=("x", "y"), scale=1 / 254) as dataset:
         dataset.write(np.full((2, 20, 30), 127, np.uint8))
     with rasterio.open(tmp_path / "a.tif") as dataset:
@@ -82,7 +82,7 @@ def test_interrupted_raster_leaves_nothing(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_two_processes_do_not_write_one_map(tmp_path):
+def test_two_processes_cannot_write_one_map(tmp_path):
     grid = Grid(20, 30, None, rasterio.Affine.identity())
     with new_raster(tmp_path / "a.tif", grid) as dataset:
         with (
@@ -95,7 +95,7 @@ def test_two_processes_do_not_write_one_map(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
 
 
-# No file of the process may become larger than what it is told, which is as if the disk were full.
+# No file of the process may become larger than a limit, as if the disk were full.
 WRITER = """
 import resource, signal, sys
 from pathlib import Path
@@ -119,8 +119,8 @@ for limit in map(int, sys.argv[2:]):
 """
 
 
-def test_disk_that_is_full(tmp_path):
-    # Too small for what is written first; for its copy, which has overviews; for nothing
+def test_full_disk(tmp_path):
+    # Too small for the first file; for its copy, which has overviews; large enough
     limits = (100_000, 1_150_000, 10_000_000)
     result = subprocess.run(
         [sys.executable, "-c", WRITER, str(tmp_path), *map(str, limits)],
@@ -140,7 +140,7 @@ def test_disk_that_is_full(tmp_path):
 def test_disk_that_is_too_small(tmp_path):
     grid = Grid(10_000_000, 10_000_000, None, rasterio.Affine.identity())
     with (
-        pytest.raises(OSError, match="takes up to 150TB beside it; .*B are free. Make room"),
+        pytest.raises(OSError, match="needs up to 150TB of disk space; .*B are free. Make room"),
         new_raster(tmp_path / "a.tif", grid),
     ):
         pass
