@@ -32,25 +32,25 @@ LITERT_FILES = ("float32.tflite", "float16.tflite", "int8.tflite")
 
 def main() -> None:
     """Prints the table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--runs", type=Path, nargs="+", required=True, help="the exported runs")
-    options.add_argument(
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="the exported runs")
+    parser.add_argument(
         "--exported", type=Path, required=True, help="folder with onnx/ and litert/"
     )
-    options.add_argument(
+    parser.add_argument(
         "--images", type=Path, nargs="+", required=True, help="images to compare on"
     )
-    arguments = options.parse_args()
-    onnx, litert = arguments.exported / "onnx", arguments.exported / "litert"
+    options = parser.parse_args()
+    onnx, litert = options.exported / "onnx", options.exported / "litert"
     tile = Description.read(litert).tile
-    source = SourceModel.from_runs([read_run(path) for path in arguments.runs], tile=tile)
-    images = [np.asarray(Image.open(path).convert("RGB")) for path in arguments.images]
+    source = SourceModel.from_runs([read_run(path) for path in options.runs], tile=tile)
+    images = [np.asarray(Image.open(path).convert("RGB")) for path in options.images]
     tiles = [with_keras(source, tiles_of(image, tile)) for image in images]
     odd = [with_keras(source, [image[None, : ODD_SIZE[0], : ODD_SIZE[1]]]) for image in images]
 
-    print(f"| file | MB | {' | '.join(path.name for path in arguments.images)} |")
+    print(f"| file | MB | {' | '.join(path.name for path in options.images)} |")
     print(f"|---|---|{'---|' * len(images)}")
     any_size, deepness = onnx / "model.onnx", onnx / "deepness.onnx"
     print_row(any_size, onnx_predictor(any_size), tiles)

@@ -64,7 +64,7 @@ def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
 
 def test_aligned_corners_are_exported(imported, tmp_path):
     (exported,) = export_savedmodel(SourceModel.from_runs([imported]), tmp_path / "out")
-    assert exported.agreement.deviation < 1e-5
+    assert exported.agreement.max_difference < 1e-5
 
 
 def test_refusals_leave_nothing(torch_file, imported, tmp_path):

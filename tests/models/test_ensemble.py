@@ -103,7 +103,7 @@ def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
     original = SourceModel(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
     assert original.odd_image.shape == (1, 201, 333, 3)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
-    assert exported.agreement.deviation < 1e-5
+    assert exported.agreement.max_difference < 1e-5
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, -1), (0, 0), (1, float("nan"))])
