@@ -36,7 +36,7 @@ def new_raster(
     band_names: Sequence[str] = ("class",),
     scale: float = 1,
 ) -> Iterator[rasterio.io.DatasetWriter]:
-    """Writes a uint8 raster; the file gets its name when it is complete.
+    """Writes a uint8 raster, whose file appears only when it is complete.
 
     A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. A class map
     gets a file with class names for GDAL (`.aux.xml`) and a style for QGIS (`.qml`).

@@ -169,7 +169,7 @@ def map_images(
 def write_map(
     scene: Scene, predictor: EnsemblePredictor, outputs: Outputs, *, overlap: int | None = None
 ) -> None:
-    """Maps one scene; each file gets its name when it is complete.
+    """Maps one scene; each file appears only when it is complete.
 
     Args:
         scene: the open image.
