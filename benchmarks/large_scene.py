@@ -1,13 +1,13 @@
-r"""Maps a large synthetic GeoTIFF: pixels a second, and whether memory grows with the scene.
+r"""Maps large synthetic GeoTIFFs, and measures pixels per second and peak memory.
 
-Procedural scenes are laid side by side on a UTM grid, with a border of missing pixels. A process of
-its own maps each size; its peak memory is what the system counted.
+Each GeoTIFF consists of procedural scenes on a UTM grid, with a border of nodata. Each size is
+mapped in a new process, whose peak memory the operating system reports.
 
     python train.py --arch deeplabv3plus --encoder mobilenetv2 --learning-rate 1e-3 --epochs 15 \
         --data demo --demo-count 40 --demo-size 512 --batch-size 4 --workdir bench/run
     python -m benchmarks.large_scene --run bench/run --folder bench/large --sides 5000 10000 20000
 
-The table goes to standard output as Markdown. What has been mapped is not mapped again.
+The table goes to standard output as Markdown. Existing results are reused.
 """
 
 import argparse
@@ -26,31 +26,35 @@ from rasterio.windows import Window
 from lcc_tf.data.demo import render_scene
 
 ROOT = Path(__file__).parents[1]
-PATCHES, PATCH = 6, 512  # different procedural scenes, and their side in pixels
-BORDER = 300  # missing pixels on each side
-NODATA = 255  # of the scene; no class id, so that the map can keep it
+PATCHES, PATCH = 6, 512  # number of different procedural scenes, and their side in pixels
+BORDER = 300  # nodata pixels on each side
+NODATA = 255  # not a class id, so that the map keeps it
 TRANSFORM = from_origin(500000, 5200000, 0.5, 0.5)
 
 
 def main() -> None:
-    """Makes the scenes, maps them and prints the table."""
-    options = argparse.ArgumentParser(
+    """Writes the scenes, maps them and prints the table."""
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--run", type=Path, required=True, help="run folder of a small network")
-    options.add_argument("--folder", type=Path, required=True, help="scenes and maps")
-    options.add_argument(
-        "--sides", type=int, nargs="+", default=[5000, 10000, 20000], help="of scenes, pixels"
+    parser.add_argument("--run", type=Path, required=True, help="run folder of a small network")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for scenes and maps")
+    parser.add_argument(
+        "--sides",
+        type=int,
+        nargs="+",
+        default=[5000, 10000, 20000],
+        help="sides of the scenes, pixels",
     )
-    given = options.parse_args()
-    given.folder.mkdir(parents=True, exist_ok=True)
-    print("| scene | seconds | megapixels a second | peak memory, MB |\n|---|---|---|---|")
-    for side in given.sides:
-        scene = given.folder / f"scene_{side}.tif"
+    options = parser.parse_args()
+    options.folder.mkdir(parents=True, exist_ok=True)
+    print("| scene | seconds | megapixels per second | peak memory, MB |\n|---|---|---|---|")
+    for side in options.sides:
+        scene = options.folder / f"scene_{side}.tif"
         if not scene.exists():
             write_scene(scene, side)
-        result = measure(given.run, scene, given.folder)
-        check(scene, given.folder / f"scene_{side}_classes.tif")
+        result = measure(options.run, scene, options.folder)
+        check(scene, options.folder / f"scene_{side}_classes.tif")
         print(
             f"| {side} x {side} | {result['seconds']:.0f} "
             f"| {side**2 / 1e6 / result['seconds']:.2f} | {result['peak_mb']:.0f} |"
@@ -95,7 +99,7 @@ def write_scene(path: Path, side: int) -> None:
 
 
 def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
-    """Maps a scene in a process of its own; seconds and peak memory."""
+    """Maps a scene in a new process and returns seconds and peak memory."""
     file = folder / f"{scene.stem}.json"
     if not file.exists():
         script = [sys.executable, ROOT / "predict.py", "--runs", run, "--input", scene]
@@ -104,7 +108,7 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
             [*map(str, script), "--output", str(folder)],
             stdout=sys.stderr,  # not into the table
         )
-        _, status, usage = os.wait4(process.pid, 0)  # what it alone has used
+        _, status, usage = os.wait4(process.pid, 0)  # memory of this process only
         if status:
             sys.exit(f"mapping {scene} failed with status {status}")
         result = {"seconds": time.monotonic() - start, "peak_mb": usage.ru_maxrss / 1024}
@@ -113,19 +117,19 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
 
 
 def check(scene: Path, land_cover: Path) -> None:
-    """Ends the benchmark where the map's grid, nodata or missing pixels are not the scene's."""
-    with rasterio.open(scene) as one, rasterio.open(land_cover) as two:
+    """Stops the benchmark if the grid or nodata of the map differs from the scene."""
+    with rasterio.open(scene) as source, rasterio.open(land_cover) as mapped:
         for key in ("shape", "crs", "transform", "nodata"):
-            received, expected = getattr(two, key), getattr(one, key)
+            received, expected = getattr(mapped, key), getattr(source, key)
             if received != expected:
                 sys.exit(f"{land_cover} has the {key} {received}, {scene} has {expected}")
         step = 1000
-        for top in range(0, one.height, step):
-            window = Window(0, top, one.width, min(step, one.height - top))
+        for top in range(0, source.height, step):
+            window = Window(0, top, source.width, min(step, source.height - top))
             if not np.array_equal(
-                one.dataset_mask(window=window), two.read_masks(1, window=window)
+                source.dataset_mask(window=window), mapped.read_masks(1, window=window)
             ):
-                sys.exit(f"{land_cover} misses other pixels than {scene}")
+                sys.exit(f"{land_cover} has other nodata pixels than {scene}")
 
 
 if __name__ == "__main__":

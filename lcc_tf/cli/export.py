@@ -1,4 +1,4 @@
-"""Exports a run, or the ensemble of several, for use without this package."""
+"""Exports a run, or the ensemble of several runs, for use without this package."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ from lcc_tf.cli.options import (
     positive_int,
     run,
 )
-from lcc_tf.files import check_new_folder, new_folder
+from lcc_tf.files import check_new_folder
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -22,17 +22,9 @@ EXAMPLES = """\
   python export.py --runs runs/unetpp runs/deeplabv3plus --member-weights 2 1
   python export.py --format savedmodel onnx litert --tile 512
 
-exit codes: 0 exported, 1 a format deviates from the Keras model and was not written, 2 the input
-cannot be used, 130 interrupted
+exit codes: 0 exported, 1 a format differs too much from the Keras model and was not written,
+2 invalid input, 130 interrupted
 """
-
-# What each format's folder holds.
-HOLDS = {
-    # What TensorFlow writes, and beside it the classes.
-    "savedmodel": {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"},
-    "onnx": {"model.onnx", "deepness.onnx"},
-    "litert": {"float32.tflite", "float16.tflite", "int8.tflite", "model.json"},
-}
 
 
 def main() -> NoReturn:
@@ -41,47 +33,54 @@ def main() -> NoReturn:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Exports the runs; returns the exit code."""
-    targets = {name: options.output / name for name in dict.fromkeys(options.format)}
-    for name, target in targets.items():
-        check_new_folder(target, holds=HOLDS[name], overwrite=options.overwrite)
-    # TensorFlow takes seconds to import, which --help and wrong options can do without.
+    """Exports the runs and returns the exit code."""
+    from lcc_tf.exporting.formats import FORMATS, writer
+
+    formats = list(dict.fromkeys(options.format))
+    for name in formats:
+        check_new_folder(options.output / name, holds=FORMATS[name], overwrite=options.overwrite)
+    # TensorFlow takes seconds to import, so --help and invalid options are answered before.
     import_tensorflow()
-    from lcc_tf.exporting import EXPORTS, DeviationError, load_original
+    from lcc_tf.exporting.agreement import AgreementError
+    from lcc_tf.exporting.export import export_source
+    from lcc_tf.exporting.source_model import SourceModel
     from lcc_tf.runs import find_runs, read_run
 
+    for name in formats:
+        writer(name)  # a missing package is an error before anything is exported
     runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
-    original = load_original(
+    source = SourceModel.from_runs(
         runs,
         options.member_weights,
         average=options.average,
         tile=options.tile,
         resolution=options.resolution,
     )
-    print(f"exporting {', '.join(str(run.path) for run in runs)}, samples: {original.samples}")
+    print(f"exporting {', '.join(str(run.path) for run in runs)}, samples: {source.samples}")
     exit_code = 0
-    for name, target in targets.items():
+    for name in formats:
         try:
-            with new_folder(target, holds=HOLDS[name], overwrite=options.overwrite) as output:
-                files = EXPORTS[name](original, output)
-        except DeviationError as error:
-            print(f"error: {target} was not written: {error}", file=sys.stderr)
+            files = export_source(source, options.output, name, overwrite=options.overwrite)
+        except AgreementError as error:
+            print(f"error: {options.output / name} was not written: {error}", file=sys.stderr)
             exit_code = 1
             continue
         for file in files:
-            print(f"written: {target / file.name}, {file}")
+            print(f"written: {options.output / name / file.name}, {file}")
     return exit_code
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command's parser."""
+    from lcc_tf.exporting.formats import FORMATS
+
     options = new_parser(__doc__, EXAMPLES)
     add_runs(options)
     add_member_weights(options)
     add_average(options)
     options.add_argument(
         "--format",
-        choices=tuple(HOLDS),
+        choices=tuple(FORMATS),
         nargs="+",
         default=["savedmodel"],
         help="savedmodel: for TensorFlow; onnx: for onnxruntime, and for the QGIS plugin Deepness; "
@@ -93,25 +92,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         type=positive_int,
         default=None,
-        help="side of the squares that LiteRT and Deepness take (default: of those that the runs "
+        help="side of the tiles that LiteRT and Deepness take (default: the size that the runs "
         "were trained on)",
     )
     options.add_argument(
         "--resolution",
-        metavar="METRES",
+        metavar="METERS",
         type=positive_float,
         default=0.5,
-        help="of a pixel of the data set's images on the ground, which Deepness resamples a scene "
-        "to (default: %(default)s, DeepGlobe's)",
+        help="size of the pixels of the data set's images on the ground, to which Deepness "
+        "resamples scenes (default: %(default)s, DeepGlobe's)",
     )
     options.add_argument(
         "--output",
         metavar="DIR",
         type=Path,
         default=Path("exported"),
-        help="the export goes to <output>/<format> (default: exported)",
+        help="folder; each format is written to <output>/<format> (default: exported)",
     )
     options.add_argument(
-        "--overwrite", action="store_true", default=False, help="replace an earlier export there"
+        "--overwrite", action="store_true", default=False, help="replace an earlier export"
     )
     return options

@@ -21,25 +21,25 @@ EXAMPLES = """\
   python predict.py --input scenes/ --output maps --tta d4 --extras confidence --polygons gpkg
   python predict.py --input "tiles/*.tif" --output maps --bands 3,2,1 --scale 0,3000 --resume
 
-exit codes: 0 all images mapped, 1 some could not be, 2 the input cannot be used, 130 interrupted
+exit codes: 0 all images mapped, 1 some images could not be mapped, 2 invalid input, 130 interrupted
 """
 
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="go on with the images that are left by --resume")
+    run(command, parser(), when_interrupted="map the other images with --resume")
 
 
 def command(options: argparse.Namespace) -> int:
-    """Maps the images; returns the exit code."""
-    # TensorFlow takes seconds to import, which --help and wrong options can do without.
+    """Maps the images and returns the exit code."""
+    # TensorFlow takes seconds to import, so --help and invalid options are answered before.
     import_tensorflow()
     from lcc_tf.errors import InputError
     from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.area_statistics import Zones
     from lcc_tf.mapping.map_scene import map_images
     from lcc_tf.mapping.outputs import Outputs, find_images, plan
-    from lcc_tf.mapping.scene import parse_bands, parse_scale
+    from lcc_tf.mapping.scene import check_reading
     from lcc_tf.prediction.predictors import EnsemblePredictor
     from lcc_tf.runs import find_runs, read_run
 
@@ -53,32 +53,49 @@ def command(options: argparse.Namespace) -> int:
     images = find_images(options.input, options.output)
     todo = plan(images, outputs, resume=options.resume, overwrite=options.overwrite)
     if not todo:
-        print(f"all {len(images)} images are mapped in {options.output}; nothing is left to map")
+        print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
     reading = {
-        "bands": parse_bands(options.bands) if options.bands else None,
-        "scale": parse_scale(options.scale) if options.scale else None,
+        "bands": None if options.bands is None else numbers_or_text(options.bands, int),
+        "scale": None if options.scale is None else numbers_or_text(options.scale, float),
         "resample_to": options.resample_to,
     }
+    check_reading(**reading)
     if options.model and options.member_weights:
         raise InputError(
-            "`--member-weights` go with `--runs`; a SavedModel keeps those that it was exported "
-            "with. Leave them out."
+            "`--member-weights` needs `--runs`; a SavedModel keeps the weights with which it was "
+            "exported. Remove `--member-weights`, or use `--runs` instead of `--model`."
         )
     if options.model:
-        model = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
+        predictor = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
     else:
-        model = EnsemblePredictor.from_runs(
+        predictor = EnsemblePredictor.from_runs(
             [read_run(path) for path in options.runs] or find_runs(Path("runs")),
             options.member_weights,
             average=options.average,
             tta=options.tta,
             tile=options.tile,
         )
-    left_out = map_images(todo, model, outputs, overlap=options.overlap, **reading)
-    before = f"; {len(images) - len(todo)} were there before" if len(todo) < len(images) else ""
-    print(f"{len(todo) - len(left_out)} of {len(todo)} images mapped to {options.output}{before}")
-    return 1 if left_out else 0
+    failed = map_images(todo, predictor, outputs, overlap=options.overlap, **reading)
+    skipped = f"; {len(images) - len(todo)} were already mapped" if len(todo) < len(images) else ""
+    print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
+    return 1 if failed else 0
+
+
+def numbers_or_text(text: str, number: type[int] | type[float]) -> str | tuple[float, ...]:
+    """Parses numbers such as "3,2,1"; the library checks them, and any other text.
+
+    Args:
+        text: the option's value.
+        number: type of the numbers.
+
+    Returns:
+        The numbers, or the text itself if it is anything else.
+    """
+    try:
+        return tuple(number(part) for part in text.split(","))
+    except ValueError:
+        return text
 
 
 def parser() -> argparse.ArgumentParser:
@@ -96,15 +113,16 @@ def parser() -> argparse.ArgumentParser:
         metavar="DIR",
         type=Path,
         default=Path("maps"),
-        help="of the maps, <name>_classes.tif or .png, and <name>_areas.csv (default: %(default)s)",
+        help="folder for the maps, <name>_classes.tif or .png, and <name>_areas.csv (default: "
+        "%(default)s)",
     )
     options.add_argument(
         "--extras",
         nargs="+",
         choices=("probabilities", "confidence", "disagreement", "overlay"),
         default=[],
-        help="also write the probability of each class; the largest one; the share of the members "
-        "that see another class than the map; a picture of the map over the image",
+        help="also write the probability of each class; the largest probability; the fraction of "
+        "members that predict another class than the map; a picture of the map over the image",
     )
     options.add_argument(
         "--polygons",
@@ -118,25 +136,25 @@ def parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         type=positive_int,
         default=100,
-        help="smaller regions join their largest neighbour before they are polygons (default: "
-        "%(default)s)",
+        help="smaller regions join their largest neighboring region before they become polygons "
+        "(default: %(default)s)",
     )
     options.add_argument(
         "--zones",
         metavar="FILE",
         type=Path,
         default=None,
-        help="polygons (GeoPackage, GeoJSON, shapefile, ...) to measure each class's area in: "
-        "<name>_zones.csv",
+        help="polygons (GeoPackage, GeoJSON, shapefile, ...) in which each class's area is "
+        "computed: <name>_zones.csv",
     )
     options.add_argument(
         "--resume",
         action="store_true",
         default=False,
-        help="leave out images whose maps are complete",
+        help="skip images whose maps are complete",
     )
     options.add_argument(
-        "--overwrite", action="store_true", default=False, help="replace maps that are there"
+        "--overwrite", action="store_true", default=False, help="replace maps that exist"
     )
 
     model = options.add_argument_group("network")
@@ -157,14 +175,14 @@ def parser() -> argparse.ArgumentParser:
         metavar="PIXELS",
         type=positive_int,
         default=None,
-        help="side of the squares that are predicted at once (default: as in training)",
+        help="side of the tiles (default: as in training)",
     )
     model.add_argument(
         "--overlap",
         metavar="PIXELS",
         type=int,
         default=None,
-        help="of neighbouring tiles, at most half of one (default: a quarter)",
+        help="overlap of neighboring tiles, at most half a tile (default: a quarter)",
     )
 
     reading = options.add_argument_group("reading of images")
@@ -172,22 +190,22 @@ def parser() -> argparse.ArgumentParser:
         "--bands",
         metavar="R,G,B",
         default=None,
-        help="numbers of the red, green and blue band, from 1 (default: those of an image that has "
-        "three)",
+        help="numbers of the red, green and blue band, from 1 (default: the bands of an image that "
+        "has three)",
     )
     reading.add_argument(
         "--scale",
         metavar="minmax|percentile|MIN,MAX",
         default=None,
-        help="what becomes 0 and 255, the same for the whole image (default: 8 bit as they are, "
-        "others percentile, 2 and 98 %% of each band)",
+        help="values that become 0 and 255, the same for the whole image (default: 8-bit images "
+        "unchanged, others percentile, 2 and 98 %% of each band)",
     )
     reading.add_argument(
         "--resample-to",
-        metavar="METRES",
+        metavar="METERS",
         type=positive_float,
         default=None,
-        help="read, and map, with pixels of this size; DeepGlobe's have 0.5 m (default: the "
-        "image's own)",
+        help="pixel size at which images are read and mapped; DeepGlobe's is 0.5 m (default: the "
+        "image's pixel size)",
     )
     return options

@@ -1,72 +1,99 @@
-"""How closely an export follows the Keras model that it was made of."""
+"""Agreement of an exported model with the Keras model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# Of the pixels with the same class, at least, for formats that round no weights
-FLOAT_SHARE = 0.999
+# Minimum fraction of pixels with the same class, for formats that do not round weights
+FLOAT_FRACTION = 0.999
 
 
-class DeviationError(RuntimeError):
-    """An export deviates from the Keras model by more than it may."""
+class AgreementError(RuntimeError):
+    """An export differs from the Keras model by more than is allowed."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """What an export and the Keras model make of the same images."""
+    """Comparison of the probabilities of an export and of the Keras model.
 
-    deviation: float  # largest difference of two probabilities
-    share: float  # of the pixels that get the same class
+    Attributes:
+        max_difference: maximum difference of two probabilities.
+        fraction: fraction of pixels with the same class.
+        num_pixels: number of compared pixels.
+    """
+
+    max_difference: float
+    fraction: float
     num_pixels: int
 
     def __str__(self) -> str:
         return (
-            f"same class as Keras on {100 * self.share:.3f} % of {self.num_pixels:,} pixels, "
-            f"probabilities within {self.deviation:.1e}"
+            f"same class as Keras on {100 * self.fraction:.3f} % of {self.num_pixels:,} pixels, "
+            f"probabilities within {self.max_difference:.1e}"
         )
 
     @classmethod
     def of(cls, received: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> "Agreement":
-        """Compares probabilities, `(..., num_classes)` for each image.
+        """Compares probabilities, one `(..., num_classes)` array per image.
 
         Args:
-            received: those of the export.
-            expected: those of the Keras model.
+            received: the export's probabilities.
+            expected: the Keras model's probabilities.
 
         Raises:
-            DeviationError: shapes differ.
+            AgreementError: shapes differ.
         """
         pairs = list(zip(received, expected, strict=True))
-        for one, other in pairs:
-            if one.shape != other.shape:
-                raise DeviationError(
-                    f"gives probabilities of the shape {one.shape} instead of {other.shape}"
+        for array, reference in pairs:
+            if array.shape != reference.shape:
+                raise AgreementError(
+                    "The export returns probabilities of another shape than the Keras model. "
+                    f"Received: {array.shape} instead of {reference.shape}."
                 )
-        same = [(one.argmax(-1) == other.argmax(-1)).ravel() for one, other in pairs]
-        deviations = [np.abs(one - other).max() for one, other in pairs]
+        same = [(array.argmax(-1) == reference.argmax(-1)).ravel() for array, reference in pairs]
+        differences = [np.abs(array - reference).max() for array, reference in pairs]
         return cls(
-            deviation=float(np.max(deviations)),  # NaN where one is
-            share=float(np.concatenate(same).mean()),
+            max_difference=float(np.max(differences)),  # NaN if one is NaN
+            fraction=float(np.concatenate(same).mean()),
             num_pixels=sum(map(len, same)),
         )
 
-    def require(self, name: str, *, share: float, deviation: float) -> "Agreement":
-        """Gives itself if the export may be used.
+    def require(self, name: str, *, min_fraction: float, max_difference: float) -> "Agreement":
+        """Checks that the export may be used.
 
         Args:
-            name: of the export.
-            share: the least share of pixels with the same class.
-            deviation: the largest difference of two probabilities.
+            name: name of the export.
+            min_fraction: minimum fraction of pixels with the same class.
+            max_difference: maximum difference of two probabilities.
+
+        Returns:
+            The agreement itself.
 
         Raises:
-            DeviationError: it may not. A probability that is no number counts as too large a
-                difference.
+            AgreementError: the agreement is too low, or a probability is not a number.
         """
-        if self.share >= share and self.deviation <= deviation:
+        if self.fraction >= min_fraction and self.max_difference <= max_difference:
             return self
-        raise DeviationError(
-            f"{name} deviates from the Keras model: {self}. Needed: the same class on "
-            f"{100 * share:g} %, probabilities within {deviation:g}."
+        raise AgreementError(
+            f"{name} differs from the Keras model: {self}. Required: the same class on "
+            f"{100 * min_fraction:g} %, probabilities within {max_difference:g}."
         )
+
+
+@dataclass(frozen=True)
+class ExportedFile:
+    """A file that was exported and checked, or a folder that is loaded as one.
+
+    Attributes:
+        name: name of the file.
+        size: bytes.
+        agreement: agreement with the Keras model.
+    """
+
+    name: str
+    size: int
+    agreement: Agreement
+
+    def __str__(self) -> str:
+        return f"{self.size / 1e6:.1f} MB: {self.agreement}"

@@ -1,8 +1,8 @@
 """Dilated convolutions as the single operation that ONNX and LiteRT have for them.
 
-TensorFlow moves the pixels of a map into its batch, convolves without dilation and moves them back.
-Converters find that pattern in maps of one known size alone; in others, and for the shifted copies
-of `AtrousSeparableConv2D`, a layer becomes dozens of operations.
+TensorFlow moves the pixels of a feature map into the batch axis, convolves without dilation and
+moves them back. Converters recognize that pattern only in maps of a known size. In other maps, and
+for the shifted copies of `AtrousSeparableConv2D`, a layer becomes dozens of operations.
 """
 
 import keras
@@ -12,16 +12,18 @@ from lcc_tf.models.blocks import ChannelwiseConv2D
 
 
 def with_single_operations(model: keras.Model) -> keras.Model:
-    """The same network with one operation for each dilated convolution.
+    """Copies a network with one operation for each dilated convolution.
 
-    It is for conversion: TensorFlow itself cannot run dilated depthwise operations on a CPU.
+    The copy is for conversion: TensorFlow cannot run dilated depthwise operations on a CPU.
 
     Args:
-        model: a functional model; its other models may be nested in it.
+        model: a functional model, which may contain other models.
 
     Returns:
-        A model that shares all of its variables, or `model` itself where nothing is dilated.
+        A model that shares all variables of `model`, or `model` itself if it has no dilated layer.
     """
+    # `_flatten_layers` is private in Keras. Without it, dilated layers are not found and exports
+    # get the many operations that this module avoids; test_dilation_is_one_operation fails.
     if not any(map(_is_dilated, model._flatten_layers(include_self=False))):
         return model
 
@@ -39,7 +41,7 @@ def _is_dilated(layer: keras.layers.Layer) -> bool:
 
 
 class _DilatedConvolution(keras.layers.Layer):
-    """Computes what a dilated layer with stride 1 does, with the layer's own variables."""
+    """Dilated layer with stride 1 as a single operation, with the variables of another layer."""
 
     def __init__(self, layer: keras.layers.Layer) -> None:
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
@@ -49,7 +51,7 @@ class _DilatedConvolution(keras.layers.Layer):
         """Convolves float `(batch, height, width, channels)`."""
         layer = self.layer
         if layer.padding == "same":
-            # By an operation of its own: onnxruntime pads no dilated convolution by itself.
+            # A separate operation, since onnxruntime cannot pad a dilated convolution itself.
             reach = [
                 (size - 1) * rate
                 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)
@@ -78,5 +80,5 @@ class _DilatedConvolution(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """That of the layer."""
+        """Returns the layer's output shape."""
         return self.layer.compute_output_shape(input_shape)

@@ -1,24 +1,25 @@
-"""Large weights of a LiteRT file in half precision."""
+"""Large weights of a LiteRT file, stored as float16."""
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-# Numbers in a tensor that is halved. Smaller ones are the first layers' kernels, depthwise ones and
-# biases: less than a tenth of the weights, but what they are rounded by reaches every pixel.
-# TensorFlow's own converter halves them too, which costs ten times the deviation.
-LEAST = 2**15
+# Minimum number of values in a tensor that is stored as float16. Smaller tensors are the first
+# layers' kernels, depthwise kernels and biases: less than a tenth of the weights, but their
+# rounding reaches every pixel. TensorFlow's own converter rounds them too, and the maximum
+# difference of a probability becomes ten times as large.
+MIN_VALUES = 2**15
 _FILE_IDENTIFIER = b"TFL3"
 
 
-def with_half_weights(model: bytes) -> bytes:
-    """Stores large weights as float16; they are enlarged again when the file is loaded.
+def with_float16_weights(model: bytes) -> bytes:
+    """Stores large weights as float16; they are converted to float32 when the file is loaded.
 
     Args:
-        model: a LiteRT file, all of whose numbers are float32.
+        model: content of a LiteRT file in float32.
 
     Returns:
-        A file that computes the same in float32, with the weights' rounding.
+        Content of a file that computes the same in float32, with rounded weights.
     """
     content = schema.ModelT.InitFromPackedBuf(model, 0)
     content.operatorCodes.append(_dequantize_code())
@@ -28,12 +29,12 @@ def with_half_weights(model: bytes) -> bytes:
         for index, tensor in enumerate(list(graph.tensors)):
             data = content.buffers[tensor.buffer].data
             is_float = tensor.type == schema.TensorType.FLOAT32
-            if not is_float or data is None or len(data) < 4 * LEAST:
+            if not is_float or data is None or len(data) < 4 * MIN_VALUES:
                 continue
-            half = np.frombuffer(bytes(data), np.float32).astype(np.float16)
-            content.buffers.append(schema.BufferT(data=np.frombuffer(half.tobytes(), np.uint8)))
-            graph.tensors.append(_half_tensor(tensor, len(content.buffers) - 1))
-            tensor.buffer = 0  # the empty one: it is computed now
+            rounded = np.frombuffer(bytes(data), np.float32).astype(np.float16)
+            content.buffers.append(schema.BufferT(data=np.frombuffer(rounded.tobytes(), np.uint8)))
+            graph.tensors.append(_float16_tensor(tensor, len(content.buffers) - 1))
+            tensor.buffer = 0  # the empty buffer: the tensor is computed now
             added.append(_dequantize(opcode, len(graph.tensors) - 1, index))
         graph.operators = added + graph.operators
     _drop_unused_buffers(content)
@@ -47,7 +48,7 @@ def _dequantize_code() -> schema.OperatorCodeT:
     return schema.OperatorCodeT(builtinCode=code, deprecatedBuiltinCode=code, version=3)
 
 
-def _half_tensor(tensor: schema.TensorT, buffer: int) -> schema.TensorT:
+def _float16_tensor(tensor: schema.TensorT, buffer: int) -> schema.TensorT:
     return schema.TensorT(
         name=tensor.name + b"_float16",
         shape=tensor.shape,
@@ -68,7 +69,7 @@ def _dequantize(opcode: int, source: int, target: int) -> schema.OperatorT:
 
 
 def _drop_unused_buffers(content: schema.ModelT) -> None:
-    """Empties what no tensor uses any more; numbers of buffers stay as they are."""
+    """Empties buffers that no tensor uses; the indices of buffers do not change."""
     used = {tensor.buffer for graph in content.subgraphs for tensor in graph.tensors}
     used |= {metadata.buffer for metadata in content.metadata or []}
     for index, buffer in enumerate(content.buffers):

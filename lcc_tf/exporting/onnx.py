@@ -6,56 +6,57 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import tensorflow as tf
-import tf2onnx
 
-from lcc_tf.exporting.agreement import FLOAT_SHARE
-from lcc_tf.exporting.exported_file import ExportedFile
-from lcc_tf.exporting.source_model import Original
+from lcc_tf.errors import requires
+from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.tiling import OVERLAP
 
-# Of the operations. onnxruntime 1.12 of 2022 and newer ones know it; tf2onnx 1.17 goes to 18.
+with requires("export", "Exporting to ONNX", "onnx", "onnxruntime", "tf2onnx"):
+    import onnx
+    import onnxruntime
+    import tf2onnx
+
+# Version of the operations: onnxruntime 1.12 (2022) and later know it; tf2onnx 1.17 ends at 18.
 OPSET = 17
 ANY_SIZE_FILE = "model.onnx"
 DEEPNESS_FILE = "deepness.onnx"
-TOLERANCE = 1e-3
+TOLERANCE = 1e-3  # maximum difference of a probability from the Keras model's
 
 
-def export_onnx(original: Original, output: Path) -> list[ExportedFile]:
-    """Writes two ONNX files and checks what they compute in onnxruntime.
+def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
+    """Writes two ONNX files and compares their predictions, in onnxruntime, with the Keras model's.
 
-    `model.onnx` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any size, and gives
+    `model.onnx` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any size. It returns
     `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`, uint8
-    `(batch, height, width)`; the axes have these names. Its metadata are `class_names`, `palette`
-    and `tile`, see `Original.description`.
+    `(batch, height, width)`; the axes have these names. Its metadata are the model's `Description`.
 
-    `deepness.onnx` takes `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1], and gives
-    `probabilities`, float32 `(batch, num_classes, tile, tile)`. Its metadata are those that
-    Deepness reads: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
+    `deepness.onnx` takes `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1]. It returns
+    `probabilities`, float32 `(batch, num_classes, tile, tile)`. It has the metadata that the QGIS
+    plugin reads: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
 
     Args:
-        original: what to export.
-        output: folder to fill.
+        source: the model.
+        output: folder to write to.
 
     Returns:
         Both files.
 
     Raises:
-        DeviationError: a probability deviates from the Keras model's by more than `TOLERANCE`, or
-            the class by more than `FLOAT_SHARE` allows.
-        InputError: the weights don't fit into a file.
+        AgreementError: a probability differs from the Keras model's by more than `TOLERANCE`, or
+            the fraction of pixels with the same class is below `FLOAT_FRACTION`.
+        InputError: the weights do not fit into a file.
     """
-    original.check_file_size()
-    return [_any_size(original, output), _for_deepness(original, output)]
+    source.check_file_size()
+    return [_any_size(source, output), _for_deepness(source, output)]
 
 
-def predict_at_any_size(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What predicts by `model.onnx`.
+def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads `model.onnx` for prediction.
 
     Args:
-        file: the file.
+        file: the ONNX file.
 
     Returns:
         A function from uint8 `(batch, height, width, 3)`, RGB, to float32
@@ -65,11 +66,11 @@ def predict_at_any_size(file: Path) -> Callable[[np.ndarray], np.ndarray]:
     return lambda image: session.run(["probabilities"], {"image": image})[0]
 
 
-def predict_as_deepness(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """What predicts by `deepness.onnx`, preparing a tile by what the file says of itself.
+def deepness_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
+    """Loads `deepness.onnx` for prediction; tiles are prepared as the file's metadata say.
 
     Args:
-        file: the file.
+        file: the ONNX file.
 
     Returns:
         A function from uint8 `(batch, tile, tile, 3)`, RGB, to float32
@@ -94,9 +95,9 @@ def _session(file: Path) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
 
-def _any_size(original: Original, output: Path) -> ExportedFile:
+def _any_size(source: SourceModel, output: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = original.serve_for_conversion(image)
+        probabilities = source.serve_for_conversion(image)
         class_id = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         return {"probabilities": probabilities, "class_id": class_id}
 
@@ -106,46 +107,46 @@ def _any_size(original: Original, output: Path) -> ExportedFile:
         serve,
         tf.TensorSpec((None, None, None, 3), tf.uint8, name="image"),
         axes=("batch", "height", "width"),
-        metadata=original.description,
+        metadata=source.description.to_json(),
     )
-    agreement = original.compare(predict_at_any_size(file), any_size=True)
-    agreement.require(file.name, share=FLOAT_SHARE, deviation=TOLERANCE)
+    agreement = source.compare(onnx_predictor(file), any_size=True)
+    agreement.require(file.name, min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
     return ExportedFile(file.name, file.stat().st_size, agreement)
 
 
-def _for_deepness(original: Original, output: Path) -> ExportedFile:
+def _for_deepness(source: SourceModel, output: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = original.serve_for_conversion(255 * tf.transpose(image, (0, 2, 3, 1)))
+        probabilities = source.serve_for_conversion(255 * tf.transpose(image, (0, 2, 3, 1)))
         return {"probabilities": tf.transpose(probabilities, (0, 3, 1, 2))}
 
     file = output / DEEPNESS_FILE
-    side = original.tile
+    side = source.tile
     _write(
         file,
         serve,
         tf.TensorSpec((None, 3, side, side), tf.float32, name="image"),
         axes=("batch",),
-        metadata=_deepness_metadata(original),
+        metadata=_deepness_metadata(source),
     )
-    agreement = original.compare(predict_as_deepness(file), any_size=False)
-    agreement.require(file.name, share=FLOAT_SHARE, deviation=TOLERANCE)
+    agreement = source.compare(deepness_predictor(file), any_size=False)
+    agreement.require(file.name, min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
     return ExportedFile(file.name, file.stat().st_size, agreement)
 
 
-def _deepness_metadata(original: Original) -> dict:
-    """What Deepness sets its options by."""
+def _deepness_metadata(source: SourceModel) -> dict:
+    """Returns the metadata from which Deepness sets its options."""
     return {
         "model_type": "Segmentor",
-        "class_names": {str(i): name for i, name in enumerate(original.classes.names)},
-        "resolution": 100 * original.resolution,  # centimetres a pixel
-        # Its documentation says `tiles_size`, its code reads `tile_size`.
-        "tiles_size": original.tile,
-        "tile_size": original.tile,
+        "class_names": {str(i): name for i, name in enumerate(source.classes.names)},
+        "resolution": 100 * source.resolution,  # centimeters per pixel
+        # Deepness's documentation says `tiles_size`, its code reads `tile_size`.
+        "tiles_size": source.tile,
+        "tile_size": source.tile,
         "tiles_overlap": round(100 * OVERLAP),  # percent
         # Deepness divides by 255 first.
         "standardization_mean": [0.0, 0.0, 0.0],
         "standardization_std": [1.0, 1.0, 1.0],
-        # Off: a pixel whose best class is below the threshold would become class 0.
+        # No threshold: pixels below it would become class 0.
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
     }
@@ -162,13 +163,13 @@ def _write(
     """Converts a function to ONNX.
 
     Args:
-        file: to write.
-        serve: from an image to named tensors.
-        image: its type and shape.
-        axes: names of the first axes of all inputs and outputs, those of unknown size.
-        metadata: JSON values by their keys.
+        file: file to write.
+        serve: the function, from an image to named tensors.
+        image: dtype and shape of the image.
+        axes: names of the first axes, whose size is unknown, of all inputs and outputs.
+        metadata: JSON values by key.
     """
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it tells how many nodes it saves
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it logs its optimizations
     model, _ = tf2onnx.convert.from_function(tf.function(serve), [image], opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):

@@ -1,4 +1,4 @@
-"""Images that exports are checked on, and that int8 is calibrated with."""
+"""Images on which exports are compared with the Keras model, and int8 is calibrated."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,76 +11,109 @@ from lcc_tf.data.decoding import decode_mask, image_encoding
 from lcc_tf.data.demo import MIN_SIZE, render_scene
 from lcc_tf.data.framing import cut
 from lcc_tf.data.pipeline import encoded_examples
+from lcc_tf.errors import InputError
+from lcc_tf.reflect_padding import reflect_indices
 from lcc_tf.runs import Run
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
-SEED = 0  # of the corners of crops, and of procedural scenes
+SEED = 0  # of the crops' positions, and of procedural scenes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Where sample images come from.
+    """Source of sample images: a data set, arrays, or procedural scenes if both are None.
 
-    A network that was trained answers noise by chance, so that an export's agreement on noise says
-    nothing: samples are images of the kind that it was trained on.
+    A trained network predicts arbitrary classes for noise, so an export's agreement on noise means
+    nothing. Samples should be images of the kind that the network was trained on.
+
+    Attributes:
+        builder: a data set.
+        scale: pixels of a sample per pixel of the data set's images, along one side.
+        images: uint8 `(height, width, 3)`, RGB; used in place of a data set.
     """
 
-    builder: tfds.core.DatasetBuilder | None = None  # None: procedural scenes
-    scale: float = 1.0  # pixels of a sample for a pixel of the data set's images, a side
+    builder: tfds.core.DatasetBuilder | None = None
+    scale: float = 1.0
+    images: Sequence[np.ndarray] | None = None
+
+    def __post_init__(self) -> None:
+        if self.images is None:
+            return
+        if not len(self.images):
+            raise InputError("`images` must have at least one image. Received: none.")
+        for image in self.images:
+            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+                raise InputError(
+                    "`images` must be uint8 arrays of the shape (height, width, 3). "
+                    f"Received: {image.dtype} {image.shape}."
+                )
 
     def __str__(self) -> str:
-        if self.builder is None:
-            return "procedural scenes"
-        return f"images of {self.builder.data_dir}"
+        if self.builder is not None:
+            return f"images of {self.builder.data_dir}"
+        return "procedural scenes" if self.images is None else f"{len(self.images)} images"
 
-    def squares(self, split: str, side: int, count: int) -> list[np.ndarray]:
-        """Cuts squares out of images, one of each image until all have had their turn.
+    def crops(self, split: str, side: int, count: int) -> list[np.ndarray]:
+        """Cuts random crops, one from each image, then again from the first image.
 
         Args:
-            split: "train" or "test"; the training split stands in for one without images.
-            side: of the squares, pixels of the samples.
-            count: how many.
+            split: "train" or "test"; the training split is used if the data set has no test split.
+                Arrays have no splits.
+            side: side of the crops, pixels of the samples.
+            count: number of crops.
 
         Returns:
-            uint8 `(side, side, 3)` each, RGB; the same ones for the same arguments.
+            uint8 `(side, side, 3)` each, RGB; the same crops for the same arguments.
         """
+        rng = np.random.default_rng(SEED)
+        if self.images is not None:
+            return [_crop(self.images[i % len(self.images)], side, rng) for i in range(count)]
         if self.builder is None:
-            # Other scenes than those of "demo", which a network may have been trained on
+            # Scenes that are not part of the data set "demo", on which a network may be trained
             first = 10**6 if split == "test" else 2 * 10**6
             scenes = [render_scene(SEED, first + i, max(side, MIN_SIZE))[0] for i in range(count)]
             return [scene[:side, :side] for scene in scenes]
         if split not in self.builder.info.splits:
             split = "train"
-        rng = np.random.default_rng(SEED)
         examples = encoded_examples(self.builder, split).repeat().take(count)
-        return [self._square(example, side, rng) for example in examples]
+        return [self._example_crop(example, side, rng) for example in examples]
 
-    def _square(
+    def _example_crop(
         self, example: dict[str, tf.Tensor], side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Cuts a square out of an example at random."""
+        """Cuts a random crop from a data set's example."""
         mask = decode_mask(example["segmentation_mask"])
-        side_there = round(side / self.scale)
-        room = np.maximum(np.array(mask.shape) - side_there, 0)
+        side_in_example = round(side / self.scale)
+        room = np.maximum(np.array(mask.shape) - side_in_example, 0)
         corner = tf.constant(rng.integers(0, room + 1), tf.int32)
         encoding = image_encoding(self.builder)
-        image, _ = cut(example, mask, corner, tf.constant(side_there), side, encoding)
+        image, _ = cut(example, mask, corner, tf.constant(side_in_example), side, encoding)
         return np.round(image.numpy()).astype(np.uint8)
 
 
+def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
+    """Cuts a random crop from an array, which is reflect-padded if it is smaller than the crop."""
+    first = [rng.integers(0, max(length - side, 0) + 1) for length in image.shape[:2]]
+    rows, columns = (
+        reflect_indices(np.arange(start, start + side), length)
+        for start, length in zip(first, image.shape[:2], strict=True)
+    )
+    return image[rows][:, columns]
+
+
 def samples_of(runs: Sequence[Run], scale: float) -> Samples:
-    """The data set of the first run whose data set is there, or procedural scenes.
+    """Returns the data set of the first run whose data set exists, or procedural scenes.
 
     Args:
-        runs: what is exported.
+        runs: the exported runs.
         scale: see `Samples`.
     """
     for run in runs:
-        if run.fingerprint is None:  # imported: nobody knows what it was trained on
+        if run.fingerprint is None:  # an imported run, whose data set is unknown
             continue
         try:
             return Samples(load(run.config.data.cache_dir, run.fingerprint), scale)
-        except DatasetError:  # the run has come from another machine, or the cache was emptied
+        except DatasetError:  # the run was trained elsewhere, or the cache was deleted
             continue
     return Samples(scale=scale)

@@ -1,6 +1,5 @@
-"""A SavedModel that needs TensorFlow alone."""
+"""SavedModels, which need only TensorFlow."""
 
-import json
 from pathlib import Path
 
 import keras
@@ -8,53 +7,50 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting.agreement import FLOAT_SHARE
-from lcc_tf.exporting.exported_file import ExportedFile
-from lcc_tf.exporting.source_model import MODEL_FILE, Original
+from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.description import MODEL_FILE, Description
+from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tta import with_tta
-from tfds_deepglobe.classes import ClassTable
 
-TOLERANCE = 1e-4
+TOLERANCE = 1e-4  # maximum difference of a probability from the Keras model's
 
 
-def export_savedmodel(original: Original, output: Path) -> list[ExportedFile]:
-    """Writes a SavedModel and checks what it computes.
+def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
+    """Writes a SavedModel and compares its predictions with the Keras model's.
 
-    Its signature `serving_default` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any
-    size, and gives `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`,
-    uint8 `(batch, height, width)`. Sizes that the network's stride does not divide are lengthened
-    by mirrored pixels, and the result is cut back. The signature `classes` takes nothing and gives
-    `class_names`, string `(num_classes,)`, and `palette`, uint8 `(num_classes, 3)`, RGB.
-    `assets.extra/model.json` holds both, `tile`: the side of the squares that the networks were
-    trained to see, pixels, and `scale`: how many pixels the model's images have for one of the data
-    set's, a side.
+    The signature `serving_default` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any
+    size. It returns `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`,
+    uint8 `(batch, height, width)`. Images are reflect-padded to a multiple of the network's stride;
+    the result is cropped. The signature `classes` takes no arguments. It returns `class_names`,
+    string `(num_classes,)`, and `palette`, uint8 `(num_classes, 3)`, RGB.
+    `assets.extra/model.json` contains the model's `Description`.
 
     Args:
-        original: what to export.
-        output: folder to fill.
+        source: the model.
+        output: folder to write to.
 
     Returns:
-        One entry, of the whole folder.
+        One entry, for the whole folder.
 
     Raises:
-        DeviationError: a probability deviates from the Keras model's by more than `TOLERANCE`, or
-            the class by more than `FLOAT_SHARE` allows.
+        AgreementError: a probability differs from the Keras model's by more than `TOLERANCE`, or
+            the fraction of pixels with the same class is below `FLOAT_FRACTION`.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        probabilities = original.serve(image)
+        probabilities = source.serve(image)
         class_id = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         return {"probabilities": probabilities, "class_id": class_id}
 
     def class_table() -> dict[str, tf.Tensor]:
         return {
-            "class_names": tf.constant(original.classes.names),
-            "palette": tf.constant(original.classes.palette, tf.uint8),
+            "class_names": tf.constant(source.classes.names),
+            "palette": tf.constant(source.classes.palette, tf.uint8),
         }
 
     archive = keras.export.ExportArchive()
-    archive.track(original.model)
+    archive.track(source.model)
     archive.add_endpoint(
         "serving_default", serve, [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]
     )
@@ -62,7 +58,7 @@ def export_savedmodel(original: Original, output: Path) -> list[ExportedFile]:
     archive.write_out(output, verbose=False)
     extra = output / "assets.extra"
     extra.mkdir()
-    (extra / MODEL_FILE).write_text(json.dumps(original.description, indent=2))
+    source.description.write(extra)
 
     loaded = tf.saved_model.load(output)
 
@@ -70,8 +66,8 @@ def export_savedmodel(original: Original, output: Path) -> list[ExportedFile]:
         served = loaded.signatures["serving_default"](image=tf.constant(image))
         return served["probabilities"].numpy()
 
-    agreement = original.compare(predict, any_size=True)
-    agreement.require("saved_model.pb", share=FLOAT_SHARE, deviation=TOLERANCE)
+    agreement = source.compare(predict, any_size=True)
+    agreement.require("saved_model.pb", min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
     return [ExportedFile("saved_model.pb", size, agreement)]
 
@@ -79,27 +75,24 @@ def export_savedmodel(original: Original, output: Path) -> list[ExportedFile]:
 def load_savedmodel(
     folder: Path, *, tta: str = "none", tile: int | None = None
 ) -> EnsemblePredictor:
-    """Loads a SavedModel of `export_savedmodel` for prediction.
+    """Loads a SavedModel that `export_savedmodel` wrote, for prediction.
 
     Args:
-        folder: the SavedModel.
+        folder: folder of the SavedModel.
         tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
         tile: side of the tiles, pixels; None for the largest size that its networks were trained
             on.
 
     Raises:
-        InputError: the folder is not a SavedModel of `export_savedmodel`.
+        InputError: the folder is not a SavedModel that `export_savedmodel` wrote.
     """
-    description = folder / "assets.extra" / MODEL_FILE
-    if not description.exists():
+    try:
+        description = Description.read(folder / "assets.extra")
+    except FileNotFoundError as error:
         raise InputError(
-            f"{folder} is not a SavedModel that export.py wrote: {description} does not exist. Use "
-            "the folder that `export.py` names for the format savedmodel."
-        )
-    content = json.loads(description.read_text())
-    classes = ClassTable(
-        tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
-    )
+            f"{folder} is not a SavedModel that lcc_tf exported: it has no assets.extra/"
+            f"{MODEL_FILE}. Use a folder named savedmodel that `export` wrote."
+        ) from error
     loaded = tf.saved_model.load(folder)
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -107,15 +100,15 @@ def load_savedmodel(
         image = tf.constant(np.rint(images).astype(np.uint8))
         return serve(image=image)["probabilities"].numpy()
 
-    image_size, scale = content["tile"], content["scale"]
+    image_size, scale = description.tile, description.scale
     predictor = Predictor(
         name=folder.name,
         predict_batch=with_tta(predict, tta),
-        # A model that works at another resolution than the scene's gets resized tiles.
+        # Tiles are resized for a model whose resolution differs from the scene's.
         framing="crops" if scale == 1 else "whole",
         image_size=image_size,
         tile=round(image_size / scale),
         size_divisor=1,
     )
     predictor = predictor if tile is None else predictor.with_tile(tile)
-    return EnsemblePredictor(classes, [predictor], Average((1.0,), "probabilities"))
+    return EnsemblePredictor(description.classes, [predictor], Average((1.0,), "probabilities"))

@@ -1,4 +1,4 @@
-"""How much ground each class covers, in a whole scene and in zones of it."""
+"""Area of each class, in a whole scene and in zones."""
 
 import csv
 import io
@@ -14,34 +14,34 @@ from rasterio.features import rasterize
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.geodesy import has_areas, pixel_hectares
-from lcc_tf.mapping.scene import Grid, window_of
+from lcc_tf.mapping.grid import Grid, window_of
 
 COLUMNS = ("class", "pixels", "share", "hectares")
-STRIP_PIXELS = 2**24  # of a zone, counted at once
+STRIP_PIXELS = 2**24  # largest part of a zone that is counted at once
 
 
 class Areas:
-    """Counts pixels and hectares of each class, part by part.
+    """Counts of pixels and hectares per class, added up part by part.
 
     Args:
-        grid: of the map.
-        class_names: of the map.
+        grid: grid of the map.
+        class_names: class names of the map.
     """
 
     def __init__(self, grid: Grid, class_names: Sequence[str]) -> None:
         self.grid = grid
         self.class_names = tuple(class_names)
         self.pixels = np.zeros(len(class_names), np.int64)
-        # None where the size of pixels is not known
+        # None if the pixels' area is unknown
         self.hectares = np.zeros(len(class_names)) if has_areas(grid.crs) else None
 
     def add(self, class_ids: np.ndarray, rows: slice, columns: slice) -> None:
         """Counts a part of the map.
 
         Args:
-            class_ids: uint8 `(n,)`, those pixels of the part that count.
-            rows: of the part.
-            columns: of the part.
+            class_ids: uint8 `(n,)`, the part's pixels that are not nodata.
+            rows: rows of the part.
+            columns: columns of the part.
         """
         counts = np.bincount(class_ids, minlength=len(self.class_names))
         self.pixels += counts
@@ -50,7 +50,7 @@ class Areas:
             self.hectares += counts * size
 
     def rows(self) -> list[tuple[str, int, str, str]]:
-        """A row a class: name, pixels, share of all pixels that count, hectares or nothing."""
+        """Returns one row per class: name, pixels, fraction of pixels, hectares or nothing."""
         total = max(int(self.pixels.sum()), 1)
         return [
             (
@@ -65,7 +65,7 @@ class Areas:
         ]
 
     def to_csv(self) -> str:
-        """`rows` with a header."""
+        """Returns `rows` with a header, as CSV."""
         return _csv([COLUMNS, *self.rows()])
 
 
@@ -73,10 +73,10 @@ class Zones:
     """Polygons of a user's file, such as parcels.
 
     Args:
-        file: of any vector format that GDAL reads.
+        file: a file of any vector format that GDAL reads.
 
     Raises:
-        InputError: it cannot be read, holds no polygon, or has no coordinate system.
+        InputError: the file cannot be read, has no polygon, or has no coordinate system.
     """
 
     def __init__(self, file: Path) -> None:
@@ -86,30 +86,33 @@ class Zones:
             raise InputError(f"{file} cannot be read as polygons: {error}") from error
         if meta["crs"] is None:
             raise InputError(
-                f"{file} has no coordinate system, so its polygons cannot be laid over a map."
+                f"{file} has no coordinate system, so its polygons cannot be overlaid on a map. "
+                "Save it with a coordinate system."
             )
         self.file = file
         self.crs = rasterio.crs.CRS.from_user_input(meta["crs"])
         self.polygons = shapely.from_wkb(shapes)
-        kinds = set(shapely.get_type_id(self.polygons).tolist())
-        if not len(self.polygons) or not kinds <= {
-            shapely.GeometryType.POLYGON.value,
-            shapely.GeometryType.MULTIPOLYGON.value,
-        }:
-            raise InputError(f"{file} must hold polygons alone, and at least one.")
+        types = {shapely.GeometryType(i).name for i in shapely.get_type_id(self.polygons)}
+        if not len(self.polygons) or not types <= {"POLYGON", "MULTIPOLYGON"}:
+            raise InputError(
+                f"{file} must contain only polygons, and at least one. Received: "
+                f"{len(self.polygons)} geometries of the types {sorted(types)}."
+            )
         self.fields = tuple(meta["fields"])
         self.values = list(zip(*fields, strict=True)) if fields else [()] * len(self.polygons)
 
     def areas(self, map_file: Path, class_names: Sequence[str]) -> str:
-        """Measures a class map in each zone; pixels count where their centres lie.
+        """Computes the area of each class in each zone.
+
+        A pixel belongs to the zone that contains its center.
 
         Args:
-            map_file: the map.
-            class_names: its classes.
+            map_file: the class map.
+            class_names: its class names.
 
         Returns:
-            CSV with a row for each zone and class: the zone's number from 1, its own attributes,
-            and the columns of `Areas`.
+            CSV with one row per zone and class: the zone's number from 1, its attributes, and the
+            columns of `Areas`.
 
         Raises:
             InputError: the map has no coordinate system.
@@ -127,15 +130,15 @@ class Zones:
 
 
 def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
-    """Checks that zones can be laid over an image.
+    """Checks that zones can be overlaid on an image.
 
     Raises:
-        InputError: it has no coordinate system.
+        InputError: the image has no coordinate system.
     """
     if crs is None:
         raise InputError(
-            f"{path} has no coordinate system, so zones cannot be laid over it. Leave `--zones` "
-            "out, or give a georeferenced image."
+            f"{path} has no coordinate system, so zones cannot be overlaid on it. Use a "
+            "georeferenced image, or remove `zones`."
         )
 
 
@@ -152,7 +155,7 @@ def _areas_in(
     dataset: rasterio.DatasetReader, polygon: shapely.Geometry, class_names: Sequence[str]
 ) -> Areas:
     areas = Areas(Grid.of(dataset), class_names)
-    if not np.isfinite(polygon.bounds).all():  # where the map's projection does not reach
+    if not np.isfinite(polygon.bounds).all():  # outside the map projection
         return areas
     corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T
     columns, rows = ~dataset.transform @ corners

@@ -1,7 +1,7 @@
-"""How long and how large a raster's pixels are on the ground.
+"""Lengths and areas of a raster's pixels on the ground.
 
-Projected coordinates are believed, as surveyors do. Where they are degrees, or those of web
-Mercator, whose metres grow with the latitude, distances and areas are those of the ellipsoid.
+Projected coordinates are used directly, as surveyors do. For coordinates in degrees, and in web
+Mercator, whose meters grow with the latitude, lengths and areas are computed on the ellipsoid.
 """
 
 import numpy as np
@@ -11,11 +11,11 @@ from rasterio import Affine
 from rasterio.crs import CRS
 
 WEB_MERCATOR = 3857
-SQUARE_METRES = 10_000  # of a hectare
+SQUARE_METERS = 10_000  # per hectare
 
 
-def pixel_metres(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[float, float]:
-    """Width and height of a pixel in the middle of a raster, metres.
+def pixel_meters(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[float, float]:
+    """Computes the width and height of a pixel in the center of a raster, meters.
 
     Args:
         crs: coordinate system.
@@ -36,33 +36,33 @@ def pixel_metres(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[fl
 
 
 def pixel_hectares(crs: CRS, transform: Affine, rows: slice, columns: slice) -> float:
-    """Area of a pixel in the middle of a part of a raster, hectares.
+    """Computes the mean area of the pixels in a part of a raster, hectares.
 
-    On the ellipsoid it is a share of the quadrilateral around the whole part: exact in the mean
-    over the part's pixels, but for its edges being geodesics.
+    On the ellipsoid this is the area of the quadrilateral around the part, whose edges are
+    geodesics, divided by the number of pixels.
 
     Args:
         crs: coordinate system.
         transform: from columns and rows to coordinates.
-        rows: of the part.
-        columns: of the part.
+        rows: rows of the part.
+        columns: columns of the part.
     """
     if not is_geodesic(crs):
-        return abs(transform.determinant) * crs.linear_units_factor[1] ** 2 / SQUARE_METRES
+        return abs(transform.determinant) * crs.linear_units_factor[1] ** 2 / SQUARE_METERS
     top, bottom, left, right = rows.start, rows.stop, columns.start, columns.stop
     corners = [(left, top), (right, top), (right, bottom), (left, bottom)]
     area, _ = _ellipsoid(crs).polygon_area_perimeter(
         *_on_globe(crs, transform, np.array(corners, float))
     )
-    return abs(area) / ((bottom - top) * (right - left)) / SQUARE_METRES
+    return abs(area) / ((bottom - top) * (right - left)) / SQUARE_METERS
 
 
 def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
-    """Areas of polygons, hectares; NaN where coordinates have no known size.
+    """Computes areas of polygons, hectares; NaN if the coordinates' unit is unknown.
 
     Args:
         crs: coordinate system.
-        polygons: geometries `(n,)` in its coordinates.
+        polygons: geometries `(n,)` in coordinates of `crs`.
 
     Returns:
         float64 `(n,)`.
@@ -70,36 +70,36 @@ def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
     if not has_areas(crs):
         return np.full(len(polygons), np.nan)
     if not is_geodesic(crs):
-        return shapely.area(polygons) * crs.linear_units_factor[1] ** 2 / SQUARE_METRES
+        return shapely.area(polygons) * crs.linear_units_factor[1] ** 2 / SQUARE_METERS
     on_globe = shapely.orient_polygons(
         shapely.transform(polygons, lambda points: np.column_stack(_to_globe(crs, *points.T)))
     )
     ellipsoid = _ellipsoid(crs)
     areas = [ellipsoid.geometry_area_perimeter(polygon)[0] for polygon in on_globe]
-    return np.abs(np.array(areas, float)) / SQUARE_METRES
+    return np.abs(np.array(areas, float)) / SQUARE_METERS
 
 
 def has_areas(crs: CRS | None) -> bool:
-    """Whether a coordinate system tells how large pixels are."""
+    """Tells whether a coordinate system defines the area of pixels."""
     return crs is not None and (crs.is_projected or crs.is_geographic)
 
 
 def is_geodesic(crs: CRS) -> bool:
-    """Whether lengths and areas are taken from the ellipsoid, not from the coordinates."""
+    """Tells whether lengths and areas are computed on the ellipsoid."""
     return not crs.is_projected or crs.to_epsg() == WEB_MERCATOR
 
 
 def _on_globe(crs: CRS, transform: Affine, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Longitudes and latitudes, degrees, of columns and rows `(n, 2)`."""
+    """Converts columns and rows `(n, 2)` to longitudes and latitudes, degrees."""
     return _to_globe(crs, *(transform @ points.T))
 
 
 def _to_globe(crs: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Longitudes and latitudes, degrees, of coordinates."""
-    own = pyproj.CRS.from_user_input(crs.to_wkt())
-    if own.is_geographic:
+    """Converts coordinates to longitudes and latitudes, degrees."""
+    source = pyproj.CRS.from_user_input(crs.to_wkt())
+    if source.is_geographic:
         return x, y
-    return pyproj.Transformer.from_crs(own, own.geodetic_crs, always_xy=True).transform(x, y)
+    return pyproj.Transformer.from_crs(source, source.geodetic_crs, always_xy=True).transform(x, y)
 
 
 def _ellipsoid(crs: CRS) -> pyproj.Geod:

@@ -1,4 +1,4 @@
-"""Names and colours of classes in files beside a map, where GIS programs look for them."""
+"""Files with class names and colors, which GIS programs read together with a map."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,11 +8,11 @@ from tfds_deepglobe.classes import ClassTable
 
 
 def write_categories(file: Path, classes: ClassTable) -> None:
-    """Adds the classes' names to what GDAL keeps beside a raster; GeoTIFF has no place for them.
+    """Adds class names to a raster's `.aux.xml`, which GDAL reads; GeoTIFF cannot store them.
 
     Args:
-        file: the raster's `.aux.xml`, there or not.
-        classes: of the raster's first band.
+        file: the raster's `.aux.xml`, which may exist.
+        classes: classes of the raster's first band.
     """
     root = ElementTree.parse(file).getroot() if file.exists() else ElementTree.Element("PAMDataset")
     band = root.find("PAMRasterBand[@band='1']")
@@ -25,13 +25,13 @@ def write_categories(file: Path, classes: ClassTable) -> None:
 
 
 def write_raster_style(file: Path, classes: ClassTable) -> None:
-    """Writes the style that QGIS shows a raster in by itself.
+    """Writes the style that QGIS applies to a raster.
 
-    Without one its legend lists all 256 entries of the raster's colour table.
+    Without it the legend lists all 256 entries of the raster's color table.
 
     Args:
-        file: to write; the raster's name with the suffix `.qml`.
-        classes: of the raster's first band.
+        file: file to write: the raster's name with the suffix `.qml`.
+        classes: classes of the raster's first band.
     """
     root = ElementTree.Element("qgis")
     pipe = ElementTree.SubElement(root, "pipe")
@@ -52,11 +52,11 @@ def write_raster_style(file: Path, classes: ClassTable) -> None:
 
 
 def write_polygon_style(file: Path, classes: ClassTable) -> None:
-    """Writes the style that QGIS shows polygons in by itself, instead of one colour for all.
+    """Writes the style that QGIS applies to polygons, one color per class.
 
     Args:
-        file: to write; the polygons' name with the suffix `.qml`.
-        classes: which each polygon names one of in its field `class`.
+        file: file to write: the polygons' name with the suffix `.qml`.
+        classes: classes, whose names the polygons have in their field `class`.
     """
     root = ElementTree.Element("qgis")
     renderer = ElementTree.SubElement(

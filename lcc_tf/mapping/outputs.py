@@ -1,4 +1,4 @@
-"""Which files are mapped, and which files a map consists of."""
+"""Input images of a mapping, and output files of each image."""
 
 import glob
 from collections.abc import Sequence
@@ -11,22 +11,28 @@ from lcc_tf.mapping.area_statistics import Zones
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")
-MIN_REGION = 100  # pixels of a polygon: 25 square metres at DeepGlobe's 0.5 m
+MIN_REGION = 100  # pixels; 25 square meters at DeepGlobe's 0.5 m
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
 SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """What is written of each image, and where: the class map and the areas, and what is asked for.
+    """Files that are written for each image: the class map, the areas, and optional files.
 
     Attributes:
-        folder: of the maps.
-        extras: of `EXTRAS`: the probability of each class; the largest one; the share of the
-            members, by their weights, that see another class; a picture of the map over the image.
-        polygons: of `POLYGON_FORMATS`: the map's regions as polygons; None for none.
-        min_region: regions of fewer pixels join their largest neighbour before they are polygons.
-        zones: polygons to measure areas in, too.
+        folder: folder of the files.
+        extras: optional files, of `EXTRAS`: the probability of each class; the largest probability;
+            the weighted fraction of ensemble members that predict another class than the map; a
+            picture of the map over the image.
+        polygons: format of the map's regions as polygons, of `POLYGON_FORMATS`; None to write no
+            polygons.
+        min_region: regions of fewer pixels join their largest neighboring region before they become
+            polygons.
+        zones: polygons in which areas are computed too; None to compute none.
+
+    Raises:
+        InputError: an unknown extra or polygon format, or `min_region` is below 1.
     """
 
     folder: Path
@@ -35,8 +41,27 @@ class Outputs:
     min_region: int = MIN_REGION
     zones: Zones | None = None
 
+    def __post_init__(self) -> None:
+        if isinstance(self.extras, str) or not set(self.extras) <= set(EXTRAS):
+            raise InputError(
+                f"`extras` must be a list of {', '.join(EXTRAS)}. Received: {self.extras!r}."
+            )
+        if self.polygons not in (None, *POLYGON_FORMATS):
+            raise InputError(
+                f"Unknown `polygons`. Received: {self.polygons!r}. "
+                f"Choose one of {POLYGON_FORMATS}, or None."
+            )
+        if self.min_region < 1:
+            raise InputError(
+                f"`min_region` must be 1 pixel or more. Received: min_region={self.min_region}."
+            )
+
     def files(self, image: Path) -> dict[str, Path]:
-        """The files of an image's map by what they are; the last one is written last."""
+        """Returns the output files of an image by kind; the last one is written last.
+
+        Args:
+            image: the image's path.
+        """
         raster = "png" if image.suffix.lower() in PLAIN_SUFFIXES else "tif"
         endings = {"classes": raster} | dict.fromkeys(self.extras, raster)
         if "probabilities" in endings:
@@ -53,72 +78,71 @@ class Outputs:
         }
 
 
-def find_images(inputs: Sequence[str], folder: Path) -> list[Path]:
-    """The image files that files, folders and patterns mean, each once, in order.
+def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
+    """Finds the image files in files, folders and patterns, each once, in order.
 
     Args:
-        inputs: a file; a folder, for the images directly in it; or a pattern such as "a/*.tif".
-        folder: where the maps go.
+        inputs: files; folders, for the images directly in them; or patterns such as "a/*.tif".
+        output: folder for the maps.
 
     Raises:
-        InputError: one of them means no image; two images have the same name but for folder and
-            suffix, so that their maps would, too; maps would lie among the images of a folder.
+        InputError: an input matches no image; two images would get maps of the same name; or the
+            maps would be written into a folder of images.
     """
     images: dict[Path, None] = {}
-    for given in inputs:
-        path = Path(given)
+    for text in inputs:
+        path = Path(text)
         if path.is_dir():
-            if path.resolve() == folder.resolve():
+            if path.resolve() == output.resolve():
                 raise InputError(
-                    f"Maps in {folder} would be images to map the next time. Choose another "
-                    "`--output`."
+                    f"Maps in {output} would become input images of the next call. Choose another "
+                    "`output`."
                 )
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         elif path.exists():
             found = [path]
         else:
-            found = sorted(Path(name) for name in glob.glob(given, recursive=True))
+            found = sorted(Path(name) for name in glob.glob(text, recursive=True))
         if not found:
             raise InputError(
-                f"There is no image at {given!r}. Give files, folders that hold "
+                f"There is no image at {text!r}. Use files, folders with "
                 f"{', '.join(SUFFIXES)}, or a pattern such as 'scenes/*.tif'."
             )
         images |= dict.fromkeys(found)
     by_stem: dict[str, Path] = {}
     for image in images:
-        if (other := by_stem.setdefault(image.stem, image)) != image:
+        if (namesake := by_stem.setdefault(image.stem, image)) != image:
             raise InputError(
-                f"{other} and {image} would give maps of the same name. Map them into folders of "
-                "their own, one `--output` each."
+                f"{namesake} and {image} would get maps of the same name. Map them separately, "
+                "with another `output` for each."
             )
     return list(images)
 
 
 def plan(images: Sequence[Path], outputs: Outputs, *, resume: bool, overwrite: bool) -> list[Path]:
-    """The images that are still to be mapped.
+    """Returns the images that must be mapped.
 
     Args:
-        images: all of them.
-        outputs: what is written of each.
-        resume: leaves out those whose files are all there.
-        overwrite: maps again what is there.
+        images: all images.
+        outputs: files that are written for each image.
+        resume: skips images whose files all exist.
+        overwrite: replaces files that exist.
 
     Raises:
-        InputError: maps are there already, and it is not said what to do with them; or a file has
-            the folder's name.
+        InputError: files exist, and neither `resume` nor `overwrite` is set; or the folder's path
+            is a file.
     """
     check_no_file(outputs.folder)
     todo = []
     for image in images:
         files = outputs.files(image).values()
-        there = [file for file in files if file.exists()]
-        if len(there) == len(files) and resume:
+        existing = [file for file in files if file.exists()]
+        if len(existing) == len(files) and resume:
             continue
-        if there and not (overwrite or resume):
+        if existing and not (overwrite or resume):
             raise InputError(
-                f"{there[0]} exists already, and nothing is overwritten unasked. `--resume` leaves "
-                "out images that are mapped, `--overwrite` maps them again; or choose another "
-                "`--output`."
+                f"{existing[0]} already exists. Skip mapped images with `resume=True`, replace "
+                "them with `overwrite=True`, or choose another `output`."
             )
         todo.append(image)
     return todo

@@ -1,4 +1,4 @@
-"""A class map as polygons."""
+"""Class maps as polygons."""
 
 import warnings
 from pathlib import Path
@@ -16,20 +16,20 @@ from tfds_deepglobe.classes import ClassTable
 
 
 def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> int:
-    """Writes a class map's regions, one polygon each.
+    """Writes a class map's regions, one polygon per region.
 
-    GeoJSON is in longitudes and latitudes, as RFC 7946 wants it
-    (https://www.rfc-editor.org/rfc/rfc7946); a GeoPackage in the map's own coordinates. Without a
-    coordinate system both are in pixels.
+    GeoJSON has longitudes and latitudes, as RFC 7946 requires
+    (https://www.rfc-editor.org/rfc/rfc7946). A GeoPackage has the map's coordinates. Without a
+    coordinate system both have pixels.
 
-    Beside the file lies its legend for QGIS (`.qml`). Memory grows with the map: 4 bytes a pixel,
-    and what its polygons need.
+    A style for QGIS (`.qml`) is written too. Memory grows with the map: 4 bytes per pixel, and the
+    polygons.
 
     Args:
         map_file: the class map.
-        classes: names and colours.
-        file: to write, `.gpkg` or `.geojson`.
-        min_pixels: regions of fewer pixels join their largest neighbour.
+        classes: names and colors of its classes.
+        file: file to write, `.gpkg` or `.geojson`.
+        min_pixels: regions of fewer pixels join their largest neighboring region.
 
     Returns:
         The number of polygons.
@@ -69,7 +69,7 @@ def _write(
 ) -> None:
     is_geojson = file.suffix == ".geojson"
     with warnings.catch_warnings():
-        # A plain picture has no coordinate system; its polygons are in pixels.
+        # Plain pictures have no coordinate system.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
         pyogrio.raw.write(

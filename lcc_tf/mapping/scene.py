@@ -1,64 +1,34 @@
-"""Image files and GeoTIFFs, read and written window by window, so that no size is too large."""
+"""Image files and GeoTIFFs, read window by window, so that no size is too large."""
 
 import contextlib
-import shutil
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import rasterio
-import rasterio.shutil
-from rasterio._err import CPLE_BaseError  # what GDAL signals on closing a file
 from rasterio.enums import ColorInterp, MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
-from rasterio.windows import Window
-from tqdm import tqdm
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import flush, not_written, unfinished_folder
-from lcc_tf.mapping.geodesy import pixel_metres
-from lcc_tf.mapping.gis_styles import write_categories, write_raster_style
-from tfds_deepglobe.classes import ClassTable
+from lcc_tf.mapping.geodesy import pixel_meters
+from lcc_tf.mapping.grid import Grid, window_of
 
-# GDAL would take a twentieth of the machine's memory.
+# GDAL's default is a twentieth of the machine's memory.
 CACHE_MEGABYTES = 256
-# Longest side of the overview that a stretch is found on, pixels
+# Longest side of the overview from which a stretch is computed, pixels
 OVERVIEW_SIDE = 2048
 PERCENTILES = (2, 98)  # QGIS's "cumulative count cut"
 SCALES = ("minmax", "percentile")
-# Formats that are decoded from the start, whole lines at a time: what they announce is believed
-# as far as a file of that size can hold it. Deflate, the stronger of the two, makes 1032 bytes of
-# one at most (https://zlib.net/zlib_tech.html).
+# Formats that are decoded from the start, whole lines at a time. Headers that claim more pixels
+# than the file can hold are rejected: deflate, which compresses more than JPEG, expands a byte to
+# at most 1032 bytes (https://zlib.net/zlib_tech.html).
 PLAIN_FORMATS = ("JPEG", "PNG")
 PIXELS_PER_BYTE = 1032
-# A pixel size that differs by less is the same: files round theirs.
+# Pixel sizes with a smaller relative difference are equal, since files round pixel sizes.
 SAME_SIZE = 1e-3
-BLOCK = 256  # side of a GeoTIFF's blocks, pixels
-NODATA = 255  # of class maps, whose class ids are smaller
-
-
-@dataclass(frozen=True)
-class Grid:
-    """Where the pixels of a raster lie."""
-
-    height: int
-    width: int
-    crs: rasterio.CRS | None  # None without georeference
-    transform: rasterio.Affine  # from columns and rows to coordinates of `crs`
-
-    @classmethod
-    def of(cls, dataset: rasterio.DatasetReader | WarpedVRT) -> "Grid":
-        """That of an open raster."""
-        return cls(*dataset.shape, dataset.crs, dataset.transform)
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width, pixels."""
-        return self.height, self.width
 
 
 class Scene:
@@ -66,11 +36,11 @@ class Scene:
 
     Attributes:
         path: the file.
-        grid: where its pixels lie, after any resampling.
-        nodata: the value that the file marks missing pixels with, if it does.
-        has_gaps: whether pixels can be missing.
-        stretch: lower and upper ends of each band that become 0 and 255, float64 `(2, 3)`; None: as
-            they are.
+        grid: size and georeference, after any resampling.
+        nodata: the file's nodata value; None if it has none.
+        has_nodata: whether pixels can be nodata.
+        stretch: lower and upper ends of each band that become 0 and 255, float64 `(2, 3)`; None if
+            the bands' values are unchanged.
     """
 
     def __init__(
@@ -89,15 +59,15 @@ class Scene:
         self._lock = threading.Lock()  # GDAL's data sets serve one thread at a time
         self._is_float = any(dataset.dtypes[band - 1].startswith("float") for band in bands)
         self._has_mask = has_mask
-        self.has_gaps = self._is_float or has_mask
+        self.has_nodata = self._is_float or has_mask
         self.stretch = self._stretch(scale)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray | None:
         """Reads a part of the image.
 
         Returns:
-            float32 `(rows, columns, 3)`, RGB in [0, 255]; missing pixels are 0. None where all of
-            them are missing.
+            float32 `(rows, columns, 3)`, RGB in [0, 255]; nodata pixels are 0. None if all pixels
+            are nodata.
 
         Raises:
             InputError: the file is truncated or broken.
@@ -110,20 +80,20 @@ class Scene:
         return image
 
     def thumbnail(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the whole image, shrunk to the nearest pixels.
+        """Reads the whole image, resampled to the nearest pixels.
 
         Args:
             side: longest side of the result, pixels.
 
         Returns:
-            float32 `(height, width, 3)`, RGB in [0, 255], and bool `(height, width)`, which pixels
-            are there.
+            float32 `(height, width, 3)`, RGB in [0, 255], and bool `(height, width)`, True for
+            pixels that are not nodata.
         """
         image, valid = self._overview(side)
         return self._stretched(image), valid
 
     def valid(self, rows: slice, columns: slice) -> np.ndarray:
-        """Tells which pixels of a part of the image are there.
+        """Reads which pixels of a part of the image are not nodata.
 
         Returns:
             bool `(rows, columns)`.
@@ -131,7 +101,7 @@ class Scene:
         Raises:
             InputError: the file is truncated or broken.
         """
-        if not self.has_gaps:
+        if not self.has_nodata:
             return np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
         window = window_of(rows, columns)
         valid = self._read_mask(window=window)
@@ -140,26 +110,26 @@ class Scene:
         return valid
 
     def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """As `thumbnail`, but with the bands as they are in the file."""
-        share = min(1, side / max(self.grid.size))
-        size = tuple(max(1, round(length * share)) for length in self.grid.size)
+        """Like `thumbnail`, but with the file's own values."""
+        factor = min(1, side / max(self.grid.size))
+        size = tuple(max(1, round(length * factor)) for length in self.grid.size)
         image = self._read(out_shape=(3, *size))
         return image, self._read_mask(out_shape=(3, *size)) & np.isfinite(image).all(axis=-1)
 
     def _read(self, **options: object) -> np.ndarray:
-        """The chosen bands as they are in the file, `(rows, columns, 3)`."""
+        """Reads the file's values of the chosen bands, `(rows, columns, 3)`."""
         with self._lock, _readable(self.path):
             return np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
 
     def _read_mask(self, **options: object) -> np.ndarray:
-        """Which pixels are not marked as missing, bool `(rows, columns)`."""
+        """Reads which pixels are not marked as nodata, bool `(rows, columns)`."""
         with self._lock, _readable(self.path):
-            # A pixel is missing where all chosen bands are, as GDAL has it for nodata values.
+            # A pixel is nodata if all chosen bands are, as in GDAL.
             mask = self._dataset.read_masks(self._bands, **options).any(axis=0)
         return mask if self._has_mask else np.ones_like(mask)
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
-        """Bands as they are in the file -> float32 in [0, 255]."""
+        """Converts the file's values to float32 in [0, 255]."""
         image = image.astype(np.float32)
         if self.stretch is not None:
             low, high = self.stretch.astype(np.float32)
@@ -167,7 +137,7 @@ class Scene:
         return np.nan_to_num(image)
 
     def _stretch(self, scale: str | tuple[float, float] | None) -> np.ndarray | None:
-        """Lower and upper ends of each band, float64 `(2, 3)`; None for 8 bit as it is."""
+        """Computes lower and upper ends of each band, float64 `(2, 3)`; None for 8 bit."""
         dtypes = {self._dataset.dtypes[band - 1] for band in self._bands}
         if scale is None:
             if dtypes == {"uint8"}:
@@ -177,7 +147,7 @@ class Scene:
             return np.repeat(np.array(scale, float)[:, None], 3, axis=1)
         image, valid = self._overview(OVERVIEW_SIDE)
         if not valid.any():
-            raise InputError(f"{self.path} holds no pixel that is not missing.")
+            raise InputError(f"{self.path} has only nodata pixels.")
         ends = (0, 100) if scale == "minmax" else PERCENTILES
         return np.percentile(image[valid].astype(np.float64), ends, axis=0)
 
@@ -194,23 +164,25 @@ def open_scene(
 
     Args:
         path: the file.
-        bands: numbers from 1 of the red, green and blue band; None for the first three of an image
+        bands: numbers of the red, green and blue band, from 1; None for the three bands of an image
             that has three, or three and transparency.
-        scale: what becomes 0 and 255, the same for the whole scene: "minmax", "percentile" (2 and
-            98 % of each band, from an overview), or two numbers; None for 8 bit as they are and
-            "percentile" for all others.
-        resample_to: side of the pixels that the scene is read with, metres; None for its own.
+        scale: values that become 0 and 255, the same for the whole scene: "minmax", "percentile" (2
+            and 98 % of each band, from an overview), or two numbers; None for unchanged values of
+            8-bit images, and "percentile" for all others.
+        resample_to: pixel size at which the scene is read, meters; None for the file's pixel size.
 
     Yields:
         The open scene.
 
     Raises:
-        InputError: not an image, broken, bands that it lacks or that must be chosen, more pixels
-            than a file of its size can hold, no georeference to resample by.
+        InputError: not an image, a broken file, missing bands or bands that must be chosen, more
+            pixels than a file of its size can hold, no georeference for resampling, or an argument
+            that `check_reading` rejects.
     """
+    check_reading(bands=bands, scale=scale, resample_to=resample_to)
     with rasterio.Env(
         GDAL_CACHEMAX=CACHE_MEGABYTES,
-        # Large progressive JPEGs; how large a file may claim to be is checked below.
+        # For large progressive JPEGs. `_check_pixels` rejects wrong sizes.
         GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC="YES",
         GDAL_PAM_ENABLED="YES",
     ):
@@ -230,11 +202,11 @@ def open_scene(
             if resample_to is not None:
                 size = _resampled_size(path, dataset, resample_to)
                 alpha = _alpha_bands(dataset)
-                # GDAL would take it for a mask and hide pixels by it.
+                # GDAL would use such a band as a mask and hide pixels.
                 if marked := sorted(set(chosen) & set(alpha)):
                     raise InputError(
                         f"{path}: band {marked[0]} is marked as transparency, so it cannot be "
-                        "resampled as a colour. Take the mark off, for example by `gdal_translate "
+                        "resampled as a color. Remove the mark, for example with `gdal_translate "
                         f"-colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
                 alpha = alpha if alpha_is_mask else []
@@ -243,164 +215,45 @@ def open_scene(
             yield Scene(path, dataset, chosen, scale, has_mask)
 
 
-def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a class map, shrunk to the nearest pixels.
-
-    Args:
-        path: a map that `new_raster` wrote.
-        size: height and width of the result, pixels.
-
-    Returns:
-        uint8 `size`, class ids, and bool `size`, which pixels are there.
-    """
-    with _quietly(), rasterio.open(path) as dataset:
-        return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
-
-
-def parse_bands(text: str) -> tuple[int, int, int]:
-    """Parses "3,2,1".
-
-    Raises:
-        InputError: not three numbers from 1.
-    """
-    try:
-        bands = tuple(int(part) for part in text.split(","))
-    except ValueError:
-        bands = ()
-    if len(bands) != 3 or min(bands) < 1:
-        raise InputError(
-            f"`--bands` takes the numbers of the red, green and blue band, such as 3,2,1. "
-            f"Received: {text!r}."
-        )
-    return bands
-
-
-def parse_scale(text: str) -> str | tuple[float, float]:
-    """Parses "minmax", "percentile" or "MIN,MAX".
-
-    Raises:
-        InputError: anything else.
-    """
-    if text in SCALES:
-        return text
-    try:
-        low, high = (float(part) for part in text.split(","))
-    except ValueError:
-        low = high = 0.0
-    if not -np.inf < low < high < np.inf:
-        raise InputError(
-            "`--scale` takes minmax, percentile, or the two values that become 0 and 255, such as "
-            f"0,3000. Received: {text!r}."
-        )
-    return low, high
-
-
-@contextlib.contextmanager
-def new_raster(
-    path: Path,
-    grid: Grid,
+def check_reading(
     *,
-    nodata: int | None = None,
-    classes: ClassTable | None = None,
-    band_names: Sequence[str] = ("class",),
-    scale: float = 1,
-) -> Iterator[rasterio.io.DatasetWriter]:
-    """Writes a uint8 raster; the file gets its name when it is complete.
-
-    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. Beside a
-    class map lie its names for GDAL (`.aux.xml`) and its legend for QGIS (`.qml`).
-
-    Args:
-        path: ends in `.tif` or `.png`.
-        grid: that it has.
-        nodata: value of missing pixels; None where none are missing.
-        classes: of a class map: colours and names.
-        band_names: a description of each band.
-        scale: what a value of 1 stands for.
-
-    Yields:
-        A data set to write windows to.
+    bands: Sequence[int] | None = None,
+    scale: str | tuple[float, float] | None = None,
+    resample_to: float | None = None,
+) -> None:
+    """Checks the arguments of `open_scene` that do not depend on the image.
 
     Raises:
-        OSError: the disk is full, or the folder can't be written.
+        InputError: an invalid argument.
     """
-    is_tiff = path.suffix == ".tif"
-    with unfinished_folder(path) as folder:
-        # Not compressed, since blocks are written several times until they are complete.
-        raw, final = folder / "raw.tif", folder / path.name
-        need = grid.height * grid.width * len(band_names)
-        if (free := shutil.disk_usage(folder).free) < 1.5 * need:
-            need, free = (tqdm.format_sizeof(count, "B") for count in (1.5 * need, free))
-            raise OSError(
-                f"Writing {path} takes up to {need} beside it; {free} are free. Make room, or "
-                "choose another `--output`."
-            )
-        with _writable(path), _quietly():
-            with rasterio.open(
-                raw,
-                "w",
-                driver="GTiff",
-                height=grid.height,
-                width=grid.width,
-                count=len(band_names),
-                dtype="uint8",
-                crs=grid.crs,
-                transform=grid.transform,
-                nodata=nodata,
-                tiled=True,
-                blockxsize=BLOCK,
-                blockysize=BLOCK,
-                bigtiff="IF_SAFER",
-                photometric="MINISBLACK",
-            ) as dataset:
-                if classes:
-                    dataset.write_colormap(1, dict(enumerate(classes.palette)))
-                    dataset.colorinterp = [ColorInterp.palette]
-                    dataset.update_tags(CLASS_NAMES=",".join(classes.names))
-                for band, name in enumerate(band_names, start=1):
-                    dataset.set_band_description(band, name)
-                dataset.scales = [scale] * len(band_names)
-                yield dataset
-            options = {"driver": "PNG"}
-            if is_tiff:
-                resampling = "MODE" if classes else "AVERAGE"
-                options = {
-                    "driver": "COG",
-                    "compress": "DEFLATE",
-                    "predictor": "NO" if classes else "YES",
-                    "overview_resampling": resampling,
-                    "bigtiff": "IF_SAFER",
-                    "num_threads": "ALL_CPUS",
-                }
-            rasterio.shutil.copy(raw, final, **options)
-            flush(final)
-            _check_copy(raw, final)
-        sidecars = [final.with_name(f"{final.name}.aux.xml"), final.with_suffix(".qml")]
-        if classes:
-            write_categories(sidecars[0], classes)
-            write_raster_style(sidecars[1], classes)
-        for sidecar in sidecars:
-            if sidecar.exists():
-                sidecar.replace(path.with_name(sidecar.name))
-        final.replace(path)
+    if bands is not None and (isinstance(bands, str) or len(bands) != 3 or min(bands) < 1):
+        raise InputError(
+            "`bands` must be the numbers of the red, green and blue band, from 1, such as 3,2,1. "
+            f"Received: bands={_joined(bands)}."
+        )
+    if isinstance(scale, str):
+        is_valid = scale in SCALES
+    else:
+        is_valid = scale is None or (len(scale) == 2 and -np.inf < scale[0] < scale[1] < np.inf)
+    if not is_valid:
+        raise InputError(
+            "`scale` must be minmax, percentile, or the two values that become 0 and 255, such as "
+            f"0,3000. Received: scale={_joined(scale)}."
+        )
+    if resample_to is not None and not 0 < resample_to < np.inf:
+        raise InputError(
+            "`resample_to` must be a pixel size larger than 0 meters. "
+            f"Received: resample_to={resample_to}."
+        )
 
 
-def window_of(rows: slice, columns: slice) -> Window:
-    """A part of an image as rasterio wants it."""
-    return Window.from_slices(rows, columns)
-
-
-@contextlib.contextmanager
-def _quietly() -> Iterator[None]:
-    """Without warnings of images that lack a georeference, which plain pictures may."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        yield
+def _joined(values: str | Sequence[object]) -> str:
+    return values if isinstance(values, str) else ",".join(map(str, values))
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns what GDAL says of a file that it cannot read into one line for the user."""
+    """Turns GDAL's errors on reading a file into one line for the user."""
     try:
         yield
     except RasterioError as error:
@@ -409,36 +262,19 @@ def _readable(path: Path) -> Iterator[None]:
         if not path.exists():
             reason = "there is no such file"
         raise InputError(
-            f"{path} cannot be read as an image: {reason}. Give a GeoTIFF, TIFF, JPEG or PNG file "
-            "that is complete."
+            f"{path} cannot be read as an image: {reason}. Use a complete GeoTIFF, TIFF, JPEG or "
+            "PNG file."
         ) from error
 
 
-@contextlib.contextmanager
-def _writable(path: Path) -> Iterator[None]:
-    """Turns what GDAL says where it cannot write into one line for the user."""
-    try:
-        yield
-    except (RasterioError, CPLE_BaseError) as error:
-        raise not_written(path, error) from error
-
-
-def _check_copy(source: Path, copy: Path) -> None:
-    """Reads a copy again, since GDAL closes one that the disk was too small for without a word."""
-    with rasterio.open(source) as one, rasterio.open(copy) as two:
-        for band in one.indexes:
-            if one.checksum(band) != two.checksum(band):
-                raise RasterioIOError("the file is not complete")
-
-
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
-    """Refuses what announces more pixels than a file of its size can hold."""
+    """Rejects a header that claims more pixels than the file can hold."""
     pixels = dataset.width * dataset.height
     if dataset.driver in PLAIN_FORMATS and pixels > PIXELS_PER_BYTE * path.stat().st_size:
         raise InputError(
-            f"{path} announces {dataset.width}x{dataset.height} pixels in "
-            f"{path.stat().st_size} bytes, which no {dataset.driver} file can hold: it is broken, "
-            "or made to fill the memory."
+            f"{path} claims {dataset.width}x{dataset.height} pixels in {path.stat().st_size} "
+            f"bytes, more than a {dataset.driver} file can hold: it is broken, or made to fill the "
+            "memory."
         )
 
 
@@ -448,68 +284,68 @@ def _chosen_bands(
     bands: Sequence[int] | None,
     alpha_is_mask: bool,
 ) -> Sequence[int]:
-    """Which bands are red, green and blue."""
+    """Returns the numbers of the red, green and blue band."""
     alpha = _alpha_bands(dataset)
     colors = [band for band in dataset.indexes if band not in alpha]
     if bands is None and len(colors) == 3:
         if not alpha_is_mask:
             raise InputError(
-                f"{path} has {dataset.count} bands, one of which is marked as transparency but "
-                "holds something else, such as near infrared. Say which are red, green and blue, "
-                "such as `--bands 1,2,3`."
+                f"{path} has {dataset.count} bands, one of which is marked as transparency but has "
+                "other values, such as near infrared. Choose the red, green and blue band with "
+                "`bands`, such as 1,2,3."
             )
         bands = colors
     if bands is None and ColorInterp.palette in dataset.colorinterp:
         raise InputError(
-            f"{path} holds indices of a palette instead of colours. Save it as RGB, for example by "
+            f"{path} has palette indices instead of colors. Save it as RGB, for example with "
             f"`gdal_translate -expand rgb {path} rgb.tif`."
         )
     if bands is None:
         kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
-        hint = "1,1,1` takes grey for all three" if len(colors) == 1 else "3,2,1` says so"
+        example = "1,1,1 to use gray for all three" if len(colors) == 1 else "3,2,1"
         raise InputError(
-            f"{path} has {dataset.count} band(s) ({kinds}); which are red, green and blue is not "
-            f"known. `--bands {hint}."
+            f"{path} has {dataset.count} band(s) ({kinds}), and its red, green and blue band are "
+            f"unknown. Choose them with `bands`, such as {example}."
         )
     if max(bands) > dataset.count:
         raise InputError(
-            f"{path} has {dataset.count} bands. Received: `--bands {','.join(map(str, bands))}`."
+            f"`bands` must be at most {dataset.count}, the number of bands of {path}. "
+            f"Received: bands={_joined(bands)}."
         )
     if any(np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.complexfloating) for band in bands):
-        raise InputError(f"{path} has complex numbers in its bands, which are no colours.")
+        raise InputError(f"{path} has bands of complex numbers. Use bands of real numbers.")
     return bands
 
 
 def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
-    """Bands that are marked as transparency."""
+    """Returns the numbers of bands that are marked as transparency."""
     kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
     return [band for band, kind in kinds if kind == ColorInterp.alpha]
 
 
 def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
-    """Whether a band that is marked as transparency says which pixels are there.
+    """Tells whether a band that is marked as transparency is a mask.
 
-    Many programs mark any fourth band so. That of a mask is nothing or full nearly everywhere.
+    Many programs mark any fourth band as transparency. A mask is 0 or its maximum nearly
+    everywhere.
     """
     alpha = _alpha_bands(dataset)
     if not alpha:
         return True
-    share = min(1, OVERVIEW_SIDE / max(dataset.shape))
-    size = tuple(max(1, round(side * share)) for side in dataset.shape)
+    factor = min(1, OVERVIEW_SIDE / max(dataset.shape))
+    size = tuple(max(1, round(side * factor)) for side in dataset.shape)
     values = dataset.read(alpha[0], out_shape=size)
     return np.isin(values, (0, values.max())).mean() > 0.5
 
 
-def _resampled_size(path: Path, dataset: rasterio.DatasetReader, metres: float) -> tuple[int, int]:
-    """Height and width of a data set whose pixels get another size."""
-    if not 0 < metres < np.inf:
-        raise InputError(f"Pixels need a size larger than 0. Received: `--resample-to {metres}`.")
+def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) -> tuple[int, int]:
+    """Returns height and width of a data set that is resampled to another pixel size."""
     if dataset.crs is None:
         raise InputError(
-            f"{path} has no coordinate system, so the size of its pixels is not known. Leave "
-            "`--resample-to` out."
+            f"{path} has no coordinate system, so its pixel size is unknown. Remove `resample_to`."
         )
-    factors = [own / metres for own in pixel_metres(dataset.crs, dataset.transform, dataset.shape)]
+    sides = pixel_meters(dataset.crs, dataset.transform, dataset.shape)
+    factors = [side / meters for side in sides]
     if all(abs(factor - 1) < SAME_SIZE for factor in factors):
         return dataset.shape
     across, down = factors
@@ -518,16 +354,16 @@ def _resampled_size(path: Path, dataset: rasterio.DatasetReader, metres: float) 
 
 @contextlib.contextmanager
 def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Iterator[WarpedVRT]:
-    """A view of some bands of a file with another number of pixels, and with its mask.
+    """Opens a view of some bands of a file, and of its mask, with another number of pixels.
 
-    The other bands are left out, since GDAL would resample them too, and would take one that is
-    marked as transparency for a mask.
+    The view has no other bands, since GDAL would resample them too, and would use a band that is
+    marked as transparency as a mask.
     """
     height, width = size
     with contextlib.ExitStack() as stack:
         with _readable(path):
-            # GDAL's way to name bands of a file: https://gdal.org/drivers/raster/vrt.html
-            source = f"vrt://{path}?bands={','.join(map(str, bands))}"
+            # GDAL's syntax for some bands of a file: https://gdal.org/drivers/raster/vrt.html
+            source = f"vrt://{path}?bands={_joined(bands)}"
             dataset = stack.enter_context(rasterio.open(source))
         shrinks = height < dataset.height or width < dataset.width
         yield stack.enter_context(
@@ -539,7 +375,7 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
                 width=width,
                 height=height,
                 resampling=Resampling.average if shrinks else Resampling.bilinear,
-                # Of a mask that is no band; one that is comes along as it is.
+                # Adds a mask that is not a band. A mask that is a band is kept anyway.
                 add_alpha=MaskFlags.per_dataset in dataset.mask_flag_enums[0]
                 and not _alpha_bands(dataset),
             )

@@ -1,4 +1,4 @@
-"""The script: several formats in one call, each there whole or not at all."""
+"""The command: several formats in one call, each written completely or not at all."""
 
 import sys
 from types import SimpleNamespace
@@ -6,22 +6,23 @@ from types import SimpleNamespace
 import pytest
 
 import export
-import lcc_tf.exporting
 from lcc_tf.errors import InputError
-from lcc_tf.exporting import Agreement, DeviationError, ExportedFile
+from lcc_tf.exporting.agreement import Agreement, AgreementError, ExportedFile
+from lcc_tf.exporting.formats import FORMATS, writer
+from lcc_tf.exporting.source_model import SourceModel
 
 
 @pytest.fixture
 def exported(runs, tmp_path, monkeypatch):
-    """Runs the script with formats that are written at once; ONNX deviates."""
+    """Runs the command with formats that are written at once; ONNX differs from the model."""
 
-    def write(original, output):
+    def write(source, output):
         (output / "model.json").touch()
         return [ExportedFile("model.json", 10**6, Agreement(1e-6, 0.9995, 1000))]
 
-    def deviate(original, output):
+    def differ(source, output):
         (output / "model.onnx").touch()
-        raise DeviationError("model.onnx deviates")
+        raise AgreementError("model.onnx differs")
 
     loaded = []
 
@@ -29,41 +30,65 @@ def exported(runs, tmp_path, monkeypatch):
         loaded.append(options)
         return SimpleNamespace(samples="procedural scenes")
 
-    monkeypatch.setitem(export.HOLDS, "savedmodel", {"model.json"})
+    monkeypatch.setitem(FORMATS, "savedmodel", {"model.json"})
     monkeypatch.setattr(
-        lcc_tf.exporting, "EXPORTS", {"savedmodel": write, "onnx": deviate, "litert": write}
+        "lcc_tf.exporting.export.writer", lambda name: differ if name == "onnx" else write
     )
-    monkeypatch.setattr(lcc_tf.exporting, "load_original", load)
+    monkeypatch.setattr(SourceModel, "from_runs", load)
 
     def run(*arguments):
         output = ["--output", str(tmp_path / "exported")]
         monkeypatch.setattr(
             sys, "argv", ["export.py", "--runs", str(runs / "unetpp"), *output, *arguments]
         )
-        return export.main(), loaded, tmp_path / "exported"
+        with pytest.raises(SystemExit) as end:
+            export.main()
+        return end.value.code, loaded, tmp_path / "exported"
 
     return run
 
 
-def test_what_deviates_is_left_out_and_the_others_go_on(exported, capsys):
+def test_format_that_differs_is_not_written_and_others_are(exported, capsys):
     code, _, folder = exported("--format", "onnx", "litert")
     assert code == 1
     assert [path.name for path in folder.iterdir()] == ["litert"]
     out, err = capsys.readouterr()
-    assert "onnx was not written: model.onnx deviates" in err
+    assert "onnx was not written: model.onnx differs" in err
     assert len(err.splitlines()) == 1
     line = "litert/model.json, 1.0 MB: same class as Keras on 99.950 % of 1,000 pixels"
     assert line in out
     assert "procedural scenes" in out
 
 
-def test_nothing_is_loaded_where_one_format_is_there_already(exported):
+def test_nothing_is_loaded_if_one_format_already_exists(exported, capsys):
     code, loaded, folder = exported("--format", "litert", "--tile", "64", "--resolution", "2")
     assert code == 0
     assert loaded == [{"average": "probabilities", "tile": 64, "resolution": 2.0}]
-    with pytest.raises(InputError, match="litert exists already.*--overwrite"):
-        exported("--format", "savedmodel", "litert")
+    assert exported("--format", "savedmodel", "litert")[0] == 2
+    error = capsys.readouterr().err
+    assert "litert exists already" in error
+    assert "--overwrite" in error
     assert len(loaded) == 1
     assert [path.name for path in folder.iterdir()] == ["litert"]
     assert exported("--format", "savedmodel", "litert", "--overwrite")[0] == 0
     assert sorted(path.name for path in folder.iterdir()) == ["litert", "savedmodel"]
+
+
+def test_unknown_format_raises():
+    with pytest.raises(InputError, match="Unknown `format`.*'coreml'.*'savedmodel'"):
+        writer("coreml")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "match"),
+    [
+        ("onnx", "tf2onnx", "Exporting to ONNX needs tf2onnx, which is not installed"),
+        ("litert", "ai_edge_litert", "Exporting to LiteRT needs ai-edge-litert, which"),
+    ],
+)
+def test_missing_package_is_named_with_its_extra(monkeypatch, name, package, match):
+    monkeypatch.setitem(sys.modules, package, None)
+    monkeypatch.delitem(sys.modules, f"lcc_tf.exporting.{name}", raising=False)
+    monkeypatch.delitem(sys.modules, "lcc_tf.exporting.float16_weights", raising=False)
+    with pytest.raises(InputError, match=rf"{match}.*pip install 'lcc_tf\[export\]'"):
+        writer(name)

@@ -7,15 +7,18 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from lcc_tf.exporting import DeviationError, Samples, export_litert, float16_weights, litert
+from lcc_tf.exporting import float16_weights, litert
+from lcc_tf.exporting.agreement import AgreementError
+from lcc_tf.exporting.litert import export_litert
+from lcc_tf.exporting.samples import Samples
 
 FILES = ["float32.tflite", "float16.tflite", "int8.tflite"]
 
 
 @pytest.fixture(scope="module")
-def exported(original, tmp_path_factory):
+def exported(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported")
-    return output, export_litert(original, output)
+    return output, export_litert(source, output)
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +27,15 @@ def description(exported):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_description_is_enough_to_run_it(exported, description, original, name):
+def test_description_is_enough_to_run_it(exported, description, source, name):
     types = description["files"][name]
     runner = Interpreter(str(exported[0] / name)).get_signature_runner("serving_default")
     assert types["image"]["shape"] == [1, 72, 72, 3]
     assert types["probabilities"]["shape"] == [1, 72, 72, 7]
-    share = []
-    for tile in original.tiles:
+    same = []
+    for tile in source.tiles:
         result = runner(image=tile.astype(types["image"]["dtype"]))["probabilities"]
-        expected = original.predict(tile)
+        expected = source.predict(tile)
         assert result.dtype == types["probabilities"]["dtype"]
         if name == "int8.tflite":
             quantized = types["probabilities"]
@@ -41,9 +44,9 @@ def test_description_is_enough_to_run_it(exported, description, original, name):
             np.testing.assert_allclose(result, expected, atol=0.2)
         else:
             np.testing.assert_allclose(result, expected, atol=1e-4)
-        share.append(result.argmax(-1) == expected.argmax(-1))
-    assert np.mean(share) == pytest.approx(agreement_of(exported, name).share, abs=1e-6)
-    assert np.mean(share) > (0.9 if name == "int8.tflite" else 0.999)
+        same.append(result.argmax(-1) == expected.argmax(-1))
+    assert np.mean(same) == pytest.approx(agreement_of(exported, name).fraction, abs=1e-6)
+    assert np.mean(same) > (0.9 if name == "int8.tflite" else 0.999)
 
 
 def agreement_of(exported, name):
@@ -63,13 +66,13 @@ def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
     }
 
 
-def test_int8s_range_of_pixels_is_whole_even_if_all_samples_are_dull(original):
+def test_int8_input_range_is_full_even_if_no_sample_has_it(source):
     class Dull(Samples):
-        def squares(self, split, side, count):
+        def crops(self, split, side, count):
             assert (split, side, count) == ("train", 72, 32)
             return [np.full((side, side, 3), 100, np.uint8)] * count
 
-    dull = dataclasses.replace(original, samples=Dull())
+    dull = dataclasses.replace(source, samples=Dull())
     images = [sample["image"] for sample in litert._representative_images(dull)]
     assert len(images) == 32
     for image in images:
@@ -84,18 +87,18 @@ def test_int8_has_no_floating_point_numbers_inside(exported):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_is_held_to_the_keras_model(exported, original, monkeypatch, tmp_path, name):
-    broken = _without_numbers(original.tile)
+def test_each_file_is_held_to_the_keras_model(exported, source, monkeypatch, tmp_path, name):
+    broken = _without_numbers(source.tile)
 
-    def convert(original):
+    def convert(source):
         # The files that were written, in place of new ones, but for one.
         for kind in ("float32", "float16", "int8"):
             content = (exported[0] / f"{kind}.tflite").read_bytes()
             yield kind, broken if name.startswith(kind) else content
 
     monkeypatch.setattr(litert, "_convert", convert)
-    with pytest.raises(DeviationError, match=f"{name} deviates"):
-        export_litert(original, tmp_path)
+    with pytest.raises(AgreementError, match=f"{name} differs"):
+        export_litert(source, tmp_path)
 
 
 def _without_numbers(tile):
@@ -114,14 +117,14 @@ def _without_numbers(tile):
     return converter.convert()
 
 
-def test_half_weights_round_large_kernels_alone(tmp_path):
+def test_float16_weights_round_only_large_kernels(tmp_path):
     inputs = keras.Input((8, 8, 64), batch_size=1)
     small = keras.layers.Conv2D(64, 1, bias_initializer="glorot_normal", name="small")
     large = keras.layers.Conv2D(64, 3, name="large")
     model = keras.Model(inputs, large(small(inputs)))
     model.export(tmp_path, verbose=False)
     full = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
-    half = float16_weights.with_half_weights(full)
+    half = float16_weights.with_float16_weights(full)
     saved = 2 * np.prod(large.kernel.shape)
     assert len(full) - len(half) == pytest.approx(saved, abs=2000)
 

@@ -5,15 +5,16 @@ import onnx
 import onnxruntime
 import pytest
 
-from lcc_tf.exporting import DeviationError, export_onnx
+from lcc_tf.exporting.agreement import AgreementError
+from lcc_tf.exporting.onnx import export_onnx
 
 SIZES = [(64, 64), (57, 97), (1, 5), (130, 33)]
 
 
 @pytest.fixture(scope="module")
-def exported(original, tmp_path_factory):
+def exported(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported")
-    return output, export_onnx(original, output)
+    return output, export_onnx(source, output)
 
 
 @pytest.fixture(scope="module")
@@ -22,11 +23,11 @@ def session(exported):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_images_of_any_size(session, original, size):
+def test_images_of_any_size(session, source, size):
     image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     names = [output.name for output in session.get_outputs()]
     named = dict(zip(names, session.run(names, {"image": image}), strict=True))
-    expected = original.serve(image).numpy()
+    expected = source.serve(image).numpy()
     assert named["probabilities"].shape == (2, *size, 7)
     np.testing.assert_allclose(named["probabilities"], expected, atol=1e-5)
     assert named["class_id"].dtype == np.uint8
@@ -52,7 +53,7 @@ def test_types_axes_and_opset(session, exported):
     assert json.loads(table["palette"])[4] == [0, 0, 255]
 
 
-def test_deepness_reads_and_feeds_it(exported, original):
+def test_deepness_reads_and_feeds_it(exported, source):
     """As https://github.com/PUTvision/qgis-plugin-deepness does in `ModelBase` and `Segmentor`."""
     session = onnxruntime.InferenceSession(exported[0] / "deepness.onnx")
     (image,), (output,) = session.get_inputs(), session.get_outputs()
@@ -62,7 +63,7 @@ def test_deepness_reads_and_feeds_it(exported, original):
         key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()
     }
     assert metadata.pop("class_names") == {
-        str(index): name for index, name in enumerate(original.classes.names)
+        str(index): name for index, name in enumerate(source.classes.names)
     }
     mean, std = metadata.pop("standardization_mean"), metadata.pop("standardization_std")
     assert metadata == {
@@ -74,18 +75,18 @@ def test_deepness_reads_and_feeds_it(exported, original):
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
     }
-    tiles = np.concatenate(original.tiles)
+    tiles = np.concatenate(source.tiles)
     prepared = (np.float32(tiles / 255.0) - np.float32(mean)) / np.float32(std)
     result = session.run(None, {image.name: prepared.transpose(0, 3, 1, 2)})[0]
-    expected = np.concatenate([original.predict(tile) for tile in original.tiles])
+    expected = np.concatenate([source.predict(tile) for tile in source.tiles])
     np.testing.assert_allclose(result, expected.transpose(0, 3, 1, 2), atol=1e-4)
 
 
-def test_both_files_are_held_to_the_keras_model(exported, original, monkeypatch, tmp_path):
+def test_both_files_are_held_to_the_keras_model(exported, source, monkeypatch, tmp_path):
     assert [file.name for file in exported[1]] == ["model.onnx", "deepness.onnx"]
     for file in exported[1]:
-        assert file.agreement.share == 1
-        assert file.agreement.deviation < 1e-4
+        assert file.agreement.fraction == 1
+        assert file.agreement.max_difference < 1e-4
     assert exported[1][0].agreement.num_pixels == 4 * 72**2 + 57 * 97
     assert exported[1][1].agreement.num_pixels == 4 * 72**2
 
@@ -99,8 +100,8 @@ def test_both_files_are_held_to_the_keras_model(exported, original, monkeypatch,
             onnx.save(model, file)
 
         monkeypatch.setattr("lcc_tf.exporting.onnx._write", write)
-        with pytest.raises(DeviationError, match=f"{broken} deviates"):
-            export_onnx(original, tmp_path)
+        with pytest.raises(AgreementError, match=f"{broken} differs"):
+            export_onnx(source, tmp_path)
         assert (tmp_path / kept).exists() == (kept == "model.onnx")
 
 

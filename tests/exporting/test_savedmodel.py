@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 
-from lcc_tf.exporting import export_savedmodel
+from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.runs import load_ensemble, read_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -33,14 +33,12 @@ np.savez(data, **results)
 
 
 @pytest.fixture(scope="module")
-def exported(original, tmp_path_factory):
+def exported(source, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported") / "savedmodel"
-    return output, export_savedmodel(original, output)
+    return output, export_savedmodel(source, output)
 
 
-def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(
-    exported, original, tmp_path
-):
+def test_process_with_only_tensorflow_gets_the_ensembles_probabilities(exported, source, tmp_path):
     rng = np.random.default_rng(0)
     images = {f"{h}x{w}": rng.integers(0, 256, (2, h, w, 3), dtype=np.uint8) for h, w in SIZES}
     data = tmp_path / "data.npz"
@@ -57,7 +55,7 @@ def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(
             image = np.pad(image, [padding[0], padding[1], (0, 0), (0, 0)], mode=mode)
             padding[1], mode = (0, 0), "reflect"
         padded = np.pad(image, padding, mode=mode).astype(np.float32)
-        expected = original.model.predict(padded, verbose=0)[:, :height, :width]
+        expected = source.model.predict(padded, verbose=0)[:, :height, :width]
         probabilities, class_id = results[f"{name}_probabilities"], results[f"{name}_class_id"]
         assert probabilities.dtype == np.float32
         assert class_id.dtype == np.uint8
@@ -68,13 +66,13 @@ def test_process_with_tensorflow_alone_gets_the_ensembles_probabilities(
     assert (results["palette"] == DEEPGLOBE_CLASSES.palette).all()
 
 
-def test_it_is_held_to_the_keras_model(exported, original):
+def test_it_is_held_to_the_keras_model(exported, source):
     (file,) = exported[1]
-    assert file.agreement.deviation < 1e-5
-    assert file.agreement.share == 1
+    assert file.agreement.max_difference < 1e-5
+    assert file.agreement.fraction == 1
     assert file.agreement.num_pixels == 4 * 72 * 72 + 57 * 97
-    assert original.odd_image.shape == (1, 57, 97, 3)
-    assert file.size > 4 * original.model.count_params()
+    assert source.odd_image.shape == (1, 57, 97, 3)
+    assert file.size > 4 * source.model.count_params()
 
 
 def test_description_for_people(exported):
@@ -84,6 +82,6 @@ def test_description_for_people(exported):
     assert content["tile"] == 72
 
 
-def test_size_divisor_is_the_largest_stride(runs, original):
+def test_size_divisor_is_the_largest_stride(runs, source):
     assert size_divisor(load_ensemble([read_run(runs / "deeplabv3plus")])) == 16
-    assert size_divisor(original.model) == 32
+    assert size_divisor(source.model) == 32

@@ -82,15 +82,15 @@ def test_predict(folder):
     assert mapped.stderr.count("error: ") == 1
     assert "broken.tif cannot be read" in mapped.stderr
     assert len(list((folder / "maps").glob("*_classes.png"))) == 2
-    assert_refused(run(folder, "predict.py", *options), "exists already", "--resume")
+    assert_refused(run(folder, "predict.py", *options), "already exists", "--resume")
     (scenes / "broken.tif").unlink()
     shutil.copy(image, scenes / "third.jpg")
     rest = run(folder, "predict.py", *options, "--resume")
     assert rest.returncode == 0, rest.stderr
-    assert "1 of 1 images mapped to maps; 2 were there before" in rest.stdout
+    assert "1 of 1 images mapped to maps; 2 were already mapped" in rest.stdout
     again = run(folder, "predict.py", *options, "--resume")
     assert again.returncode == 0, again.stderr
-    assert "nothing is left to map" in again.stdout
+    assert "all 3 images are already mapped" in again.stdout
 
 
 def test_killed_training_goes_on(folder):

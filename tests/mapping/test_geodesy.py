@@ -7,23 +7,23 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
-from lcc_tf.mapping.geodesy import has_areas, pixel_hectares, pixel_metres, polygon_hectares
+from lcc_tf.mapping.geodesy import has_areas, pixel_hectares, pixel_meters, polygon_hectares
 
 UTM = CRS.from_epsg(32633)
 DEGREES = CRS.from_epsg(4326)
 MERCATOR = CRS.from_epsg(3857)
 FEET = CRS.from_epsg(2263)  # New York, US survey feet
-RADIUS = 6378137.0  # of WGS 84 at the equator, metres
+RADIUS = 6378137.0  # of WGS 84 at the equator, meters
 
 
-def test_projected_coordinates_are_believed():
+def test_projected_coordinates_are_used_directly():
     transform = from_origin(500000, 5200000, 0.5, 0.25)
-    assert pixel_metres(UTM, transform, (10, 10)) == (0.5, 0.25)
+    assert pixel_meters(UTM, transform, (10, 10)) == (0.5, 0.25)
     assert pixel_hectares(UTM, transform, slice(0, 5), slice(0, 5)) == pytest.approx(0.125e-4)
     foot = 1200 / 3937
-    assert pixel_metres(FEET, transform, (10, 10)) == pytest.approx((0.5 * foot, 0.25 * foot))
+    assert pixel_meters(FEET, transform, (10, 10)) == pytest.approx((0.5 * foot, 0.25 * foot))
     turned = Affine.rotation(30) @ Affine.scale(2, -3)
-    assert pixel_metres(UTM, turned, (10, 10)) == pytest.approx((2, 3))
+    assert pixel_meters(UTM, turned, (10, 10)) == pytest.approx((2, 3))
     assert pixel_hectares(UTM, turned, slice(0, 5), slice(0, 5)) == pytest.approx(6e-4)
 
 
@@ -31,7 +31,7 @@ def test_projected_coordinates_are_believed():
 def test_degrees_are_measured_on_the_ellipsoid(latitude):
     side = 1e-3
     transform = from_origin(10, latitude + 5 * side, side, side)
-    width, height = pixel_metres(DEGREES, transform, (10, 10))
+    width, height = pixel_meters(DEGREES, transform, (10, 10))
     # Radii of curvature of the ellipsoid along the parallel and the meridian
     e2 = 0.0066943799901413165
     sine = math.sin(math.radians(latitude))
@@ -46,17 +46,17 @@ def test_degrees_are_measured_on_the_ellipsoid(latitude):
     assert area == pytest.approx(expected[0] * expected[1] / 1e4, rel=1e-4)
 
 
-def test_web_mercator_is_not_believed():
-    # At 60 degrees its metres are twice as long as those on the ground.
+def test_web_mercator_is_measured_on_the_ellipsoid():
+    # At 60 degrees its meters are twice as long as those on the ground.
     x, y = 1_000_000, RADIUS * math.log(math.tan(math.pi / 4 + math.radians(60) / 2))
     transform = from_origin(x, y, 1, 1)
-    assert pixel_metres(MERCATOR, transform, (2, 2)) == pytest.approx((0.5, 0.5), rel=1e-2)
+    assert pixel_meters(MERCATOR, transform, (2, 2)) == pytest.approx((0.5, 0.5), rel=1e-2)
     area = pixel_hectares(MERCATOR, transform, slice(0, 2), slice(0, 2))
     assert area == pytest.approx(0.25e-4, rel=1e-2)
 
 
 @pytest.mark.parametrize("crs", [UTM, DEGREES, MERCATOR])
-def test_polygons_are_as_large_as_their_pixels(crs):
+def test_polygons_have_the_area_of_their_pixels(crs):
     side = 1e-4 if crs == DEGREES else 10
     transform = from_origin(12, 50, side, side)
     hole = shapely.box(12 + 2 * side, 50 - 4 * side, 12 + 3 * side, 50 - 2 * side)

@@ -1,7 +1,10 @@
 import csv
+import importlib
 import json
+import sys
 from unittest.mock import Mock
 
+import keras
 import numpy as np
 import pyogrio
 import pytest
@@ -13,19 +16,20 @@ from rasterio.transform import from_origin
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import Zones
-from lcc_tf.mapping.map_scene import map_images, map_scene
+from lcc_tf.mapping.map_raster import read_map
+from lcc_tf.mapping.map_scene import map_images, map_scene, write_map
 from lcc_tf.mapping.outputs import EXTRAS, Outputs, plan
-from lcc_tf.mapping.scene import open_scene, read_map
+from lcc_tf.mapping.scene import open_scene
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tiling import OVERLAP
-from tests.mapping.test_scene import HALF_METRE, write_scene
+from tests.mapping.test_scene import HALF_METER, write_scene
 from tfds_deepglobe.classes import ClassTable
 
 CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 255, 255)))
 
 
 def by_color(sharpness):
-    """A network that knows classes by their largest colour: red, green or blue."""
+    """A network that predicts a class from the strongest color: red, green or blue."""
 
     def predict(images):
         values = np.exp(sharpness * images / 255)
@@ -35,7 +39,7 @@ def by_color(sharpness):
 
 
 def always(class_id):
-    """A network that sees one class everywhere."""
+    """A network that predicts one class everywhere."""
     return lambda images: np.broadcast_to(
         np.eye(3, dtype=np.float32)[class_id], (*images.shape[:3], 3)
     )
@@ -64,7 +68,7 @@ def image():
 
 @pytest.fixture(scope="module")
 def mapped(model, image, tmp_path_factory):
-    """A scene with a margin of missing pixels, and all that its map comes with."""
+    """A scene with a margin of nodata, mapped with all optional files."""
     folder = tmp_path_factory.mktemp("mapped")
     pixels = image[0].copy()
     pixels[:9] = 0
@@ -85,7 +89,7 @@ def mapped(model, image, tmp_path_factory):
     )
     with open_scene(folder / "scene.tif") as scene:
         outputs = Outputs(folder, EXTRAS, polygons="gpkg", zones=Zones(folder / "zones.gpkg"))
-        map_scene(scene, model, outputs)
+        write_map(scene, model, outputs)
     return folder
 
 
@@ -94,16 +98,16 @@ def read(file):
         return dataset.read()
 
 
-def test_map_has_the_scenes_grid_and_gaps(mapped, image):
+def test_map_has_the_scenes_grid_and_nodata(mapped, image):
     with rasterio.open(mapped / "scene_classes.tif") as dataset:
-        assert (dataset.shape, dataset.transform) == ((93, 131), HALF_METRE)
+        assert (dataset.shape, dataset.transform) == ((93, 131), HALF_METER)
         assert (dataset.crs.to_epsg(), dataset.nodata) == (32633, 255)
         ids = dataset.read(1)
     assert (ids[:9] == 255).all()
     np.testing.assert_array_equal(ids[9:], image[1][9:])
 
 
-def test_parts_without_pixels_are_missing_in_every_raster(tmp_path, model, image):
+def test_parts_without_pixels_are_nodata_in_every_raster(tmp_path, model, image):
     pixels = image[0].copy()
     pixels[:, 30:] = 0
     write_scene(tmp_path / "a.tif", pixels, nodata=0)
@@ -115,7 +119,7 @@ def test_parts_without_pixels_are_missing_in_every_raster(tmp_path, model, image
 
     both = scene_model(member(predict), member(always(1)))
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, both, Outputs(tmp_path, EXTRAS))
+        write_map(scene, both, Outputs(tmp_path, EXTRAS))
     assert sum(seen) == 4 * 2  # of 4 rows and 6 columns of tiles
     for kind in ("classes", "probabilities", "confidence", "disagreement"):
         written = read(tmp_path / f"a_{kind}.tif")
@@ -125,19 +129,21 @@ def test_parts_without_pixels_are_missing_in_every_raster(tmp_path, model, image
 
 def test_probabilities_confidence_and_disagreement(mapped, image, model):
     pixels, ids = image
-    own = [member.predict_batch(pixels[None].astype(np.float32))[0] for member in model.members]
-    expected = (3 * own[0] + own[1]) / 4
-    shares = {
+    first, second = (
+        member.predict_batch(pixels[None].astype(np.float32))[0] for member in model.members
+    )
+    expected = (3 * first + second) / 4
+    fractions = {
         "probabilities": expected,
         "confidence": expected.max(axis=-1, keepdims=True),
         "disagreement": 0.25 * (ids != 1)[..., None],
     }
-    for kind, values in shares.items():
+    for kind, values in fractions.items():
         with rasterio.open(mapped / f"scene_{kind}.tif") as dataset:
             written = np.moveaxis(dataset.read(), 0, -1)
             assert (written[:9] == 255).all()
-            shares = written[9:] * dataset.scales
-        np.testing.assert_allclose(shares, values[9:], atol=0.5 / 254 + 1e-6)
+            received = written[9:] * dataset.scales
+        np.testing.assert_allclose(received, values[9:], atol=0.5 / 254 + 1e-6)
 
 
 def test_areas(mapped, image):
@@ -183,7 +189,7 @@ def test_polygons(mapped, image):
     np.testing.assert_allclose(by_class, counts * 0.25e-4, rtol=0.02)
 
 
-def test_small_regions_join_their_neighbours(tmp_path, model):
+def test_small_regions_join_their_neighbors(tmp_path, model):
     pixels = np.full((60, 60, 3), [220, 20, 20], np.uint8)
     pixels[10:15, 10:15] = [20, 20, 220]
     pixels[30:50, 30:50] = [20, 20, 220]
@@ -191,7 +197,7 @@ def test_small_regions_join_their_neighbours(tmp_path, model):
     with open_scene(tmp_path / "a.tif") as scene:
         for min_region, expected in ((25, [0, 2, 2]), (26, [0, 2])):
             outputs = Outputs(tmp_path, polygons="gpkg", min_region=min_region)
-            map_scene(scene, model, outputs)
+            write_map(scene, model, outputs)
             class_ids = pyogrio.raw.read(tmp_path / "a_polygons.gpkg")[3][0]
             assert sorted(class_ids.tolist()) == expected
 
@@ -206,7 +212,7 @@ def test_overlay_shows_image_and_map(mapped):
 def test_plain_pictures_become_plain_maps(tmp_path, model, image):
     Image.fromarray(image[0]).save(tmp_path / "photo.png")
     with open_scene(tmp_path / "photo.png") as scene:
-        map_scene(scene, model, Outputs(tmp_path, EXTRAS[:3], polygons="gpkg"))
+        write_map(scene, model, Outputs(tmp_path, EXTRAS[:3], polygons="gpkg"))
     with Image.open(tmp_path / "photo_classes.png") as picture:
         np.testing.assert_array_equal(
             np.array(picture.convert("RGB")), CLASSES.colorize(image[1].astype(np.uint8))
@@ -224,7 +230,7 @@ def test_nodata_value_of_the_scene_is_kept_unless_it_is_a_class(tmp_path, model,
         pixels[:5] = value
         write_scene(tmp_path / "a.tif", pixels, nodata=value)
         with open_scene(tmp_path / "a.tif") as scene:
-            map_scene(scene, model, Outputs(tmp_path))
+            write_map(scene, model, Outputs(tmp_path))
         with rasterio.open(tmp_path / "a_classes.tif") as dataset:
             assert dataset.nodata == expected
             assert (dataset.read(1)[:5] == expected).all()
@@ -271,12 +277,12 @@ def test_one_bad_file_does_not_keep_the_others_from_being_mapped(tmp_path, model
         map_images(paths[:1], model, Outputs(out))
 
 
-def test_what_cannot_be_is_said_once_before_the_first_image(tmp_path, model, capsys):
+def test_invalid_arguments_raise_before_the_first_image(tmp_path, model, capsys):
     images = [tmp_path / "a.tif", tmp_path / "b.tif"]
     with pytest.raises(InputError, match=r"`overlap` must be in \[0, 16\].*overlap=17"):
         map_images(images, model, Outputs(tmp_path / "out"), overlap=17)
     alone = scene_model(member(always(1)))
-    with pytest.raises(InputError, match="Disagreement takes two networks or more.*any"):
+    with pytest.raises(InputError, match="Disagreement needs two networks or more.*any"):
         map_images(images, alone, Outputs(tmp_path / "out", ["disagreement"]))
     assert not (tmp_path / "out").exists()
     assert capsys.readouterr().err == ""
@@ -286,7 +292,7 @@ def test_geojson_is_in_degrees(tmp_path, model, image):
     # The scene around 15 degrees east, where the UTM zone has its middle
     write_scene(tmp_path / "a.tif", image[0], transform=from_origin(499980, 5200000, 0.5, 0.5))
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, model, Outputs(tmp_path, polygons="geojson"))
+        write_map(scene, model, Outputs(tmp_path, polygons="geojson"))
     content = json.loads((tmp_path / "a_polygons.geojson").read_text())
     points = np.concatenate(
         [f["geometry"]["coordinates"][0] for f in content["features"]], dtype=float
@@ -297,7 +303,7 @@ def test_geojson_is_in_degrees(tmp_path, model, image):
     assert total == pytest.approx(93 * 131 * 0.25e-4)
     Image.fromarray(image[0]).save(tmp_path / "photo.png")  # which has pixels alone
     with open_scene(tmp_path / "photo.png") as scene:
-        map_scene(scene, model, Outputs(tmp_path, polygons="geojson"))
+        write_map(scene, model, Outputs(tmp_path, polygons="geojson"))
     content = json.loads((tmp_path / "photo_polygons.geojson").read_text())
     points = np.concatenate([f["geometry"]["coordinates"][0] for f in content["features"]])
     assert points.max(axis=0).tolist() == [131, 93]
@@ -320,20 +326,20 @@ def test_areas_of_an_earlier_map_do_not_stand_for_an_interrupted_one(
     write_scene(tmp_path / "a.tif", image[0])
     outputs = Outputs(tmp_path, polygons="gpkg")
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, model, outputs)
+        write_map(scene, model, outputs)
         assert plan([scene.path], outputs, resume=True, overwrite=False) == []
         monkeypatch.setattr(
             "lcc_tf.mapping.map_scene.write_polygons", Mock(side_effect=KeyboardInterrupt)
         )
         with pytest.raises(KeyboardInterrupt):
-            map_scene(scene, model, outputs)
+            write_map(scene, model, outputs)
     assert plan([scene.path], outputs, resume=True, overwrite=False) == [scene.path]
 
 
 def test_stretch_is_stated(tmp_path, model, image, capsys):
     write_scene(tmp_path / "a.tif", image[0].astype(np.uint16) * 10)
     map_images([tmp_path / "a.tif"], model, Outputs(tmp_path / "out"), scale=(0, 2550))
-    assert "are now red, green and blue of 0 to 2550, 0 to 2550" in capsys.readouterr().out
+    assert "red, green and blue are scaled from 0 to 2550, 0 to 2550" in capsys.readouterr().out
     with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), image[1])
 
@@ -347,10 +353,10 @@ def test_zones_need_a_coordinate_system(tmp_path, model, image):
     zones = Zones(tmp_path / "zones.geojson")
     Image.fromarray(image[0]).save(tmp_path / "photo.png")
     with (
-        pytest.raises(InputError, match="photo.png has no coordinate system.*`--zones`"),
+        pytest.raises(InputError, match="photo.png has no coordinate system.*`zones`"),
         open_scene(tmp_path / "photo.png") as scene,
     ):
-        map_scene(scene, model, Outputs(tmp_path / "out", zones=zones))
+        write_map(scene, model, Outputs(tmp_path / "out", zones=zones))
     assert not (tmp_path / "out").exists()
     (tmp_path / "text.gpkg").write_text("none")
     with pytest.raises(InputError, match="text.gpkg cannot be read as polygons"):
@@ -359,7 +365,7 @@ def test_zones_need_a_coordinate_system(tmp_path, model, image):
     (tmp_path / "points.geojson").write_text(
         json.dumps({"type": "FeatureCollection", "features": [point]})
     )
-    with pytest.raises(InputError, match="must hold polygons alone"):
+    with pytest.raises(InputError, match="must contain only polygons.*1 geometries.*POINT"):
         Zones(tmp_path / "points.geojson")
 
 
@@ -378,7 +384,7 @@ def test_zones_in_degrees(tmp_path, model, image):
         json.dumps({"type": "FeatureCollection", "features": [feature, far]})
     )
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, model, Outputs(tmp_path, zones=Zones(tmp_path / "zones.geojson")))
+        write_map(scene, model, Outputs(tmp_path, zones=Zones(tmp_path / "zones.geojson")))
     with (tmp_path / "a_zones.csv").open() as file:
         pixels = [int(row["pixels"]) for row in csv.DictReader(file)]
     assert pixels == [*np.bincount(image[1][:, 40:].ravel(), minlength=3), 0, 0, 0]
@@ -393,15 +399,15 @@ def test_overlap_is_a_quarter_of_a_tile(tmp_path, image):
 
     write_scene(tmp_path / "a.tif", image[0])
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, scene_model(member(predict)), Outputs(tmp_path))
+        write_map(scene, scene_model(member(predict)), Outputs(tmp_path))
         tiles = sum(seen)
         seen.clear()
-        map_scene(
+        write_map(
             scene, scene_model(member(predict)), Outputs(tmp_path), overlap=round(32 * OVERLAP)
         )
         assert sum(seen) == tiles
         seen.clear()
-        map_scene(scene, scene_model(member(predict)), Outputs(tmp_path), overlap=0)
+        write_map(scene, scene_model(member(predict)), Outputs(tmp_path), overlap=0)
         assert sum(seen) < tiles
 
 
@@ -413,8 +419,75 @@ def test_overlay_of_a_scene_whose_overviews_have_other_gaps(tmp_path, model, ima
     with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
         dataset.build_overviews([6], Resampling.cubic_spline)
     with open_scene(tmp_path / "a.tif") as scene:
-        map_scene(scene, model, Outputs(tmp_path, ["overlay"]))
+        write_map(scene, model, Outputs(tmp_path, ["overlay"]))
         _, valid = scene.thumbnail(20)
     _, mapped = read_map(tmp_path / "a_classes.tif", valid.shape)
     assert (valid & ~mapped).any()
     assert (tmp_path / "a_overlay.png").exists()
+
+
+@pytest.fixture(scope="module")
+def keras_model():
+    """A logits model that predicts a class from the strongest color."""
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.Dense(3, kernel_initializer="identity", use_bias=False)(image)
+    return keras.Model(image, logits, name="strongest_color")
+
+
+def test_keras_model_maps_a_scene(tmp_path, keras_model, image):
+    pixels = image[0].copy()
+    pixels[:5] = 0
+    write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    arguments = {"classes": CLASSES, "tile": 32, "bands": (2, 1, 3), "polygons": "gpkg"}
+    files = map_scene(
+        keras_model,
+        str(tmp_path / "a.tif"),
+        str(tmp_path / "maps"),
+        extras=["overlay"],
+        **arguments,
+    )
+    assert list(files) == ["classes", "overlay", "polygons", "areas"]
+    assert all(file.exists() for file in files.values())
+    with rasterio.open(files["classes"]) as dataset:
+        class_ids = dataset.read(1)
+    assert (class_ids[:5] == 255).all()
+    np.testing.assert_array_equal(class_ids[5:], np.array([1, 0, 2])[image[1][5:]])
+    with pytest.raises(InputError, match="a_classes.tif already exists.*`overwrite=True`"):
+        map_scene(keras_model, tmp_path / "a.tif", tmp_path / "maps", **arguments)
+    arguments["bands"] = (1, 2, 3)
+    map_scene(keras_model, tmp_path / "a.tif", tmp_path / "maps", overwrite=True, **arguments)
+    with rasterio.open(files["classes"]) as dataset:
+        np.testing.assert_array_equal(dataset.read(1)[5:], image[1][5:])
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"scene": "gone.tif"}, "gone.tif cannot be read.*there is no such file"),
+        ({"classes": ClassTable(("a",), ((0, 0, 0),))}, "`classes` must have.*1 classes"),
+        ({"tile": 0}, "`tile` must be 1 pixel or more"),
+        ({"overlap": 300}, "`overlap` must be"),
+        ({"tta": "d8"}, "Unknown `tta`.*'d8'"),
+        ({"extras": ["disagreement"]}, "two networks or more.*strongest_color"),
+        ({"bands": (1, 2)}, "`bands` must be.*bands=1,2"),
+        ({"scale": "max"}, "`scale` must be.*scale=max"),
+        ({"resample_to": -1}, "`resample_to` must be.*-1"),
+        ({"zones": "gone.gpkg"}, "gone.gpkg cannot be read as polygons"),
+    ],
+)
+def test_invalid_arguments_of_map_scene_raise_and_write_nothing(
+    tmp_path, keras_model, image, changed, match
+):
+    scene = write_scene(tmp_path / "a.tif", image[0])
+    arguments = {"scene": scene, "classes": CLASSES} | changed
+    with pytest.raises(InputError, match=match):
+        map_scene(keras_model, output=tmp_path / "maps", **arguments)
+    assert not (tmp_path / "maps").exists()
+
+
+def test_missing_packages_are_named_with_their_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    monkeypatch.delitem(sys.modules, "lcc_tf.mapping")
+    match = r"^Mapping needs rasterio, which is not installed. Run: pip install 'lcc_tf\[maps\]'$"
+    with pytest.raises(InputError, match=match):
+        importlib.import_module("lcc_tf.mapping")

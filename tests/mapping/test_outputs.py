@@ -21,15 +21,15 @@ def test_files_of_a_map():
     ]
 
 
-def test_which_files_are_images(tmp_path):
+def test_files_folders_and_patterns_of_images(tmp_path):
     for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
         (tmp_path / name).touch()
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "d.tiff").touch()
 
     def names(*inputs):
-        given = [str(tmp_path / name) for name in inputs]
-        return [path.name for path in find_images(given, tmp_path / "maps")]
+        paths = [str(tmp_path / name) for name in inputs]
+        return [path.name for path in find_images(paths, tmp_path / "maps")]
 
     assert names("") == ["a.JPG", "b.tif", "c.png"]
     assert names("c.png", "*.tif", "c.png") == ["c.png", "b.tif"]
@@ -39,14 +39,14 @@ def test_which_files_are_images(tmp_path):
     assert names("**/*.tiff") == ["d.tiff", "e.tiff"]
     with pytest.raises(InputError, match=r"no image at .*gone.tif'"):
         names("gone.tif")
-    with pytest.raises(InputError, match="would be images to map the next time"):
+    with pytest.raises(InputError, match="would become input images"):
         find_images([str(tmp_path)], tmp_path / "deep" / "..")
     (tmp_path / "deep" / "b.png").touch()
-    with pytest.raises(InputError, match=r"b.tif and .*b.png would give maps of the same name"):
+    with pytest.raises(InputError, match=r"b.tif and .*b.png would get maps of the same name"):
         names("", "deep")
 
 
-def test_what_is_mapped_is_not_overwritten_unasked(tmp_path):
+def test_existing_maps_raise_without_resume_or_overwrite(tmp_path):
     images = [tmp_path / "a.tif", tmp_path / "b.tif"]
     outputs = Outputs(tmp_path, ["confidence"])
     for file in outputs.files(images[0]).values():
@@ -54,12 +54,26 @@ def test_what_is_mapped_is_not_overwritten_unasked(tmp_path):
     assert plan(images, outputs, resume=True, overwrite=False) == images[1:]
     assert plan(images, Outputs(tmp_path, ["overlay"]), resume=True, overwrite=False) == images
     assert plan(images, outputs, resume=False, overwrite=True) == images
-    with pytest.raises(InputError, match="a_classes.tif exists already.*`--resume`"):
+    with pytest.raises(InputError, match="a_classes.tif already exists.*`resume=True`"):
         plan(images, Outputs(tmp_path), resume=False, overwrite=False)
     assert plan(images[1:], Outputs(tmp_path), resume=False, overwrite=False) == images[1:]
 
 
-def test_folder_that_is_a_file(tmp_path):
+def test_folder_that_is_a_file_raises(tmp_path):
     (tmp_path / "maps").touch()
     with pytest.raises(InputError, match="maps is a file, not a folder. Choose another folder"):
         plan([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("changed", "match"),
+    [
+        ({"extras": ["confidence", "areas"]}, "`extras` must be a list of probabilities.*'areas'"),
+        ({"extras": "overlay"}, "`extras` must be a list.*'overlay'"),
+        ({"polygons": "shp"}, "Unknown `polygons`.*'shp'.*'gpkg'"),
+        ({"min_region": 0}, "`min_region` must be 1.*min_region=0"),
+    ],
+)
+def test_invalid_outputs_raise(changed, match):
+    with pytest.raises(InputError, match=match):
+        Outputs(Path("maps"), **changed)

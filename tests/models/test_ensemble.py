@@ -4,7 +4,8 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting import Original, export_savedmodel
+from lcc_tf.exporting.savedmodel import export_savedmodel
+from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import Average, Predictor, probability_function
 from lcc_tf.scoring.confusion import resized_rows
@@ -99,10 +100,10 @@ def test_ensemble_at_scales_equals_what_is_evaluated(members):
 
 def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
     """The exporter compares on 201x333 pixels too, of which 0.3 are 60x100."""
-    original = Original(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
+    original = SourceModel(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
     assert original.odd_image.shape == (1, 201, 333, 3)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
-    assert exported.agreement.deviation < 1e-5
+    assert exported.agreement.max_difference < 1e-5
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, -1), (0, 0), (1, float("nan"))])

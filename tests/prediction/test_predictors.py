@@ -4,8 +4,8 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting import export_savedmodel, load_original
-from lcc_tf.exporting.savedmodel import load_savedmodel
+from lcc_tf.exporting.savedmodel import export_savedmodel, load_savedmodel
+from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import (
     EnsemblePredictor,
@@ -20,7 +20,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 @pytest.fixture(scope="module")
 def exported(runs, tmp_path_factory):
     output = tmp_path_factory.mktemp("exported")
-    export_savedmodel(load_original(find_runs(runs), [3, 1]), output)
+    export_savedmodel(SourceModel.from_runs(find_runs(runs), [3, 1]), output)
     return output
 
 
@@ -41,7 +41,7 @@ def test_savedmodel_predicts_tiles_as_its_runs_do(exported, runs, tile):
 def test_savedmodel_at_a_coarser_resolution_sees_as_much_of_a_scene_as_its_run(
     whole_image_run, tile, tmp_path
 ):
-    export_savedmodel(load_original([whole_image_run]), tmp_path)
+    export_savedmodel(SourceModel.from_runs([whole_image_run]), tmp_path)
     ours = EnsemblePredictor.from_runs([whole_image_run], tile=tile)
     theirs = load_savedmodel(tmp_path, tile=tile)
     assert theirs.tile == ours.tile == (tile or 128)

@@ -8,7 +8,8 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.config import PRECISIONS, TrainConfig
-from lcc_tf.exporting import Original, export_savedmodel
+from lcc_tf.exporting.savedmodel import export_savedmodel
+from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.losses import LOSS_TERMS, get_loss
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.models.encoders import ENCODERS
@@ -147,7 +148,9 @@ def test_ensemble_of_two_resolutions_lowers_to_xla():
 
 def test_exported_savedmodel_lowers_to_xla(tmp_path):
     model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
-    export_savedmodel(Original(ensemble([model]), DEEPGLOBE_CLASSES, tile=SIDE), tmp_path / "model")
+    export_savedmodel(
+        SourceModel(ensemble([model]), DEEPGLOBE_CLASSES, tile=SIDE), tmp_path / "model"
+    )
     loaded = tf.saved_model.load(tmp_path / "model")
     serve = loaded.signatures["serving_default"]
     image = tf.zeros((1, 57, 70, 3), tf.uint8)  # sizes that no stride divides

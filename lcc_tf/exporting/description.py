@@ -1,0 +1,63 @@
+"""`model.json`, which describes an exported model to programs that use it."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from lcc_tf.errors import InputError
+from tfds_deepglobe.classes import ClassTable
+
+MODEL_FILE = "model.json"
+
+
+@dataclass(frozen=True)
+class Description:
+    """Properties of an exported model that its files' types and shapes do not tell.
+
+    Attributes:
+        classes: names and colors of the output channels.
+        tile: side of the tiles that the model was trained on, pixels of its images.
+        scale: pixels of the model's images per pixel of the data set's images, along one side.
+    """
+
+    classes: ClassTable
+    tile: int
+    scale: float
+
+    def to_json(self) -> dict:
+        """Returns the description as JSON values."""
+        return {
+            "class_names": self.classes.names,
+            "palette": self.classes.palette,
+            "tile": self.tile,
+            "scale": self.scale,
+        }
+
+    def write(self, folder: Path, **more: object) -> None:
+        """Writes `model.json`.
+
+        Args:
+            folder: must exist.
+            more: further JSON values.
+        """
+        (folder / MODEL_FILE).write_text(json.dumps(self.to_json() | more, indent=2))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Description":
+        """Reads `model.json`.
+
+        Raises:
+            InputError: the file is invalid.
+            FileNotFoundError: the file does not exist.
+        """
+        file = folder / MODEL_FILE
+        try:
+            content = json.loads(file.read_text())
+            classes = ClassTable(
+                tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
+            )
+            return cls(classes, content["tile"], content["scale"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{file} cannot be read: {error!r}. Export the model again."
+            ) from error

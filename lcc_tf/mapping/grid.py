@@ -1,0 +1,39 @@
+"""Pixel grids of rasters."""
+
+from dataclasses import dataclass
+
+import rasterio
+from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Size and georeference of a raster.
+
+    Attributes:
+        height: pixels.
+        width: pixels.
+        crs: coordinate system; None without georeference.
+        transform: from columns and rows to coordinates of `crs`.
+    """
+
+    height: int
+    width: int
+    crs: rasterio.CRS | None
+    transform: rasterio.Affine
+
+    @classmethod
+    def of(cls, dataset: rasterio.DatasetReader | WarpedVRT) -> "Grid":
+        """Returns the grid of an open raster."""
+        return cls(*dataset.shape, dataset.crs, dataset.transform)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width, pixels."""
+        return self.height, self.width
+
+
+def window_of(rows: slice, columns: slice) -> Window:
+    """Converts a part of an image to rasterio's type."""
+    return Window.from_slices(rows, columns)
