@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NoReturn
 
 from tfds_deepglobe.archive import Archive, Report, describe, open_archive, verify
 from tfds_deepglobe.classes import parse_color_map
@@ -51,6 +52,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was left half-written", file=sys.stderr)
         return 130
+
+
+def command_line() -> NoReturn:
+    """Runs the command line and ends the process: the command `lcc-data`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    sys.exit(main())
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -171,5 +178,4 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
-    sys.exit(main())
+    command_line()
