@@ -1,4 +1,17 @@
-"""The error for inputs that a user can fix."""
+"""The errors that a user can fix: an input, or a package that is not installed."""
+
+from importlib.util import find_spec
+
+# What each extra of the distribution is for, and the modules that it installs. The same packages
+# are listed in pyproject.toml.
+_EXTRAS = {
+    "maps": ("Maps need", ("rasterio", "pyogrio", "pyproj", "shapely")),
+    "export": (
+        "ONNX and LiteRT files need",
+        ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "flatbuffers"),
+    ),
+    "baselines": ("`unet`, `fpn`, `linknet` and `pspnet` need", ("segmentation_models",)),
+}
 
 
 class InputError(ValueError):
@@ -17,3 +30,36 @@ class InputError(ValueError):
         ...
         lcc_tf.errors.InputError: `tile` must be 32 or more. Received: tile=8.
     """
+
+
+class InstallationError(InputError, ImportError):
+    """The Python environment lacks a package, or Keras is set up for another backend.
+
+    It is an `ImportError` too, so that code with an optional import of `lcc_tf` can catch it.
+    """
+
+
+def require_extra(extra: str) -> None:
+    """Verifies that the packages of an extra are installed, without importing them.
+
+    Args:
+        extra: "maps", "export" or "baselines".
+
+    Raises:
+        InstallationError: a package is missing; the message names the extra to install.
+
+    Example:
+        >>> require_extra("maps")  # where rasterio is not installed
+        Traceback (most recent call last):
+        ...
+        lcc_tf.errors.InstallationError: Maps need rasterio, which is not installed. Run: pip
+        install 'lcc_tf[maps]'
+    """
+    purpose, modules = _EXTRAS[extra]
+    missing = [module.replace("_", "-") for module in modules if find_spec(module) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise InstallationError(
+            f"{purpose} {', '.join(missing)}, which {verb} not installed. "
+            f"Run: pip install 'lcc_tf[{extra}]'"
+        )

@@ -12,11 +12,11 @@ over all replicas first. Every term then equals its value of the whole batch on 
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
+from lcc_tf.keras_backend import keras
 from lcc_tf.metrics import NO_TRUTH
 
 FOCAL_GAMMA = 2.0  # the best in Lin et al. 2017, table 1b

@@ -6,9 +6,10 @@ A score whose denominator is zero, such as the IoU of a class that is neither in
 the prediction, is NaN and left out of means.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
+
+from lcc_tf.keras_backend import keras
 
 NO_TRUTH = -1  # the class id of pixels without truth, which losses and metrics leave out
 

@@ -14,6 +14,7 @@ from lcc_tf.cli.options import (
     positive_int,
     run,
 )
+from lcc_tf.errors import require_extra
 from lcc_tf.files import check_new_folder, new_folder
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -42,6 +43,8 @@ def main() -> NoReturn:
 
 def command(options: argparse.Namespace) -> int:
     """Exports the runs; returns the exit code."""
+    if set(options.format) != {"savedmodel"}:
+        require_extra("export")
     targets = {name: options.output / name for name in dict.fromkeys(options.format)}
     for name, target in targets.items():
         check_new_folder(target, holds=HOLDS[name], overwrite=options.overwrite)

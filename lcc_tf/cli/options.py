@@ -1,6 +1,7 @@
 """What the scripts share: options, and errors as one line."""
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -29,6 +30,9 @@ def run(
         options: the command's parser.
         when_interrupted: what to tell the user after Ctrl-C or SIGTERM (exit code 130).
     """
+    # Both are read when TensorFlow and Keras are imported, which the commands do later.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # cleans up as after Ctrl-C
     arguments = options.parse_args()
     try:

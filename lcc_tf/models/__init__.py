@@ -1,8 +1,7 @@
 """Segmentation networks as functional Keras models, made by one function each."""
 
-import keras
-
 from lcc_tf.errors import InputError
+from lcc_tf.keras_backend import keras
 from lcc_tf.models.deeplabv3plus import deeplabv3plus
 from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.ensemble import ensemble

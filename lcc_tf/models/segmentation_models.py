@@ -23,7 +23,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from lcc_tf.errors import InputError
+from lcc_tf.errors import InputError, require_extra
 from lcc_tf.models.blocks import BilinearUpsampling
 from lcc_tf.models.encoders import EncoderPreprocessing, check_weights_file, weights_error
 
@@ -189,6 +189,7 @@ def _network_there(
     """Builds the network as segmentation-models does, for images of one size."""
     file_kind = f"segmentation-models' {encoder} without its top"
     check_weights_file(encoder_weights, file_kind)
+    require_extra("baselines")
     os.environ["SM_FRAMEWORK"] = "tf.keras"  # it reads this once, when it is imported
     with contextlib.redirect_stdout(io.StringIO()):  # and prints it
         import segmentation_models
