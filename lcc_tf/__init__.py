@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:  # what editors and type checkers see; `_MODULES` is what Python does
     from lcc_tf import losses, metrics, models
     from lcc_tf.errors import InputError
-    from lcc_tf.exporting import export
+    from lcc_tf.exporting import export  # type: ignore[attr-defined]
     from lcc_tf.mapping.map_scene import map_scene
-    from lcc_tf.prediction.predictors import predict_tiled
+    from lcc_tf.prediction.predictors import predict_tiled  # type: ignore[attr-defined]
     from lcc_tf.scoring.evaluate import evaluate
     from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 

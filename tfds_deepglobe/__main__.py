@@ -6,7 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tfds_deepglobe.archive import Archive, Report, describe, open_archive, verify
 from tfds_deepglobe.classes import parse_color_map
@@ -61,7 +61,10 @@ def command_line() -> NoReturn:
 
 
 def _parser() -> argparse.ArgumentParser:
-    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _EXAMPLES}
+    layout: dict[str, Any] = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "epilog": _EXAMPLES,
+    }
     parser = argparse.ArgumentParser(
         prog="python -m tfds_deepglobe", description=_DESCRIPTION, **layout
     )
