@@ -1,9 +1,76 @@
-"""Land-cover maps from satellite images with TensorFlow and Keras 3."""
+"""Land-cover maps from satellite images with TensorFlow and Keras 3.
 
-import os
+Importing the package loads nothing and changes nothing in the process. TensorFlow and Keras are
+imported at the first use of a name that needs them.
 
-# Both must be set before TensorFlow or Keras is imported for the first time.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-os.environ["KERAS_BACKEND"] = "tensorflow"
+Example:
+    >>> import lcc_tf
+    >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)
+"""
 
-__version__ = "0.1.0"
+import sys
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:  # what editors and type checkers see; `_MODULES` is what Python does
+    from lcc_tf import losses, metrics, models
+    from lcc_tf.errors import InputError
+    from lcc_tf.exporting.export import export
+    from lcc_tf.mapping.map_scene import map_scene
+    from lcc_tf.prediction.predictors import predict_tiled
+    from lcc_tf.scoring.evaluate import evaluate
+    from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+
+__version__ = "0.2.0"
+
+__all__ = [
+    "DEEPGLOBE_CLASSES",
+    "ClassTable",
+    "InputError",
+    "__version__",
+    "evaluate",
+    "export",
+    "losses",
+    "map_scene",
+    "metrics",
+    "models",
+    "predict_tiled",
+]
+
+_SUBMODULES = ("losses", "metrics", "models")
+# The module that defines each public name.
+_MODULES = {
+    "DEEPGLOBE_CLASSES": "tfds_deepglobe.classes",
+    "ClassTable": "tfds_deepglobe.classes",
+    "InputError": "lcc_tf.errors",
+    "evaluate": "lcc_tf.scoring.evaluate",
+    "export": "lcc_tf.exporting.export",
+    "map_scene": "lcc_tf.mapping.map_scene",
+    "predict_tiled": "lcc_tf.prediction.predictors",
+}
+_WITHOUT_KERAS = ("tfds_deepglobe.classes", "lcc_tf.errors")
+
+
+def __getattr__(name: str) -> object:
+    """Imports a public name at its first use (PEP 562)."""
+    if name in _SUBMODULES:
+        return import_module(f"lcc_tf.{name}")
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if _MODULES[name] not in _WITHOUT_KERAS:
+        import_module("lcc_tf.keras_backend")  # an error if Keras has another backend
+    value = getattr(import_module(_MODULES[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """Lists the public names, imported or not."""
+    return sorted({*globals(), *__all__})
+
+
+# Where Keras is in use already, register our layers, losses and metrics with it now, so that
+# `import lcc_tf` is all that `keras.saving.load_model` needs to load a model made with them.
+if "keras" in sys.modules:
+    for _name in _SUBMODULES:
+        import_module(f"lcc_tf.{_name}")

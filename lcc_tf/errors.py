@@ -1,8 +1,17 @@
-"""The error for inputs that a user can fix, and for optional packages that are missing."""
+"""The errors that a user can fix: an input, or a package that is not installed."""
 
-import contextlib
-from collections.abc import Iterator
 from importlib.util import find_spec
+
+# What each extra of the distribution is for, and the modules that it installs. The same packages
+# are listed in pyproject.toml.
+_EXTRAS = {
+    "maps": ("Maps need", ("rasterio", "pyogrio", "pyproj", "shapely")),
+    "export": (
+        "ONNX and LiteRT files need",
+        ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "flatbuffers"),
+    ),
+    "baselines": ("`unet`, `fpn`, `linknet` and `pspnet` need", ("segmentation_models",)),
+}
 
 
 class InputError(ValueError):
@@ -23,27 +32,34 @@ class InputError(ValueError):
     """
 
 
-@contextlib.contextmanager
-def requires(extra: str, purpose: str, *packages: str) -> Iterator[None]:
-    """Turns the failed import of an optional package into one clear error.
+class InstallationError(InputError, ImportError):
+    """The Python environment lacks a package, or Keras is set up for another backend.
+
+    It is an `ImportError` too, so that code with an optional import of `lcc_tf` can catch it.
+    """
+
+
+def require_extra(extra: str) -> None:
+    """Verifies that the packages of an extra are installed, without importing them.
 
     Args:
-        extra: the extra of lcc_tf that installs the packages, such as "export".
-        purpose: what needs them, at the start of the message.
-        packages: names of the packages that are imported inside the `with` block.
+        extra: "maps", "export" or "baselines".
 
     Raises:
-        InputError: a package is not installed.
+        InstallationError: a package is missing; the message names the extra to install.
+
+    Example:
+        >>> require_extra("maps")  # where rasterio is not installed
+        Traceback (most recent call last):
+        ...
+        lcc_tf.errors.InstallationError: Maps need rasterio, which is not installed. Run: pip
+        install 'lcc_tf[maps]'
     """
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        missing = [name for name in packages if find_spec(name.replace("-", "_")) is None]
-        if not missing:  # a package is installed, but broken
-            raise
-        *others, last = missing
-        names = f"{', '.join(others)} and {last}" if others else last
-        raise InputError(
-            f"{purpose} needs {names}, which {'are' if others else 'is'} not installed. "
+    purpose, modules = _EXTRAS[extra]
+    missing = [module.replace("_", "-") for module in modules if find_spec(module) is None]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        raise InstallationError(
+            f"{purpose} {', '.join(missing)}, which {verb} not installed. "
             f"Run: pip install 'lcc_tf[{extra}]'"
-        ) from error
+        )

@@ -19,14 +19,14 @@ batch on one device.
 
 import re
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
+from lcc_tf.keras_backend import keras
 
 FOCAL_GAMMA = 2.0  # the best in Lin et al. 2017, table 1b
 
@@ -349,7 +349,7 @@ class Focal(CrossEntropy):
         0.0180
     """
 
-    def __init__(self, *, gamma: float = FOCAL_GAMMA, **options: object) -> None:
+    def __init__(self, *, gamma: float = FOCAL_GAMMA, **options: Any) -> None:
         super().__init__(**options)
         if not 0 <= gamma < float("inf"):
             raise InputError(f"`gamma` must be 0 or larger. Received: {gamma}.")
@@ -560,7 +560,7 @@ def get_loss(
     check_loss(name, class_weights=class_weights, label_smoothing=label_smoothing)
     losses = []
     for term in name.split("+"):
-        options = {"class_weights": class_weights, "ignore_class": ignore_class}
+        options: dict[str, Any] = {"class_weights": class_weights, "ignore_class": ignore_class}
         if term in SMOOTHING_TERMS:
             options["label_smoothing"] = label_smoothing
         losses.append(LOSS_TERMS[term](**options))
@@ -704,7 +704,7 @@ def _mean_over_pixels(per_pixel: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
 def _class_sums(inputs: LossInputs) -> list[tf.Tensor]:
     """sum(p y), sum(p) and sum(y) of each class over all pixels of all replicas, by weight."""
     truth, probabilities = inputs.truth, inputs.probabilities
-    products = (probabilities * truth, probabilities, truth)
+    products = [probabilities * truth, probabilities, truth]
     if inputs.pixel_weights is not None:
         products = [x * inputs.pixel_weights[..., None] for x in products]
     sums = tf.stack([tf.reduce_sum(x, axis=(0, 1, 2)) for x in products])

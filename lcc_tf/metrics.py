@@ -6,12 +6,12 @@ A score whose denominator is zero, such as the IoU of a class that is neither in
 the prediction, is NaN and left out of means.
 """
 
-import keras
 import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
+from lcc_tf.keras_backend import keras
 
 MICRO_SCORES = ("accuracy", "f1", "precision", "recall", "iou")  # see `micro_scores`
 

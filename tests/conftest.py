@@ -1,6 +1,11 @@
 """A tiny encoder, a tiny data set and two tiny trained runs that many tests share."""
 
 import dataclasses
+import os
+
+# As the commands set them: both are read when TensorFlow and Keras are imported.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras
 import pytest

@@ -6,11 +6,13 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
 
-from tfds_deepglobe.archive import Archive, Report, describe, open_archive, verify
-from tfds_deepglobe.classes import parse_color_map
 from tfds_deepglobe.errors import InputError, error_line
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
+
+if TYPE_CHECKING:
+    from tfds_deepglobe.archive import Archive, Report
 
 _DESCRIPTION = """\
 Prepares the DeepGlobe Land Cover archive, or another one of images and masks, for training.
@@ -53,8 +55,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
+def command_line() -> NoReturn:
+    """Runs the command line and ends the process: the command `lcc-data`."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
+    sys.exit(main())
+
+
 def _parser() -> argparse.ArgumentParser:
-    layout = {"formatter_class": argparse.RawDescriptionHelpFormatter, "epilog": _EXAMPLES}
+    layout: dict[str, Any] = {
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+        "epilog": _EXAMPLES,
+    }
     parser = argparse.ArgumentParser(
         prog="python -m tfds_deepglobe", description=_DESCRIPTION, **layout
     )
@@ -126,6 +137,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
+    # numpy and Pillow take a quarter of a second that --help can do without.
+    from tfds_deepglobe.archive import open_archive, verify
+    from tfds_deepglobe.classes import parse_color_map
+
     names = FileNames.parse(options.image_glob, options.mask_pattern)
     try:
         archive = open_archive(options.data, names)
@@ -144,7 +159,9 @@ def _check(options: argparse.Namespace) -> int:
     return 0
 
 
-def _summary(archive: Archive, report: Report) -> str:
+def _summary(archive: "Archive", report: "Report") -> str:
+    from tfds_deepglobe.archive import describe
+
     sizes = collections.Counter(report.sizes).most_common(5)
     listed = ", ".join(f"{count} of {width}x{height}" for (width, height), count in sizes)
     more = f", {len(report.sizes) - 5} more sizes" if len(report.sizes) > 5 else ""
@@ -157,6 +174,7 @@ def _summary(archive: Archive, report: Report) -> str:
 
 
 def _prepare(options: argparse.Namespace) -> int:
+    from tfds_deepglobe.classes import parse_color_map
     from tfds_deepglobe.prepare import prepare  # TFDS takes a second that `check` can do without
 
     prepare(
@@ -171,5 +189,4 @@ def _prepare(options: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
-    sys.exit(main())
+    command_line()

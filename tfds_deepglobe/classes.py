@@ -4,7 +4,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Mapping, Sequence
-from typing import Self
+from typing import Self, TypeGuard
 
 import numpy as np
 
@@ -19,7 +19,7 @@ _NO_CLASS = 255
 _MAX_COLORS_IN_MESSAGE = 5
 
 
-def _is_rgb(color: Sequence[int]) -> bool:
+def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
     return len(color) == 3 and all(0 <= channel <= 255 for channel in color)
 
 

@@ -27,5 +27,6 @@ def error_line(error: Exception) -> str:
     """What a command line prints of an error: one line, with a way out where there is one."""
     reason = str(error)
     if isinstance(error, OSError) and error.filename is not None:
-        reason = f"{error.filename}: {error.strerror}. {_REMEDIES.get(error.errno, '')}".rstrip()
+        remedy = _REMEDIES.get(error.errno or 0, "")
+        reason = f"{error.filename}: {error.strerror}. {remedy}".rstrip()
     return f"error: {reason}"

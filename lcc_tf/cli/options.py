@@ -1,6 +1,7 @@
 """Options and error messages that the commands share."""
 
 import argparse
+import os
 import re
 import signal
 import sys
@@ -44,6 +45,9 @@ def run(
         options: the command's parser.
         when_interrupted: to print after Ctrl-C or SIGTERM.
     """
+    # Both are read when TensorFlow and Keras are imported, which the commands do later.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     signal.signal(signal.SIGTERM, _terminate)
     arguments = options.parse_args()
     try:

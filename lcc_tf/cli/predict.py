@@ -14,6 +14,7 @@ from lcc_tf.cli.options import (
     positive_int,
     run,
 )
+from lcc_tf.errors import InputError, require_extra
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -32,9 +33,9 @@ def main() -> NoReturn:
 
 def command(options: argparse.Namespace) -> int:
     """Maps the images and returns the exit code."""
+    require_extra("maps")
     # TensorFlow takes seconds to import, so --help and invalid options are answered before.
     import_tensorflow()
-    from lcc_tf.errors import InputError
     from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.area_statistics import Zones
     from lcc_tf.mapping.map_scene import map_images

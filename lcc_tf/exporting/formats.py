@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lcc_tf.errors import InputError
+from lcc_tf.errors import InputError, require_extra
 
 if TYPE_CHECKING:
     from lcc_tf.exporting.agreement import ExportedFile
@@ -34,4 +34,6 @@ def writer(format: str) -> Callable[["SourceModel", Path], list["ExportedFile"]]
     """
     if format not in FORMATS:
         raise InputError(f"Unknown `format`. Received: {format!r}. Choose one of {list(FORMATS)}.")
+    if format != "savedmodel":
+        require_extra("export")
     return getattr(importlib.import_module(f"lcc_tf.exporting.{format}"), f"export_{format}")

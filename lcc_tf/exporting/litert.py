@@ -8,16 +8,12 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from ai_edge_litert.interpreter import Interpreter
 from tqdm import tqdm
 
-from lcc_tf.errors import requires
 from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.float16_weights import with_float16_weights
 from lcc_tf.exporting.source_model import SourceModel
-
-with requires("export", "Exporting to LiteRT", "ai-edge-litert", "flatbuffers"):
-    from ai_edge_litert.interpreter import Interpreter
-
-    from lcc_tf.exporting.float16_weights import with_float16_weights
 
 # Minimum fraction of pixels with the same class, and maximum difference of two probabilities. The
 # cost of rounding depends on how confident a network is, so each file's agreement is printed.

@@ -6,17 +6,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import onnx
+import onnxruntime
 import tensorflow as tf
+import tf2onnx
 
-from lcc_tf.errors import requires
 from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.tiling import OVERLAP
-
-with requires("export", "Exporting to ONNX", "onnx", "onnxruntime", "tf2onnx"):
-    import onnx
-    import onnxruntime
-    import tf2onnx
 
 # Version of the operations: onnxruntime 1.12 (2022) and later know it; tf2onnx 1.17 ends at 18.
 OPSET = 17

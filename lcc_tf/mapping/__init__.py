@@ -1,9 +1,5 @@
 """Land-cover maps of scenes, with areas and polygons."""
 
-from lcc_tf.errors import requires
+from lcc_tf.errors import require_extra
 
-with requires("maps", "Mapping", "pyogrio", "pyproj", "rasterio", "shapely"):
-    import pyogrio  # noqa: F401
-    import pyproj  # noqa: F401
-    import rasterio  # noqa: F401
-    import shapely  # noqa: F401
+require_extra("maps")

@@ -4,10 +4,9 @@ Importing this package registers all layers, losses and metrics with Keras, so t
 `keras.saving.load_model` finds them.
 """
 
-import keras
-
 from lcc_tf import losses, metrics  # noqa: F401 (registers them)
 from lcc_tf.errors import InputError
+from lcc_tf.keras_backend import keras
 from lcc_tf.models.deeplabv3plus import DeepLabV3Plus
 from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.ensemble import ensemble, outputs_probabilities

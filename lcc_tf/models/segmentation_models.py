@@ -23,7 +23,7 @@ from functools import partial
 import keras
 import tensorflow as tf
 
-from lcc_tf.errors import InputError
+from lcc_tf.errors import InputError, require_extra
 from lcc_tf.models.blocks import BilinearUpsampling, check_num_classes
 from lcc_tf.models.encoders import check_weights_file, weights_error
 from lcc_tf.models.preprocessing import EncoderPreprocessing
@@ -238,16 +238,10 @@ def _package_network(
     """Builds the network as segmentation-models does, for images of one size."""
     file_kind = f"segmentation-models' {encoder} without its top"
     check_weights_file(encoder_weights, file_kind)
+    require_extra("baselines")
     os.environ["SM_FRAMEWORK"] = "tf.keras"  # it reads this once, when it is imported
-    try:
-        with contextlib.redirect_stdout(io.StringIO()):  # and prints it
-            import segmentation_models
-    except ImportError as error:
-        raise InputError(
-            f"The network {arch!r} needs the package segmentation-models, which cannot be "
-            f"imported: {error}. Install it with `pip install 'lcc_tf[baselines]'`, or use "
-            "'unetpp' or 'deeplabv3plus'."
-        ) from error
+    with contextlib.redirect_stdout(io.StringIO()):  # and prints it
+        import segmentation_models
     try:
         with warnings.catch_warnings():
             # MobileNets warn that this size gets the weights made for 224x224, as any size should.
