@@ -70,7 +70,7 @@ def test_resume_of_a_finished_run_does_nothing(runs, tiny_config, capsys):
     assert (runs / "deeplabv3plus" / LAST).read_bytes() == before
 
 
-def test_resumed_training_keeps_the_count_for_early_stopping(eagerly, tiny_config, tmp_path, monkeypatch):
+def test_resumed_training_keeps_its_patience(eagerly, tiny_config, tmp_path, monkeypatch):
     # With a rate of next to nothing no epoch beats the first one by much; a score that shrinks
     # makes that sure.
     config = dataclasses.replace(tiny_config, epochs=9, patience=3)
