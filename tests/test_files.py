@@ -6,7 +6,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder, unfinished_folder, write_atomically
 
 
-def test_write_atomically_leaves_what_was_there(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     write_atomically(file, b"old")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
@@ -25,7 +25,7 @@ def test_folder_appears_when_it_is_complete(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
+def test_failure_keeps_the_earlier_folder(tmp_path):
     path = tmp_path / "results"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -41,7 +41,7 @@ def test_failure_leaves_nothing_and_keeps_what_was_there(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_nothing_is_overwritten_unasked(tmp_path):
+def test_folders_are_overwritten_on_request_only(tmp_path):
     path = tmp_path / "results"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -66,7 +66,7 @@ def test_foreign_folder_is_never_overwritten(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_folder_with_a_foreign_file_beside_its_own_is_never_overwritten(tmp_path):
+def test_folder_with_one_foreign_file_is_never_overwritten(tmp_path):
     (tmp_path / "a.json").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     with (
@@ -77,7 +77,7 @@ def test_folder_with_a_foreign_file_beside_its_own_is_never_overwritten(tmp_path
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_failure_leaves_no_parents_and_a_failed_swap_brings_back_the_old(tmp_path, monkeypatch):
+def test_failures_leave_no_parents_and_restore_the_earlier_folder(tmp_path, monkeypatch):
     def fails(path):
         with new_folder(path, holds={"a.json"}, overwrite=True) as new:
             (new / "a.json").write_text("new")
@@ -101,7 +101,7 @@ def test_failure_leaves_no_parents_and_a_failed_swap_brings_back_the_old(tmp_pat
     assert (tmp_path / "results" / "a.json").read_text() == "old"
 
 
-def test_a_file_is_no_folder(tmp_path):
+def test_file_in_place_of_a_folder_is_refused(tmp_path):
     (tmp_path / "run").write_text("mine")
     with (
         pytest.raises(InputError, match="run is a file, not a folder. Choose another folder"),
@@ -111,7 +111,7 @@ def test_a_file_is_no_folder(tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
-def test_what_a_killed_process_has_left_goes_first(tmp_path):
+def test_files_of_a_killed_process_are_deleted(tmp_path):
     left = tmp_path / ".unfinished.a.tif" / "raw.tif"
     left.parent.mkdir()
     left.write_bytes(b"half of a map")

@@ -43,7 +43,7 @@ def imported(torch_file, tmp_path_factory):
     return import_torch(torch_file[0], workdir, DEEPGLOBE_CLASSES, **OPTIONS)
 
 
-def test_the_run_gives_smps_logits(imported, torch_file):
+def test_run_returns_the_logits_of_smp(imported, torch_file):
     run = read_run(imported.path)
     assert run == imported
     assert (run.config.arch, run.config.encoder) == ("deeplabv3plus", "resnet18_v1.5")
@@ -54,7 +54,7 @@ def test_the_run_gives_smps_logits(imported, torch_file):
     assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
+def test_imported_run_is_scored_in_an_ensemble(imported, runs):
     members = [imported, read_run(runs / "unetpp")]
     evaluation = evaluate(members, open_dataset(members), split="validation")
     assert list(evaluation.scores["seed"]) == ["from_torch", "unetpp", "ensemble"]
@@ -67,7 +67,7 @@ def test_aligned_corners_are_exported(imported, tmp_path):
     assert exported.agreement.max_difference < 1e-5
 
 
-def test_refusals_leave_nothing(torch_file, imported, tmp_path):
+def test_refused_imports_leave_no_folder(torch_file, imported, tmp_path):
     two = ClassTable(("land", "water"), ((0, 0, 0), (1, 1, 1)))
     with pytest.raises(InputError, match="has 7 classes, the class table has 2.*`classes`"):
         import_torch(torch_file[0], tmp_path / "run", two, **OPTIONS)
@@ -90,7 +90,7 @@ def test_options_of_another_network_are_refused(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_interruption_leaves_nothing(torch_file, tmp_path, monkeypatch):
+def test_interrupted_import_leaves_no_folder(torch_file, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
@@ -100,7 +100,7 @@ def test_interruption_leaves_nothing(torch_file, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_its_training_cannot_resume(imported):
+def test_training_of_an_imported_run_cannot_resume(imported):
     config = dataclasses.replace(imported.config, epochs=200)
     with pytest.raises(InputError, match="imported model, whose training cannot resume"):
         check_workdir(config, imported.path, resume=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from lcc_tf.cli.options import new_parser, run
+from lcc_tf.config import TrainConfig
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -79,7 +80,7 @@ def parser() -> argparse.ArgumentParser:
         "--image-size",
         metavar="PIXELS",
         type=int,
-        default=512,
+        default=TrainConfig.image_size,
         help="side of its training images (default: %(default)s)",
     )
     options.add_argument(
@@ -100,7 +101,7 @@ def parser() -> argparse.ArgumentParser:
         "--output-stride",
         type=int,
         choices=(16, 8),
-        default=16,
+        default=TrainConfig.output_stride,
         help="of DeepLabV3+'s encoder (default: %(default)s)",
     )
     return options

@@ -34,7 +34,7 @@ def no_arguments(monkeypatch):
         (KeyboardInterrupt(), 130, "interrupted; go on with --resume"),
     ],
 )
-def test_what_the_user_can_mend_is_one_line(error, code, text, capsys):
+def test_errors_that_users_can_fix_are_one_line(error, code, text, capsys):
     with pytest.raises(SystemExit) as end:
         run(raising(error), new_parser("", ""), when_interrupted="go on with --resume")
     assert end.value.code == code
@@ -65,7 +65,7 @@ def test_success_ends_with_0():
         (positive_float, ("2", 2), "big", "invalid number value: 'big'"),
     ],
 )
-def test_options_that_take_positive_numbers(kind, right, wrong, text, capsys):
+def test_positive_numbers_are_parsed(kind, right, wrong, text, capsys):
     parser = argparse.ArgumentParser()
     parser.add_argument("--size", type=kind)
     assert parser.parse_args(["--size", right[0]]).size == right[1]

@@ -52,13 +52,13 @@ def test_masks_are_class_ids(examples):
     assert set(np.unique(mask)) == set(range(9))
 
 
-def test_alpha_is_left_out():
+def test_alpha_channel_is_ignored():
     opaque = tf.io.encode_png(np.full((4, 4, 4), (9, 8, 7, 255), np.uint8))
     assert decode_image(opaque, "png")[0, 0].numpy().tolist() == [9, 8, 7]
 
 
 @pytest.mark.parametrize("image_size", [32, 64, 256])
-def test_squares_of_png_are_those_of_jpeg(examples, image_size):
+def test_crops_of_png_equal_crops_of_jpeg(examples, image_size):
     """Also where the image is smaller than the square on one side or both."""
     crops = RandomCrops((0.5, 2.0), 0.5, np.ones(9, np.float32))
     for seed in range(8):

@@ -39,7 +39,7 @@ def test_scene_has_an_image_and_class_ids(size):
     assert mask.max() < NUM_CLASSES
 
 
-def test_scene_depends_on_its_arguments_alone():
+def test_scene_depends_on_its_arguments_only():
     first = render_scene(3, 5, 96)
     np.random.seed(1)
     others = render_scene(3, 6, 96), render_scene(4, 5, 96)
@@ -67,7 +67,7 @@ def test_every_scene_has_several_classes_but_seldom_all(scenes):
     assert counts.mean() < 6
 
 
-def test_colour_alone_does_not_tell_the_class(scenes):
+def test_color_is_not_enough_to_tell_the_class(scenes):
     images, masks = scenes
     bins = (images >> 4).astype(int) @ np.array([256, 16, 1])
     fit, held_out = slice(0, 60), slice(60, None)
@@ -93,7 +93,7 @@ def test_mask_borders_lie_on_image_edges(scenes):
     assert strength[0] > 1.25 * max(strength[4], strength[-4])
 
 
-def test_archive_is_one_that_the_builder_reads(tmp_path):
+def test_builder_reads_the_archive(tmp_path):
     directory = write_demo_archive(tmp_path / "demo", count=4, size=80, seed=7)
     archive = open_archive(directory)
     assert [pair.id for pair in archive.pairs] == [f"demo_{index:06d}" for index in range(4)]
@@ -123,7 +123,7 @@ def test_archive_has_kaggles_files(tmp_path):
     ]
 
 
-def test_files_hold_the_scenes(tmp_path):
+def test_files_contain_the_scenes(tmp_path):
     directory = write_demo_archive(tmp_path / "demo", count=3, size=128, seed=2)
     for index in range(3):
         image, mask = render_scene(2, index, 128)
@@ -170,7 +170,7 @@ def test_other_folder_is_not_overwritten(tmp_path):
     assert files_of(tmp_path) == {"thesis.txt": b"mine"}
 
 
-def test_interrupted_writing_leaves_nothing(tmp_path, monkeypatch):
+def test_interrupted_writing_leaves_no_files(tmp_path, monkeypatch):
     def interrupt_at_2(seed, index, size):
         if index == 2:
             raise KeyboardInterrupt

@@ -26,7 +26,7 @@ def crops(example, count=64, image_size=32, scale=(1.0, 1.0), share=0.0, rarity=
     return [draw(example, image_size, seed) for seed in seeds]
 
 
-def test_a_crop_is_a_window_of_the_image_as_it_is(example):
+def test_crop_is_an_unchanged_window_of_the_image(example):
     whole = tf.cast(tf.io.decode_jpeg(example["image"], dct_method="INTEGER_ACCURATE"), tf.float32)
     windows = tf.image.extract_patches(
         whole[None], [1, 32, 32, 1], [1, 1, 1, 1], [1, 1, 1, 1], "VALID"
@@ -65,7 +65,7 @@ def test_scale_enlarges(example):
     assert share_with_both(2.0) < 0.35
 
 
-def test_a_crop_larger_than_the_image_is_mirrored_not_enlarged(example):
+def test_crop_larger_than_the_image_is_reflect_padded(example):
     (image, mask), *_ = crops(example, count=1, image_size=160)
     whole = tf.io.decode_png(example["segmentation_mask"])[..., 0].numpy()
     expected = np.pad(whole, [(0, 160 - HEIGHT), (0, 160 - WIDTH)], mode="reflect")
@@ -73,7 +73,7 @@ def test_a_crop_larger_than_the_image_is_mirrored_not_enlarged(example):
     assert np.abs(image[..., 0] - expected * 100.0).mean() < 5
 
 
-def test_rare_classes_are_aimed_at(example):
+def test_rare_classes_are_preferred(example):
     def share_with_rare(share):
         masks = crops(example, share=share, rarity=(0, 0, 1))
         return np.mean([2 in mask.numpy() for _, mask in masks])
@@ -83,7 +83,7 @@ def test_rare_classes_are_aimed_at(example):
     assert 0.3 < share_with_rare(0.5) < 0.9
 
 
-def test_no_class_to_aim_at_is_no_fault(example):
+def test_images_without_rare_classes_are_cropped(example):
     masks = [mask.numpy() for _, mask in crops(example, share=1.0, rarity=(0, 0, 0))]
     assert len({mask.tobytes() for mask in masks}) > 3
 

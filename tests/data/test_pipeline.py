@@ -45,7 +45,7 @@ def test_same_seed_same_batches_whatever_the_global_seed(builder):
     assert not np.array_equal(first[0][0], other[0][0])
 
 
-def test_training_that_goes_on_sees_what_it_would_have_seen(builder):
+def test_resumed_training_has_the_same_batches(builder):
     steps = split_size(builder, "train") // 4
     through = take(training_batches(builder, image_size=32, batch_size=4, seed=1), 3 * steps)
     late = training_batches(builder, image_size=32, batch_size=4, seed=1, first_epoch=2)
@@ -66,7 +66,7 @@ def test_epochs_differ_in_order_and_augmentation(builder):
     assert len(unchanged) <= 1
 
 
-def test_each_example_of_each_epoch_has_a_seed_of_its_own(builder, monkeypatch):
+def test_each_example_and_epoch_has_its_own_seed(builder, monkeypatch):
     def show_seed(image, mask, seed):
         return image, tf.zeros_like(mask) + tf.cast(seed[1], tf.int32)
 
@@ -75,7 +75,7 @@ def test_each_example_of_each_epoch_has_a_seed_of_its_own(builder, monkeypatch):
     assert len({mask[0, 0] for _, masks in batches for mask in masks}) == 3 * 13
 
 
-def test_evaluation_is_the_split_itself_each_time(builder):
+def test_evaluation_batches_are_the_split_each_time(builder):
     batches = take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
     assert_same(
         batches, take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
@@ -92,7 +92,7 @@ def test_evaluation_is_the_split_itself_each_time(builder):
     np.testing.assert_array_equal(images, np.stack(pillow))
 
 
-def test_last_batch_is_filled_up_with_images_without_truth(builder):
+def test_last_batch_is_filled_up_with_ignored_images(builder):
     bare = take(evaluation_batches(builder, "train", image_size=32, batch_size=5), -1)
     filled = take(
         evaluation_batches(builder, "train", image_size=32, batch_size=5, fill_up=True), -1

@@ -35,7 +35,7 @@ def state_after(epoch, best_epoch):
     return TrainingState(epoch=epoch, best_epoch=best_epoch, best_score=0.5, history=history)
 
 
-def test_checkpoint_brings_back_weights_optimizer_and_state(tmp_path):
+def test_checkpoint_restores_weights_optimizer_and_state(tmp_path):
     model = trained(1)
     save_checkpoint(tmp_path, model, state_after(3, best_epoch=2))
     state, file = read_state(tmp_path)
@@ -58,7 +58,7 @@ def test_restore_without_the_optimizer_leaves_it_fresh(tmp_path):
     np.testing.assert_array_equal(other.get_weights()[0], trained(1).get_weights()[0])
 
 
-def test_best_weights_are_those_of_the_best_epoch(tmp_path):
+def test_best_weights_are_from_the_best_epoch(tmp_path):
     best = trained(1)
     save_checkpoint(tmp_path, best, state_after(1, best_epoch=1))
     save_checkpoint(tmp_path, trained(2), state_after(2, best_epoch=1))
@@ -78,7 +78,7 @@ def test_file_system_without_links(tmp_path, monkeypatch):
     assert sorted(p.name for p in tmp_path.iterdir()) == [BEST, HISTORY, LAST]
 
 
-def test_interrupted_write_leaves_the_epoch_before(tmp_path, monkeypatch):
+def test_interrupted_write_keeps_the_epoch_before(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, trained(1), state_after(1, best_epoch=1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -107,7 +107,7 @@ def test_no_weights_yet(tmp_path):
     assert read_state(tmp_path) == (TrainingState(), None)
 
 
-def test_history_has_a_row_an_epoch(tmp_path):
+def test_history_has_one_row_per_epoch(tmp_path):
     save_checkpoint(tmp_path, trained(1), state_after(3, best_epoch=1))
     assert (tmp_path / HISTORY).read_text().splitlines() == [
         "epoch,loss",

@@ -22,7 +22,7 @@ def test_several_gpus_get_a_mirrored_strategy(gpus, mirrored, monkeypatch):
     assert (choose_strategy() == "mirrored") == mirrored
 
 
-def test_batch_must_be_shared_evenly(two_replicas):
+def test_batch_size_must_be_divisible_by_replicas(two_replicas):
     check_batch_size(4, two_replicas)
     with pytest.raises(InputError, match="2 devices.*batch_size=7. Use 8"):
         check_batch_size(7, two_replicas)

@@ -21,7 +21,7 @@ def test_without_slow_and_averaged_variables_it_is_adamw():
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-def test_slow_variables_learn_and_decay_at_a_share_of_the_rate():
+def test_slow_variables_learn_and_decay_at_a_fraction_of_the_rate():
     fast, slow = variables([2.0, 2.0])
     optimizer = AveragingAdamW(0.1, weight_decay=0.5, slow_variables=[slow], slow_rate=0.1)
     optimizer.apply([np.float32(1.0), np.float32(1.0)], [fast, slow])

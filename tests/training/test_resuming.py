@@ -1,4 +1,4 @@
-"""Training that goes on where it was."""
+"""Training that resumes."""
 
 import dataclasses
 import shutil
@@ -25,7 +25,7 @@ def losses(state):
     return [(row["loss"], row["val_loss"]) for row in state.history]
 
 
-def test_interrupted_training_goes_on_as_if_nothing_had_been(tiny_config, tmp_path, monkeypatch):
+def test_interrupted_training_equals_uninterrupted_training(tiny_config, tmp_path, monkeypatch):
     # Interrupted where the second phase begins, with an optimizer of its own, and in its midst.
     config = dataclasses.replace(
         tiny_config, regime="gradual", epochs=3, frozen_epochs=1, schedule="constant"
@@ -70,7 +70,7 @@ def test_resume_of_a_finished_run_does_nothing(runs, tiny_config, capsys):
     assert (runs / "deeplabv3plus" / LAST).read_bytes() == before
 
 
-def test_early_stopping_counts_on_after_a_resume(eagerly, tiny_config, tmp_path, monkeypatch):
+def test_resumed_training_keeps_its_patience(eagerly, tiny_config, tmp_path, monkeypatch):
     # With a rate of next to nothing no epoch beats the first one by much; a score that shrinks
     # makes that sure.
     config = dataclasses.replace(tiny_config, epochs=9, patience=3)

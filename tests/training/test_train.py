@@ -21,7 +21,7 @@ from lcc_tf.training.train import compile_for, train
 SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
 
 
-def test_run_folder_holds_what_it_should(runs):
+def test_run_folder_contains_its_files(runs):
     folder = runs / "unetpp"
     assert sorted(path.name for path in folder.iterdir()) == [
         BEST,
@@ -63,7 +63,7 @@ def test_frozen_encoder_keeps_its_weights_and_statistics(eagerly, tiny_config, t
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_what_is_scored_is_what_is_saved(runs, builder, tiny_config):
+def test_saved_weights_have_the_recorded_score(runs, builder, tiny_config):
     # The moving average of the weights, on four crops of each validation image.
     state, file = read_state(runs / "unetpp")
     model = build_model("unetpp", 7, encoder="tiny", encoder_weights=None)
@@ -80,7 +80,7 @@ def test_what_is_scored_is_what_is_saved(runs, builder, tiny_config):
     assert len(names) == 1 + 2 * len(model.trainable_weights) + len(model.weights)
 
 
-def test_encoder_learns_at_its_own_rate(tiny_config):
+def test_encoder_rate_slows_the_encoder(tiny_config):
     config = dataclasses.replace(tiny_config, encoder_rate=0.1, schedule="constant")
     model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
     compile_for(phases_of(config)[0], model, config, LabelRules(7), steps_per_epoch=10)
@@ -120,13 +120,13 @@ def test_infinite_loss_ends_the_training(eagerly, tiny_config, tmp_path):
     assert not (tmp_path / "run" / LAST).exists()
 
 
-def test_too_large_batch_leaves_nothing(tiny_config, tmp_path):
+def test_too_large_batch_leaves_no_folder(tiny_config, tmp_path):
     with pytest.raises(InputError, match="fewer than a batch.*batch_size=14"):
         train(dataclasses.replace(tiny_config, batch_size=14), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_lack_of_memory_names_the_ways_out(tiny_config, tmp_path, monkeypatch):
+def test_out_of_memory_error_names_remedies(tiny_config, tmp_path, monkeypatch):
     def out_of_memory(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
@@ -135,7 +135,7 @@ def test_lack_of_memory_names_the_ways_out(tiny_config, tmp_path, monkeypatch):
         train(tiny_config, tmp_path / "run")
 
 
-def test_nothing_is_left_where_the_weights_cannot_be_had(tiny_config, tmp_path):
+def test_missing_encoder_weights_leave_no_folder(tiny_config, tmp_path):
     config = dataclasses.replace(tiny_config, encoder_weights="no_such_file.h5")
     with pytest.raises(InputError, match="no_such_file"):
         train(config, tmp_path / "run")
