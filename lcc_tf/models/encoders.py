@@ -31,7 +31,7 @@ TIMM_URL = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """What has to be known of a network to use it as an encoder."""
+    """Layer names and settings with which a network becomes an encoder."""
 
     # Builds the network. Of `keras.applications`: (include_top, weights, input_tensor); torchvision
     # forms: (input_tensor).
@@ -250,7 +250,7 @@ def _application(
     except Exception as error:
         if weights is None:
             raise
-        hint = "Give the matching `*_notop.h5` file, or another `--encoder`."
+        hint = "Give the matching `*_notop.h5` file, or another `encoder`."
         if Path(weights).suffix in TORCH_SUFFIXES:
             hint = f"Files from PyTorch are for the encoders {list(RESNETS)}."
         raise weights_error(name, weights, file_kind, error, hint) from error
@@ -261,37 +261,38 @@ def check_weights_file(weights: str | None, file_kind: str) -> None:
 
     Args:
         weights: as of `build_encoder`.
-        file_kind: whose weights such a file holds.
+        file_kind: description of the file that fits.
 
     Raises:
         InputError: there is no such file.
     """
     if weights not in (None, "imagenet") and not Path(weights).is_file():
         raise InputError(
-            f"There is no file of encoder weights at {weights!r}. Give `imagenet`, `none` or the "
-            f"path of a weights file of {file_kind}."
+            f"There is no file of encoder weights at {weights!r}. Use "
+            "`encoder_weights='imagenet'`, `encoder_weights=None` or the path of a weights file of "
+            f"{file_kind}."
         )
 
 
 def weights_error(
     encoder: str, weights: str, file_kind: str, error: Exception, hint: str
 ) -> InputError:
-    """What to tell the user when encoder weights could not be loaded.
+    """Returns the error for encoder weights that could not be loaded.
 
     Args:
-        encoder: its name.
+        encoder: name of the encoder.
         weights: "imagenet" or a file.
-        file_kind: whose weights such a file holds.
-        error: a bare Exception of Keras for a failed download, or whatever h5py or the layers say
-            of a file that does not fit.
-        hint: what to give instead of the file.
+        file_kind: description of the file that fits.
+        error: a bare Exception of Keras for a failed download, or any error of h5py or a layer for
+            a file that does not fit.
+        hint: what to use instead of the file.
     """
     reason = " ".join(str(error).split())[:300]
     if weights == "imagenet":
         return InputError(
-            f"The ImageNet weights of {encoder} could not be downloaded: {reason}. Either train "
-            "from random weights with `--encoder-weights none`, or fetch the file that the "
-            "message names on another machine and give it as `--encoder-weights FILE`."
+            f"The ImageNet weights of {encoder} could not be downloaded: {reason}. Either start "
+            "from random weights with `encoder_weights=None`, or fetch the file that the message "
+            "names on another machine and use its path as `encoder_weights`."
         )
     return InputError(
         f"The file {weights!r} does not hold the weights of {file_kind}: {reason}. {hint}"
@@ -315,7 +316,7 @@ def _torchvision_network(
 
 
 def _is_channelwise(layer: keras.layers.Layer) -> bool:
-    """Whether a layer is a convolution with a kernel for each channel by itself."""
+    """Returns whether a layer is a convolution with one group per channel."""
     return isinstance(layer, keras.layers.Conv2D) and layer.groups == layer.filters > 1
 
 

@@ -240,8 +240,15 @@ def ensemble(
         raise InputError(f"The members differ in their number of classes: {classes}.")
 
     image = keras.Input((None, None, 3), name="image")
-    probabilities = []
+    probabilities, variables = [], set()
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
+        if not variables.isdisjoint(map(id, model.weights)):
+            # Keras saves layers that two members share once only. Of the loaded model, the second
+            # member would keep random weights.
+            copy = keras.models.clone_model(model)
+            copy.set_weights(model.get_weights())
+            model = copy
+        variables.update(map(id, model.weights))
         name = f"member_{index}"
         member = keras.Model(model.inputs[0], model.outputs[0], name=name)
         # Probabilities get no second softmax: it would bring all of them close to 1 / num_classes.

@@ -256,7 +256,7 @@ def _package_network(
     except Exception as error:
         if encoder_weights is None:
             raise
-        hint = "Give the matching file, or another `--encoder`."
+        hint = "Give the matching file, or another `encoder`."
         raise weights_error(encoder, encoder_weights, file_kind, error, hint) from error
 
 

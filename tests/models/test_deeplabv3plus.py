@@ -59,6 +59,65 @@ def test_atrous_separable_convolution_is_the_dilated_one(rate):
     np.testing.assert_allclose(ours(x), theirs(x), atol=1e-5)
 
 
+def same_as(theirs, ours, shape):
+    """Compares two layers with the same random weights on a random map."""
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = theirs(x)
+    ours.build(x.shape)
+    ours.set_weights(theirs.get_weights())
+    np.testing.assert_allclose(ours(x), expected, atol=1e-5)
+    config = ours.get_config()
+    assert type(ours).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"dilation_rate": 3},  # with a bias
+        {"dilation_rate": 3, "activation": "sigmoid"},
+        {"dilation_rate": 3, "padding": "valid"},
+        {"dilation_rate": 3, "depth_multiplier": 2},
+        {"strides": 2},
+        {"strides": 2, "padding": "valid", "activation": "relu", "use_bias": False},
+    ],
+)
+def test_atrous_separable_convolution_honours_all_arguments_of_keras(options):
+    keras.utils.set_random_seed(0)
+    options = {"padding": "same", "bias_initializer": "uniform"} | options
+    same_as(
+        keras.layers.SeparableConv2D(4, 3, **options),
+        AtrousSeparableConv2D(4, 3, **options),
+        (2, 9, 8, 5),
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_bias": False},
+        {"activation": "relu"},
+        {"strides": 2, "padding": "valid"},
+        {"strides": (1, 2)},
+        {"groups": 3},
+    ],
+)
+def test_channelwise_convolution_honours_all_arguments_of_keras(options):
+    keras.utils.set_random_seed(0)
+    options = {"padding": "same", "groups": 6, "bias_initializer": "uniform"} | options
+    same_as(keras.layers.Conv2D(6, 3, **options), ChannelwiseConv2D(6, 3, **options), (2, 8, 9, 6))
+
+
+def test_groups_of_several_channels_are_convolved_as_keras_does():
+    keras.utils.set_random_seed(0)
+    same_as(keras.layers.Conv2D(3, 3, groups=3), ChannelwiseConv2D(3, 3, groups=3), (1, 8, 8, 6))
+
+
+@pytest.mark.parametrize("factor", [0, 1.5, -2])
+def test_upsampling_factors_that_cannot_be_used(factor):
+    with pytest.raises(InputError, match=f"whole number of at least 1. Received: factor={factor}"):
+        BilinearUpsampling(factor)
+
+
 def test_bilinear_upsampling_by_hand():
     x = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     y = BilinearUpsampling(2)(x).numpy()

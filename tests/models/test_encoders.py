@@ -282,7 +282,7 @@ def test_failed_download_names_both_ways_out(monkeypatch, tmp_path):
 
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", fail)
     with pytest.raises(
-        InputError, match="example.org/resnet.h5.*--encoder-weights none.*--encoder-weights FILE"
+        InputError, match="example.org/resnet.h5.*encoder_weights=None.*encoder_weights"
     ):
         build_encoder("resnet50", weights="imagenet")
 

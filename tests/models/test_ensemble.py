@@ -6,7 +6,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
-from lcc_tf.models import build_model, ensemble
+from lcc_tf.models import build_model, ensemble, outputs_probabilities
 from lcc_tf.prediction.predictors import Average, Predictor, probability_function
 from lcc_tf.scoring.confusion import resized_rows
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -65,6 +65,61 @@ def test_average_of_logits(members, image):
     probabilities = ensemble(members, (3, 1), average="logits")(image)
     expected = tf.nn.softmax(0.75 * members[0](image) + 0.25 * members[1](image))
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
+
+
+def test_ensemble_of_ensembles_applies_softmax_once(members, image, tmp_path):
+    model = ensemble([ensemble(members, (3, 1)), members[1]])
+    expected = 0.375 * tf.nn.softmax(members[0](image)) + 0.625 * tf.nn.softmax(members[1](image))
+    np.testing.assert_allclose(model(image), expected, atol=1e-6)
+    inner = keras.Model(model.inputs[0], model.get_layer("member_0_probabilities").output)
+    np.testing.assert_allclose(inner(image), ensemble(members, (3, 1))(image), atol=1e-6)
+    model.save(tmp_path / "nested.keras")
+    loaded = keras.models.load_model(tmp_path / "nested.keras")
+    np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
+
+
+def output_kinds():
+    """Models of one layer with a softmax or without, by a description."""
+    image = keras.Input((8, 8, 3))
+    logits = keras.layers.Conv2D(2, 1)(image)
+    softmax = keras.layers.Softmax()
+    probabilities = softmax(logits)
+    nested = keras.Model(image, [logits, probabilities])
+    outer = keras.Input((8, 8, 3))
+    flipped = outer[:, ::-1]
+    return {
+        "softmax layer": (keras.Model(image, probabilities), True),
+        "its second use": (keras.Model(image, softmax(2 * logits)), True),
+        "activation layer": (keras.Model(image, keras.layers.Activation("softmax")(logits)), True),
+        "activation of a convolution": (
+            keras.Sequential(
+                [keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1, activation="softmax")]
+            ),
+            True,
+        ),
+        "operation": (keras.Model(image, keras.ops.softmax(logits)), True),
+        "nested": (keras.Model(outer, nested(flipped)[1]), True),
+        "first of several outputs": (keras.Model(image, [probabilities, logits]), True),
+        "ensemble": (ensemble([keras.Model(image, logits)], average="logits"), True),
+        "logits": (keras.Model(image, logits), False),
+        "nested logits": (keras.Model(outer, nested(flipped)[0]), False),
+        "softmax in between": (keras.Model(image, keras.layers.Conv2D(2, 1)(probabilities)), False),
+        "second of several outputs": (keras.Model(image, [logits, probabilities]), False),
+    }
+
+
+def test_models_of_probabilities_are_told_from_models_of_logits():
+    kinds = output_kinds()
+    found = {name: outputs_probabilities(model) for name, (model, _) in kinds.items()}
+    assert found == {name: expected for name, (_, expected) in kinds.items()}
+
+
+def test_members_that_output_probabilities_are_averaged(image):
+    for name, (model, _) in output_kinds().items():
+        x = image[:, :8, :8]
+        output = keras.tree.flatten(model(x))[0]
+        expected = output if outputs_probabilities(model) else tf.nn.softmax(output)
+        np.testing.assert_allclose(ensemble([model])(x), expected, atol=1e-6, err_msg=name)
 
 
 def at_half_size(member, image):

@@ -216,6 +216,12 @@ def test_adaptive_pooling_by_loops(height, width, cells):
     np.testing.assert_allclose(of_any_size(x), expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("cells", [0, 2.5])
+def test_grids_that_cannot_be_used(cells):
+    with pytest.raises(InputError, match=f"at least 1. Received: cells={cells}"):
+        AdaptiveAveragePooling(cells)
+
+
 def test_concatenation_enlarges_bilinearly():
     first = np.zeros((1, 2, 4, 1), np.float32)
     second = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
@@ -265,7 +271,7 @@ def test_failed_download_names_both_ways_out(monkeypatch):
 
     monkeypatch.setattr(tf.keras.utils, "get_file", fail)
     with pytest.raises(
-        InputError, match="example.org/resnet18.h5.*--encoder-weights none.*--encoder-weights FILE"
+        InputError, match="example.org/resnet18.h5.*encoder_weights=None.*encoder_weights"
     ):
         build("unet", encoder_weights="imagenet")
 
