@@ -17,7 +17,7 @@ from benchmarks.compare_with_smp import (
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.runs import load_model, read_run
-from lcc_tf.scoring.evaluate import evaluate, open_dataset
+from lcc_tf.scoring.evaluate_runs import evaluate, open_dataset
 from lcc_tf.torch_runs import import_torch
 from lcc_tf.training.train import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable

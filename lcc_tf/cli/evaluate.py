@@ -32,8 +32,9 @@ def command(options: argparse.Namespace) -> None:
         # TensorFlow takes seconds to import, which --help and wrong options can do without.
         import_tensorflow()
         from lcc_tf.runs import find_runs, read_run
-        from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics
+        from lcc_tf.scoring.evaluate_runs import check_runs, evaluate, open_dataset
         from lcc_tf.scoring.protocols import PROTOCOLS
+        from lcc_tf.scoring.results import write_metrics
         from lcc_tf.scoring.tables import to_markdown, write_tables
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))

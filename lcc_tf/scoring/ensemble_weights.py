@@ -9,8 +9,12 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.prediction.predictors import Average, Predictor
-from lcc_tf.scoring.confusion import Predictors, SplitCounts, native_images, resized_rows
-from lcc_tf.scoring.protocols import Protocol, pooled_scores, predicted_ids, protocol_matrix
+from lcc_tf.scoring.confusion import SplitCounts
+from lcc_tf.scoring.examples import native_images
+from lcc_tf.scoring.protocols import Protocol, predicted_ids, protocol_matrix
+from lcc_tf.scoring.resizing import resized_rows
+from lcc_tf.scoring.scored_predictors import Predictors
+from lcc_tf.scoring.scores import pooled_scores
 
 MAP_SIDE = 256  # pixels, at most, of the maps to search on: 0.9 MB a member and image
 FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64  # of weight that is moved between two members

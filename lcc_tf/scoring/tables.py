@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcc_tf.files import write_atomically
-from lcc_tf.scoring.evaluate import Evaluation
-from lcc_tf.scoring.protocols import Protocol, definitions, describe
+from lcc_tf.scoring.definitions import definitions, describe
+from lcc_tf.scoring.protocols import Protocol
+from lcc_tf.scoring.results import Evaluation
 from tfds_deepglobe.classes import UNKNOWN
 
 LABELS = {

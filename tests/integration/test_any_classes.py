@@ -13,7 +13,7 @@ from PIL import Image
 
 from lcc_tf.data.demo import render_scene
 from lcc_tf.runs import read_run
-from lcc_tf.scoring.evaluate import open_dataset
+from lcc_tf.scoring.evaluate_runs import open_dataset
 from tfds_deepglobe.__main__ import main as tfds_main
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.fake_archive import zip_folder

@@ -11,7 +11,7 @@ from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import ARCHITECTURES
 from lcc_tf.models.segmentation_models import BASELINES
 from lcc_tf.runs import load_ensemble, read_run
-from lcc_tf.scoring.evaluate import evaluate, open_dataset
+from lcc_tf.scoring.evaluate_runs import evaluate, open_dataset
 from lcc_tf.training.train import train
 
 

@@ -7,7 +7,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting import Original, export_savedmodel
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import Average, Predictor, probability_function
-from lcc_tf.scoring.confusion import resized_rows
+from lcc_tf.scoring.resizing import resized_rows
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 

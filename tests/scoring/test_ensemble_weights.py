@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from lcc_tf.scoring import ensemble_weights
-from lcc_tf.scoring.confusion import native_images
 from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
+from lcc_tf.scoring.examples import native_images
 from lcc_tf.scoring.protocols import GLNET, SEED
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
@@ -55,7 +55,7 @@ class Oracle:
         self.wrong = [self.rng.random(mask.shape) > share for mask in masks]
         self.turn = itertools.cycle(range(len(masks)))
 
-    def predict(self, image):
+    def predict_image(self, image):
         mask = (next(self.masks) + self.wrong[next(self.turn)]) % 7
         return (0.04 + 0.72 * np.eye(7)[mask]).astype(np.float32)
 

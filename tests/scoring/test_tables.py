@@ -6,8 +6,9 @@ import pytest
 
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring.ensemble_weights import TunedWeights
-from lcc_tf.scoring.evaluate import Evaluation
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, scores
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED
+from lcc_tf.scoring.results import Evaluation
+from lcc_tf.scoring.scores import scores
 from lcc_tf.scoring.tables import to_csv, to_latex, to_markdown, write_tables
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 

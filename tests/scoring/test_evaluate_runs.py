@@ -13,10 +13,13 @@ from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.errors import InputError
 from lcc_tf.models.encoders import EncoderPreprocessing
 from lcc_tf.runs import find_runs, load_model, read_run
-from lcc_tf.scoring.confusion import native_images
-from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, definitions
+from lcc_tf.scoring.definitions import definitions
+from lcc_tf.scoring.evaluate_runs import check_runs, evaluate, open_dataset
+from lcc_tf.scoring.examples import native_images
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED
+from lcc_tf.scoring.results import write_metrics
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.file_names import FileNames
 
@@ -237,9 +240,9 @@ def test_panels_keep_the_images_form(whole, builder, monkeypatch, tmp_path):
     image, mask = next(native_images(builder, "test", "reading"))
     wide = [(image[:32], mask[:32])]
     drawn = {}
-    monkeypatch.setattr("lcc_tf.scoring.evaluate.native_images", lambda *_: wide)
+    monkeypatch.setattr("lcc_tf.scoring.evaluate_runs.native_images", lambda *_: wide)
     monkeypatch.setattr(
-        "lcc_tf.scoring.evaluate.save_panel", lambda *arrays, **_: drawn.update(arrays=arrays)
+        "lcc_tf.scoring.evaluate_runs.save_panel", lambda *arrays, **_: drawn.update(arrays=arrays)
     )
     evaluate(whole, builder, protocols=[GLNET], panels=tmp_path)
     drawn_image, drawn_mask, predictions, *_ = drawn["arrays"]
@@ -306,7 +309,7 @@ def test_other_data_may_have_other_names(runs, tmp_path):
             file.parent.mkdir(exist_ok=True)
             (tmp_path / "raw" / f"{i}_{kind}").rename(file)
     data = str(tmp_path / "raw")
-    with pytest.raises(InputError, match="no labelled image"):
+    with pytest.raises(DatasetError, match="no labelled image"):
         open_dataset([run], data)
     patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
     assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
