@@ -56,7 +56,7 @@ def test_the_run_gives_smps_logits(imported, torch_file):
 def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
     members = [imported, read_run(runs / "unetpp")]
     evaluation = evaluate(members, open_dataset(members), split="validation")
-    assert list(evaluation.scores["seed"]) == ["from_torch", "unetpp", "ensemble"]
+    assert list(evaluation.scores["original"]) == ["from_torch", "unetpp", "ensemble"]
     with pytest.raises(InputError, match="imported.*`--data`"):
         open_dataset([imported])
 

@@ -93,11 +93,11 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--protocol",
-        choices=("seed", "official6", "glnet", "all"),
-        default="seed",
-        help="seed: the original's scores, at 512x512; official6: the DeepGlobe challenge's, and "
-        "glnet: that of papers on its 142 test images, both at full size; all: side by side; "
-        "docs/protocols.md says which number to compare with which (default: seed)",
+        choices=("original", "official6", "glnet", "all"),
+        default="original",
+        help="original: the original's scores, at 512x512; official6: the DeepGlobe challenge's, "
+        "and glnet: that of papers on its 142 test images, both at full size; all: side by side; "
+        "docs/protocols.md says which number to compare with which (default: original)",
     )
     options.add_argument(
         "--data",

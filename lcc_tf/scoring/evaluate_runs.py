@@ -18,7 +18,7 @@ from lcc_tf.scoring.color_baseline import ColorBaseline
 from lcc_tf.scoring.confusion import SplitCounts
 from lcc_tf.scoring.ensemble_weights import tune_weights
 from lcc_tf.scoring.examples import native_images
-from lcc_tf.scoring.protocols import SEED, Protocol, predicted_ids
+from lcc_tf.scoring.protocols import ORIGINAL, Protocol, predicted_ids
 from lcc_tf.scoring.resizing import at_size
 from lcc_tf.scoring.results import ENSEMBLE, WITHOUT, Evaluation
 from lcc_tf.scoring.scored_predictors import COLOR_BASELINE, Predictors
@@ -36,7 +36,7 @@ def evaluate(
     runs: Sequence[Run],
     builder: tfds.core.DatasetBuilder,
     *,
-    protocols: Sequence[Protocol] = (SEED,),
+    protocols: Sequence[Protocol] = (ORIGINAL,),
     split: str = "test",
     with_ensemble: bool = True,
     member_weights: Sequence[float] | str = EQUAL,
@@ -138,7 +138,7 @@ def _ensembles(
 
 
 def _fit_color_baseline(builder: tfds.core.DatasetBuilder, classes: ClassTable) -> ColorBaseline:
-    batches = evaluation_batches(builder, "train", image_size=SEED.side, batch_size=8)
+    batches = evaluation_batches(builder, "train", image_size=ORIGINAL.side, batch_size=8)
     return ColorBaseline.fit(batches.as_numpy_iterator(), classes.num_classes)
 
 

@@ -67,8 +67,8 @@ def _all_but_unknown(class_names: Sequence[str], *, keep: bool) -> list[int]:
     return [i for i, name in enumerate(class_names) if keep or name != UNKNOWN]
 
 
-SEED = Protocol(
-    name="seed",
+ORIGINAL = Protocol(
+    name="original",
     side=512,
     masks_unknown=False,
     predicts_unknown=True,
@@ -108,7 +108,7 @@ GLNET = Protocol(
 )
 
 
-PROTOCOLS = {protocol.name: protocol for protocol in (SEED, OFFICIAL6, GLNET)}
+PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, OFFICIAL6, GLNET)}
 
 
 def predicted_ids(

@@ -121,7 +121,7 @@ def test_every_protocol_scores_the_images_as_they_are(project, capsys):
         assert "classes are not DeepGlobe's" in part["comparable_with"]
         matrix = np.array(part["ensemble"]["confusion_matrix"])
         assert matrix.shape == (6, 6)
-        if name == "seed":
+        if name == "original":
             assert matrix.sum() == content["num_images"] * 512**2
     official6, glnet = (content["protocols"][name] for name in ("official6", "glnet"))
     assert official6["ensemble"] == glnet["ensemble"]  # no class is named unknown

@@ -37,7 +37,7 @@ def trained(request, runs, tiny_config, tmp_path):
 def test_train_evaluate_save_load_export(trained, runs, tmp_path):
     other = read_run(runs / ("deeplabv3plus" if trained.name == "unetpp" else "unetpp"))
     evaluation = evaluate([trained, other], open_dataset([trained, other]), split="validation")
-    scores = evaluation.scores["seed"]
+    scores = evaluation.scores["original"]
     assert list(scores) == [trained.name, other.name, "ensemble"]
     assert all(0 <= score["pixel_accuracy"] <= 1 for score in scores.values())
 

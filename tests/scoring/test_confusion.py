@@ -7,7 +7,7 @@ from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring import confusion
 from lcc_tf.scoring.confusion import SplitCounts
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, SEED
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL
 from lcc_tf.scoring.scored_predictors import Predictors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
@@ -50,9 +50,9 @@ def count(predictors, scene, protocols):
 def test_members_meet_at_the_protocols_resolution(predictors, scene):
     """Against TensorFlow's resize of whole maps, and the mask never shrunk for papers."""
     image, mask = scene
-    counts = count(predictors, scene, [SEED, GLNET, OFFICIAL6])
+    counts = count(predictors, scene, [ORIGINAL, GLNET, OFFICIAL6])
     for protocol, truth in (
-        (SEED, tf.image.resize(mask[..., None], (512, 512), "nearest")[..., 0].numpy()),
+        (ORIGINAL, tf.image.resize(mask[..., None], (512, 512), "nearest")[..., 0].numpy()),
         (GLNET, mask),
     ):
         p = [

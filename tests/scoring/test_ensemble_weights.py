@@ -6,7 +6,7 @@ import pytest
 from lcc_tf.scoring import ensemble_weights
 from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
 from lcc_tf.scoring.examples import native_images
-from lcc_tf.scoring.protocols import GLNET, SEED
+from lcc_tf.scoring.protocols import GLNET, ORIGINAL
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 NAMES = DEEPGLOBE_CLASSES.names
@@ -24,7 +24,7 @@ def test_search_can_give_a_member_nothing():
     np.testing.assert_allclose(found, [0, 0, 1], atol=1e-9)
 
 
-@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("original", range(5))
 def test_search_never_ends_below_equal_weights(seed):
     """Not even where scores are noise."""
     scores = {}
@@ -77,7 +77,7 @@ def test_the_better_member_gets_more_weight(members, builder, average):
 
 def test_weights_that_do_not_hold_at_full_size_are_dropped(members, builder, monkeypatch):
     monkeypatch.setattr(ensemble_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
-    tuned = tune_weights(members, builder, SEED, "probabilities", NAMES)
+    tuned = tune_weights(members, builder, ORIGINAL, "probabilities", NAMES)
     assert tuned.weights == (1 / 3,) * 3
     assert tuned.mean_iou == tuned.equal_mean_iou
 

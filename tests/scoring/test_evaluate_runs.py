@@ -16,7 +16,7 @@ from lcc_tf.runs import find_runs, load_model, read_run
 from lcc_tf.scoring.definitions import definitions
 from lcc_tf.scoring.evaluate_runs import check_runs, evaluate, open_dataset
 from lcc_tf.scoring.examples import native_images
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL, PROTOCOLS
 from lcc_tf.scoring.results import write_metrics
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 from tfds_deepglobe.errors import InputError as DatasetError
@@ -78,7 +78,7 @@ def three(runs, builder, tmp_path_factory):
 
 
 def test_scores_are_those_of_the_predictions(evaluation, whole, builder, networks):
-    """Protocol `seed` by its definition, without confusion matrices."""
+    """Protocol `original` by its definition, without confusion matrices."""
     p = {}
     for size in (64, 512):
         batches = evaluation_batches(builder, "train", image_size=size, batch_size=16)
@@ -88,7 +88,7 @@ def test_scores_are_those_of_the_predictions(evaluation, whole, builder, network
             p[run.name] = tf.image.resize(probabilities, (512, 512)).numpy()
     p["ensemble"] = 0.75 * p["deeplabv3plus"] + 0.25 * p["unetpp"]
     for name, probabilities in p.items():
-        scores = evaluation[0].scores["seed"][name]
+        scores = evaluation[0].scores["original"][name]
         predicted = probabilities.argmax(-1)
         right = (masks == predicted).mean(axis=(1, 2))
         ious = [
@@ -111,7 +111,7 @@ def test_scores_are_those_of_the_predictions(evaluation, whole, builder, network
 def test_papers_protocols_are_scored_at_full_size(evaluation):
     by_protocol = evaluation[0].scores
     pixels = {name: np.sum(s["ensemble"]["confusion_matrix"]) for name, s in by_protocol.items()}
-    assert pixels["seed"] == 13 * 512**2
+    assert pixels["original"] == 13 * 512**2
     assert pixels["glnet"] == 13 * 64**2
     unknown = np.sum(by_protocol["glnet"]["ensemble"]["confusion_matrix"][6])
     assert 0 < unknown < pixels["glnet"]
@@ -156,7 +156,7 @@ def test_metrics_file_of_all_protocols(evaluation, tmp_path):
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["protocol"] == "all"
     assert (content["split"], content["num_images"]) == ("train", 13)
-    assert list(content["protocols"]) == ["seed", "official6", "glnet"]
+    assert list(content["protocols"]) == ["original", "official6", "glnet"]
     for name, part in content["protocols"].items():
         assert part["protocol"] == name
         assert list(part["members"]) == ["deeplabv3plus", "unetpp"]
@@ -171,7 +171,7 @@ def test_metrics_file_of_all_protocols(evaluation, tmp_path):
 def test_metrics_file_of_one_protocol_defines_each_number(three, tmp_path):
     write_metrics(three, tmp_path / "metrics.json")
     content = json.loads((tmp_path / "metrics.json").read_text())
-    assert (content["protocol"], content["split"]) == ("seed", "test")
+    assert (content["protocol"], content["split"]) == ("original", "test")
     assert (content["average"], content["tta"]) == ("logits", "flip")
     assert list(content["leave_one_out"]) == ["deeplabv3plus", "unetpp", "crops"]
     sections = {"members": 2, "leave_one_out": 2, "ensemble": 1}
@@ -206,7 +206,7 @@ def test_tuning_reads_no_test_image_before_the_weights_stand(whole, builder, mon
 
 
 def test_leaving_a_member_out(three):
-    scores = three.scores["seed"]
+    scores = three.scores["original"]
     assert list(scores) == [
         *("deeplabv3plus", "unetpp", "crops", "ensemble"),
         *(f"ensemble without {name}" for name in ("deeplabv3plus", "unetpp", "crops")),
@@ -216,12 +216,12 @@ def test_leaving_a_member_out(three):
 def test_leaving_out_keeps_the_other_weights(whole, builder, runs, tmp_path):
     shutil.copytree(runs / "unetpp", tmp_path / "third")
     members = [*whole, framed(read_run(tmp_path / "third"), "whole")]
-    scores = evaluate(members, builder, member_weights=[2, 1, 0]).scores["seed"]
-    pair = evaluate(whole, builder, member_weights=[2, 1]).scores["seed"]["ensemble"]
+    scores = evaluate(members, builder, member_weights=[2, 1, 0]).scores["original"]
+    pair = evaluate(whole, builder, member_weights=[2, 1]).scores["original"]["ensemble"]
     np.testing.assert_equal(scores["ensemble"], pair)
     np.testing.assert_equal(scores["ensemble without third"], pair)
     np.testing.assert_equal(scores["ensemble without unetpp"], scores["deeplabv3plus"])
-    alone = evaluate(members, builder, member_weights=[1, 0, 0]).scores["seed"]
+    alone = evaluate(members, builder, member_weights=[1, 0, 0]).scores["original"]
     assert "ensemble without deeplabv3plus" not in alone  # nothing has weight but what is left out
 
 
@@ -253,7 +253,7 @@ def test_panels_keep_the_images_form(whole, builder, monkeypatch, tmp_path):
 
 def test_one_run_without_ensemble(whole, builder):
     evaluation = evaluate(whole[1:], builder, with_ensemble=False)
-    assert list(evaluation.scores["seed"]) == ["unetpp"]
+    assert list(evaluation.scores["original"]) == ["unetpp"]
     assert {"ensemble", "member_weights"}.isdisjoint(evaluation.to_json())
 
 
@@ -333,5 +333,5 @@ def test_changed_archive_is_refused(runs):
         open_dataset([dataclasses.replace(run, fingerprint="0" * 64)])
 
 
-def test_seed_is_the_default(whole, builder):
-    assert evaluate(whole[:1], builder).protocols == [SEED]
+def test_original_is_the_default(whole, builder):
+    assert evaluate(whole[:1], builder).protocols == [ORIGINAL]

@@ -10,7 +10,7 @@ from lcc_tf.scoring.examples import native_images
 from lcc_tf.scoring.resizing import at_side
 
 
-def test_seeds_images_and_masks_are_those_of_training(builder):
+def test_resized_examples_equal_the_batches_of_training(builder):
     batches = evaluation_batches(builder, "validation", image_size=32, batch_size=1)
     natives = native_images(builder, "validation", "reading")
     for (images, masks), native in zip(batches.as_numpy_iterator(), natives, strict=True):

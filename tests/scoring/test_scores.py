@@ -7,8 +7,8 @@ from lcc_tf.scoring.definitions import describe
 from lcc_tf.scoring.protocols import (
     GLNET,
     OFFICIAL6,
+    ORIGINAL,
     PROTOCOLS,
-    SEED,
     predicted_ids,
     protocol_matrix,
 )
@@ -45,7 +45,7 @@ def random_images(count, seed=0, num_classes=7):
     ("protocol", "matrix", "iou", "mean_iou", "pixel_accuracy"),
     [
         # a: 2 of 2 + 1 missed + 1 wrong, b: 1 of 1 + 1 + 1, unknown: 2 of 2 + 1 + 1
-        (SEED, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 4 / 9, 5 / 8),
+        (ORIGINAL, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 4 / 9, 5 / 8),
         (GLNET, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 5 / 12, 5 / 8),
         # Three pixels are left out, and the b taken for unknown is taken for a b instead.
         (OFFICIAL6, [[2, 1, 0], [0, 2, 0], [0, 0, 0]], [2 / 3, 2 / 3, np.nan], 2 / 3, 4 / 5),
@@ -72,8 +72,8 @@ def test_unknown_is_found_by_its_name():
             assert ours[key] == pytest.approx(theirs[key]), (protocol.name, key)
 
 
-def test_identities_of_the_original_hold_under_seed():
-    result = score(SEED, *random_images(5), SEVEN)
+def test_identities_of_the_original_hold_under_its_protocol():
+    result = score(ORIGINAL, *random_images(5), SEVEN)
     assert 0.3 < result["pixel_accuracy"] < 0.9
     for key in ("precision", "recall", "f1"):  # the images are of one size
         assert result[key] == pytest.approx(result["pixel_accuracy"])
@@ -96,7 +96,7 @@ def test_without_unknown_the_two_of_papers_coincide():
 def test_absent_class_is_not_a_number_and_left_out_of_means():
     mask = np.array([[0, 0, 1, 1]])
     probabilities = np.eye(4)[[[0, 1, 1, 1]]]
-    result = score(SEED, [mask], [probabilities], ("a", "b", "c", "d"))
+    result = score(ORIGINAL, [mask], [probabilities], ("a", "b", "c", "d"))
     np.testing.assert_allclose(list(result["iou"].values()), [1 / 2, 2 / 3, np.nan, np.nan])
     assert result["mean_iou"] == pytest.approx(7 / 12)
     assert result["mean_recall"] == pytest.approx(3 / 4)
@@ -108,7 +108,7 @@ def test_absent_class_is_not_a_number_and_left_out_of_means():
 def test_frequency_weighted_means_by_hand():
     mask = np.array([[0, 0, 0, 1]])
     probabilities = np.eye(2)[[[0, 0, 1, 1]]]
-    result = score(SEED, [mask], [probabilities], ("a", "b"))
+    result = score(ORIGINAL, [mask], [probabilities], ("a", "b"))
     assert result["frequency_weighted_iou"] == pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2)
     assert result["frequency_weighted_recall"] == pytest.approx(3 / 4)
     assert result["frequency_weighted_precision"] == pytest.approx(3 / 4 * 1 + 1 / 4 * 1 / 2)
@@ -130,7 +130,7 @@ def slow_dice(masks, probabilities, classes):
 def test_dice_loss_is_of_batches_of_seven():
     masks, probabilities = random_images(9)
     masks[7:][masks[7:] == 2] = 1  # absent from the second batch
-    result = score(SEED, masks, probabilities, SEVEN)
+    result = score(ORIGINAL, masks, probabilities, SEVEN)
     assert result["loss"] == pytest.approx(slow_dice(masks, probabilities, range(7)))
     y = masks != 6
     known = np.where(y[..., None], probabilities, 0)
@@ -146,7 +146,8 @@ def test_intervals_are_as_wide_as_images_differ():
     right = rng.integers(20, 80, 400)
     matrices = np.zeros((400, 7, 7), np.int64)
     matrices[:, 0, 0], matrices[:, 1, 2] = right, 100 - right
-    low, high = scores(SEED, matrices, matrices.astype(float), SEVEN)["intervals"]["pixel_accuracy"]
+    intervals = scores(ORIGINAL, matrices, matrices.astype(float), SEVEN)["intervals"]
+    low, high = intervals["pixel_accuracy"]
     share = right / 100
     error = share.std() / np.sqrt(400)
     assert low == pytest.approx(share.mean() - 1.96 * error, abs=0.2 * error)
@@ -157,11 +158,11 @@ def test_intervals_of_few_images_by_hand():
     matrices = np.zeros((2, 7, 7), np.int64)
     matrices[0, 0, 0] = matrices[1, 1, 2] = 10
     # Both drawn once: 1/2. One of them twice, each at a chance of 1/4: 1 or 0.
-    both = scores(SEED, matrices, matrices.astype(float), SEVEN)["intervals"]
+    both = scores(ORIGINAL, matrices, matrices.astype(float), SEVEN)["intervals"]
     assert both["pixel_accuracy"] == both["f1"] == [0, 1]
-    alike = scores(SEED, matrices[[0, 0]], matrices[[0, 0]].astype(float), SEVEN)["intervals"]
+    alike = scores(ORIGINAL, matrices[[0, 0]], matrices[[0, 0]].astype(float), SEVEN)["intervals"]
     assert alike["mean_iou"] == [1, 1]
-    single = scores(SEED, matrices[:1], matrices[:1].astype(float), SEVEN)["intervals"]
+    single = scores(ORIGINAL, matrices[:1], matrices[:1].astype(float), SEVEN)["intervals"]
     assert np.isnan(single["mean_iou"]).all()
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring.ensemble_weights import TunedWeights
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL, PROTOCOLS
 from lcc_tf.scoring.results import Evaluation
 from lcc_tf.scoring.scores import scores
 from lcc_tf.scoring.tables import to_csv, to_latex, to_markdown, write_tables
@@ -16,7 +16,7 @@ NAMES = DEEPGLOBE_CLASSES.names
 
 
 def evaluation(
-    protocols=(SEED, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
+    protocols=(ORIGINAL, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
 ):
     """Scores of random confusion matrices of images of 1000 pixels."""
     results = {}
@@ -61,8 +61,8 @@ def test_all_protocols_stand_side_by_side():
     result = evaluation()
     table = markdown_tables(to_markdown(result))[0]
     assert table[0][1:] == [
-        *("seed accuracy", "seed F1 = precision = recall", "seed IoU", "seed loss"),
-        *("seed pixel accuracy", "seed mean IoU"),
+        *("original accuracy", "original F1 = precision = recall", "original IoU", "original loss"),
+        *("original pixel accuracy", "original mean IoU"),
         *("official6 mean IoU", "official6 pixel accuracy"),
         *("glnet mean IoU", "glnet pixel accuracy"),
     ]
@@ -74,13 +74,13 @@ def test_all_protocols_stand_side_by_side():
             cell = row[table[0].index(f"{name} mean IoU")]
             expected = (values["mean_iou"], low, high)
             assert cell == "{:.2f} [{:.2f}, {:.2f}]".format(*(100 * x for x in expected))
-        assert row[4] == f"{result.scores['seed'][row[0]]['loss']:.4f}"
+        assert row[4] == f"{result.scores['original'][row[0]]['loss']:.4f}"
 
 
 def test_reader_is_told_what_to_compare_with():
     text = to_markdown(evaluation())
     for protocol, papers in (
-        (SEED, "original notebooks"),
+        (ORIGINAL, "original notebooks"),
         (OFFICIAL6, "arXiv 1805.06561"),
         (GLNET, "GLNet 71.6"),
     ):
@@ -118,8 +118,8 @@ def test_many_classes_are_listed_downwards():
 
 
 def test_classes_of_each_protocol():
-    seed, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
-    assert seed[0][1:] == glnet[0][1:] == list(NAMES)
+    original, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
+    assert original[0][1:] == glnet[0][1:] == list(NAMES)
     assert official6[0][1:] == list(NAMES[:6])
     assert [row[5] for row in glnet] == ["water", "n/a", "n/a", "n/a"]
     assert "n/a" not in official6[1][:5]
@@ -150,7 +150,7 @@ def test_csv_has_a_row_a_predictor():
         ("glnet mean IoU (%)", 100 * values["mean_iou"]),
         ("glnet mean IoU 95 high (%)", 100 * values["intervals"]["mean_iou"][1]),
         ("glnet IoU of urban_land (%)", 100 * values["iou"]["urban_land"]),
-        ("seed loss", result.scores["seed"]["ensemble"]["loss"]),
+        ("original loss", result.scores["original"]["ensemble"]["loss"]),
     ):
         assert float(rows[2][column]) == pytest.approx(value, abs=0.006)
     assert rows[0]["glnet IoU of water (%)"] == ""
@@ -175,7 +175,7 @@ def test_markdown_is_aligned():
 
 
 def test_files(tmp_path):
-    result = evaluation([SEED])
+    result = evaluation([ORIGINAL])
     write_tables(result, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"scores.md", "scores.csv", "scores.tex"}
     assert (tmp_path / "scores.md").read_text() == to_markdown(result)
