@@ -1,4 +1,4 @@
-"""Pictures: training curves, and panels of image, truth and prediction."""
+"""Pictures: training curves, and panels of image, ground truth and predictions."""
 
 import io
 import math
@@ -24,7 +24,7 @@ CURVES = {
     "recall": "Recall",
     "f1": "F1",
 }
-# Up to these, pictures list all classes, so that all of a data set have the same legend.
+# Up to this number of classes, legends list all of them, so that all pictures have one legend.
 LEGEND_OF_ALL = 20
 
 
@@ -60,21 +60,21 @@ def save_panel(
     *,
     title: str,
 ) -> None:
-    """Draws image, truth and predictions side by side as a PNG, with the classes as a legend.
+    """Draws image, ground truth and predictions side by side as a PNG, with a legend of classes.
 
     Args:
         image: RGB in [0, 255], `(height, width, 3)`.
         mask: uint8 `(height, width)`, class ids.
-        predictions: masks of the same shape by the title of their picture.
-        classes: names and colours.
-        file: to write.
-        title: above the pictures.
+        predictions: masks of the same shape, by the titles of their pictures.
+        classes: names and colors.
+        file: the PNG file.
+        title: title above the pictures.
     """
     pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
-    pictures["truth"] = classes.colorize(mask)
+    pictures["ground truth"] = classes.colorize(mask)
     pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
     height, width = mask.shape
-    # Of one area whatever the image's form, but never so narrow that titles overlap.
+    # All pictures have about the same area, but none is so narrow that titles overlap.
     figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
     picture_height = figure_width / len(pictures) * height / width
     figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
@@ -115,12 +115,13 @@ def save_overlay(
 
 
 def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
-    """Puts the classes below a figure, and makes it as much higher.
+    """Adds a legend of the classes below a figure, and its height to the figure.
 
     Args:
-        figure: with room for its pictures alone.
-        classes: names and colours.
-        present: ids of the classes that the pictures show; of many classes they alone are listed.
+        figure: a figure of the size of its pictures.
+        classes: names and colors.
+        present: ids of the classes in the pictures; of more than `LEGEND_OF_ALL` classes, only
+            these are listed.
     """
     class_ids = range(classes.num_classes)
     if classes.num_classes > LEGEND_OF_ALL:
@@ -132,7 +133,7 @@ def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> Non
         for i in class_ids
     ]
     width, height = figure.get_size_inches()
-    # Inches that a name of the usual font takes, and the patch before it and the gap behind.
+    # Width in inches: 0.085 per letter of the default font, 0.7 for the patch and the gap.
     longest = max((len(classes.names[i]) for i in class_ids), default=0)
     columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
     rows = math.ceil(len(patches) / columns)

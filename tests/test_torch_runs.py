@@ -17,7 +17,7 @@ from benchmarks.compare_with_smp import (
 from lcc_tf.errors import InputError
 from lcc_tf.exporting import export_savedmodel, load_original
 from lcc_tf.runs import load_model, read_run
-from lcc_tf.scoring.evaluate_runs import evaluate, open_dataset
+from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.torch_runs import import_torch
 from lcc_tf.training.train import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
@@ -55,9 +55,9 @@ def test_the_run_gives_smps_logits(imported, torch_file):
 
 def test_it_is_scored_in_an_ensemble_with_a_run_of_our_own(imported, runs):
     members = [imported, read_run(runs / "unetpp")]
-    evaluation = evaluate(members, open_dataset(members), split="validation")
+    evaluation = evaluate_runs(members, open_dataset(members), split="validation")
     assert list(evaluation.scores["original"]) == ["from_torch", "unetpp", "ensemble"]
-    with pytest.raises(InputError, match="imported.*`--data`"):
+    with pytest.raises(InputError, match="imported.*`data`"):
         open_dataset([imported])
 
 

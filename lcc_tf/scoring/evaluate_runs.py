@@ -1,184 +1,133 @@
-"""Runs and a split -> scores, by one protocol or several."""
+"""Scores trained runs and their ensemble on a split of a prepared data set."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
-import numpy as np
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.errors import InputError
-from lcc_tf.figures import save_panel
 from lcc_tf.models.ensemble import check_member_weights
-from lcc_tf.prediction.predictors import Average, Predictor
+from lcc_tf.prediction.predictors import Predictor
 from lcc_tf.runs import Run, check_same_classes
 from lcc_tf.scoring.color_baseline import ColorBaseline
-from lcc_tf.scoring.confusion import SplitCounts
 from lcc_tf.scoring.ensemble_weights import tune_weights
-from lcc_tf.scoring.examples import native_images
-from lcc_tf.scoring.protocols import ORIGINAL, Protocol, predicted_ids
-from lcc_tf.scoring.resizing import at_size
-from lcc_tf.scoring.results import ENSEMBLE, WITHOUT, Evaluation
-from lcc_tf.scoring.scored_predictors import COLOR_BASELINE, Predictors
-from lcc_tf.scoring.scores import scores
-from tfds_deepglobe.classes import ClassTable
+from lcc_tf.scoring.evaluate import score
+from lcc_tf.scoring.examples import split_examples
+from lcc_tf.scoring.panels import draw_panels
+from lcc_tf.scoring.protocols import ORIGINAL, scoring_rules
+from lcc_tf.scoring.results import Evaluation
+from lcc_tf.scoring.scored_predictors import ScoredPredictors, check_names, ensembles_of
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
-EQUAL, TUNED = "equal", "tuned"  # ways to weight an ensemble's members
-PANELS = 6
-PANEL_SIDE = 512  # the longer one of a picture, pixels
+EQUAL, TUNED = "equal", "tuned"  # names of ways to weight an ensemble's members
 
 
-def evaluate(
+def evaluate_runs(
     runs: Sequence[Run],
     builder: tfds.core.DatasetBuilder,
     *,
-    protocols: Sequence[Protocol] = (ORIGINAL,),
+    protocols: Sequence[str] = ("original",),
     split: str = "test",
-    with_ensemble: bool = True,
+    ensemble: bool = True,
     member_weights: Sequence[float] | str = EQUAL,
     average: str = "probabilities",
     tta: str = "none",
-    with_color_baseline: bool = False,
+    color_baseline: bool = False,
     panels: Path | None = None,
 ) -> Evaluation:
-    """Scores runs, and their ensemble, by one protocol or several.
+    """Scores runs and their ensemble by published protocols.
 
-    Each member predicts an image in its own framing; its probabilities are brought to the
-    protocol's resolution bilinearly, and the ensemble's are their mean there.
+    Each run predicts an image as it was trained: the whole image resized, or tiles at the image's
+    resolution. Its probabilities are resized to the protocol's resolution, where the ensemble
+    averages them.
 
     Args:
         runs: at least one, all with the data set's classes.
         builder: a prepared data set.
-        protocols: to score by.
+        protocols: keys of `lcc_tf.scoring.protocols.PROTOCOLS`.
         split: "train", "validation" or "test".
-        with_ensemble: also score the mean of the runs' probabilities; of three runs and more, also
-            the mean without each of them.
-        member_weights: of the ensemble, one a run; or "equal"; or "tuned" for those that
-            `tune_weights` finds on the split "validation" by the first protocol.
+        ensemble: also score the average of the runs and, for three runs or more, each average
+            without one run.
+        member_weights: one weight per run in the ensemble, or "equal", or "tuned" for the result of
+            `tune_weights` on the split "validation" by the first protocol.
         average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
-        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
-        with_color_baseline: also score a classifier of single pixels' colours, fitted on "train".
-        panels: folder for pictures of the first images with truth and prediction; None for none.
-
-    Returns:
-        The scores.
+        tta: test-time augmentation of each run, a key of `lcc_tf.prediction.tta.TTA`.
+        color_baseline: also score a classifier of single pixels' colors, fitted on "train".
+        panels: existing folder for pictures of the first images with ground truth and predictions;
+            None for no pictures.
 
     Raises:
-        InputError: the split is empty, a run has no weights, options that don't go together.
+        InputError: the split is empty, a run has no weights, or arguments are invalid together.
     """
     check_runs(runs)
     num_images = split_size(builder, split)
-    if not with_ensemble and (member_weights, average) != (EQUAL, "probabilities"):
-        raise InputError(
-            "Weights of members and `--average` make sense with `--ensemble` alone. "
-            f"Received: member_weights={member_weights}, average={average!r}."
-        )
-    if isinstance(member_weights, str):
-        if member_weights not in (EQUAL, TUNED):
-            raise InputError(
-                "`member_weights` must be equal, tuned, or a number for each run. "
-                f"Received: {member_weights}."
-            )
-    else:
-        check_member_weights(member_weights, len(runs))
+    _check_ensemble(len(runs), ensemble, member_weights, average)
     classes = runs[0].classes
+    rules = scoring_rules(protocols, classes.names)
+
     members = [Predictor.from_run(run, tta=tta) for run in runs]
     tuned = None
     if member_weights == EQUAL:
         member_weights = [1.0] * len(members)
     elif member_weights == TUNED:
-        tuned = tune_weights(members, builder, protocols[0], average, classes.names)
+        tuned = tune_weights(members, builder, rules[0], average)
         member_weights = tuned.weights
-    predictors = Predictors(
+    predictors = ScoredPredictors(
         members,
-        _ensembles(members, member_weights, average) if with_ensemble else {},
-        _fit_color_baseline(builder, classes) if with_color_baseline else None,
+        ensembles_of(members, member_weights, average) if ensemble else {},
+        _fit_color_baseline(builder, classes.num_classes) if color_baseline else None,
     )
-    counts = SplitCounts(protocols, classes.names)
-    for index, (image, mask) in enumerate(native_images(builder, split, f"scoring {split}")):
-        own = [member.predict_image(image) for member in members]
-        counts.add(predictors, own, image, mask)
-        if panels and index < PANELS:
-            file = panels / f"{split}_{index:02d}.png"
-            title = f"{split} image {index + 1} of {num_images}"
-            _save_panel(predictors, own, image, mask, protocols[0], classes, file, title)
-    return Evaluation(
-        split=split,
-        num_images=num_images,
-        classes=classes,
-        members=tuple(member.name for member in members),
-        scores={
-            protocol.name: {
-                name: scores(protocol, *matrices, classes.names)
-                for name, matrices in counts.matrices(protocol).items()
-            }
-            for protocol in protocols
-        },
-        average=predictors.ensembles.get(ENSEMBLE),
-        tuned=tuned,
-        tta=tta,
-    )
+    images = predictors.predict(split_examples(builder, split, f"scoring {split}"))
+    if panels:
+        images = draw_panels(images, panels, rules[0], classes, split=split, num_images=num_images)
+    return score(images, predictors, rules, classes=classes, split=split, tta=tta, tuned=tuned)
 
 
-def _ensembles(
-    members: Sequence[Predictor], weights: Sequence[float], average: str
-) -> dict[str, Average]:
-    """The ensemble, and of three members and more each ensemble that lacks one."""
-    ensembles = {ENSEMBLE: Average(tuple(weights), average)}
-    if len(members) > 2:
-        for i, member in enumerate(members):
-            rest = (*weights[:i], 0.0, *weights[i + 1 :])
-            if sum(rest):  # one member may have all the weight
-                ensembles[WITHOUT + member.name] = Average(rest, average)
-    return ensembles
-
-
-def _fit_color_baseline(builder: tfds.core.DatasetBuilder, classes: ClassTable) -> ColorBaseline:
+def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> ColorBaseline:
     batches = evaluation_batches(builder, "train", image_size=ORIGINAL.side, batch_size=8)
-    return ColorBaseline.fit(batches.as_numpy_iterator(), classes.num_classes)
-
-
-def _save_panel(
-    predictors: Predictors,
-    own: Sequence[np.ndarray],
-    image: np.ndarray,
-    mask: np.ndarray,
-    protocol: Protocol,
-    classes: ClassTable,
-    file: Path,
-    title: str,
-) -> None:
-    """Draws what the predictors make of an image; ensembles that lack a member are left out."""
-    enlargement = PANEL_SIDE / max(mask.shape)
-    height, width = (max(round(side * enlargement), 1) for side in mask.shape)
-    image, mask = at_size(image, mask, (height, width))
-    predictions = {
-        name: predicted_ids(p, protocol, classes.names)
-        for name, p in predictors.at(own, image, slice(0, height))
-        if not name.startswith(WITHOUT)
-    }
-    save_panel(image, mask, predictions, classes, file, title=title)
+    return ColorBaseline.fit(batches.as_numpy_iterator(), num_classes)
 
 
 def check_runs(runs: Sequence[Run]) -> None:
     """Checks, before any long work, that runs can be scored side by side.
 
     Raises:
-        InputError: they differ in their classes, or their names can't be told apart.
+        InputError: the runs' classes differ, or their names are not unique.
     """
     check_same_classes(runs)
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise InputError(
-            f"Two run folders have the same name: {[str(run.path) for run in runs]}. Rename one."
+            "The names of run folders must differ. "
+            f"Received two with the same name: {[str(run.path) for run in runs]}. Rename one."
         )
-    reserved = {ENSEMBLE, COLOR_BASELINE, *(WITHOUT + name for name in names)}
-    if taken := sorted(reserved & set(names)):
-        raise InputError(f"A run can't be named {taken[0]!r}. Rename its folder.")
+    check_names(names)
+
+
+def _check_ensemble(
+    num_runs: int, ensemble: bool, member_weights: Sequence[float] | str, average: str
+) -> None:
+    """Checks the options of the ensemble.
+
+    Raises:
+        InputError: invalid weights, or options of an ensemble without an ensemble.
+    """
+    if not ensemble and (member_weights, average) != (EQUAL, "probabilities"):
+        raise InputError(
+            "`member_weights` and `average` need `ensemble=True`. "
+            f"Received: member_weights={member_weights}, average={average!r}."
+        )
+    if not isinstance(member_weights, str):
+        check_member_weights(member_weights, num_runs)
+    elif member_weights not in (EQUAL, TUNED):
+        raise InputError(
+            "`member_weights` must be equal, tuned, or one number per run. "
+            f"Received: {member_weights}."
+        )
 
 
 def open_dataset(
@@ -190,58 +139,58 @@ def open_dataset(
 ) -> tfds.core.DatasetBuilder:
     """Opens the data set that all runs were trained on, or another one with the same classes.
 
-    A run that was imported from elsewhere has no data set of its own and fits any.
+    An imported run has no data set of its own and can be scored on any.
 
     Args:
-        runs: that shall be scored, all with the same classes.
-        data: folder or zip of another raw archive, or "demo"; None for the runs' own.
-        image_glob: what images of `data` are called; None for what the runs' own are.
-        mask_pattern: what masks of `data` are called; None for what the runs' own are.
+        runs: the runs to score, all with the same classes.
+        data: folder or zip of another raw archive, or "demo"; None for the runs' data set.
+        image_glob: pattern of the image names in `data`; None for the pattern of the runs' data.
+        mask_pattern: pattern of the mask names in `data`; None for the pattern of the runs' data.
 
     Returns:
         The prepared data set.
 
     Raises:
-        InputError: the runs differ in their data sets, the data can't be had, or names are given
-            without `data`.
+        InputError: the runs' data sets differ, the data cannot be prepared, or name patterns are
+            given without `data`.
     """
     names = {"image_glob": image_glob, "mask_pattern": mask_pattern}
     names = {field: pattern for field, pattern in names.items() if pattern is not None}
     if names and data is None:
         raise InputError(
-            "`--image-glob` and `--mask-pattern` are names of files in `--data`, without which the "
-            f"runs' own data set is scored. Received: {names}. Give `--data` too, or leave them "
-            "out."
+            "`image_glob` and `mask_pattern` are name patterns of files in `data`, and without "
+            f"`data` the runs' own data set is scored. Received: {names}. Give `data` too, or omit "
+            "them."
         )
     trained_here = [run for run in runs if run.fingerprint is not None]
     config = (trained_here or runs)[0].config.data
     if data is not None:
-        # Lists name the runs' own images.
+        # Split lists name images of the runs' own data set.
         config = replace(config, data=data, split_files=None, **names)
         builder = prepare_dataset(**asdict(config))
     else:
-        builder = _open_own_dataset(trained_here)
+        builder = _open_training_dataset(trained_here)
     if class_table(builder) != runs[0].classes:
         raise InputError(
-            "The data set has other classes than the runs. "
+            "The data set must have the classes of the runs. "
             f"Received: {class_table(builder).names}, expected: {runs[0].classes.names}."
         )
     return builder
 
 
-def _open_own_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
-    """The data set that runs were trained on, prepared anew where the cache lacks it."""
+def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
+    """Opens the data set that runs were trained on; prepares it if the cache lacks it."""
     if not runs:
         raise InputError(
-            "The runs were imported, so it is not known on what to score them. Name a data set by "
-            "`--data`."
+            "The runs were imported, so their data set is not known. Name a data set to score them "
+            "on as `data`."
         )
     if len({run.fingerprint for run in runs}) > 1:
         raise InputError(
             "The runs were trained on data sets that differ in their fingerprint: "
             + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
-            + ". What one is tested on, another may have seen in training: name runs of one data "
-            "set by `--runs`, or the data to test on knowingly by `--data`."
+            + ". Test images of one may be training images of another. Score `runs` of one data "
+            "set, or name the data to test on explicitly as `data`."
         )
     config, fingerprint = runs[0].config.data, runs[0].fingerprint
     try:
@@ -251,8 +200,8 @@ def _open_own_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
     builder = prepare_dataset(**asdict(config))
     if builder.info.metadata["fingerprint"] != fingerprint:
         raise InputError(
-            f"The archive {config.data} has changed since the runs were trained, and with it the "
-            "split: test images of now may be training images of then. Bring it back, or name the "
-            "data to test on knowingly by `--data`."
+            f"The archive {config.data} has changed since the runs were trained, and its split "
+            "with it: test images may have been training images. Restore the archive, or name the "
+            "data to test on explicitly as `data`."
         )
     return builder

@@ -1,36 +1,43 @@
-"""The published ways to score DeepGlobe, and the scores of a confusion matrix by each of them.
+"""The published ways to score DeepGlobe.
 
-A protocol says at which resolution truth and prediction meet, and what becomes of the class
-`unknown`, clouds and the like, in truth, prediction and mean. docs/protocols.md says what has been
-published by which.
+A protocol says at which resolution prediction and ground truth are compared, and how the class
+`unknown` (clouds, and pixels that nobody could label) counts. docs/protocols.md lists the scores
+that have been published with each protocol.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
+from lcc_tf.errors import InputError
 from lcc_tf.metrics import confusion_matrix
-from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, UNKNOWN
+from tfds_deepglobe.classes import UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """What a score is of.
+    """A published way to score land-cover maps.
 
-    Where the class table has no class named `unknown`, nothing is masked or left out.
+    Where no class is named `unknown`, all pixels and all classes are scored.
 
     Attributes:
-        name: of the protocol.
-        side: of the square that masks are resized to (nearest) and probabilities brought to
-            (bilinear), pixels; None for each image's own size, where masks stay as they are.
-        masks_unknown: whether pixels whose truth is `unknown` are left out.
-        predicts_unknown: whether `unknown` may be predicted; if not, the most probable of the
-            other classes is.
-        averages_unknown: whether `unknown` counts in means over classes.
-        columns: the scores to show first, in this order; those that have been published before.
-        num_images: of the test split that the published scores are of.
-        comparable_with: whose published scores, of DeepGlobe's classes, are of this kind.
+        name: name of the protocol.
+        side: side of the square to which masks (nearest) and probabilities (bilinear) are resized,
+            pixels; None to compare them at each image's own size.
+        masks_unknown: True if pixels whose ground truth is `unknown` are not scored.
+        predicts_unknown: True if `unknown` may be predicted. If False, the most probable of the
+            other classes is the prediction.
+        averages_unknown: True if means over classes include `unknown`.
+        columns: scores that tables show, those that have been published first.
+        num_images: number of test images of the published scores.
+        comparable_with: published scores of DeepGlobe's classes that these scores compare with.
+
+    Example:
+        >>> rules = OFFICIAL6.for_classes(DEEPGLOBE_CLASSES.names)
+        >>> rules.ignore_class, rules.averaged
+        (6, [0, 1, 2, 3, 4, 5])
     """
 
     name: str
@@ -42,29 +49,73 @@ class Protocol:
     num_images: int
     comparable_with: str
 
-    def comparison(self, class_names: Sequence[str]) -> str:
-        """Which published scores a score of these classes may be held against."""
-        if set(class_names) == set(DEEPGLOBE_CLASSES.names):
-            return self.comparable_with
-        return "no published score: the classes are not DeepGlobe's"
+    def for_classes(self, class_names: Sequence[str]) -> "ScoringRules":
+        """Applies the protocol to the classes of a data set."""
+        return ScoringRules(self, tuple(class_names))
 
-    def ignore_class(self, class_names: Sequence[str]) -> int | None:
-        """The class id whose true pixels are left out, if there is one."""
-        if not self.masks_unknown or UNKNOWN not in class_names:
+
+@dataclass(frozen=True)
+class ScoringRules:
+    """A protocol for the classes of one data set.
+
+    Attributes:
+        protocol: the protocol.
+        class_names: one name per class id.
+    """
+
+    protocol: Protocol
+    class_names: tuple[str, ...]
+
+    @cached_property
+    def ignore_class(self) -> int | None:
+        """Id of the class whose ground-truth pixels are not scored; None if all are scored."""
+        if not self.protocol.masks_unknown or UNKNOWN not in self.class_names:
             return None
-        return class_names.index(UNKNOWN)
+        return self.class_names.index(UNKNOWN)
 
-    def predicted(self, class_names: Sequence[str]) -> list[int]:
+    @cached_property
+    def predicted(self) -> list[int]:
         """Ids of the classes that may be predicted."""
-        return _all_but_unknown(class_names, keep=self.predicts_unknown)
+        return self._class_ids(with_unknown=self.protocol.predicts_unknown)
 
-    def averaged(self, class_names: Sequence[str]) -> list[int]:
-        """Ids of the classes that means are over."""
-        return _all_but_unknown(class_names, keep=self.averages_unknown)
+    @cached_property
+    def averaged(self) -> list[int]:
+        """Ids of the classes that means over classes include."""
+        return self._class_ids(with_unknown=self.protocol.averages_unknown)
 
+    def _class_ids(self, *, with_unknown: bool) -> list[int]:
+        return [i for i, name in enumerate(self.class_names) if with_unknown or name != UNKNOWN]
 
-def _all_but_unknown(class_names: Sequence[str], *, keep: bool) -> list[int]:
-    return [i for i, name in enumerate(class_names) if keep or name != UNKNOWN]
+    def predicted_ids(self, probabilities: np.ndarray) -> np.ndarray:
+        """Returns the most probable of the classes that may be predicted.
+
+        Args:
+            probabilities: float `(..., num_classes)`.
+
+        Returns:
+            int64 `(...)`, class ids.
+        """
+        ids = probabilities.argmax(axis=-1)
+        allowed = np.array(self.predicted)
+        if len(allowed) == len(self.class_names):
+            return ids
+        # Only pixels whose most probable class may not be predicted are computed again.
+        barred = ~np.isin(np.arange(len(self.class_names)), allowed)[ids]
+        ids[barred] = allowed[probabilities[barred][:, allowed].argmax(axis=-1)]
+        return ids
+
+    def confusion_matrix(self, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
+        """Counts the scored pixels by ground truth (row) and prediction (column).
+
+        Args:
+            mask: integer `(height, width)`, class ids; `lcc_tf.metrics.NO_TRUTH` is not counted.
+            ids: integer `(height, width)`, result of `predicted_ids`.
+
+        Returns:
+            int64 `(num_classes, num_classes)`.
+        """
+        num_classes = len(self.class_names)
+        return confusion_matrix(mask, ids, num_classes, ignore_class=self.ignore_class)
 
 
 ORIGINAL = Protocol(
@@ -79,8 +130,6 @@ ORIGINAL = Protocol(
     "another random draw), and other scores of segmentation_models_pytorch with "
     "reduction='micro-imagewise'; not the mIoU of papers",
 )
-
-
 OFFICIAL6 = Protocol(
     name="official6",
     side=None,
@@ -89,11 +138,9 @@ OFFICIAL6 = Protocol(
     averages_unknown=False,
     columns=("mean_iou", "pixel_accuracy"),
     num_images=172,
-    comparable_with="mean IoU by the rule of the DeepGlobe 2018 challenge (arXiv 1805.06561); its "
-    "leaderboard is of images whose masks are not public, so no other split equals it",
+    comparable_with="mean IoU by the rule of the DeepGlobe 2018 challenge (arXiv 1805.06561); the "
+    "masks of its leaderboard are not public, so no other split is the same",
 )
-
-
 GLNET = Protocol(
     name="glnet",
     side=None,
@@ -106,45 +153,22 @@ GLNET = Protocol(
     "GLNet 71.6, MagNet 72.9, ISDNet 73.3, FCtL 73.5, WSDNet 74.1, GPWFormer 75.8, BPT 76.6 "
     "(arXiv 2412.10181, table 1)",
 )
-
-
 PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, OFFICIAL6, GLNET)}
 
 
-def predicted_ids(
-    probabilities: np.ndarray, protocol: Protocol, class_names: Sequence[str]
-) -> np.ndarray:
-    """The most probable of the classes that may be predicted.
+def scoring_rules(protocols: Sequence[str], class_names: Sequence[str]) -> list[ScoringRules]:
+    """Applies protocols, by name, to the classes of a data set.
 
     Args:
-        probabilities: float `(..., num_classes)`.
-        protocol: says which they are.
-        class_names: of all classes.
+        protocols: keys of `PROTOCOLS`, at least one.
+        class_names: one name per class id.
 
-    Returns:
-        int64 `(...)`, class ids.
+    Raises:
+        InputError: an unknown protocol, or none.
     """
-    ids = probabilities.argmax(axis=-1)
-    if protocol.predicts_unknown:
-        return ids
-    allowed = np.array(protocol.predicted(class_names))
-    # The few pixels whose most probable class may not be predicted are looked at again.
-    barred = ~np.isin(np.arange(len(class_names)), allowed)[ids]
-    ids[barred] = allowed[probabilities[barred][:, allowed].argmax(axis=-1)]
-    return ids
-
-
-def protocol_matrix(
-    mask: np.ndarray, ids: np.ndarray, protocol: Protocol, class_names: Sequence[str]
-) -> np.ndarray:
-    """The confusion matrix of the pixels that a protocol scores, int64 `(classes, classes)`.
-
-    Args:
-        mask: class ids `(height, width)`.
-        ids: predicted ones of the same shape, of `predicted_ids`.
-        protocol: says which pixels are left out.
-        class_names: of all classes.
-    """
-    return confusion_matrix(
-        mask, ids, len(class_names), ignore_class=protocol.ignore_class(class_names)
-    )
+    if not protocols or not set(protocols) <= set(PROTOCOLS):
+        raise InputError(
+            f"`protocols` must be a list of names from {', '.join(PROTOCOLS)}. "
+            f"Received: protocols={protocols!r}."
+        )
+    return [PROTOCOLS[name].for_classes(class_names) for name in protocols]

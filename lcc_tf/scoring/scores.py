@@ -1,4 +1,4 @@
-"""Scores of one predictor: numbers from the confusion matrices of images."""
+"""Scores of one predictor, computed from the confusion matrices of all images."""
 
 from collections.abc import Sequence
 
@@ -14,10 +14,10 @@ from lcc_tf.metrics import (
     recall_per_class,
     weighted_mean,
 )
-from lcc_tf.scoring.protocols import Protocol
+from lcc_tf.scoring.protocols import ScoringRules
 
-DICE_BATCH = 7  # images; the original's batch, over which it takes the Dice loss
-RESAMPLES = 1000  # of the bootstrap
+DICE_BATCH = 7  # images per Dice loss; the original's batch size
+RESAMPLES = 1000  # bootstrap resamples
 INTERVAL = (2.5, 97.5)  # percentiles
 PER_CLASS = {
     "iou": iou_per_class,
@@ -27,57 +27,51 @@ PER_CLASS = {
 }
 
 
-def scores(
-    protocol: Protocol,
-    matrices: np.ndarray,
-    probability_sums: np.ndarray,
-    class_names: Sequence[str],
-) -> dict:
-    """All scores of one predictor by a protocol; `definitions` says what each is.
+def scores(rules: ScoringRules, matrices: np.ndarray, probability_sums: np.ndarray) -> dict:
+    """Computes all scores of one predictor; `lcc_tf.scoring.definitions` defines each.
 
     Args:
-        protocol: that the matrices were made by.
-        matrices: int64 `(num_images, num_classes, num_classes)`, as `protocol_matrix` makes them.
-        probability_sums: float64 of the same shape, as `probability_matrix` makes them.
-        class_names: of all classes.
+        rules: the rules by which the matrices were counted.
+        matrices: int64 `(num_images, num_classes, num_classes)`, confusion matrices.
+        probability_sums: float64 `(num_images, num_classes, num_classes)`, results of
+            `lcc_tf.scoring.confusion.probability_matrix`.
 
     Returns:
-        Floats, NaN where a score is not defined; by the class's name where there is one a class.
+        Score by name: a float, or a dictionary with one float per class name. NaN where a score is
+        not defined.
     """
-    predicted, averaged = protocol.predicted(class_names), protocol.averaged(class_names)
-    ignored = protocol.ignore_class(class_names)
-    if ignored is not None:
+    if rules.ignore_class is not None:
         probability_sums = probability_sums.copy()
-        probability_sums[:, ignored] = 0
+        probability_sums[:, rules.ignore_class] = 0
     matrix = matrices.sum(axis=0)
-    by_image = _imagewise(matrices[:, predicted][:, :, predicted])
+    per_image = _scores_per_image(matrices[:, rules.predicted][:, :, rules.predicted])
     # "precision", "recall" and "f1" are the names of the original's scores.
     per_class = {
         name if name == "iou" else f"class_{name}": dict(
-            zip(class_names, score(matrix).tolist(), strict=True)
+            zip(rules.class_names, score(matrix).tolist(), strict=True)
         )
         for name, score in PER_CLASS.items()
     }
     return {
-        **{name: float(value) for name, value in pooled_scores(matrix, averaged).items()},
+        **{name: float(value) for name, value in pooled_scores(matrix, rules.averaged).items()},
         **per_class,
-        **{name: float(_mean(values)) for name, values in by_image.items()},
-        "loss": dice_loss(matrices, probability_sums, predicted),
-        "intervals": _intervals(matrices, by_image, averaged),
+        **{name: float(_mean(values)) for name, values in per_image.items()},
+        "loss": dice_loss(matrices, probability_sums, rules.predicted),
+        "intervals": _intervals(matrices, per_image, rules.averaged),
         "confusion_matrix": matrix.tolist(),
     }
 
 
 def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.ndarray]:
-    """Scores of one confusion matrix over all images.
+    """Computes the scores of one confusion matrix over all images.
 
     Args:
         matrix: int64 `(..., num_classes, num_classes)`.
-        averaged: ids of the classes that means are over.
+        averaged: ids of the classes that means include.
 
     Returns:
-        "pixel_accuracy", "cohen_kappa", and "mean_" and "frequency_weighted_" each of `PER_CLASS`;
-        float64 `(...)`.
+        float64 `(...)` by name: "pixel_accuracy", "cohen_kappa", and a "mean_" and a
+        "frequency_weighted_" score for each key of `PER_CLASS`.
     """
     result = {"pixel_accuracy": pixel_accuracy(matrix), "cohen_kappa": cohen_kappa(matrix)}
     pixels = matrix.sum(axis=-1)[..., averaged]
@@ -88,27 +82,28 @@ def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.n
     return result
 
 
-def _imagewise(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """The original's scores of each image, `(num_images,)`."""
+def _scores_per_image(matrices: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes the original's scores of each image, `(num_images,)`."""
     micro = micro_scores(matrices)
     return {"image_iou" if name == "iou" else name: values for name, values in micro.items()}
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Mean over the last axis of what is defined."""
+    """Averages the defined values along the last axis."""
     return weighted_mean(values, np.ones(values.shape[-1]))
 
 
 def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Sequence[int]) -> float:
-    """The original's loss: multi-class Dice over batches of `DICE_BATCH` images, in their order.
+    """Computes the original's loss: multi-class Dice over batches of `DICE_BATCH` images.
 
-    For each class 1 - 2 sum(p y) / (sum(p) + sum(y)) over all pixels of a batch, 0 where the
-    batch's truth lacks the class; then the mean over classes, and over images.
+    Per class: 1 - 2 sum(p y) / (sum(p) + sum(y)) over all pixels of a batch, or 0 where the
+    batch's ground truth lacks the class. The result is the mean over classes, then over images.
 
     Args:
-        matrices: int64 `(num_images, num_classes, num_classes)`, as `protocol_matrix` makes them.
-        probability_sums: float64 of the same shape, as `probability_matrix` makes them.
-        classes: ids of the classes that the mean is over.
+        matrices: int64 `(num_images, num_classes, num_classes)`, confusion matrices.
+        probability_sums: float64 `(num_images, num_classes, num_classes)`, results of
+            `lcc_tf.scoring.confusion.probability_matrix`.
+        classes: ids of the classes that the mean includes.
     """
     total = 0.0
     for start in range(0, len(matrices), DICE_BATCH):
@@ -123,22 +118,22 @@ def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Seque
 
 
 def _intervals(
-    matrices: np.ndarray, by_image: dict[str, np.ndarray], averaged: Sequence[int]
+    matrices: np.ndarray, per_image: dict[str, np.ndarray], averaged: Sequence[int]
 ) -> dict[str, list[float]]:
-    """95 % percentile intervals of a bootstrap over images (Efron 1979).
+    """Computes 95 % percentile intervals of a bootstrap over images (Efron 1979).
 
-    Images, not pixels, are drawn anew: pixels of one image are no independent samples. The draws
-    are the same for every predictor.
+    Images are drawn, not pixels: pixels of one image are not independent samples. All predictors
+    have the same draws.
     """
     count = len(matrices)
-    # How often each image is in each resample.
+    # Number of times that each image is in each resample
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     resampled = pooled_scores(np.tensordot(draws, matrices, axes=1), averaged)
-    resampled |= {name: weighted_mean(values, draws) for name, values in by_image.items()}
+    resampled |= {name: weighted_mean(values, draws) for name, values in per_image.items()}
     intervals = {}
     for name, values in resampled.items():
         values = values[~np.isnan(values)]
-        # One image says nothing of how images differ.
+        # A single image does not show how images differ.
         defined = count > 1 and len(values) > 0
         intervals[name] = np.percentile(values, INTERVAL).tolist() if defined else [np.nan] * 2
     return intervals

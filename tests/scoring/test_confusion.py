@@ -6,12 +6,12 @@ import tensorflow as tf
 from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring import confusion
-from lcc_tf.scoring.confusion import SplitCounts
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL
-from lcc_tf.scoring.scored_predictors import Predictors
+from lcc_tf.scoring.confusion import ConfusionMatrices
+from lcc_tf.scoring.protocols import PROTOCOLS, scoring_rules
+from lcc_tf.scoring.scored_predictors import PredictedImage, ScoredPredictors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-NAMES = DEEPGLOBE_CLASSES.names
+ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES.names)
 
 
 class FixedMember:
@@ -37,13 +37,13 @@ def predictors():
         "logits": Average((3.0, 1.0), "logits"),
         "alone": Average((0.0, 1.0), "probabilities"),
     }
-    return Predictors(members, ensembles)
+    return ScoredPredictors(members, ensembles)
 
 
 def count(predictors, scene, protocols):
-    counts = SplitCounts(protocols, NAMES)
-    own = [member.probabilities for member in predictors.members]
-    counts.add(predictors, own, *scene)
+    counts = ConfusionMatrices(protocols)
+    probabilities = [member.probabilities for member in predictors.members]
+    counts.add(PredictedImage(*scene, probabilities, predictors))
     return counts
 
 

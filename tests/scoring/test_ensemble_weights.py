@@ -5,11 +5,12 @@ import pytest
 
 from lcc_tf.scoring import ensemble_weights
 from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
-from lcc_tf.scoring.examples import native_images
+from lcc_tf.scoring.examples import split_examples
 from lcc_tf.scoring.protocols import GLNET, ORIGINAL
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-NAMES = DEEPGLOBE_CLASSES.names
+GLNET_RULES = GLNET.for_classes(DEEPGLOBE_CLASSES.names)
+ORIGINAL_RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES.names)
 
 
 def test_search_finds_a_smooth_maximum():
@@ -62,13 +63,13 @@ class Oracle:
 
 @pytest.fixture
 def members(builder):
-    masks = [mask for _, mask in native_images(builder, "validation", "reading")]
+    masks = [mask for _, mask in split_examples(builder, "validation", "reading")]
     return [Oracle(masks, share, seed) for seed, share in enumerate((0.5, 0.9, 0.5))]
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
 def test_the_better_member_gets_more_weight(members, builder, average):
-    tuned = tune_weights(members, builder, GLNET, average, NAMES)
+    tuned = tune_weights(members, builder, GLNET_RULES, average)
     assert tuned.protocol == "glnet"
     assert tuned.mean_iou > tuned.equal_mean_iou
     assert tuned.weights[1] > 1 / 2
@@ -77,7 +78,7 @@ def test_the_better_member_gets_more_weight(members, builder, average):
 
 def test_weights_that_do_not_hold_at_full_size_are_dropped(members, builder, monkeypatch):
     monkeypatch.setattr(ensemble_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
-    tuned = tune_weights(members, builder, ORIGINAL, "probabilities", NAMES)
+    tuned = tune_weights(members, builder, ORIGINAL_RULES, "probabilities")
     assert tuned.weights == (1 / 3,) * 3
     assert tuned.mean_iou == tuned.equal_mean_iou
 
@@ -90,5 +91,5 @@ def test_no_split_but_validation_is_read(members, builder, monkeypatch):
         return as_dataset(split=split, **options)
 
     monkeypatch.setattr(builder, "as_dataset", watched)
-    tune_weights(members, builder, GLNET, "probabilities", NAMES)
+    tune_weights(members, builder, GLNET_RULES, "probabilities")
     assert read == ["validation", "validation"]

@@ -14,16 +14,16 @@ from lcc_tf.errors import InputError
 from lcc_tf.models.encoders import EncoderPreprocessing
 from lcc_tf.runs import find_runs, load_model, read_run
 from lcc_tf.scoring.definitions import definitions
-from lcc_tf.scoring.evaluate_runs import check_runs, evaluate, open_dataset
-from lcc_tf.scoring.examples import native_images
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL, PROTOCOLS
+from lcc_tf.scoring.evaluate_runs import check_runs, evaluate_runs, open_dataset
+from lcc_tf.scoring.examples import split_examples
+from lcc_tf.scoring.protocols import ORIGINAL, PROTOCOLS
 from lcc_tf.scoring.results import write_metrics
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.file_names import FileNames
 
-ALL = list(PROTOCOLS.values())
+ALL = list(PROTOCOLS)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,13 +56,13 @@ def whole(runs):
 @pytest.fixture(scope="module")
 def evaluation(whole, builder, tmp_path_factory):
     panels = tmp_path_factory.mktemp("panels")
-    return evaluate(
+    return evaluate_runs(
         whole,
         builder,
         protocols=ALL,
         split="train",
         member_weights=[3, 1],
-        with_color_baseline=True,
+        color_baseline=True,
         panels=panels,
     ), panels
 
@@ -74,7 +74,7 @@ def three(runs, builder, tmp_path_factory):
     shutil.copytree(runs / "unetpp", folder / "crops")
     members = [framed(run, "whole") for run in find_runs(runs)]
     members.append(framed(read_run(folder / "crops"), "crops", image_size=32))
-    return evaluate(members, builder, member_weights="tuned", average="logits", tta="flip")
+    return evaluate_runs(members, builder, member_weights="tuned", average="logits", tta="flip")
 
 
 def test_scores_are_those_of_the_predictions(evaluation, whole, builder, networks):
@@ -127,7 +127,7 @@ def test_crops_are_predicted_at_the_images_resolution(whole, builder, monkeypatc
     layer = keras.layers.Conv2D(7, 9, padding="same", kernel_initializer=kernel)
     network = keras.Model(inputs, layer(features))
     monkeypatch.setattr("lcc_tf.prediction.predictors.load_model", lambda _: network)
-    crops = evaluate([framed(whole[0], "crops", image_size=96)], builder, protocols=[GLNET])
+    crops = evaluate_runs([framed(whole[0], "crops", image_size=96)], builder, protocols=["glnet"])
     batches = evaluation_batches(builder, "test", image_size=64, batch_size=16)
     images, masks = next(batches.as_numpy_iterator())
     padded = np.pad(images, [(0, 0), (16, 16), (16, 16), (0, 0)], mode="reflect")
@@ -158,12 +158,13 @@ def test_metrics_file_of_all_protocols(evaluation, tmp_path):
     assert (content["split"], content["num_images"]) == ("train", 13)
     assert list(content["protocols"]) == ["original", "official6", "glnet"]
     for name, part in content["protocols"].items():
+        rules = PROTOCOLS[name].for_classes(DEEPGLOBE_CLASSES.names)
         assert part["protocol"] == name
         assert list(part["members"]) == ["deeplabv3plus", "unetpp"]
         assert part["member_weights"] == {"deeplabv3plus": 0.75, "unetpp": 0.25}
         assert part["leave_one_out"] == {}
         for scores in (*part["members"].values(), part["ensemble"], part["color_baseline"]):
-            assert set(scores) == set(definitions(PROTOCOLS[name], DEEPGLOBE_CLASSES.names))
+            assert set(scores) == set(definitions(rules))
             assert list(scores["iou"]) == part["class_names"]
         assert (part["ensemble"]["iou"]["unknown"] is None) == (name == "official6")
 
@@ -183,10 +184,10 @@ def test_metrics_file_of_one_protocol_defines_each_number(three, tmp_path):
 
 def test_tuned_weights_are_no_worse_than_equal_ones(three, whole, builder):
     assert three.tuned.mean_iou >= three.tuned.equal_mean_iou
-    assert sum(three.shares().values()) == pytest.approx(1)
-    options = {"split": "validation", "protocols": [OFFICIAL6]}
-    tuned = evaluate(whole, builder, member_weights="tuned", **options)
-    equal = evaluate(whole, builder, **options)
+    assert sum(three.member_weights().values()) == pytest.approx(1)
+    options = {"split": "validation", "protocols": ["official6"]}
+    tuned = evaluate_runs(whole, builder, member_weights="tuned", **options)
+    equal = evaluate_runs(whole, builder, **options)
     reached, before = (x.scores["official6"]["ensemble"]["mean_iou"] for x in (tuned, equal))
     assert reached == tuned.tuned.mean_iou
     assert before == tuned.tuned.equal_mean_iou
@@ -201,7 +202,7 @@ def test_tuning_reads_no_test_image_before_the_weights_stand(whole, builder, mon
         return as_dataset(split=split, **options)
 
     monkeypatch.setattr(builder, "as_dataset", watched)
-    evaluate(whole, builder, member_weights="tuned")
+    evaluate_runs(whole, builder, member_weights="tuned")
     assert read == ["validation", "validation", "test"]
 
 
@@ -216,12 +217,12 @@ def test_leaving_a_member_out(three):
 def test_leaving_out_keeps_the_other_weights(whole, builder, runs, tmp_path):
     shutil.copytree(runs / "unetpp", tmp_path / "third")
     members = [*whole, framed(read_run(tmp_path / "third"), "whole")]
-    scores = evaluate(members, builder, member_weights=[2, 1, 0]).scores["original"]
-    pair = evaluate(whole, builder, member_weights=[2, 1]).scores["original"]["ensemble"]
+    scores = evaluate_runs(members, builder, member_weights=[2, 1, 0]).scores["original"]
+    pair = evaluate_runs(whole, builder, member_weights=[2, 1]).scores["original"]["ensemble"]
     np.testing.assert_equal(scores["ensemble"], pair)
     np.testing.assert_equal(scores["ensemble without third"], pair)
     np.testing.assert_equal(scores["ensemble without unetpp"], scores["deeplabv3plus"])
-    alone = evaluate(members, builder, member_weights=[1, 0, 0]).scores["original"]
+    alone = evaluate_runs(members, builder, member_weights=[1, 0, 0]).scores["original"]
     assert "ensemble without deeplabv3plus" not in alone  # nothing has weight but what is left out
 
 
@@ -237,14 +238,14 @@ def test_panels_are_pictures_of_the_first_images(evaluation):
 
 
 def test_panels_keep_the_images_form(whole, builder, monkeypatch, tmp_path):
-    image, mask = next(native_images(builder, "test", "reading"))
+    image, mask = next(split_examples(builder, "test", "reading"))
     wide = [(image[:32], mask[:32])]
     drawn = {}
-    monkeypatch.setattr("lcc_tf.scoring.evaluate_runs.native_images", lambda *_: wide)
+    monkeypatch.setattr("lcc_tf.scoring.evaluate_runs.split_examples", lambda *_: wide)
     monkeypatch.setattr(
-        "lcc_tf.scoring.evaluate_runs.save_panel", lambda *arrays, **_: drawn.update(arrays=arrays)
+        "lcc_tf.scoring.panels.save_panel", lambda *arrays, **_: drawn.update(arrays=arrays)
     )
-    evaluate(whole, builder, protocols=[GLNET], panels=tmp_path)
+    evaluate_runs(whole, builder, protocols=["glnet"], panels=tmp_path)
     drawn_image, drawn_mask, predictions, *_ = drawn["arrays"]
     assert drawn_image.shape == (256, 512, 3)
     np.testing.assert_array_equal(drawn_mask, mask[:32].repeat(8, 0).repeat(8, 1))
@@ -252,7 +253,7 @@ def test_panels_keep_the_images_form(whole, builder, monkeypatch, tmp_path):
 
 
 def test_one_run_without_ensemble(whole, builder):
-    evaluation = evaluate(whole[1:], builder, with_ensemble=False)
+    evaluation = evaluate_runs(whole[1:], builder, ensemble=False)
     assert list(evaluation.scores["original"]) == ["unetpp"]
     assert {"ensemble", "member_weights"}.isdisjoint(evaluation.to_json())
 
@@ -260,7 +261,7 @@ def test_one_run_without_ensemble(whole, builder):
 def test_runs_that_do_not_go_together(whole, builder):
     run, other = whole
     with pytest.raises(InputError, match="same name"):
-        evaluate([run, run], builder)
+        evaluate_runs([run, run], builder)
     names = tuple(f"class {i}" for i in range(7))
     classes = ClassTable(names, DEEPGLOBE_CLASSES.palette)
     with pytest.raises(InputError, match="differ in their classes"):
@@ -268,21 +269,21 @@ def test_runs_that_do_not_go_together(whole, builder):
     with pytest.raises(InputError, match="differ in their fingerprint"):
         open_dataset([run, dataclasses.replace(other, fingerprint="0" * 64)])
     with pytest.raises(InputError, match="no images in its split 'holdout'"):
-        evaluate([run], builder, split="holdout")
+        evaluate_runs([run], builder, split="holdout")
     with pytest.raises(InputError, match="2 members needs 2 weights"):
-        evaluate([run, other], builder, member_weights=[1])
-    with pytest.raises(InputError, match="equal, tuned, or a number.*Received: best"):
-        evaluate([run, other], builder, member_weights="best")
+        evaluate_runs([run, other], builder, member_weights=[1])
+    with pytest.raises(InputError, match="equal, tuned, or one number.*Received: best"):
+        evaluate_runs([run, other], builder, member_weights="best")
     for weights in ([1, 1], "tuned"):
-        with pytest.raises(InputError, match="with `--ensemble` alone"):
-            evaluate([run, other], builder, member_weights=weights, with_ensemble=False)
+        with pytest.raises(InputError, match="need `ensemble=True`"):
+            evaluate_runs([run, other], builder, member_weights=weights, ensemble=False)
 
 
 @pytest.mark.parametrize("name", ["member_0", "-é (1).x"])
 def test_run_folders_may_have_any_name(name, runs, builder, tmp_path):
     shutil.copytree(runs / "unetpp", tmp_path / name)
     run = read_run(tmp_path / name)
-    scores = evaluate([run], builder, protocols=[GLNET]).scores["glnet"]
+    scores = evaluate_runs([run], builder, protocols=["glnet"]).scores["glnet"]
     assert list(scores) == [name, "ensemble"]
 
 
@@ -313,7 +314,7 @@ def test_other_data_may_have_other_names(runs, tmp_path):
         open_dataset([run], data)
     patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
     assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
-    with pytest.raises(InputError, match="names of files in `--data`.*images/\\*.jpg"):
+    with pytest.raises(InputError, match="name patterns of files in `data`.*images/\\*.jpg"):
         open_dataset([run], **patterns)
 
 
@@ -322,7 +323,7 @@ def test_imported_run_fits_any_data_set(runs, whole):
     imported = dataclasses.replace(whole[0], fingerprint=None)
     assert open_dataset([imported, own]).info.metadata["fingerprint"] == own.fingerprint
     assert open_dataset([imported], "demo").info.splits["test"].num_examples
-    with pytest.raises(InputError, match="were imported.*`--data`"):
+    with pytest.raises(InputError, match="were imported.*`data`"):
         open_dataset([imported])
 
 
@@ -334,4 +335,4 @@ def test_changed_archive_is_refused(runs):
 
 
 def test_original_is_the_default(whole, builder):
-    assert evaluate(whole[:1], builder).protocols == [ORIGINAL]
+    assert evaluate_runs(whole[:1], builder).rules[0].protocol is ORIGINAL

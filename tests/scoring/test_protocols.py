@@ -1,4 +1,8 @@
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL, PROTOCOLS
+import numpy as np
+import pytest
+
+from lcc_tf.errors import InputError
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, scoring_rules
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SEVEN = DEEPGLOBE_CLASSES.names
@@ -10,7 +14,27 @@ def test_protocols_are_those_of_the_papers():
         "official6": (None, 172),
         "glnet": (None, 142),
     }
-    assert OFFICIAL6.ignore_class(SEVEN) == 6
-    assert ORIGINAL.ignore_class(SEVEN) is GLNET.ignore_class(SEVEN) is None
-    assert GLNET.predicted(SEVEN) == ORIGINAL.averaged(SEVEN) == list(range(7))
-    assert OFFICIAL6.predicted(SEVEN) == GLNET.averaged(SEVEN) == list(range(6))
+    original, official6, glnet = scoring_rules(list(PROTOCOLS), SEVEN)
+    assert official6.ignore_class == 6
+    assert original.ignore_class is glnet.ignore_class is None
+    assert glnet.predicted == original.averaged == list(range(7))
+    assert official6.predicted == glnet.averaged == list(range(6))
+
+
+def test_protocols_without_a_class_named_unknown_use_all_classes():
+    for rules in scoring_rules(list(PROTOCOLS), ("a", "b")):
+        assert rules.ignore_class is None
+        assert rules.predicted == rules.averaged == [0, 1]
+
+
+def test_official6_predicts_the_second_class_instead_of_unknown():
+    probabilities = np.array([[0.1, 0.3, 0.6], [0.5, 0.2, 0.3]])
+    names = ("a", "b", "unknown")
+    assert OFFICIAL6.for_classes(names).predicted_ids(probabilities).tolist() == [1, 0]
+    assert GLNET.for_classes(names).predicted_ids(probabilities).tolist() == [2, 0]
+
+
+@pytest.mark.parametrize("protocols", ["glnet", [], ["glnet", "seed"]])
+def test_unknown_protocols_raise(protocols):
+    with pytest.raises(InputError, match="from original, official6, glnet. Received: protocols="):
+        scoring_rules(protocols, SEVEN)

@@ -9,8 +9,6 @@ from lcc_tf.scoring.protocols import (
     OFFICIAL6,
     ORIGINAL,
     PROTOCOLS,
-    predicted_ids,
-    protocol_matrix,
 )
 from lcc_tf.scoring.scores import dice_loss, scores
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -22,15 +20,17 @@ FIRST = np.array([[0, 0, 1, 1], [2, 0, 2, 2]])
 SECOND = np.array([[1, 2, 0, 0], [1, 2, 0, 1]])
 PROBABILITIES = 0.1 + 0.5 * np.eye(3)[FIRST] + 0.2 * np.eye(3)[SECOND]
 SEVEN = DEEPGLOBE_CLASSES.names
+RULES = ORIGINAL.for_classes(SEVEN)
 
 
 def score(protocol, masks, probabilities, names=NAMES):
+    rules = protocol.for_classes(names)
     matrices = [
-        protocol_matrix(mask, predicted_ids(p, protocol, names), protocol, names)
+        rules.confusion_matrix(mask, rules.predicted_ids(p))
         for mask, p in zip(masks, probabilities, strict=True)
     ]
     sums = [probability_matrix(m, p) for m, p in zip(masks, probabilities, strict=True)]
-    return scores(protocol, np.stack(matrices), np.stack(sums), names)
+    return scores(rules, np.stack(matrices), np.stack(sums))
 
 
 def random_images(count, seed=0, num_classes=7):
@@ -89,8 +89,8 @@ def test_without_unknown_the_two_of_papers_coincide():
     images, names = random_images(3, num_classes=4), ("a", "b", "c", "d")
     assert score(OFFICIAL6, *images, names) == score(GLNET, *images, names)
     for protocol in (OFFICIAL6, GLNET):
-        assert "all 4 classes, since none is named unknown" in describe(protocol, names)
-    assert len({describe(protocol, SEVEN) for protocol in PROTOCOLS.values()}) == 3
+        assert "all 4 classes, since none is named unknown" in describe(protocol.for_classes(names))
+    assert len({describe(protocol.for_classes(SEVEN)) for protocol in PROTOCOLS.values()}) == 3
 
 
 def test_absent_class_is_not_a_number_and_left_out_of_means():
@@ -146,7 +146,7 @@ def test_intervals_are_as_wide_as_images_differ():
     right = rng.integers(20, 80, 400)
     matrices = np.zeros((400, 7, 7), np.int64)
     matrices[:, 0, 0], matrices[:, 1, 2] = right, 100 - right
-    intervals = scores(ORIGINAL, matrices, matrices.astype(float), SEVEN)["intervals"]
+    intervals = scores(RULES, matrices, matrices.astype(float))["intervals"]
     low, high = intervals["pixel_accuracy"]
     share = right / 100
     error = share.std() / np.sqrt(400)
@@ -158,11 +158,11 @@ def test_intervals_of_few_images_by_hand():
     matrices = np.zeros((2, 7, 7), np.int64)
     matrices[0, 0, 0] = matrices[1, 1, 2] = 10
     # Both drawn once: 1/2. One of them twice, each at a chance of 1/4: 1 or 0.
-    both = scores(ORIGINAL, matrices, matrices.astype(float), SEVEN)["intervals"]
+    both = scores(RULES, matrices, matrices.astype(float))["intervals"]
     assert both["pixel_accuracy"] == both["f1"] == [0, 1]
-    alike = scores(ORIGINAL, matrices[[0, 0]], matrices[[0, 0]].astype(float), SEVEN)["intervals"]
+    alike = scores(RULES, matrices[[0, 0]], matrices[[0, 0]].astype(float))["intervals"]
     assert alike["mean_iou"] == [1, 1]
-    single = scores(ORIGINAL, matrices[:1], matrices[:1].astype(float), SEVEN)["intervals"]
+    single = scores(RULES, matrices[:1], matrices[:1].astype(float))["intervals"]
     assert np.isnan(single["mean_iou"]).all()
 
 

@@ -22,17 +22,15 @@ def evaluation(
     results = {}
     num = classes.num_classes
     for protocol in protocols:
-        rng = np.random.default_rng(0)
+        rules, rng = protocol.for_classes(classes.names), np.random.default_rng(0)
         results[protocol.name] = {}
         for predictor in ("my_run", "b|c", "ensemble"):
             cells = rng.multinomial(1000, np.full(num**2, num**-2), count)
             matrices = cells.reshape(count, num, num) + 100 * np.eye(num, dtype=np.int64)
-            ignored = protocol.ignore_class(classes.names)
+            ignored = rules.ignore_class
             hidden = [*absent] if ignored is None else [*absent, ignored]
             matrices[:, hidden] = matrices[:, :, hidden] = 0
-            results[protocol.name][predictor] = scores(
-                protocol, matrices, matrices.astype(float), classes.names
-            )
+            results[protocol.name][predictor] = scores(rules, matrices, matrices.astype(float))
     fields = {
         "split": "test",
         "num_images": count,
@@ -86,7 +84,7 @@ def test_reader_is_told_what_to_compare_with():
     ):
         line = next(x for x in text.splitlines() if x.startswith(f"- {protocol.name} ("))
         assert papers in line
-        assert f"- {protocol.name}: those numbers are of {protocol.num_images} test" in text
+        assert f"- {protocol.name}: the published numbers are of {protocol.num_images} test" in text
     ours = to_markdown(evaluation([GLNET], count=142))
     assert "GLNet 71.6" in ours
     assert "not comparable" not in ours
@@ -99,7 +97,7 @@ def test_other_classes_are_held_against_no_published_score():
     for text in (to_markdown(result), to_latex(result)):
         assert text.count("no published score: the classes are not DeepGlobe's") == 3
         assert "71.6" not in text
-        assert "those numbers are of" not in text
+        assert "the published numbers are of" not in text
     for name, content in result.to_json()["protocols"].items():
         assert content["comparable_with"].startswith("no published score"), name
     reordered = ClassTable(NAMES[::-1], DEEPGLOBE_CLASSES.palette[::-1])
@@ -124,8 +122,8 @@ def test_classes_of_each_protocol():
     assert [row[5] for row in glnet] == ["water", "n/a", "n/a", "n/a"]
     assert "n/a" not in official6[1][:5]
     text = to_markdown(evaluation(absent=[4]))
-    assert text.count("neither truth nor prediction") == 3
-    assert text.count("mean IoU leaves unknown out") == 1
+    assert text.count("neither ground truth nor prediction") == 3
+    assert text.count("mean IoU does not include unknown") == 1
     assert "n/a" not in to_markdown(evaluation())
 
 
@@ -137,8 +135,10 @@ def test_weights_and_what_tuning_brought():
 
 
 def test_augmentation_is_named():
-    assert "averaged over symmetries: d4." in to_markdown(evaluation(average=None, tta="d4"))
-    assert "symmetries" not in to_markdown(evaluation())
+    assert "Test-time augmentation of each member: d4." in to_markdown(
+        evaluation(average=None, tta="d4")
+    )
+    assert "augmentation" not in to_markdown(evaluation())
 
 
 def test_csv_has_a_row_a_predictor():
