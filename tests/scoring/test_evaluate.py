@@ -145,5 +145,8 @@ def test_invalid_arguments_raise():
         score(pairs, {"ensemble": color_model()})
     with pytest.raises(InputError, match="Received: protocols=.*'best'"):
         score(pairs, protocols=["best"])
+    two = {"one": color_model(), "two": color_model()}
+    with pytest.raises(InputError, match="one of probabilities, logits. Received: average='mean'"):
+        score(pairs, two, average="mean")
     with pytest.raises(InputError, match="needs 1 weights"):
         score(pairs, member_weights=[1, 1])
