@@ -28,7 +28,7 @@ ALL = list(PROTOCOLS)
 
 @pytest.fixture(scope="module", autouse=True)
 def networks():
-    """Loads each run once, and traces no graphs: that would be most of the tests' time."""
+    """Loads each run once and runs it eagerly: tracing graphs would take most of the time."""
 
     @functools.cache
     def load(path):
@@ -119,8 +119,8 @@ def test_papers_protocols_are_scored_at_full_size(evaluation):
 
 
 def test_crops_are_predicted_at_the_images_resolution(whole, builder, monkeypatch):
-    """One tile of 96 pixels holds an image of 64 and mirrored borders of 16."""
-    # It sees all classes, and far; a training this short may end in a network that sees but one.
+    """One tile of 96 pixels contains an image of 64 and reflect-padded borders of 16."""
+    # This network predicts all classes; one trained this shortly may predict only one.
     inputs = keras.Input((None, None, 3))
     features = EncoderPreprocessing("tf", size_divisor=16)(inputs)
     kernel = keras.initializers.RandomNormal(seed=0)
@@ -194,7 +194,7 @@ def test_tuned_weights_are_no_worse_than_equal_ones(three, whole, builder):
     assert reached >= before
 
 
-def test_tuning_reads_no_test_image_before_the_weights_stand(whole, builder, monkeypatch):
+def test_tuning_reads_no_test_image_before_the_weights_are_found(whole, builder, monkeypatch):
     read, as_dataset = [], builder.as_dataset
 
     def watched(split, **options):
@@ -206,7 +206,7 @@ def test_tuning_reads_no_test_image_before_the_weights_stand(whole, builder, mon
     assert read == ["validation", "validation", "test"]
 
 
-def test_leaving_a_member_out(three):
+def test_ensembles_without_one_member(three):
     scores = three.scores["original"]
     assert list(scores) == [
         *("deeplabv3plus", "unetpp", "crops", "ensemble"),
@@ -214,7 +214,7 @@ def test_leaving_a_member_out(three):
     ]
 
 
-def test_leaving_out_keeps_the_other_weights(whole, builder, runs, tmp_path):
+def test_ensemble_without_a_member_keeps_the_other_weights(whole, builder, runs, tmp_path):
     shutil.copytree(runs / "unetpp", tmp_path / "third")
     members = [*whole, framed(read_run(tmp_path / "third"), "whole")]
     scores = evaluate_runs(members, builder, member_weights=[2, 1, 0]).scores["original"]
@@ -223,7 +223,7 @@ def test_leaving_out_keeps_the_other_weights(whole, builder, runs, tmp_path):
     np.testing.assert_equal(scores["ensemble without third"], pair)
     np.testing.assert_equal(scores["ensemble without unetpp"], scores["deeplabv3plus"])
     alone = evaluate_runs(members, builder, member_weights=[1, 0, 0]).scores["original"]
-    assert "ensemble without deeplabv3plus" not in alone  # nothing has weight but what is left out
+    assert "ensemble without deeplabv3plus" not in alone  # only the omitted member has weight
 
 
 def test_panels_are_pictures_of_the_first_images(evaluation):
@@ -258,7 +258,7 @@ def test_one_run_without_ensemble(whole, builder):
     assert {"ensemble", "member_weights"}.isdisjoint(evaluation.to_json())
 
 
-def test_runs_that_do_not_go_together(whole, builder):
+def test_invalid_runs_raise(whole, builder):
     run, other = whole
     with pytest.raises(InputError, match="same name"):
         evaluate_runs([run, run], builder)

@@ -75,7 +75,7 @@ def test_all_protocols_stand_side_by_side():
         assert row[4] == f"{result.scores['original'][row[0]]['loss']:.4f}"
 
 
-def test_reader_is_told_what_to_compare_with():
+def test_tables_name_the_published_scores_to_compare_with():
     text = to_markdown(evaluation())
     for protocol, papers in (
         (ORIGINAL, "original notebooks"),
@@ -91,7 +91,7 @@ def test_reader_is_told_what_to_compare_with():
     assert "not comparable" in to_markdown(evaluation([GLNET], count=142, split="validation"))
 
 
-def test_other_classes_are_held_against_no_published_score():
+def test_other_classes_have_no_published_score():
     classes = ClassTable(("a_b", "unknown", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     result = evaluation(classes=classes, count=142)
     for text in (to_markdown(result), to_latex(result)):
@@ -104,7 +104,7 @@ def test_other_classes_are_held_against_no_published_score():
     assert "GLNet 71.6" in to_markdown(evaluation(classes=reordered))
 
 
-def test_many_classes_are_listed_downwards():
+def test_many_classes_are_rows():
     names = tuple(f"class {i}" for i in range(30))
     result = evaluation(classes=ClassTable(names, tuple((i, i, i) for i in range(30))))
     for table in markdown_tables(to_markdown(result))[1:]:
@@ -127,7 +127,7 @@ def test_classes_of_each_protocol():
     assert "n/a" not in to_markdown(evaluation())
 
 
-def test_weights_and_what_tuning_brought():
+def test_weights_and_result_of_tuning():
     assert "weights my_run 0.750, b|c 0.250" in to_markdown(evaluation())
     tuned = TunedWeights("glnet", (0.75, 0.25), 0.51234, 0.5)
     assert "protocol glnet 51.23, with equal weights 50.00" in to_markdown(evaluation(tuned=tuned))
@@ -141,7 +141,7 @@ def test_augmentation_is_named():
     assert "augmentation" not in to_markdown(evaluation())
 
 
-def test_csv_has_a_row_a_predictor():
+def test_csv_has_one_row_per_predictor():
     result = evaluation(absent=[4])
     rows = list(csv.DictReader(io.StringIO(to_csv(result))))
     assert [row["predictor"] for row in rows] == ["my_run", "b|c", "ensemble"]
