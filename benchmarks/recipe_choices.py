@@ -1,17 +1,19 @@
-"""What each choice of a recipe brings on procedural scenes, at equal training time.
+"""Measures the gain of each choice of a recipe on procedural scenes, at equal training time.
 
-Every variant is the recipe with all choices but one; at the end come the default recipe, which is
-what they led to, and the recipe without any. How long an epoch takes depends on
-the framing alone: the network and the batch are the same, but crops are validated on four squares
-of each image and whole images on one. So the seconds of an epoch are measured for both framings
-first, on a machine that does nothing else. Each variant then trains for as many epochs as fit into
-the same time, once for each seed, and is never stopped early. Scores are by protocol official6 on
-the test split.
+Each variant is the recipe without one of its choices. The last two are the default recipe, which
+this benchmark led to, and the recipe without any of the choices. The time of an epoch depends only
+on the framing: crops are validated on four squares of each image, whole images on one. The
+benchmark therefore
+
+1. measures the seconds per epoch for both framings, on a machine without other work,
+2. trains each variant once per random seed, for as many epochs as fit into the same time and
+   without early stopping,
+3. scores each run by protocol official6 on the test split.
 
     python benchmarks/recipe_choices.py --folder bench/recipe --budget 120
 
-Nothing that is there is repeated, so an interrupted benchmark goes on, and seeds can be trained by
-several processes once the epochs are known. The table goes to standard output as Markdown.
+Finished steps are not repeated, so an interrupted benchmark resumes. Several processes can train
+different seeds once the seconds per epoch are known. The table is printed as Markdown.
 """
 
 import argparse
@@ -24,10 +26,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RATE = 1e-3  # the largest learning rate
-# All choices, as options of train.py; those that are not here have been its defaults all along.
+RATE = 1e-3  # largest learning rate
+# Options of train.py that differ from its defaults when all choices are made
 ALL = ("--crop-scale", "0.5", "2", "--encoder-rate", "0.1", "--ema-decay", "0.999")
-# What is taken back -> options that come after those
+# Name of the removed choice -> options of train.py that remove it
 VARIANTS = {
     "nothing": (),
     "crops: whole images resized": ("--framing", "whole"),
@@ -50,55 +52,55 @@ VARIANTS = {
         *("--encoder-rate", "1", "--ema-decay", "0", "--ignore-class", "none"),
     ),
 }
-PACE_EPOCHS = 4  # the first of them builds the graph and is not counted
+PACE_EPOCHS = 4  # the first one builds the graph and is not counted
 
 
 def main() -> None:
     """Trains, scores and prints the table."""
-    options = argparse.ArgumentParser(
+    parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    options.add_argument("--folder", type=Path, required=True, help="runs and scores")
-    options.add_argument("--budget", type=float, default=120, help="seconds of epochs a run")
-    options.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    options.add_argument("--arch", default="deeplabv3plus")
-    options.add_argument("--encoder", default="mobilenetv2")
-    options.add_argument("--encoder-weights", default="imagenet", help="imagenet, none or a file")
-    options.add_argument("--image-size", type=int, default=96)
-    options.add_argument("--demo-count", type=int, default=240)
-    options.add_argument("--demo-size", type=int, default=512)
-    given = options.parse_args()
+    parser.add_argument("--folder", type=Path, required=True, help="runs and scores")
+    parser.add_argument("--budget", type=float, default=120, help="seconds of epochs per run")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--arch", default="deeplabv3plus")
+    parser.add_argument("--encoder", default="mobilenetv2")
+    parser.add_argument("--encoder-weights", default="imagenet", help="imagenet, none or a file")
+    parser.add_argument("--image-size", type=int, default=96)
+    parser.add_argument("--demo-count", type=int, default=240)
+    parser.add_argument("--demo-size", type=int, default=512)
+    options = parser.parse_args()
     common = (
-        *("--arch", given.arch, "--encoder", given.encoder),
-        *("--encoder-weights", given.encoder_weights, "--image-size", given.image_size),
+        *("--arch", options.arch, "--encoder", options.encoder),
+        *("--encoder-weights", options.encoder_weights, "--image-size", options.image_size),
         *("--learning-rate", RATE, "--data", "demo"),
-        *("--demo-count", given.demo_count, "--demo-size", given.demo_size),
-        *("--cache-dir", given.folder / "tfds"),
+        *("--demo-count", options.demo_count, "--demo-size", options.demo_size),
+        *("--cache-dir", options.folder / "tfds"),
         *ALL,
     )
     paces = {
-        framing: pace(given.folder / "pace" / framing, *common, "--framing", framing)
+        framing: pace(options.folder / "pace" / framing, *common, "--framing", framing)
         for framing in ("crops", "whole")
     }
-    print(f"seconds an epoch: {paces}", file=sys.stderr)
+    print(f"seconds per epoch: {paces}", file=sys.stderr)
     epochs = {
-        name: max(1, int(given.budget / paces["whole" if "whole" in changes else "crops"]))
+        name: max(1, int(options.budget / paces["whole" if "whole" in changes else "crops"]))
         for name, changes in VARIANTS.items()
     }
     print(f"epochs: {epochs}", file=sys.stderr)
     scores: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    # Seed by seed, so that an early end leaves each variant with equally many runs.
-    for seed in given.seeds:
+    # Seed by seed, so that an interruption leaves the same number of runs per variant.
+    for seed in options.seeds:
         for name, changes in VARIANTS.items():
-            run = given.folder / f"seed{seed}" / slug(name)
+            run = options.folder / f"seed{seed}" / slug(name)
             length = ("--epochs", epochs[name], "--patience", epochs[name])
             scores[name].append(score(run, *common, *changes, "--seed", seed, *length))
             print(f"seed {seed}, {name}: {100 * scores[name][-1]:.1f} %", file=sys.stderr)
-    print(table(given.seeds, scores))
+    print(table(options.seeds, scores))
 
 
 def slug(name: str) -> str:
-    """A variant's name as a folder's name."""
+    """Turns a variant's name into a folder's name."""
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
@@ -108,12 +110,12 @@ def script(*arguments: object) -> None:
 
 
 def train(run: Path, *arguments: object) -> None:
-    """Trains, goes on with, or leaves alone a run."""
+    """Trains or resumes a run, or does nothing if it is finished."""
     script(ROOT / "train.py", "--workdir", run, "--resume", *arguments)
 
 
 def pace(run: Path, *arguments: object) -> float:
-    """Seconds an epoch takes at best, without the building of its graph."""
+    """Measures the shortest seconds per epoch, without the first one, which builds the graph."""
     history = run / "history.csv"
     if not history.exists():
         train(run, *arguments, "--epochs", PACE_EPOCHS)
@@ -122,7 +124,7 @@ def pace(run: Path, *arguments: object) -> float:
 
 
 def score(run: Path, *arguments: object) -> float:
-    """Mean IoU of a run by protocol official6 on the test split, in [0, 1]; trains it first."""
+    """Trains a run and returns its mean IoU by protocol official6 on the test split, in [0, 1]."""
     results = run.parent / f"{run.name}_scores"
     if not results.exists():
         train(run, *arguments)
@@ -136,14 +138,14 @@ def score(run: Path, *arguments: object) -> float:
 
 
 def table(seeds: Sequence[int], scores: dict[str, list[float]]) -> str:
-    """Scores of all variants and what each choice brings, as Markdown."""
+    """Returns the scores of all variants and the gain of each choice as Markdown."""
     everything = scores["nothing"]
     lines = [
-        f"| taken back | seeds {', '.join(map(str, seeds))} | mean | the choice brings |",
+        f"| removed choice | seeds {', '.join(map(str, seeds))} | mean | gain of the choice |",
         "|---|---|---|---|",
     ]
     for name, values in scores.items():
-        gains = [100 * (ours - theirs) for ours, theirs in zip(everything, values, strict=True)]
+        gains = [100 * (full - reduced) for full, reduced in zip(everything, values, strict=True)]
         lines.append(
             f"| {name} | {', '.join(f'{100 * value:.1f}' for value in values)} "
             f"| {100 * statistics.mean(values):.1f} | {statistics.mean(gains):+.1f} "

@@ -5,7 +5,7 @@ from PIL import Image
 from lcc_tf.figures import CURVES, save_curves, save_overlay, save_panel
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
-GREEN = (10, 150, 60)  # which no class, text or frame has
+GREEN = (10, 150, 60)  # a color that no class, text or frame has
 
 
 def pixels(file):
@@ -26,7 +26,7 @@ def test_curves_show_every_score(tmp_path):
     assert changed.max() < 1200
 
 
-def test_panel_shows_image_truth_and_prediction_in_the_palette(tmp_path):
+def test_panel_shows_image_ground_truth_and_prediction_in_the_palette(tmp_path):
     image = np.full((32, 32, 3), 100.0)
     mask, prediction = np.full((32, 32), 4, np.uint8), np.full((32, 32), 3, np.uint8)
     file = tmp_path / "panel.png"
@@ -45,7 +45,7 @@ def many_classes(count):
 
 
 def size_of(picture, color):
-    """Height and width of what has a colour."""
+    """Height and width of the pixels of a color."""
     rows, columns = (picture == color).all(axis=-1).nonzero()
     return np.ptp(rows) + 1, np.ptp(columns) + 1
 
@@ -58,14 +58,14 @@ def test_panel_keeps_the_images_form(tmp_path, height, width):
     panel = pixels(tmp_path / "p.png")
     shown_height, shown_width = size_of(panel, GREEN)
     assert shown_height / shown_width == pytest.approx(height / width, rel=0.03)
-    # No more of the panel is empty than titles and legend take.
+    # Only titles and legend add to the size of the pictures.
     assert panel.shape[0] < shown_height + 200
     assert panel.shape[1] < 3 * shown_width + 200
 
 
 @pytest.mark.parametrize("save", [save_panel, save_overlay])
-def test_a_long_legend_takes_nothing_from_the_pictures(tmp_path, save):
-    """And lists what the picture shows where the classes are too many to be listed."""
+def test_a_long_legend_does_not_shrink_the_pictures(tmp_path, save):
+    """Of more than 20 classes, the legend lists only those in the picture."""
     heights, pictures = [], []
     for count, shown in ((2, 2), (20, 1), (255, 250), (255, 1)):
         class_ids = (np.arange(400) * shown // 400).astype(np.uint8)

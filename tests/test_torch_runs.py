@@ -18,7 +18,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.runs import load_model, read_run
-from lcc_tf.scoring.evaluate import evaluate, open_dataset
+from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.torch_runs import import_torch
 from lcc_tf.training.resuming import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
@@ -56,9 +56,9 @@ def test_run_returns_the_logits_of_smp(imported, torch_file):
 
 def test_imported_run_is_scored_in_an_ensemble(imported, runs):
     members = [imported, read_run(runs / "unetpp")]
-    evaluation = evaluate(members, open_dataset(members), split="validation")
-    assert list(evaluation.scores["seed"]) == ["from_torch", "unetpp", "ensemble"]
-    with pytest.raises(InputError, match="imported.*`--data`"):
+    evaluation = evaluate_runs(members, open_dataset(members), split="validation")
+    assert list(evaluation.scores["original"]) == ["from_torch", "unetpp", "ensemble"]
+    with pytest.raises(InputError, match="imported.*`data`"):
         open_dataset([imported])
 
 

@@ -29,19 +29,20 @@ def main() -> NoReturn:
 def command(options: argparse.Namespace) -> None:
     """Scores the runs, prints the tables and writes the results."""
     with new_folder(options.output, holds=RESULTS, overwrite=options.overwrite) as output:
-        # TensorFlow takes seconds to import, which --help and wrong options can do without.
+        # TensorFlow takes seconds to import, which --help and invalid options don't need.
         import_tensorflow()
         from lcc_tf.runs import find_runs, read_run
-        from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics
+        from lcc_tf.scoring.evaluate_runs import check_runs, evaluate_runs, open_dataset
         from lcc_tf.scoring.protocols import PROTOCOLS
-        from lcc_tf.scoring.tables import to_markdown, write_tables
+        from lcc_tf.scoring.results import write_metrics
+        from lcc_tf.scoring.tables import write_tables
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
         check_runs(runs)
-        names = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
+        protocols = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
         panels = output / "panels"
         panels.mkdir()
-        evaluation = evaluate(
+        evaluation = evaluate_runs(
             runs,
             open_dataset(
                 runs,
@@ -49,18 +50,18 @@ def command(options: argparse.Namespace) -> None:
                 image_glob=options.image_glob,
                 mask_pattern=options.mask_pattern,
             ),
-            protocols=[PROTOCOLS[name] for name in names],
+            protocols=protocols,
             split=options.split,
-            with_ensemble=options.ensemble,
+            ensemble=options.ensemble,
             member_weights=words_or_numbers(options.member_weights),
             average=options.average,
             tta=options.tta,
-            with_color_baseline=options.color_baseline,
+            color_baseline=options.color_baseline,
             panels=panels,
         )
         write_metrics(evaluation, output / "metrics.json")
         write_tables(evaluation, output)
-    print(to_markdown(evaluation))
+    print(evaluation.to_markdown())
     print(f"written to {options.output}: {', '.join(sorted(RESULTS))}")
 
 
@@ -79,8 +80,8 @@ def parser() -> argparse.ArgumentParser:
         metavar="equal|tuned|W",
         nargs="+",
         default=["equal"],
-        help="of the ensemble: equal; tuned on the validation split; or numbers, one a run in the "
-        "order of --runs (default: equal)",
+        help="weights of the ensemble: equal; tuned on the validation split; or numbers, one per "
+        "run in the order of --runs (default: equal)",
     )
     add_average(options)
     add_tta(options)
@@ -92,11 +93,11 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument(
         "--protocol",
-        choices=("seed", "official6", "glnet", "all"),
-        default="seed",
-        help="seed: the original's scores, at 512x512; official6: the DeepGlobe challenge's, and "
-        "glnet: that of papers on its 142 test images, both at full size; all: side by side; "
-        "docs/protocols.md says which number to compare with which (default: seed)",
+        choices=("original", "official6", "glnet", "all"),
+        default="original",
+        help="original: the original's scores, at 512x512; official6: the DeepGlobe challenge's, "
+        "and glnet: that of papers on its 142 test images, both at full size; all: side by side; "
+        "docs/protocols.md says which numbers compare with which (default: original)",
     )
     options.add_argument(
         "--data",
@@ -108,19 +109,20 @@ def parser() -> argparse.ArgumentParser:
         "--image-glob",
         metavar="PATTERN",
         default=None,
-        help="what images of --data are called, such as 'images/*.tif' (default: as the runs' own)",
+        help="pattern of the image names in --data, such as 'images/*.tif' (default: the "
+        "pattern of the runs' data)",
     )
     options.add_argument(
         "--mask-pattern",
         metavar="PATTERN",
         default=None,
-        help="what masks of --data are called (default: as the runs' own)",
+        help="pattern of the mask names in --data (default: the pattern of the runs' data)",
     )
     options.add_argument(
         "--color-baseline",
         action="store_true",
         default=False,
-        help="also score a classifier of single pixels' colours, fitted on the training split",
+        help="also score a classifier of single pixels' colors, fitted on the training split",
     )
     options.add_argument(
         "--output", metavar="DIR", type=Path, default=Path("results"), help="(default: results)"
@@ -129,6 +131,6 @@ def parser() -> argparse.ArgumentParser:
         "--overwrite",
         action="store_true",
         default=False,
-        help="replace what is in --output",
+        help="replace the contents of --output",
     )
     return options

@@ -240,7 +240,8 @@ def ensemble(
         raise InputError(f"The members differ in their number of classes: {classes}.")
 
     image = keras.Input((None, None, 3), name="image")
-    probabilities, variables = [], set()
+    probabilities: list[keras.KerasTensor] = []
+    variables: set[int] = set()
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
         if not variables.isdisjoint(map(id, model.weights)):
             # Keras saves layers that two members share once only. Of the loaded model, the second

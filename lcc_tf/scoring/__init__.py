@@ -1,1 +1,1 @@
-"""Scores of networks and their ensemble, by published protocols."""
+"""Scores of networks and their ensembles by published protocols."""

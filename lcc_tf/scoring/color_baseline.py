@@ -1,21 +1,21 @@
-"""What a pixel's colour alone tells: the score that a segmentation network has to beat."""
+"""A classifier of single pixels by color: the score that a segmentation network has to beat."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-BINS = 32  # a channel; 8 levels wide
-COARSE_BINS = 8  # they decide where the fine ones hold few pixels
-PRIOR_PIXELS = 10.0  # weight of the coarse bin's answer in a fine one
+BINS = 32  # bins per channel, 8 levels wide
+COARSE_BINS = 8  # bins per channel, used where fine bins have few pixels
+PRIOR_PIXELS = 10.0  # weight of the coarse bin's frequencies in a fine bin
 
 
 @dataclass(frozen=True)
 class ColorBaseline:
-    """Class frequencies in a histogram of RGB: the best that single pixels allow.
+    """Class frequencies in a histogram of RGB.
 
     Attributes:
-        table: float32 `(BINS ** 3, num_classes)`, class probabilities of each colour.
+        table: float32 `(BINS ** 3, num_classes)`, class probabilities of each color.
     """
 
     table: np.ndarray
@@ -24,11 +24,11 @@ class ColorBaseline:
     def fit(
         cls, batches: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
     ) -> "ColorBaseline":
-        """Counts the colours of each class.
+        """Counts the colors of each class.
 
         Args:
-            batches: images, RGB in [0, 255], `(batch, height, width, 3)`, and class ids
-                `(batch, height, width)`.
+            batches: pairs of images, float or uint8 `(batch, height, width, 3)`, RGB in [0, 255],
+                and masks, integer `(batch, height, width)`, class ids.
             num_classes: number of classes.
         """
         counts = np.zeros((BINS**3, num_classes))
@@ -48,18 +48,18 @@ class ColorBaseline:
         return cls(fine.reshape(counts.shape).astype(np.float32))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Class probabilities of each pixel.
+        """Returns class probabilities of each pixel.
 
         Args:
-            images: RGB in [0, 255], `(batch, height, width, 3)`.
+            images: float or uint8 `(..., 3)`, RGB in [0, 255].
 
         Returns:
-            float32 `(batch, height, width, num_classes)`.
+            float32 `(..., num_classes)`.
         """
         return self.table[_bin(images)]
 
 
 def _bin(images: np.ndarray) -> np.ndarray:
-    """Number of each pixel's histogram bin, int64 `(batch, height, width)`."""
+    """Returns the index of each pixel's histogram bin, int64 `(...)`."""
     channels = np.clip(images * (BINS / 256), 0, BINS - 1).astype(np.int64)
     return (channels[..., 0] * BINS + channels[..., 1]) * BINS + channels[..., 2]

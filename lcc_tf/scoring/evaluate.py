@@ -1,362 +1,157 @@
-"""Runs and a split -> scores, by one protocol or several."""
+"""Scores Keras models and their ensemble."""
 
-import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
-from pathlib import Path
+from collections.abc import Iterable, Mapping, Sequence
 
-import numpy as np
-import tensorflow_datasets as tfds
+import keras
+import tensorflow as tf
 
-from lcc_tf.data.dataset import class_table, prepare_dataset
-from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.errors import InputError
-from lcc_tf.figures import save_panel
-from lcc_tf.files import write_atomically
 from lcc_tf.models.ensemble import check_member_weights
-from lcc_tf.prediction.predictors import Average, Predictor
-from lcc_tf.runs import Run, check_same_classes
-from lcc_tf.scoring.color_baseline import ColorBaseline
-from lcc_tf.scoring.confusion import COLOR_BASELINE, Predictors, SplitCounts, at_size, native_images
-from lcc_tf.scoring.ensemble_weights import TunedWeights, tune_weights
-from lcc_tf.scoring.protocols import PROTOCOLS, SEED, Protocol, definitions, predicted_ids, scores
+from lcc_tf.prediction.predictors import Predictor, check_num_classes
+from lcc_tf.scoring.confusion import ConfusionMatrices
+from lcc_tf.scoring.ensemble_weights import TunedWeights
+from lcc_tf.scoring.examples import Example, check_examples
+from lcc_tf.scoring.protocols import ScoringRules, scoring_rules
+from lcc_tf.scoring.results import Evaluation
+from lcc_tf.scoring.scored_predictors import (
+    ENSEMBLE,
+    PredictedImage,
+    ScoredPredictors,
+    check_names,
+    ensembles_of,
+)
+from lcc_tf.scoring.scores import scores
 from tfds_deepglobe.classes import ClassTable
-from tfds_deepglobe.errors import InputError as DatasetError
-from tfds_deepglobe.prepare import load
-
-ENSEMBLE = "ensemble"
-WITHOUT = "ensemble without "  # and the name of a member
-EQUAL, TUNED = "equal", "tuned"  # ways to weight an ensemble's members
-PANELS = 6
-PANEL_SIDE = 512  # the longer one of a picture, pixels
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """Scores of several predictors on one split.
-
-    Attributes:
-        split: "train", "validation" or "test".
-        num_images: of the split.
-        classes: names and colours.
-        members: names of the runs.
-        scores: by protocol and predictor, as `lcc_tf.scoring.protocols.scores` makes them.
-            Predictors are the members, and where they are wanted `ENSEMBLE`, `WITHOUT` each member,
-            and `COLOR_BASELINE`.
-        average: of the ensemble, with weights; None without one.
-        tuned: what tuning the weights brought; None where they were given.
-        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
-    """
-
-    split: str
-    num_images: int
-    classes: ClassTable
-    members: tuple[str, ...]
-    scores: dict[str, dict[str, dict]]
-    average: Average | None = None
-    tuned: TunedWeights | None = None
-    tta: str = "none"
-
-    @property
-    def protocols(self) -> list[Protocol]:
-        """What was scored by."""
-        return [PROTOCOLS[name] for name in self.scores]
-
-    def shares(self) -> dict[str, float]:
-        """The members' shares in the ensemble, with a sum of 1."""
-        weights = self.average.weights
-        shares = [weight / sum(weights) for weight in weights]
-        return dict(zip(self.members, shares, strict=True))
-
-    def to_json(self) -> dict:
-        """The content of `metrics.json`; a score that is not defined is null."""
-        contents = {protocol.name: self._protocol_json(protocol) for protocol in self.protocols}
-        first = next(iter(contents.values()))
-        if len(contents) == 1:
-            return first
-        shared = {key: first[key] for key in ("split", "num_images", "class_names")}
-        return {"protocol": "all", **shared, "protocols": contents}
-
-    def _protocol_json(self, protocol: Protocol) -> dict:
-        results = _without_nan(self.scores[protocol.name])
-        content = {
-            "protocol": protocol.name,
-            "comparable_with": protocol.comparison(self.classes.names),
-            "split": self.split,
-            "num_images": self.num_images,
-            "class_names": list(self.classes.names),
-            "tta": self.tta,
-            "members": {name: results[name] for name in self.members},
-        }
-        explained = definitions(protocol, self.classes.names)
-        explained["num_images"] = "images of the split that was scored"
-        explained["tta"] = (
-            "what each member's prediction is averaged over: none, flip (both mirrorings and both "
-            "together) or d4 (all eight symmetries of the square)"
-        )
-        if self.average:
-            content |= {
-                "ensemble": results[ENSEMBLE],
-                "average": self.average.kind,
-                "member_weights": self.shares(),
-                "leave_one_out": {
-                    name: results[WITHOUT + name]
-                    for name in self.members
-                    if WITHOUT + name in results
-                },
-            }
-            explained |= {
-                "member_weights": "each member's share in the ensemble's average",
-                "leave_one_out": "scores of the ensemble without the member that is named, the "
-                "others' weights in proportion; of three members and more",
-            }
-        if self.tuned:
-            content["tuning"] = asdict(self.tuned)
-            explained["tuning"] = (
-                "mean IoU of the ensemble on the validation split, by the protocol that is named, "
-                "with the tuned weights and with equal ones"
-            )
-        if COLOR_BASELINE in results:
-            content[COLOR_BASELINE] = results[COLOR_BASELINE]
-        return content | {"definitions": explained}
-
-
-def _without_nan(value: object) -> object:
-    """JSON has no NaN: what is not defined becomes None."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and np.isnan(value) else value
-
-
-def open_dataset(
-    runs: Sequence[Run],
-    data: str | None = None,
-    *,
-    image_glob: str | None = None,
-    mask_pattern: str | None = None,
-) -> tfds.core.DatasetBuilder:
-    """Opens the data set that all runs were trained on, or another one with the same classes.
-
-    A run that was imported from elsewhere has no data set of its own and fits any.
-
-    Args:
-        runs: that shall be scored, all with the same classes.
-        data: folder or zip of another raw archive, or "demo"; None for the runs' own.
-        image_glob: what images of `data` are called; None for what the runs' own are.
-        mask_pattern: what masks of `data` are called; None for what the runs' own are.
-
-    Returns:
-        The prepared data set.
-
-    Raises:
-        InputError: the runs differ in their data sets, the data can't be had, or names are given
-            without `data`.
-    """
-    names = {"image_glob": image_glob, "mask_pattern": mask_pattern}
-    names = {field: pattern for field, pattern in names.items() if pattern is not None}
-    if names and data is None:
-        raise InputError(
-            "`--image-glob` and `--mask-pattern` are names of files in `--data`, without which the "
-            f"runs' own data set is scored. Received: {names}. Give `--data` too, or leave them "
-            "out."
-        )
-    trained_here = [run for run in runs if run.fingerprint is not None]
-    config = (trained_here or runs)[0].config.data
-    if data is not None:
-        # Lists name the runs' own images.
-        config = replace(config, data=data, split_files=None, **names)
-        builder = prepare_dataset(**asdict(config))
-    else:
-        builder = _open_own_dataset(trained_here)
-    if class_table(builder) != runs[0].classes:
-        raise InputError(
-            "The data set has other classes than the runs. "
-            f"Received: {class_table(builder).names}, expected: {runs[0].classes.names}."
-        )
-    return builder
-
-
-def _open_own_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
-    """The data set that runs were trained on, prepared anew where the cache lacks it."""
-    if not runs:
-        raise InputError(
-            "The runs were imported, so it is not known on what to score them. Name a data set by "
-            "`--data`."
-        )
-    if len({run.fingerprint for run in runs}) > 1:
-        raise InputError(
-            "The runs were trained on data sets that differ in their fingerprint: "
-            + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
-            + ". What one is tested on, another may have seen in training: name runs of one data "
-            "set by `--runs`, or the data to test on knowingly by `--data`."
-        )
-    config, fingerprint = runs[0].config.data, runs[0].fingerprint
-    try:
-        return load(config.cache_dir, fingerprint)
-    except DatasetError:
-        print(f"no prepared data set in {config.cache_dir}; preparing it from {config.data}")
-    builder = prepare_dataset(**asdict(config))
-    if builder.info.metadata["fingerprint"] != fingerprint:
-        raise InputError(
-            f"The archive {config.data} has changed since the runs were trained, and with it the "
-            "split: test images of now may be training images of then. Bring it back, or name the "
-            "data to test on knowingly by `--data`."
-        )
-    return builder
-
-
-def check_runs(runs: Sequence[Run]) -> None:
-    """Checks, before any long work, that runs can be scored side by side.
-
-    Raises:
-        InputError: they differ in their classes, or their names can't be told apart.
-    """
-    check_same_classes(runs)
-    names = [run.name for run in runs]
-    if len(set(names)) < len(names):
-        raise InputError(
-            f"Two run folders have the same name: {[str(run.path) for run in runs]}. Rename one."
-        )
-    reserved = {ENSEMBLE, COLOR_BASELINE, *(WITHOUT + name for name in names)}
-    if taken := sorted(reserved & set(names)):
-        raise InputError(f"A run can't be named {taken[0]!r}. Rename its folder.")
 
 
 def evaluate(
-    runs: Sequence[Run],
-    builder: tfds.core.DatasetBuilder,
+    models: keras.Model | Mapping[str, keras.Model],
+    examples: Iterable[Example] | tf.data.Dataset,
     *,
-    protocols: Sequence[Protocol] = (SEED,),
-    split: str = "test",
-    with_ensemble: bool = True,
-    member_weights: Sequence[float] | str = EQUAL,
-    average: str = "probabilities",
+    classes: ClassTable,
+    protocols: Sequence[str] = ("original",),
+    tile: int = 512,
     tta: str = "none",
-    with_color_baseline: bool = False,
-    panels: Path | None = None,
+    member_weights: Sequence[float] | None = None,
+    average: str = "probabilities",
+    ignore_class: int | None = None,
+    split: str = "test",
 ) -> Evaluation:
-    """Scores runs, and their ensemble, by one protocol or several.
+    """Scores a Keras model, or several models and their ensemble, by published protocols.
 
-    Each member predicts an image in its own framing; its probabilities are brought to the
-    protocol's resolution bilinearly, and the ensemble's are their mean there.
+    Each model predicts an image in tiles at the image's resolution. Its probabilities are resized
+    to the protocol's resolution, where the ensemble averages them.
 
     Args:
-        runs: at least one, all with the data set's classes.
-        builder: a prepared data set.
-        protocols: to score by.
-        split: "train", "validation" or "test".
-        with_ensemble: also score the mean of the runs' probabilities; of three runs and more, also
-            the mean without each of them.
-        member_weights: of the ensemble, one a run; or "equal"; or "tuned" for those that
-            `tune_weights` finds on the split "validation" by the first protocol.
-        average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
-        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
-        with_color_baseline: also score a classifier of single pixels' colours, fitted on "train".
-        panels: folder for pictures of the first images with truth and prediction; None for none.
+        models: one model, or models by name, from float32 `(batch, height, width, 3)`, RGB in
+            [0, 255], to logits or probabilities `(batch, height, width, num_classes)`. Several
+            models are also scored as an ensemble, and three models or more as ensembles without
+            each model.
+        examples: pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
+            `(height, width)` or `(height, width, 1)`, class ids. Sizes may differ. Also a
+            `tf.data.Dataset` of such pairs, not batched, or a split of the TFDS data set.
+        classes: names and colors of the models' output channels, in their order.
+        protocols: any of "original" (the original's scores at 512x512), "official6" (the DeepGlobe
+            challenge) and "glnet" (papers on its 142 test images); see docs/protocols.md.
+        tile: side of the tiles, pixels; best the size that the models were trained on.
+        tta: test-time augmentation: "none", "flip" (the mean over 4 flips) or "d4" (the mean over
+            all 8 symmetries of the square).
+        member_weights: one weight per model in the ensemble; None for equal weights.
+        average: what the ensemble averages, "probabilities" or "logits".
+        ignore_class: label of pixels without ground truth, outside the classes, such as 255. The
+            label -1 always means that. These pixels are not scored. A class named `unknown` is
+            scored as the protocol says.
+        split: name of the examples' split for the tables; "test" makes them say which published
+            scores the results compare with.
 
     Returns:
-        The scores.
+        The scores; `evaluation.scores["original"]["ensemble"]["mean_iou"]` is one, and
+        `evaluation.to_markdown()` shows the most important ones.
 
     Raises:
-        InputError: the split is empty, a run has no weights, options that don't go together.
+        InputError: no example, an example that is not an image with its mask, labels outside the
+            classes, or invalid arguments.
+
+    Example:
+        >>> evaluation = lcc_tf.evaluate(
+        ...     {"unetpp": model, "deeplabv3plus": other},
+        ...     [(image, mask)],
+        ...     classes=lcc_tf.DEEPGLOBE_CLASSES,
+        ...     protocols=["glnet", "official6"],
+        ... )
+        >>> evaluation.scores["glnet"]["unetpp"]["iou"]["water"]
+        0.8731
+        >>> print(evaluation.to_markdown())
     """
-    check_runs(runs)
-    num_images = split_size(builder, split)
-    if not with_ensemble and (member_weights, average) != (EQUAL, "probabilities"):
+    models = {models.name: models} if isinstance(models, keras.Model) else dict(models)
+    if not models:
+        raise InputError("`models` must contain at least one model. Received none.")
+    check_names(list(models))
+    for model in models.values():
+        check_num_classes(model, classes)
+    if ignore_class is not None and 0 <= ignore_class < classes.num_classes:
         raise InputError(
-            "Weights of members and `--average` make sense with `--ensemble` alone. "
-            f"Received: member_weights={member_weights}, average={average!r}."
+            "`ignore_class` must be a label outside the classes, such as 255. Received: "
+            f"ignore_class={ignore_class}, the class {classes.names[ignore_class]!r}, which "
+            "`protocols` decide how to score."
         )
-    if isinstance(member_weights, str):
-        if member_weights not in (EQUAL, TUNED):
-            raise InputError(
-                "`member_weights` must be equal, tuned, or a number for each run. "
-                f"Received: {member_weights}."
-            )
-    else:
-        check_member_weights(member_weights, len(runs))
-    classes = runs[0].classes
-    members = [Predictor.from_run(run, tta=tta) for run in runs]
-    tuned = None
-    if member_weights == EQUAL:
-        member_weights = [1.0] * len(members)
-    elif member_weights == TUNED:
-        tuned = tune_weights(members, builder, protocols[0], average, classes.names)
-        member_weights = tuned.weights
-    predictors = Predictors(
-        members,
-        _ensembles(members, member_weights, average) if with_ensemble else {},
-        _fit_color_baseline(builder, classes) if with_color_baseline else None,
-    )
-    counts = SplitCounts(protocols, classes.names)
-    for index, (image, mask) in enumerate(native_images(builder, split, f"scoring {split}")):
-        own = [member.predict_image(image) for member in members]
-        counts.add(predictors, own, image, mask)
-        if panels and index < PANELS:
-            file = panels / f"{split}_{index:02d}.png"
-            title = f"{split} image {index + 1} of {num_images}"
-            _save_panel(predictors, own, image, mask, protocols[0], classes, file, title)
+    weights = [1.0] * len(models) if member_weights is None else list(member_weights)
+    check_member_weights(weights, len(models))
+    rules = scoring_rules(protocols, classes.names)
+
+    members = [
+        Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
+    ]
+    ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
+    predictors = ScoredPredictors(members, ensembles)
+    checked = check_examples(examples, classes.num_classes, ignore_class)
+    predicted_images = predictors.predict(checked)
+    return score(predicted_images, predictors, rules, classes=classes, split=split, tta=tta)
+
+
+def score(
+    predicted_images: Iterable[PredictedImage],
+    predictors: ScoredPredictors,
+    rules: Sequence[ScoringRules],
+    *,
+    classes: ClassTable,
+    split: str,
+    tta: str,
+    tuned: TunedWeights | None = None,
+) -> Evaluation:
+    """Counts predicted images and computes all scores from the counts.
+
+    Args:
+        predicted_images: images of the split; each is released before the next is predicted.
+        predictors: the predictors of these images.
+        rules: the rules of each protocol to score by.
+        classes: names and colors.
+        split: name of the split.
+        tta: test-time augmentation that the members were applied with.
+        tuned: result of tuning the ensemble's weights; None if they were not tuned.
+
+    Raises:
+        InputError: no image.
+    """
+    confusion = ConfusionMatrices(rules)
+    num_images = 0
+    for predicted in predicted_images:
+        confusion.add(predicted)
+        num_images += 1
+    if not num_images:
+        raise InputError("`examples` must contain at least one image. Received none.")
     return Evaluation(
         split=split,
         num_images=num_images,
         classes=classes,
-        members=tuple(member.name for member in members),
+        members=tuple(member.name for member in predictors.members),
         scores={
-            protocol.name: {
-                name: scores(protocol, *matrices, classes.names)
-                for name, matrices in counts.matrices(protocol).items()
+            one.protocol.name: {
+                name: scores(one, *matrices) for name, matrices in confusion.matrices(one).items()
             }
-            for protocol in protocols
+            for one in rules
         },
         average=predictors.ensembles.get(ENSEMBLE),
         tuned=tuned,
         tta=tta,
     )
-
-
-def _ensembles(
-    members: Sequence[Predictor], weights: Sequence[float], average: str
-) -> dict[str, Average]:
-    """The ensemble, and of three members and more each ensemble that lacks one."""
-    ensembles = {ENSEMBLE: Average(tuple(weights), average)}
-    if len(members) > 2:
-        for i, member in enumerate(members):
-            rest = (*weights[:i], 0.0, *weights[i + 1 :])
-            if sum(rest):  # one member may have all the weight
-                ensembles[WITHOUT + member.name] = Average(rest, average)
-    return ensembles
-
-
-def _fit_color_baseline(builder: tfds.core.DatasetBuilder, classes: ClassTable) -> ColorBaseline:
-    batches = evaluation_batches(builder, "train", image_size=SEED.side, batch_size=8)
-    return ColorBaseline.fit(batches.as_numpy_iterator(), classes.num_classes)
-
-
-def _save_panel(
-    predictors: Predictors,
-    own: Sequence[np.ndarray],
-    image: np.ndarray,
-    mask: np.ndarray,
-    protocol: Protocol,
-    classes: ClassTable,
-    file: Path,
-    title: str,
-) -> None:
-    """Draws what the predictors make of an image; ensembles that lack a member are left out."""
-    enlargement = PANEL_SIDE / max(mask.shape)
-    height, width = (max(round(side * enlargement), 1) for side in mask.shape)
-    image, mask = at_size(image, mask, (height, width))
-    predictions = {
-        name: predicted_ids(p, protocol, classes.names)
-        for name, p in predictors.at(own, image, slice(0, height))
-        if not name.startswith(WITHOUT)
-    }
-    save_panel(image, mask, predictions, classes, file, title=title)
-
-
-def write_metrics(evaluation: Evaluation, file: Path) -> None:
-    """Writes `metrics.json`."""
-    text = json.dumps(evaluation.to_json(), indent=2, allow_nan=False)
-    write_atomically(file, text.encode())

@@ -1,4 +1,4 @@
-"""An evaluation as tables: Markdown for the screen and the web, LaTeX for papers, CSV for more."""
+"""Tables of an evaluation: Markdown for screens, LaTeX for papers, CSV for programs."""
 
 import csv
 import io
@@ -6,11 +6,15 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lcc_tf.files import write_atomically
-from lcc_tf.scoring.evaluate import Evaluation
-from lcc_tf.scoring.protocols import Protocol, definitions, describe
+from lcc_tf.scoring.definitions import comparison, definitions, describe
+from lcc_tf.scoring.protocols import Protocol, ScoringRules
 from tfds_deepglobe.classes import UNKNOWN
+
+if TYPE_CHECKING:  # `Evaluation.to_markdown` calls this module
+    from lcc_tf.scoring.results import Evaluation
 
 LABELS = {
     "accuracy": "accuracy",
@@ -21,13 +25,12 @@ LABELS = {
     "mean_iou": "mean IoU",
 }
 WITH_INTERVAL = "mean_iou"
-# More classes than these are listed downwards, since no page is as wide as their names together.
-CLASSES_ACROSS = 10
+CLASSES_ACROSS = 10  # largest number of classes that are columns; more classes are rows
 
 
 @dataclass(frozen=True)
 class Table:
-    """Rows under a header, a caption above them and remarks below."""
+    """A header and rows of cells, with a caption above and remarks below."""
 
     caption: str
     header: Sequence[str]
@@ -35,7 +38,7 @@ class Table:
     remarks: Sequence[str]
 
 
-def write_tables(evaluation: Evaluation, folder: Path) -> None:
+def write_tables(evaluation: "Evaluation", folder: Path) -> None:
     """Writes `scores.md`, `scores.csv` and `scores.tex`."""
     for name, render in (
         ("scores.md", to_markdown),
@@ -45,22 +48,21 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
         write_atomically(folder / name, render(evaluation).encode())
 
 
-def to_markdown(evaluation: Evaluation) -> str:
-    """All tables, and what their numbers are."""
+def to_markdown(evaluation: "Evaluation") -> str:
+    """Returns all tables, and the definitions of their numbers."""
     lines = []
     for table in _tables(evaluation):
         lines += [table.caption, "", *_pipes(table.header, table.rows), ""]
         lines += [f"- {remark}" for remark in table.remarks]
         lines.append("")
-    lines += ["What the numbers are:", ""]
-    for protocol in evaluation.protocols:
-        explained = definitions(protocol, evaluation.classes.names)
-        lines += [f"- {protocol.name} {LABELS[key]}: {explained[key]}" for key in protocol.columns]
+    lines += ["Definitions of the numbers:", ""]
+    for protocol, sentences in [(rules.protocol, definitions(rules)) for rules in evaluation.rules]:
+        lines += [f"- {protocol.name} {LABELS[key]}: {sentences[key]}" for key in protocol.columns]
     return "\n".join(lines) + "\n"
 
 
-def to_latex(evaluation: Evaluation) -> str:
-    r"""All tables as `table` environments; they need `\usepackage{booktabs}`."""
+def to_latex(evaluation: "Evaluation") -> str:
+    r"""Returns all tables as `table` environments; they need `\usepackage{booktabs}`."""
     lines = []
     for table in _tables(evaluation):
         caption = _latex_text(" ".join([table.caption, *table.remarks]))
@@ -80,8 +82,8 @@ def to_latex(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def to_csv(evaluation: Evaluation) -> str:
-    """One row a predictor, all protocols side by side; a score that is not defined is empty."""
+def to_csv(evaluation: "Evaluation") -> str:
+    """Returns one row per predictor with all protocols side by side; undefined scores are empty."""
     rows = []
     for predictor in _predictors(evaluation):
         row = {
@@ -89,7 +91,7 @@ def to_csv(evaluation: Evaluation) -> str:
             "split": evaluation.split,
             "images": str(evaluation.num_images),
         }
-        for protocol in evaluation.protocols:
+        for protocol in _protocols(evaluation):
             scores = evaluation.scores[protocol.name][predictor]
             for key in protocol.columns:
                 title = f"{protocol.name} {LABELS[key]}"
@@ -107,18 +109,23 @@ def to_csv(evaluation: Evaluation) -> str:
     return text.getvalue()
 
 
-def _predictors(evaluation: Evaluation) -> list[str]:
+def _predictors(evaluation: "Evaluation") -> list[str]:
     return list(next(iter(evaluation.scores.values())))
 
 
-def _tables(evaluation: Evaluation) -> list[Table]:
-    protocols = evaluation.protocols
-    columns = [(protocol, key) for protocol in protocols for key in protocol.columns]
+def _protocols(evaluation: "Evaluation") -> list[Protocol]:
+    return [rules.protocol for rules in evaluation.rules]
+
+
+def _tables(evaluation: "Evaluation") -> list[Table]:
+    columns = [(protocol, key) for protocol in _protocols(evaluation) for key in protocol.columns]
     rows = [
         [predictor] + [_score(evaluation.scores[p.name][predictor], key) for p, key in columns]
         for predictor in _predictors(evaluation)
     ]
-    remarks = [remark for protocol in protocols for remark in _comparison(evaluation, protocol)]
+    remarks = [
+        text for rules in evaluation.rules for text in _comparison_remarks(evaluation, rules)
+    ]
     scores = Table(
         f"Split {evaluation.split}, {evaluation.num_images} images. Scores in %, loss in [0, 1]; "
         "in brackets 95 % bootstrap intervals over images.",
@@ -126,45 +133,46 @@ def _tables(evaluation: Evaluation) -> list[Table]:
         rows,
         remarks + _prediction_remarks(evaluation),
     )
-    return [scores, *(_class_table(evaluation, protocol) for protocol in protocols)]
+    return [scores, *(_class_table(evaluation, rules) for rules in evaluation.rules)]
 
 
-def _comparison(evaluation: Evaluation, protocol: Protocol) -> list[str]:
-    """Which published numbers a protocol's columns may be held against."""
-    names = evaluation.classes.names
-    comparison = protocol.comparison(names)
-    remarks = [f"{protocol.name} ({describe(protocol, names)}): compare with {comparison}."]
-    if comparison != protocol.comparable_with:
+def _comparison_remarks(evaluation: "Evaluation", rules: ScoringRules) -> list[str]:
+    """Says which published numbers the columns of a protocol compare with."""
+    protocol, published = rules.protocol, comparison(rules)
+    remarks = [f"{protocol.name} ({describe(rules)}): compare with {published}."]
+    if published != protocol.comparable_with:
         return remarks
     if (evaluation.split, evaluation.num_images) != ("test", protocol.num_images):
         remarks.append(
-            f"{protocol.name}: those numbers are of {protocol.num_images} test images, these of "
-            f"the {evaluation.num_images} of split {evaluation.split}; they are not comparable one "
-            "to one."
+            f"{protocol.name}: the published numbers are of {protocol.num_images} test images, "
+            f"these of {evaluation.num_images} images of the split {evaluation.split}; they are "
+            "not comparable one to one."
         )
     return remarks
 
 
-def _prediction_remarks(evaluation: Evaluation) -> list[str]:
+def _prediction_remarks(evaluation: "Evaluation") -> list[str]:
     remarks = []
     if evaluation.tta != "none":
-        remarks.append(f"Each member's prediction is averaged over symmetries: {evaluation.tta}.")
+        remarks.append(f"Test-time augmentation of each member: {evaluation.tta}.")
     if not evaluation.average:
         return remarks
-    shares = ", ".join(f"{name} {share:.3f}" for name, share in evaluation.shares().items())
-    remarks.append(f"ensemble: average of {evaluation.average.kind} with the weights {shares}.")
+    weights = [f"{name} {weight:.3f}" for name, weight in evaluation.member_weights().items()]
+    remarks.append(
+        f"ensemble: average of {evaluation.average.kind} with the weights {', '.join(weights)}."
+    )
     if tuned := evaluation.tuned:
         remarks.append(
-            "The weights were tuned on the validation split: mean IoU there by protocol "
+            "The weights were tuned on the validation split: its mean IoU by protocol "
             f"{tuned.protocol} {100 * tuned.mean_iou:.2f}, with equal weights "
             f"{100 * tuned.equal_mean_iou:.2f}."
         )
     return remarks
 
 
-def _class_table(evaluation: Evaluation, protocol: Protocol) -> Table:
-    class_names = evaluation.classes.names
-    shown = [class_names[i] for i in protocol.predicted(class_names)]
+def _class_table(evaluation: "Evaluation", rules: ScoringRules) -> Table:
+    protocol = rules.protocol
+    shown = [rules.class_names[i] for i in rules.predicted]
     rows = [["predictor", *shown]] + [
         [predictor, *(_number(scores["iou"][name], "iou") for name in shown)]
         for predictor, scores in evaluation.scores[protocol.name].items()
@@ -174,11 +182,12 @@ def _class_table(evaluation: Evaluation, protocol: Protocol) -> Table:
         rows[0][0] = "class"
     header, *rows = rows
     remarks = []
-    if len(shown) > len(protocol.averaged(class_names)):
-        remarks.append(f"The mean IoU leaves {UNKNOWN} out.")
+    if len(shown) > len(rules.averaged):
+        remarks.append(f"The mean IoU does not include {UNKNOWN}.")
     if any("n/a" in row for row in rows):
         remarks.append(
-            "n/a: the class occurs in neither truth nor prediction; the mean IoU leaves it out."
+            "n/a: the class is in neither ground truth nor prediction; the mean IoU does not "
+            "include it."
         )
     return Table(f"IoU of each class in %, protocol {protocol.name}.", header, rows, remarks)
 
@@ -202,7 +211,7 @@ def _with_unit(title: str, key: str) -> str:
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """A Markdown table whose columns are aligned in plain text, too."""
+    """Returns a Markdown table with aligned columns."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [

@@ -13,7 +13,7 @@ from PIL import Image
 
 from lcc_tf.data.demo import render_scene
 from lcc_tf.runs import read_run
-from lcc_tf.scoring.evaluate import open_dataset
+from lcc_tf.scoring.evaluate_runs import open_dataset
 from tfds_deepglobe.__main__ import main as tfds_main
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.fake_archive import zip_folder
@@ -121,7 +121,7 @@ def test_every_protocol_scores_the_images_as_they_are(project, capsys):
         assert "classes are not DeepGlobe's" in part["comparable_with"]
         matrix = np.array(part["ensemble"]["confusion_matrix"])
         assert matrix.shape == (6, 6)
-        if name == "seed":
+        if name == "original":
             assert matrix.sum() == content["num_images"] * 512**2
     official6, glnet = (content["protocols"][name] for name in ("official6", "glnet"))
     assert official6["ensemble"] == glnet["ensemble"]  # no class is named unknown

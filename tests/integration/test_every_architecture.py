@@ -12,7 +12,7 @@ from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import ARCHITECTURES
 from lcc_tf.models.segmentation_models import BASELINES
 from lcc_tf.runs import load_ensemble, read_run
-from lcc_tf.scoring.evaluate import evaluate, open_dataset
+from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.training.train import train
 
 
@@ -37,8 +37,8 @@ def trained(request, runs, tiny_config, tmp_path):
 @pytest.mark.parametrize("trained", ARCHITECTURES, indirect=True)
 def test_train_evaluate_save_load_export(trained, runs, tmp_path):
     other = read_run(runs / ("deeplabv3plus" if trained.name == "unetpp" else "unetpp"))
-    evaluation = evaluate([trained, other], open_dataset([trained, other]), split="validation")
-    scores = evaluation.scores["seed"]
+    evaluation = evaluate_runs([trained, other], open_dataset([trained, other]), split="validation")
+    scores = evaluation.scores["original"]
     assert list(scores) == [trained.name, other.name, "ensemble"]
     assert all(0 <= score["pixel_accuracy"] <= 1 for score in scores.values())
 

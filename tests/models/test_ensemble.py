@@ -8,7 +8,7 @@ from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble, outputs_probabilities
 from lcc_tf.prediction.predictors import Average, Predictor, probability_function
-from lcc_tf.scoring.confusion import resized_rows
+from lcc_tf.scoring.resizing import resized_rows
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 

@@ -4,7 +4,7 @@ from lcc_tf.scoring.color_baseline import ColorBaseline
 
 
 def batch(seed, mix):
-    """Two classes, red and green, with a share of labels swapped, which colour cannot tell."""
+    """Two classes, red and green, with a fraction of the labels swapped."""
     rng = np.random.default_rng(seed)
     masks = rng.integers(0, 2, (2, 32, 32))
     shown = np.where(rng.uniform(size=masks.shape) < mix, 1 - masks, masks)
@@ -18,7 +18,7 @@ def accuracy(mix):
     return np.mean(baseline.probabilities(images).argmax(-1) == masks)
 
 
-def test_colour_is_used_as_far_as_it_goes():
+def test_baseline_predicts_classes_by_color():
     assert accuracy(0.0) == 1
     assert 0.6 < accuracy(0.3) < 0.8
 
@@ -32,7 +32,7 @@ def test_probabilities_are_the_training_frequencies():
     assert abs(probabilities[red][:, 0].mean() - (masks[red] == 0).mean()) < 0.01
 
 
-def test_a_colour_never_seen_gets_the_class_frequencies():
+def test_unseen_color_has_the_class_frequencies():
     masks = np.array([[[0, 0, 0, 1]]])
     baseline = ColorBaseline.fit([(np.zeros((1, 1, 4, 3)), masks)], 2)
     unseen = baseline.probabilities(np.full((1, 1, 1, 3), 255.0))

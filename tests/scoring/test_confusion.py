@@ -1,21 +1,17 @@
-import io
-
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
-from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
-from lcc_tf.errors import InputError
 from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring import confusion
-from lcc_tf.scoring.confusion import Predictors, SplitCounts, at_side, native_images, resized_rows
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, SEED
+from lcc_tf.scoring.confusion import ConfusionMatrices
+from lcc_tf.scoring.protocols import PROTOCOLS, scoring_rules
+from lcc_tf.scoring.scored_predictors import PredictedImage, ScoredPredictors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-NAMES = DEEPGLOBE_CLASSES.names
+ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES.names)
 
 
 class FixedMember:
@@ -41,32 +37,22 @@ def predictors():
         "logits": Average((3.0, 1.0), "logits"),
         "alone": Average((0.0, 1.0), "probabilities"),
     }
-    return Predictors(members, ensembles)
+    return ScoredPredictors(members, ensembles)
 
 
 def count(predictors, scene, protocols):
-    counts = SplitCounts(protocols, NAMES)
-    own = [member.probabilities for member in predictors.members]
-    counts.add(predictors, own, *scene)
+    counts = ConfusionMatrices(protocols)
+    probabilities = [member.probabilities for member in predictors.members]
+    counts.add(PredictedImage(*scene, probabilities, predictors))
     return counts
-
-
-@pytest.mark.parametrize("size", [(90, 70), (31, 200), (20, 7), (1, 1)])
-def test_rows_are_those_of_tensorflows_resize(size):
-    x = np.random.default_rng(0).random((20, 33, 3), np.float32)
-    expected = tf.image.resize(x, size, "bilinear").numpy()
-    for start in range(0, size[0], 13):
-        rows = slice(start, min(start + 13, size[0]))
-        np.testing.assert_allclose(resized_rows(x, size, rows), expected[rows], atol=1e-5)
-    np.testing.assert_array_equal(resized_rows(x, (20, 33), slice(4, 9)), x[4:9])
 
 
 def test_members_meet_at_the_protocols_resolution(predictors, scene):
     """Against TensorFlow's resize of whole maps, and the mask never shrunk for papers."""
     image, mask = scene
-    counts = count(predictors, scene, [SEED, GLNET, OFFICIAL6])
+    counts = count(predictors, scene, [ORIGINAL, GLNET, OFFICIAL6])
     for protocol, truth in (
-        (SEED, tf.image.resize(mask[..., None], (512, 512), "nearest")[..., 0].numpy()),
+        (ORIGINAL, tf.image.resize(mask[..., None], (512, 512), "nearest")[..., 0].numpy()),
         (GLNET, mask),
     ):
         p = [
@@ -120,24 +106,3 @@ def test_average_is_that_of_the_keras_ensemble(kind):
     np.testing.assert_allclose(
         Average(weights, kind)(own), ensemble(models, weights, average=kind)(image), atol=1e-6
     )
-
-
-def test_seeds_images_and_masks_are_those_of_training(builder):
-    batches = evaluation_batches(builder, "validation", image_size=32, batch_size=1)
-    natives = native_images(builder, "validation", "reading")
-    for (images, masks), native in zip(batches.as_numpy_iterator(), natives, strict=True):
-        image, mask = at_side(*native, 32)
-        np.testing.assert_array_equal(image, images[0])
-        np.testing.assert_array_equal(mask, masks[0])
-
-
-def test_native_images_are_the_files_pixels(builder):
-    example = next(encoded_examples(builder, "test").as_numpy_iterator())
-    image, mask = next(native_images(builder, "test", "reading"))
-    with Image.open(io.BytesIO(example["segmentation_mask"])) as file:
-        np.testing.assert_array_equal(mask, np.asarray(file))
-    with Image.open(io.BytesIO(example["image"])) as file:
-        assert np.abs(image.astype(int) - np.asarray(file)).max() <= 1
-    assert (image.dtype, mask.dtype) == (np.uint8, np.uint8)
-    with pytest.raises(InputError, match="'holdout'"):
-        next(native_images(builder, "holdout", "reading"))

@@ -4,12 +4,13 @@ import numpy as np
 import pytest
 
 from lcc_tf.scoring import ensemble_weights
-from lcc_tf.scoring.confusion import native_images
 from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
-from lcc_tf.scoring.protocols import GLNET, SEED
+from lcc_tf.scoring.examples import split_examples
+from lcc_tf.scoring.protocols import GLNET, ORIGINAL
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-NAMES = DEEPGLOBE_CLASSES.names
+GLNET_RULES = GLNET.for_classes(DEEPGLOBE_CLASSES.names)
+ORIGINAL_RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES.names)
 
 
 def test_search_finds_a_smooth_maximum():
@@ -19,7 +20,7 @@ def test_search_finds_a_smooth_maximum():
     assert found.sum() == pytest.approx(1)
 
 
-def test_search_can_give_a_member_nothing():
+def test_search_can_find_a_weight_of_zero():
     found = search_weights(lambda weights: weights[2] - weights[0], 3)
     np.testing.assert_allclose(found, [0, 0, 1], atol=1e-9)
 
@@ -40,44 +41,44 @@ def test_search_never_ends_below_equal_weights(seed):
     assert len(scores) < 500
 
 
-def test_flat_scores_leave_equal_weights():
+def test_flat_scores_keep_equal_weights():
     assert search_weights(lambda weights: 1.0, 3).tolist() == [1 / 3] * 3
     assert search_weights(lambda weights: 1.0, 1).tolist() == [1]
 
 
 class Oracle:
-    """A member that is right at a share of the pixels, and sure of it."""
+    """A member that predicts a fraction of the pixels correctly, with high probability."""
 
-    def __init__(self, masks, share, seed):
-        self.name = f"oracle {share}"
-        self.masks, self.share = itertools.cycle(masks), share
+    def __init__(self, masks, fraction, seed):
+        self.name = f"oracle {fraction}"
+        self.masks, self.fraction = itertools.cycle(masks), fraction
         self.rng = np.random.default_rng(seed)
-        self.wrong = [self.rng.random(mask.shape) > share for mask in masks]
+        self.wrong = [self.rng.random(mask.shape) > fraction for mask in masks]
         self.turn = itertools.cycle(range(len(masks)))
 
-    def predict(self, image):
+    def predict_image(self, image):
         mask = (next(self.masks) + self.wrong[next(self.turn)]) % 7
         return (0.04 + 0.72 * np.eye(7)[mask]).astype(np.float32)
 
 
 @pytest.fixture
 def members(builder):
-    masks = [mask for _, mask in native_images(builder, "validation", "reading")]
-    return [Oracle(masks, share, seed) for seed, share in enumerate((0.5, 0.9, 0.5))]
+    masks = [mask for _, mask in split_examples(builder, "validation", "reading")]
+    return [Oracle(masks, fraction, seed) for seed, fraction in enumerate((0.5, 0.9, 0.5))]
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_the_better_member_gets_more_weight(members, builder, average):
-    tuned = tune_weights(members, builder, GLNET, average, NAMES)
+def test_better_member_has_more_weight(members, builder, average):
+    tuned = tune_weights(members, builder, GLNET_RULES, average)
     assert tuned.protocol == "glnet"
     assert tuned.mean_iou > tuned.equal_mean_iou
     assert tuned.weights[1] > 1 / 2
     assert sum(tuned.weights) == pytest.approx(1)
 
 
-def test_weights_that_do_not_hold_at_full_size_are_dropped(members, builder, monkeypatch):
+def test_found_weights_that_score_lower_at_full_size_are_not_used(members, builder, monkeypatch):
     monkeypatch.setattr(ensemble_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
-    tuned = tune_weights(members, builder, SEED, "probabilities", NAMES)
+    tuned = tune_weights(members, builder, ORIGINAL_RULES, "probabilities")
     assert tuned.weights == (1 / 3,) * 3
     assert tuned.mean_iou == tuned.equal_mean_iou
 
@@ -90,5 +91,5 @@ def test_no_split_but_validation_is_read(members, builder, monkeypatch):
         return as_dataset(split=split, **options)
 
     monkeypatch.setattr(builder, "as_dataset", watched)
-    tune_weights(members, builder, GLNET, "probabilities", NAMES)
+    tune_weights(members, builder, GLNET_RULES, "probabilities")
     assert read == ["validation", "validation"]

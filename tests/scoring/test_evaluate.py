@@ -1,334 +1,152 @@
 import dataclasses
-import functools
-import json
-import shutil
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
 
-from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.errors import InputError
-from lcc_tf.models.preprocessing import EncoderPreprocessing
-from lcc_tf.runs import find_runs, load_model, read_run
-from lcc_tf.scoring.confusion import native_images
-from lcc_tf.scoring.evaluate import check_runs, evaluate, open_dataset, write_metrics
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, definitions
+from lcc_tf.runs import load_model, read_run
+from lcc_tf.scoring.evaluate import evaluate
+from lcc_tf.scoring.evaluate_runs import evaluate_runs
+from lcc_tf.scoring.examples import split_examples
+from lcc_tf.scoring.protocols import PROTOCOLS
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
-from tfds_deepglobe.fake_archive import write_pair
-from tfds_deepglobe.file_names import FileNames
 
-ALL = list(PROTOCOLS.values())
-
-
-@pytest.fixture(scope="module", autouse=True)
-def networks():
-    """Loads each run once, and traces no graphs: that would be most of the tests' time."""
-
-    @functools.cache
-    def load(path):
-        model = load_model(read_run(path))
-        model.run_eagerly = True
-        return model
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lcc_tf.prediction.predictors.load_model", lambda run: load(run.path))
-        yield lambda run: load(run.path)
+CLASSES = ClassTable(("a", "b", "unknown"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
+PIXEL_COLORS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 
 
-def framed(run, framing, **changes):
-    """A run as if it had been trained in another framing."""
-    config = dataclasses.replace(run.config, framing=framing, **changes)
-    return dataclasses.replace(run, config=config)
-
-
-@pytest.fixture(scope="module")
-def whole(runs):
-    """Both runs, on whole images of 64 pixels."""
-    return [framed(run, "whole") for run in find_runs(runs)]
-
-
-@pytest.fixture(scope="module")
-def evaluation(whole, builder, tmp_path_factory):
-    panels = tmp_path_factory.mktemp("panels")
-    return evaluate(
-        whole,
-        builder,
-        protocols=ALL,
-        split="train",
-        member_weights=[3, 1],
-        with_color_baseline=True,
-        panels=panels,
-    ), panels
-
-
-@pytest.fixture(scope="module")
-def three(runs, builder, tmp_path_factory):
-    """Three members, of two framings and sizes, with weights tuned."""
-    folder = tmp_path_factory.mktemp("three")
-    shutil.copytree(runs / "unetpp", folder / "crops")
-    members = [framed(run, "whole") for run in find_runs(runs)]
-    members.append(framed(read_run(folder / "crops"), "crops", image_size=32))
-    return evaluate(members, builder, member_weights="tuned", average="logits", tta="flip")
-
-
-def test_scores_are_those_of_the_predictions(evaluation, whole, builder, networks):
-    """Protocol `seed` by its definition, without confusion matrices."""
-    p = {}
-    for size in (64, 512):
-        batches = evaluation_batches(builder, "train", image_size=size, batch_size=16)
-        images, masks = next(batches.as_numpy_iterator())
-        for run in whole if size == 64 else ():
-            probabilities = tf.nn.softmax(networks(run)(images))
-            p[run.name] = tf.image.resize(probabilities, (512, 512)).numpy()
-    p["ensemble"] = 0.75 * p["deeplabv3plus"] + 0.25 * p["unetpp"]
-    for name, probabilities in p.items():
-        scores = evaluation[0].scores["seed"][name]
-        predicted = probabilities.argmax(-1)
-        right = (masks == predicted).mean(axis=(1, 2))
-        ious = [
-            ((masks == k) & (predicted == k)).sum() / union
-            for k in range(7)
-            if (union := ((masks == k) | (predicted == k)).sum())
-        ]
-        expected = {
-            "pixel_accuracy": right.mean(),
-            "mean_iou": np.mean(ious),
-            "accuracy": np.mean(1 - 2 * (1 - right) / 7),
-            "f1": right.mean(),
-            "image_iou": np.mean(right / (2 - right)),
-        }
-        for key, value in expected.items():
-            assert scores[key] == pytest.approx(value, abs=1e-6), (name, key)
-        assert np.sum(scores["confusion_matrix"]) == masks.size
-
-
-def test_papers_protocols_are_scored_at_full_size(evaluation):
-    by_protocol = evaluation[0].scores
-    pixels = {name: np.sum(s["ensemble"]["confusion_matrix"]) for name, s in by_protocol.items()}
-    assert pixels["seed"] == 13 * 512**2
-    assert pixels["glnet"] == 13 * 64**2
-    unknown = np.sum(by_protocol["glnet"]["ensemble"]["confusion_matrix"][6])
-    assert 0 < unknown < pixels["glnet"]
-    assert pixels["official6"] == pixels["glnet"] - unknown
-
-
-def test_crops_are_predicted_at_the_images_resolution(whole, builder, monkeypatch):
-    """One tile of 96 pixels holds an image of 64 and mirrored borders of 16."""
-    # It sees all classes, and far; a training this short may end in a network that sees but one.
+def color_model(gain=1.0, name="by_color"):
+    """Predicts class k where channel k is the brightest."""
     inputs = keras.Input((None, None, 3))
-    features = EncoderPreprocessing("tf", size_divisor=16)(inputs)
-    kernel = keras.initializers.RandomNormal(seed=0)
-    layer = keras.layers.Conv2D(7, 9, padding="same", kernel_initializer=kernel)
-    network = keras.Model(inputs, layer(features))
-    monkeypatch.setattr("lcc_tf.prediction.predictors.load_model", lambda _: network)
-    crops = evaluate([framed(whole[0], "crops", image_size=96)], builder, protocols=[GLNET])
-    batches = evaluation_batches(builder, "test", image_size=64, batch_size=16)
-    images, masks = next(batches.as_numpy_iterator())
-    padded = np.pad(images, [(0, 0), (16, 16), (16, 16), (0, 0)], mode="reflect")
-    ids = network(padded).numpy()[:, 16:80, 16:80].argmax(-1)
-    matrix = np.zeros((7, 7), int)
-    np.add.at(matrix, (masks, ids), 1)
-    found = crops.scores["glnet"]["ensemble"]["confusion_matrix"]
-    np.testing.assert_array_equal(found, matrix)
-    unpadded = network(images).numpy().argmax(-1)
-    assert (unpadded != ids).any()
+    layer = keras.layers.Conv2D(3, 1, use_bias=False)
+    model = keras.Model(inputs, layer(inputs), name=name)
+    layer.set_weights([gain * np.eye(3)[None, None]])
+    return model
 
 
-def numbers_in(value, path=()):
-    if isinstance(value, dict):
-        for key, item in value.items():
-            yield from numbers_in(item, (*path, key))
-    elif isinstance(value, list):
-        for item in value:
-            yield from numbers_in(item, path)
-    elif isinstance(value, (int, float)) or value is None:
-        yield path
+def example(ids, labels=None):
+    """An image in which `color_model` predicts `ids`, and a mask of `labels`."""
+    ids = np.asarray(ids)
+    return PIXEL_COLORS[ids], (ids if labels is None else np.asarray(labels)).astype(np.uint8)
 
 
-def test_metrics_file_of_all_protocols(evaluation, tmp_path):
-    write_metrics(evaluation[0], tmp_path / "metrics.json")
-    content = json.loads((tmp_path / "metrics.json").read_text())
-    assert content["protocol"] == "all"
-    assert (content["split"], content["num_images"]) == ("train", 13)
-    assert list(content["protocols"]) == ["seed", "official6", "glnet"]
-    for name, part in content["protocols"].items():
-        assert part["protocol"] == name
-        assert list(part["members"]) == ["deeplabv3plus", "unetpp"]
-        assert part["member_weights"] == {"deeplabv3plus": 0.75, "unetpp": 0.25}
-        assert part["leave_one_out"] == {}
-        for scores in (*part["members"].values(), part["ensemble"], part["color_baseline"]):
-            assert set(scores) == set(definitions(PROTOCOLS[name], DEEPGLOBE_CLASSES.names))
-            assert list(scores["iou"]) == part["class_names"]
-        assert (part["ensemble"]["iou"]["unknown"] is None) == (name == "official6")
+def matrix(evaluation, protocol="glnet", predictor="by_color"):
+    return evaluation.scores[protocol][predictor]["confusion_matrix"]
 
 
-def test_metrics_file_of_one_protocol_defines_each_number(three, tmp_path):
-    write_metrics(three, tmp_path / "metrics.json")
-    content = json.loads((tmp_path / "metrics.json").read_text())
-    assert (content["protocol"], content["split"]) == ("seed", "test")
-    assert (content["average"], content["tta"]) == ("logits", "flip")
-    assert list(content["leave_one_out"]) == ["deeplabv3plus", "unetpp", "crops"]
-    sections = {"members": 2, "leave_one_out": 2, "ensemble": 1}
-    for path in numbers_in({k: v for k, v in content.items() if k != "definitions"}):
-        key = path[sections.get(path[0], 0)]
-        assert content["definitions"][key], path
-    assert len(content["definitions"]) > 25
+def score(examples, models=None, **options):
+    models = color_model() if models is None else models
+    return evaluate(models, examples, **{"classes": CLASSES, "protocols": ["glnet"], **options})
 
 
-def test_tuned_weights_are_no_worse_than_equal_ones(three, whole, builder):
-    assert three.tuned.mean_iou >= three.tuned.equal_mean_iou
-    assert sum(three.shares().values()) == pytest.approx(1)
-    options = {"split": "validation", "protocols": [OFFICIAL6]}
-    tuned = evaluate(whole, builder, member_weights="tuned", **options)
-    equal = evaluate(whole, builder, **options)
-    reached, before = (x.scores["official6"]["ensemble"]["mean_iou"] for x in (tuned, equal))
-    assert reached == tuned.tuned.mean_iou
-    assert before == tuned.tuned.equal_mean_iou
-    assert reached >= before
-
-
-def test_tuning_reads_no_test_image_before_the_weights_stand(whole, builder, monkeypatch):
-    read, as_dataset = [], builder.as_dataset
-
-    def watched(split, **options):
-        read.append(split)
-        return as_dataset(split=split, **options)
-
-    monkeypatch.setattr(builder, "as_dataset", watched)
-    evaluate(whole, builder, member_weights="tuned")
-    assert read == ["validation", "validation", "test"]
-
-
-def test_leaving_a_member_out(three):
-    scores = three.scores["seed"]
-    assert list(scores) == [
-        *("deeplabv3plus", "unetpp", "crops", "ensemble"),
-        *(f"ensemble without {name}" for name in ("deeplabv3plus", "unetpp", "crops")),
+def test_models_have_the_scores_of_their_runs(runs, builder):
+    folders = [read_run(runs / name) for name in ("unetpp", "deeplabv3plus")]
+    as_crops = [
+        dataclasses.replace(run, config=dataclasses.replace(run.config, framing="crops"))
+        for run in folders
     ]
-
-
-def test_leaving_out_keeps_the_other_weights(whole, builder, runs, tmp_path):
-    shutil.copytree(runs / "unetpp", tmp_path / "third")
-    members = [*whole, framed(read_run(tmp_path / "third"), "whole")]
-    scores = evaluate(members, builder, member_weights=[2, 1, 0]).scores["seed"]
-    pair = evaluate(whole, builder, member_weights=[2, 1]).scores["seed"]["ensemble"]
-    np.testing.assert_equal(scores["ensemble"], pair)
-    np.testing.assert_equal(scores["ensemble without third"], pair)
-    np.testing.assert_equal(scores["ensemble without unetpp"], scores["deeplabv3plus"])
-    alone = evaluate(members, builder, member_weights=[1, 0, 0]).scores["seed"]
-    assert "ensemble without deeplabv3plus" not in alone  # nothing has weight but what is left out
-
-
-def test_panels_are_pictures_of_the_first_images(evaluation):
-    files = sorted(evaluation[1].iterdir())
-    assert [file.name for file in files] == [f"train_{i:02d}.png" for i in range(6)]
-    with Image.open(files[0]) as panel:
-        width, height = panel.size
-        # Image, truth, two members, ensemble, baseline side by side.
-        assert width > 4 * height
-        colors = {rgb for _, rgb in panel.convert("RGB").getcolors(width * height)}
-    assert {(0, 255, 255), (255, 255, 0)} & colors
-
-
-def test_panels_keep_the_images_form(whole, builder, monkeypatch, tmp_path):
-    image, mask = next(native_images(builder, "test", "reading"))
-    wide = [(image[:32], mask[:32])]
-    drawn = {}
-    monkeypatch.setattr("lcc_tf.scoring.evaluate.native_images", lambda *_: wide)
-    monkeypatch.setattr(
-        "lcc_tf.scoring.evaluate.save_panel", lambda *arrays, **_: drawn.update(arrays=arrays)
+    options = {"protocols": list(PROTOCOLS), "member_weights": [2, 1], "average": "logits"}
+    expected = evaluate_runs(as_crops, builder, **options)
+    received = evaluate(
+        {run.name: load_model(run) for run in folders},
+        split_examples(builder, "test", "reading"),
+        classes=DEEPGLOBE_CLASSES,
+        tile=64,
+        **options,
     )
-    evaluate(whole, builder, protocols=[GLNET], panels=tmp_path)
-    drawn_image, drawn_mask, predictions, *_ = drawn["arrays"]
-    assert drawn_image.shape == (256, 512, 3)
-    np.testing.assert_array_equal(drawn_mask, mask[:32].repeat(8, 0).repeat(8, 1))
-    assert {ids.shape for ids in predictions.values()} == {(256, 512)}
+    np.testing.assert_equal(received.to_json(), expected.to_json())
+    assert received.to_markdown() == expected.to_markdown()
 
 
-def test_one_run_without_ensemble(whole, builder):
-    evaluation = evaluate(whole[1:], builder, with_ensemble=False)
-    assert list(evaluation.scores["seed"]) == ["unetpp"]
-    assert {"ensemble", "member_weights"}.isdisjoint(evaluation.to_json())
+def test_scores_of_one_model_by_hand():
+    pairs = [example([[0, 0, 1]], [[0, 1, 1]]), example([[2], [0]], [[1], [2]])]
+    evaluation = score(pairs, protocols=["glnet", "official6"])
+    assert matrix(evaluation) == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
+    # The label `unknown` is not scored, and the prediction `unknown` becomes the second class.
+    assert np.sum(matrix(evaluation, "official6")) == 4
+    scores = evaluation.scores["glnet"]["by_color"]
+    assert scores["iou"] == {"a": 1 / 3, "b": 1 / 3, "unknown": 0}
+    assert scores["mean_iou"] == pytest.approx(1 / 3)
+    assert (evaluation.num_images, evaluation.split, evaluation.average) == (2, "test", None)
+    assert "33.33" in evaluation.to_markdown()
 
 
-def test_runs_that_do_not_go_together(whole, builder):
-    run, other = whole
-    with pytest.raises(InputError, match="same name"):
-        evaluate([run, run], builder)
-    names = tuple(f"class {i}" for i in range(7))
-    classes = ClassTable(names, DEEPGLOBE_CLASSES.palette)
-    with pytest.raises(InputError, match="differ in their classes"):
-        check_runs([run, dataclasses.replace(other, classes=classes)])
-    with pytest.raises(InputError, match="differ in their fingerprint"):
-        open_dataset([run, dataclasses.replace(other, fingerprint="0" * 64)])
-    with pytest.raises(InputError, match="no images in its split 'holdout'"):
-        evaluate([run], builder, split="holdout")
-    with pytest.raises(InputError, match="2 members needs 2 weights"):
-        evaluate([run, other], builder, member_weights=[1])
-    with pytest.raises(InputError, match="equal, tuned, or a number.*Received: best"):
-        evaluate([run, other], builder, member_weights="best")
-    for weights in ([1, 1], "tuned"):
-        with pytest.raises(InputError, match="with `--ensemble` alone"):
-            evaluate([run, other], builder, member_weights=weights, with_ensemble=False)
+def test_several_models_are_scored_as_ensembles_too():
+    models = {f"m{gain}": color_model(gain) for gain in (1, 2, -3)}
+    evaluation = score([example([[0, 1]])], models, member_weights=[1, 1, 2])
+    assert list(evaluation.scores["glnet"]) == [
+        *("m1", "m2", "m-3", "ensemble"),
+        *("ensemble without m1", "ensemble without m2", "ensemble without m-3"),
+    ]
+    assert evaluation.member_weights() == {"m1": 0.25, "m2": 0.25, "m-3": 0.5}
 
 
-@pytest.mark.parametrize("name", ["member_0", "-é (1).x"])
-def test_run_folders_may_have_any_name(name, runs, builder, tmp_path):
-    shutil.copytree(runs / "unetpp", tmp_path / name)
-    run = read_run(tmp_path / name)
-    scores = evaluate([run], builder, protocols=[GLNET]).scores["glnet"]
-    assert list(scores) == [name, "ensemble"]
+def test_examples_may_be_a_tensorflow_data_set():
+    pairs = [example([[0, 1, 2]]), example([[1], [1]], [[0], [1]])]
+    spec = (tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((None, None), tf.uint8))
+    dataset = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=spec)
+    with_channel = dataset.map(lambda image, mask: (image, mask[..., None]))
+    for examples in (dataset, with_channel):
+        assert matrix(score(examples)) == matrix(score(pairs))
 
 
-@pytest.mark.parametrize("name", ["ensemble", "color_baseline"])
-def test_run_folders_may_not_be_named_like_another_predictor(name, whole):
-    with pytest.raises(InputError, match=f"can't be named '{name}'"):
-        check_runs([dataclasses.replace(whole[0], path=whole[0].path.parent / name)])
+def test_examples_may_be_a_split_of_the_tfds_data_set(builder):
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(7, 1)])
+    options = {"classes": DEEPGLOBE_CLASSES, "protocols": ["glnet"]}
+    received = evaluate(model, builder.as_dataset(split="test"), **options)
+    expected = evaluate(model, split_examples(builder, "test", "reading"), **options)
+    assert received.num_images == expected.num_images
+    pixels = [np.sum(matrix(x, predictor=model.name), axis=1) for x in (received, expected)]
+    np.testing.assert_array_equal(*pixels)
 
 
-def test_other_data_may_be_scored(runs, tiny_config):
-    run = read_run(runs / "unetpp")
-    trained_by_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=trained_by_lists))
-    assert open_dataset([run], "demo").info.metadata["fingerprint"] != run.fingerprint
+@pytest.mark.parametrize(("label", "options"), [(-1, {}), (255, {"ignore_class": 255})])
+def test_pixels_without_ground_truth_are_not_scored(label, options):
+    ids = np.random.default_rng(0).integers(0, 3, (64, 64))
+    image, mask = example(ids, np.roll(ids, 1, axis=0))
+    upper_half = score([(image[:32], mask[:32])])
+    mask = mask.astype(np.int16)
+    mask[32:] = label
+    evaluation = score([(image, mask)], protocols=["glnet", "original"], **options)
+    assert matrix(evaluation) == matrix(upper_half)
+    loss, expected = (x.scores["glnet"]["by_color"]["loss"] for x in (evaluation, upper_half))
+    assert loss == pytest.approx(expected)
+    assert np.sum(matrix(evaluation, "original")) == 512 * 256
 
 
-def test_other_data_may_have_other_names(runs, tmp_path):
-    run = read_run(runs / "unetpp")
-    names = FileNames.parse("images/*.jpg", "masks/*.png")
-    for i in range(4):
-        write_pair(tmp_path / "raw", str(i))
-        for kind, pattern in (("sat.jpg", names.images), ("mask.png", names.masks)):
-            file = tmp_path / "raw" / pattern.name_of(str(i))
-            file.parent.mkdir(exist_ok=True)
-            (tmp_path / "raw" / f"{i}_{kind}").rename(file)
-    data = str(tmp_path / "raw")
-    with pytest.raises(InputError, match="no labelled image"):
-        open_dataset([run], data)
-    patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
-    assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
-    with pytest.raises(InputError, match="names of files in `--data`.*images/\\*.jpg"):
-        open_dataset([run], **patterns)
+def test_invalid_examples_raise():
+    image, mask = example([[0, 1]])
+    for bad in (
+        (image.astype(np.float32), mask),
+        (image[None], mask[None]),
+        (image, mask[:, :1]),
+        (image, mask.astype(np.float32)),
+        (image[..., :2], mask),
+    ):
+        with pytest.raises(InputError, match=r"`examples` must yield.*as example 1\."):
+            score([(image, mask), bad])
+    with pytest.raises(InputError, match=r"ids in \[0, 3\).*Received: 0 to 255.*`ignore_class`"):
+        score([(image, np.array([[0, 255]], np.uint8))])
+    with pytest.raises(InputError, match="at least one image"):
+        score([])
 
 
-def test_imported_run_fits_any_data_set(runs, whole):
-    own = read_run(runs / "unetpp")
-    imported = dataclasses.replace(whole[0], fingerprint=None)
-    assert open_dataset([imported, own]).info.metadata["fingerprint"] == own.fingerprint
-    assert open_dataset([imported], "demo").info.splits["test"].num_examples
-    with pytest.raises(InputError, match="were imported.*`--data`"):
-        open_dataset([imported])
-
-
-def test_changed_archive_is_refused(runs):
-    run = read_run(runs / "unetpp")
-    assert open_dataset([run]).info.metadata["fingerprint"] == run.fingerprint
-    with pytest.raises(InputError, match="has changed since"):
-        open_dataset([dataclasses.replace(run, fingerprint="0" * 64)])
-
-
-def test_seed_is_the_default(whole, builder):
-    assert evaluate(whole[:1], builder).protocols == [SEED]
+def test_invalid_arguments_raise():
+    pairs = [example([[0, 1]])]
+    with pytest.raises(InputError, match="outside the classes.*ignore_class=2, the class 'unkn"):
+        score(pairs, ignore_class=2)
+    with pytest.raises(InputError, match="one class per output channel.*Received: 7"):
+        score(pairs, classes=DEEPGLOBE_CLASSES)
+    with pytest.raises(InputError, match="at least one model"):
+        score(pairs, {})
+    with pytest.raises(InputError, match="named 'ensemble'"):
+        score(pairs, {"ensemble": color_model()})
+    with pytest.raises(InputError, match="Received: protocols=.*'best'"):
+        score(pairs, protocols=["best"])
+    two = {"one": color_model(), "two": color_model()}
+    with pytest.raises(InputError, match="one of probabilities, logits. Received: average='mean'"):
+        score(pairs, two, average="mean")
+    with pytest.raises(InputError, match="needs 1 weights"):
+        score(pairs, member_weights=[1, 1])

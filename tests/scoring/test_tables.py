@@ -6,8 +6,9 @@ import pytest
 
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring.ensemble_weights import TunedWeights
-from lcc_tf.scoring.evaluate import Evaluation
-from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, PROTOCOLS, SEED, scores
+from lcc_tf.scoring.protocols import GLNET, OFFICIAL6, ORIGINAL, PROTOCOLS
+from lcc_tf.scoring.results import Evaluation
+from lcc_tf.scoring.scores import scores
 from lcc_tf.scoring.tables import to_csv, to_latex, to_markdown, write_tables
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
@@ -15,23 +16,21 @@ NAMES = DEEPGLOBE_CLASSES.names
 
 
 def evaluation(
-    protocols=(SEED, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
+    protocols=(ORIGINAL, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
 ):
     """Scores of random confusion matrices of images of 1000 pixels."""
     results = {}
     num = classes.num_classes
     for protocol in protocols:
-        rng = np.random.default_rng(0)
+        rules, rng = protocol.for_classes(classes.names), np.random.default_rng(0)
         results[protocol.name] = {}
         for predictor in ("my_run", "b|c", "ensemble"):
             cells = rng.multinomial(1000, np.full(num**2, num**-2), count)
             matrices = cells.reshape(count, num, num) + 100 * np.eye(num, dtype=np.int64)
-            ignored = protocol.ignore_class(classes.names)
+            ignored = rules.ignore_class
             hidden = [*absent] if ignored is None else [*absent, ignored]
             matrices[:, hidden] = matrices[:, :, hidden] = 0
-            results[protocol.name][predictor] = scores(
-                protocol, matrices, matrices.astype(float), classes.names
-            )
+            results[protocol.name][predictor] = scores(rules, matrices, matrices.astype(float))
     fields = {
         "split": "test",
         "num_images": count,
@@ -60,8 +59,8 @@ def test_all_protocols_stand_side_by_side():
     result = evaluation()
     table = markdown_tables(to_markdown(result))[0]
     assert table[0][1:] == [
-        *("seed accuracy", "seed F1 = precision = recall", "seed IoU", "seed loss"),
-        *("seed pixel accuracy", "seed mean IoU"),
+        *("original accuracy", "original F1 = precision = recall", "original IoU", "original loss"),
+        *("original pixel accuracy", "original mean IoU"),
         *("official6 mean IoU", "official6 pixel accuracy"),
         *("glnet mean IoU", "glnet pixel accuracy"),
     ]
@@ -73,39 +72,39 @@ def test_all_protocols_stand_side_by_side():
             cell = row[table[0].index(f"{name} mean IoU")]
             expected = (values["mean_iou"], low, high)
             assert cell == "{:.2f} [{:.2f}, {:.2f}]".format(*(100 * x for x in expected))
-        assert row[4] == f"{result.scores['seed'][row[0]]['loss']:.4f}"
+        assert row[4] == f"{result.scores['original'][row[0]]['loss']:.4f}"
 
 
-def test_reader_is_told_what_to_compare_with():
+def test_tables_name_the_published_scores_to_compare_with():
     text = to_markdown(evaluation())
     for protocol, papers in (
-        (SEED, "original notebooks"),
+        (ORIGINAL, "original notebooks"),
         (OFFICIAL6, "arXiv 1805.06561"),
         (GLNET, "GLNet 71.6"),
     ):
         line = next(x for x in text.splitlines() if x.startswith(f"- {protocol.name} ("))
         assert papers in line
-        assert f"- {protocol.name}: those numbers are of {protocol.num_images} test" in text
+        assert f"- {protocol.name}: the published numbers are of {protocol.num_images} test" in text
     ours = to_markdown(evaluation([GLNET], count=142))
     assert "GLNet 71.6" in ours
     assert "not comparable" not in ours
     assert "not comparable" in to_markdown(evaluation([GLNET], count=142, split="validation"))
 
 
-def test_other_classes_are_held_against_no_published_score():
+def test_other_classes_have_no_published_score():
     classes = ClassTable(("a_b", "unknown", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     result = evaluation(classes=classes, count=142)
     for text in (to_markdown(result), to_latex(result)):
         assert text.count("no published score: the classes are not DeepGlobe's") == 3
         assert "71.6" not in text
-        assert "those numbers are of" not in text
+        assert "the published numbers are of" not in text
     for name, content in result.to_json()["protocols"].items():
         assert content["comparable_with"].startswith("no published score"), name
     reordered = ClassTable(NAMES[::-1], DEEPGLOBE_CLASSES.palette[::-1])
     assert "GLNet 71.6" in to_markdown(evaluation(classes=reordered))
 
 
-def test_many_classes_are_listed_downwards():
+def test_many_classes_are_rows():
     names = tuple(f"class {i}" for i in range(30))
     result = evaluation(classes=ClassTable(names, tuple((i, i, i) for i in range(30))))
     for table in markdown_tables(to_markdown(result))[1:]:
@@ -117,18 +116,18 @@ def test_many_classes_are_listed_downwards():
 
 
 def test_classes_of_each_protocol():
-    seed, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
-    assert seed[0][1:] == glnet[0][1:] == list(NAMES)
+    original, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
+    assert original[0][1:] == glnet[0][1:] == list(NAMES)
     assert official6[0][1:] == list(NAMES[:6])
     assert [row[5] for row in glnet] == ["water", "n/a", "n/a", "n/a"]
     assert "n/a" not in official6[1][:5]
     text = to_markdown(evaluation(absent=[4]))
-    assert text.count("neither truth nor prediction") == 3
-    assert text.count("mean IoU leaves unknown out") == 1
+    assert text.count("neither ground truth nor prediction") == 3
+    assert text.count("mean IoU does not include unknown") == 1
     assert "n/a" not in to_markdown(evaluation())
 
 
-def test_weights_and_what_tuning_brought():
+def test_weights_and_result_of_tuning():
     assert "weights my_run 0.750, b|c 0.250" in to_markdown(evaluation())
     tuned = TunedWeights("glnet", (0.75, 0.25), 0.51234, 0.5)
     assert "protocol glnet 51.23, with equal weights 50.00" in to_markdown(evaluation(tuned=tuned))
@@ -136,11 +135,13 @@ def test_weights_and_what_tuning_brought():
 
 
 def test_augmentation_is_named():
-    assert "averaged over symmetries: d4." in to_markdown(evaluation(average=None, tta="d4"))
-    assert "symmetries" not in to_markdown(evaluation())
+    assert "Test-time augmentation of each member: d4." in to_markdown(
+        evaluation(average=None, tta="d4")
+    )
+    assert "augmentation" not in to_markdown(evaluation())
 
 
-def test_csv_has_a_row_a_predictor():
+def test_csv_has_one_row_per_predictor():
     result = evaluation(absent=[4])
     rows = list(csv.DictReader(io.StringIO(to_csv(result))))
     assert [row["predictor"] for row in rows] == ["my_run", "b|c", "ensemble"]
@@ -149,7 +150,7 @@ def test_csv_has_a_row_a_predictor():
         ("glnet mean IoU (%)", 100 * values["mean_iou"]),
         ("glnet mean IoU 95 high (%)", 100 * values["intervals"]["mean_iou"][1]),
         ("glnet IoU of urban_land (%)", 100 * values["iou"]["urban_land"]),
-        ("seed loss", result.scores["seed"]["ensemble"]["loss"]),
+        ("original loss", result.scores["original"]["ensemble"]["loss"]),
     ):
         assert float(rows[2][column]) == pytest.approx(value, abs=0.006)
     assert rows[0]["glnet IoU of water (%)"] == ""
@@ -174,7 +175,7 @@ def test_markdown_is_aligned():
 
 
 def test_files(tmp_path):
-    result = evaluation([SEED])
+    result = evaluation([ORIGINAL])
     write_tables(result, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"scores.md", "scores.csv", "scores.tex"}
     assert (tmp_path / "scores.md").read_text() == to_markdown(result)

@@ -1,0 +1,84 @@
+"""Sentences that define protocols and scores, for the tables and `metrics.json`."""
+
+from lcc_tf.scoring.protocols import ScoringRules
+from lcc_tf.scoring.scores import DICE_BATCH, RESAMPLES
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, UNKNOWN
+
+CLASSES_NAMED = 10  # largest number of class names in a sentence
+
+
+def comparison(rules: ScoringRules) -> str:
+    """Names the published scores that scores by these rules compare with."""
+    if set(rules.class_names) == set(DEEPGLOBE_CLASSES.names):
+        return rules.protocol.comparable_with
+    return "no published score: the classes are not DeepGlobe's"
+
+
+def describe(rules: ScoringRules) -> str:
+    """Describes in a few words how a data set is scored."""
+    side, averaged = rules.protocol.side, len(rules.averaged)
+    size = f"{side}x{side} pixels" if side else "each image's own size"
+    if UNKNOWN not in rules.class_names:
+        return f"{size}, all {averaged} classes, since none is named {UNKNOWN}"
+    if rules.protocol.averages_unknown:
+        return f"{size}, {UNKNOWN} a class like any other, means over {averaged} classes"
+    if rules.protocol.masks_unknown:
+        return f"{size}, without pixels whose ground truth is {UNKNOWN}, {averaged} classes"
+    return (
+        f"{size}, {UNKNOWN} in ground truth or prediction counts against the other classes, means "
+        f"over those {averaged}"
+    )
+
+
+def definitions(rules: ScoringRules) -> dict[str, str]:
+    """Defines each entry of `lcc_tf.scoring.scores.scores` in one sentence."""
+    names, averaged, num_predicted = rules.class_names, rules.averaged, len(rules.predicted)
+    pixels = "all pixels"
+    if rules.ignore_class is not None:
+        pixels = f"all pixels except those whose ground truth is {UNKNOWN}"
+    if len(averaged) <= CLASSES_NAMED:
+        mean_over = f"the {len(averaged)} classes " + ", ".join(names[i] for i in averaged)
+    elif len(averaged) < len(names):
+        mean_over = f"the {len(averaged)} classes other than {UNKNOWN}"
+    else:
+        mean_over = f"all {len(averaged)} classes"
+    pooled = "pooled over the classes of an image, averaged over images"
+    per_class = {
+        "iou": "tp / (tp + fp + fn)",
+        "class_precision": "tp / (tp + fp)",
+        "class_recall": "tp / (tp + fn)",
+        "class_f1": "2 tp / (2 tp + fp + fn)",
+    }
+    result = {
+        "pixel_accuracy": f"fraction of {pixels} of the split whose predicted class is correct",
+        "cohen_kappa": "(p - e) / (1 - e), p the pixel accuracy and e the accuracy expected of a "
+        "random map with the predicted class fractions",
+    }
+    for key in per_class:
+        name = key.removeprefix("class_")
+        result[f"mean_{name}"] = f"mean of `{key}` over {mean_over}, without undefined values"
+        result[f"frequency_weighted_{name}"] = (
+            f"mean of `{key}` over the same classes, weighted by their ground-truth pixels"
+        )
+    for key, formula in per_class.items():
+        result[key] = (
+            f"{formula} of each class, from one confusion matrix over all images; null where that "
+            "is 0 / 0, as for a class that is in neither ground truth nor prediction"
+        )
+    return result | {
+        "accuracy": "(tp + tn) / all of the one-versus-rest problems of "
+        f"{num_predicted} classes, {pooled}; equals 1 - 2 (1 - pixel accuracy) / {num_predicted} "
+        "in each image",
+        "f1": f"2 tp / (2 tp + fp + fn), {pooled}; equals the pixel accuracy of each image, since "
+        "each pixel has one label",
+        "precision": f"tp / (tp + fp), {pooled}; equals f1",
+        "recall": f"tp / (tp + fn), {pooled}; equals f1",
+        "image_iou": f"tp / (tp + fp + fn), {pooled}; the original's IoU",
+        "loss": f"multi-class Dice loss of the probabilities of {num_predicted} classes over "
+        f"batches of {DICE_BATCH} images, averaged over images; a class that is not in a batch's "
+        "ground truth adds 0",
+        "intervals": f"95 % percentile interval, low and high, of {RESAMPLES} bootstrap resamples "
+        "of the images; it does not cover a new training; null for a single image",
+        "confusion_matrix": f"number of pixels by ground truth (row) and prediction (column), over "
+        f"all images, {pixels}",
+    }

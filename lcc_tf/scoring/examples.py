@@ -1,0 +1,90 @@
+"""Images and masks to score: from a prepared data set, or from the user."""
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+from tqdm import tqdm
+
+from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
+from lcc_tf.data.pipeline import encoded_examples, split_size
+from lcc_tf.errors import InputError
+from lcc_tf.metrics import NO_TRUTH
+
+Example = tuple[np.ndarray, np.ndarray]  # image and mask
+
+
+def split_examples(
+    builder: tfds.core.DatasetBuilder, split: str, progress: str
+) -> Iterator[Example]:
+    """Reads a split's images and masks at their own sizes, with a progress bar.
+
+    Args:
+        builder: a prepared data set.
+        split: "train", "validation" or "test".
+        progress: title of the progress bar.
+
+    Yields:
+        Image, uint8 `(height, width, 3)`, RGB, and mask, uint8 `(height, width)`, class ids.
+
+    Raises:
+        InputError: the split is empty.
+    """
+    encoding = image_encoding(builder)
+
+    def decode(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+        image = decode_image(example["image"], encoding)
+        return image, decode_mask(example["segmentation_mask"])
+
+    total = split_size(builder, split)
+    examples = encoded_examples(builder, split).map(decode, num_parallel_calls=2).prefetch(2)
+    yield from tqdm(examples.as_numpy_iterator(), total=total, desc=progress, unit="image")
+
+
+def check_examples(
+    examples: Iterable, num_classes: int, ignore_class: int | None = None
+) -> Iterator[Example]:
+    """Checks a user's images and masks one by one.
+
+    Args:
+        examples: see `lcc_tf.scoring.evaluate.evaluate`.
+        num_classes: number of classes.
+        ignore_class: label of pixels without ground truth, outside the classes; None for none.
+
+    Yields:
+        Image, uint8 `(height, width, 3)`, RGB, and mask, integer `(height, width)`, class ids, or
+        `lcc_tf.metrics.NO_TRUTH` where there is no ground truth.
+
+    Raises:
+        InputError: an example is not an image with its mask, or labels are not classes.
+    """
+    if isinstance(examples, tf.data.Dataset):
+        examples = examples.as_numpy_iterator()
+    for index, example in enumerate(examples):
+        if isinstance(example, Mapping):  # an example of the TFDS data set
+            example = example["image"], example["segmentation_mask"]
+        image, mask = (np.asarray(array) for array in example)
+        if mask.ndim == 3 and mask.shape[2] == 1:
+            mask = mask[..., 0]
+        if (
+            (image.dtype, image.shape) != (np.uint8, (*mask.shape, 3))
+            or mask.ndim != 2
+            or not np.issubdtype(mask.dtype, np.integer)
+            or not mask.size
+        ):
+            raise InputError(
+                "`examples` must yield pairs of an image, uint8 (height, width, 3), and its mask, "
+                f"integers (height, width), without a batch dimension. Received: image "
+                f"{image.dtype} {image.shape} and mask {mask.dtype} {mask.shape} as example "
+                f"{index}."
+            )
+        if ignore_class is not None:
+            mask = np.where(mask == ignore_class, np.int32(NO_TRUTH), mask)
+        if not NO_TRUTH <= mask.min() <= mask.max() < num_classes:
+            raise InputError(
+                f"Masks must contain class ids in [0, {num_classes}), or {NO_TRUTH} for pixels "
+                f"without ground truth. Received: {mask.min()} to {mask.max()} in example {index}. "
+                "Give another label of pixels without ground truth as `ignore_class`."
+            )
+        yield image, mask

@@ -1,0 +1,153 @@
+"""The result of an evaluation, and `metrics.json`, the file that contains it."""
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from lcc_tf.files import write_atomically
+from lcc_tf.prediction.predictors import Average
+from lcc_tf.scoring import tables
+from lcc_tf.scoring.definitions import comparison, definitions
+from lcc_tf.scoring.ensemble_weights import TunedWeights
+from lcc_tf.scoring.protocols import ScoringRules, scoring_rules
+from lcc_tf.scoring.scored_predictors import COLOR_BASELINE, ENSEMBLE, WITHOUT
+from tfds_deepglobe.classes import ClassTable
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Scores of several predictors on one split.
+
+    Attributes:
+        split: "train", "validation" or "test".
+        num_images: number of images that were scored.
+        classes: names and colors.
+        members: names of the runs or models.
+        scores: results of `lcc_tf.scoring.scores.scores`, by protocol and predictor. The predictors
+            are the members and, if they were scored, `ENSEMBLE`, `WITHOUT` each member, and
+            `COLOR_BASELINE`.
+        average: the ensemble's average, with its weights; None without an ensemble.
+        tuned: result of tuning the weights; None if they were not tuned.
+        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
+
+    Example:
+        >>> evaluation.scores["original"]["ensemble"]["mean_iou"]
+        0.6512
+        >>> print(evaluation.to_markdown())
+    """
+
+    split: str
+    num_images: int
+    classes: ClassTable
+    members: tuple[str, ...]
+    scores: dict[str, dict[str, dict]]
+    average: Average | None = None
+    tuned: TunedWeights | None = None
+    tta: str = "none"
+
+    @property
+    def rules(self) -> list[ScoringRules]:
+        """The rules that the scores were computed by, one per protocol."""
+        return scoring_rules(list(self.scores), self.classes.names)
+
+    def member_weights(self) -> dict[str, float]:
+        """Returns each member's weight in the ensemble, with a sum of 1."""
+        weights = self.average.weights
+        fractions = [weight / sum(weights) for weight in weights]
+        return dict(zip(self.members, fractions, strict=True))
+
+    def to_markdown(self) -> str:
+        """Returns the scores as Markdown tables, with the definitions of the numbers."""
+        return tables.to_markdown(self)
+
+    def to_json(self) -> dict:
+        """Returns the content of `metrics.json`; a score that is not defined is None."""
+        contents = {rules.protocol.name: self._protocol_json(rules) for rules in self.rules}
+        first = next(iter(contents.values()))
+        if len(contents) == 1:
+            return first
+        shared = {key: first[key] for key in ("split", "num_images", "class_names")}
+        return {"protocol": "all", **shared, "protocols": contents}
+
+    def _protocol_json(self, rules: ScoringRules) -> dict:
+        results = _without_nan(self.scores[rules.protocol.name])
+        content = {
+            "protocol": rules.protocol.name,
+            "comparable_with": comparison(rules),
+            "split": self.split,
+            "num_images": self.num_images,
+            "class_names": list(self.classes.names),
+            "tta": self.tta,
+            "members": {name: results[name] for name in self.members},
+        }
+        sentences = definitions(rules)
+        sentences["num_images"] = "number of images that were scored"
+        sentences["tta"] = (
+            "test-time augmentation of each member: none, flip (mean over 4 flips) or d4 (mean "
+            "over all 8 symmetries of the square)"
+        )
+        if self.average:
+            content |= {
+                "ensemble": results[ENSEMBLE],
+                "average": self.average.kind,
+                "member_weights": self.member_weights(),
+                "leave_one_out": {
+                    name: results[WITHOUT + name]
+                    for name in self.members
+                    if WITHOUT + name in results
+                },
+            }
+            sentences |= {
+                "member_weights": "each member's weight in the ensemble's average, with a sum of 1",
+                "leave_one_out": "scores of the ensemble without the named member, for three "
+                "members or more; the weights of the remaining members keep their proportions",
+            }
+        if self.tuned:
+            content["tuning"] = asdict(self.tuned)
+            sentences["tuning"] = (
+                "mean IoU of the ensemble on the validation split by the named protocol, with "
+                "tuned weights and with equal weights"
+            )
+        if COLOR_BASELINE in results:
+            content[COLOR_BASELINE] = results[COLOR_BASELINE]
+        return content | {"definitions": sentences}
+
+
+def write_metrics(evaluation: Evaluation, file: Path) -> None:
+    """Writes `metrics.json`."""
+    text = json.dumps(evaluation.to_json(), indent=2, allow_nan=False)
+    write_atomically(file, text.encode())
+
+
+def read_metrics(file: Path) -> dict:
+    """Reads `metrics.json`.
+
+    In old files the protocol `original` has its former name, `seed`; it is renamed.
+
+    Returns:
+        See `Evaluation.to_json`.
+    """
+
+    def rename(entries: dict) -> dict:
+        for key in ("protocol", "protocols"):
+            if entries.get(key) == "seed":
+                entries[key] = "original"
+            elif isinstance(entries.get(key), dict) and "seed" in entries[key]:
+                entries[key] = {
+                    "original" if name == "seed" else name: content
+                    for name, content in entries[key].items()
+                }
+        return entries
+
+    return json.loads(file.read_text(), object_hook=rename)
+
+
+def _without_nan(value: object) -> object:
+    """Replaces NaN, which JSON does not have, by None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and np.isnan(value) else value
