@@ -9,6 +9,7 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.models.blocks import ChannelwiseConv2D
+from lcc_tf.models.layers import all_layers
 
 
 def with_single_operations(model: keras.Model) -> keras.Model:
@@ -22,9 +23,7 @@ def with_single_operations(model: keras.Model) -> keras.Model:
     Returns:
         A model that shares all variables of `model`, or `model` itself if it has no dilated layer.
     """
-    # `_flatten_layers` is private in Keras. Without it, dilated layers are not found and exports
-    # get the many operations that this module avoids; test_dilation_is_one_operation fails.
-    if not any(map(_is_dilated, model._flatten_layers(include_self=False))):
+    if not any(map(_is_dilated, all_layers(model))):
         return model
 
     def replace(layer: keras.layers.Layer) -> keras.layers.Layer:

@@ -1,11 +1,10 @@
 """Preprocessing inside the networks, and the image sizes that they accept."""
 
-from collections.abc import Iterator
-
 import keras
 from keras.applications import imagenet_utils
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.layers import all_layers
 
 # What "torch" preprocessing subtracts and divides by, for RGB in [0, 1]
 IMAGENET_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
@@ -97,15 +96,7 @@ def size_divisor(model: keras.Model) -> int:
     That is the largest `size_divisor` of its `EncoderPreprocessing` layers, at any depth; 1 for
     models without one.
     """
-    return max(
-        (layer.size_divisor for layer in _layers(model) if isinstance(layer, EncoderPreprocessing)),
-        default=1,
-    )
-
-
-def _layers(model: keras.Model) -> Iterator[keras.layers.Layer]:
-    """Layers of a model and of the models inside it."""
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)
+    divisors = [
+        layer.size_divisor for layer in all_layers(model) if isinstance(layer, EncoderPreprocessing)
+    ]
+    return max(divisors, default=1)

@@ -4,7 +4,7 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.training.layers import all_layers
+from lcc_tf.models.layers import all_layers
 
 
 def choose_strategy() -> tf.distribute.Strategy:

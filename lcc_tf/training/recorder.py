@@ -9,9 +9,9 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import Run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
-from lcc_tf.training.layers import all_layers
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import Phase
 

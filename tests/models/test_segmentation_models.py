@@ -7,6 +7,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import ARCHITECTURES, ensemble
+from lcc_tf.models.layers import all_layers
 from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.segmentation_models import (
     BASELINE_ENCODERS,
@@ -28,7 +29,7 @@ def build(arch, encoder="resnet18", encoder_weights=None, **options):
 def set_random_statistics(model):
     """Gives batch normalisations what training would: statistics and scales of their own."""
     rng = np.random.default_rng(0)
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
             for weight in layer.weights:
                 if weight.name in ("gamma", "moving_variance"):
@@ -143,9 +144,7 @@ def test_frozen_encoder_keeps_its_weights_and_statistics(models):
 
 def test_batch_norm_statistics_follow_as_fast_as_in_our_own_networks(models):
     for model in models.values():
-        norms = [
-            x for x in model._flatten_layers() if isinstance(x, keras.layers.BatchNormalization)
-        ]
+        norms = [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
         assert {norm.momentum for norm in norms} == {0.9}
         assert len(norms) > 10
 
@@ -158,9 +157,7 @@ def test_weights_file_fits_another_build(models, tmp_path):
     again.load_weights(file)
     image = random_image(1, 32, 64)
     np.testing.assert_array_equal(again(image), models["linknet"](image))
-    for ours, theirs in zip(
-        again._flatten_layers(), models["linknet"]._flatten_layers(), strict=True
-    ):
+    for ours, theirs in zip(all_layers(again), all_layers(models["linknet"]), strict=True):
         assert ours.name == theirs.name
 
 

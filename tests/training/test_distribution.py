@@ -4,13 +4,13 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models import build_model
+from lcc_tf.models.layers import all_layers
 from lcc_tf.training.distribution import (
     check_batch_size,
     check_xla,
     choose_strategy,
     synchronize_batch_norm,
 )
-from lcc_tf.training.layers import all_layers
 
 
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])

@@ -1,7 +1,7 @@
 import keras
 
 from lcc_tf.models import build_model
-from lcc_tf.training.layers import all_layers
+from lcc_tf.models.layers import all_layers
 
 
 def test_layers_of_nested_models_are_included():
