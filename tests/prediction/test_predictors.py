@@ -52,7 +52,7 @@ def test_savedmodel_at_a_coarser_resolution_sees_as_much_of_a_scene_as_its_run(
 
 
 def test_folder_that_is_no_savedmodel_of_ours(tmp_path):
-    with pytest.raises(InputError, match="not a SavedModel that export.py wrote: .*model.json"):
+    with pytest.raises(InputError, match="not a SavedModel that lcc_tf exported: .*model.json"):
         load_savedmodel(tmp_path)
 
 
