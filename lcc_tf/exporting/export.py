@@ -62,7 +62,7 @@ def export(
         AgreementError: the export differs too much from the model. Nothing is written.
 
     Example:
-        >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)
+        >>> model = lcc_tf.models.DeepLabV3Plus(7, encoder="mobilenetv2", encoder_weights=None)
         >>> (file,) = lcc_tf.export(
         ...     model, "exported", format="savedmodel", classes=lcc_tf.DEEPGLOBE_CLASSES, tile=64
         ... )

@@ -73,15 +73,21 @@ def evaluate(
             classes, or invalid arguments.
 
     Example:
+        >>> model = lcc_tf.models.DeepLabV3Plus(7, encoder="mobilenetv2", encoder_weights=None)
+        >>> image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
         >>> evaluation = lcc_tf.evaluate(
-        ...     {"unetpp": model, "deeplabv3plus": other},
+        ...     {"a": model, "b": model},
         ...     [(image, mask)],
         ...     classes=lcc_tf.DEEPGLOBE_CLASSES,
         ...     protocols=["glnet", "official6"],
+        ...     tile=64,
         ... )
-        >>> evaluation.scores["glnet"]["unetpp"]["iou"]["water"]
-        0.8731
+        >>> list(evaluation.scores["glnet"])
+        ['a', 'b', 'ensemble']
+        >>> 0 <= evaluation.scores["official6"]["ensemble"]["iou"]["urban_land"] <= 1
+        True
         >>> print(evaluation.to_markdown())
+        Split test, 1 images. ...
     """
     models = {models.name: models} if isinstance(models, keras.Model) else dict(models)
     if not models:

@@ -35,7 +35,7 @@ class Protocol:
         comparable_with: published scores of DeepGlobe's classes that these scores compare with.
 
     Example:
-        >>> rules = OFFICIAL6.for_classes(DEEPGLOBE_CLASSES.names)
+        >>> rules = OFFICIAL6.for_classes(lcc_tf.DEEPGLOBE_CLASSES.names)
         >>> rules.ignore_class, rules.averaged
         (6, [0, 1, 2, 3, 4, 5])
     """

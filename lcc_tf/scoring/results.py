@@ -32,10 +32,7 @@ class Evaluation:
         tuned: result of tuning the weights; None if they were not tuned.
         tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
 
-    Example:
-        >>> evaluation.scores["original"]["ensemble"]["mean_iou"]
-        0.6512
-        >>> print(evaluation.to_markdown())
+    `lcc_tf.evaluate` shows how it is made and read.
     """
 
     split: str
