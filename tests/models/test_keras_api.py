@@ -150,9 +150,10 @@ def test_compiled_model_loads_and_goes_on_training(trained, tmp_path):
     trained.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images, masks = batch()
-    np.testing.assert_array_equal(loaded.predict(images, verbose=0), trained(images))
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), trained(images), atol=1e-6)
     assert loaded.loss.get_config() == trained.loss.get_config()
-    assert loaded.evaluate(images, masks, verbose=0) == trained.evaluate(images, masks, verbose=0)
+    scores = [model.evaluate(images, masks, verbose=0) for model in (loaded, trained)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     for one, other in zip(loaded.optimizer.variables, trained.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     assert int(loaded.optimizer.iterations) == 4
@@ -173,7 +174,8 @@ import lcc_tf.models
 model = keras.saving.load_model(sys.argv[1])
 logits = model.predict(np.load(sys.argv[2]), verbose=0)
 np.save(sys.argv[3], logits)
-print(type(model.loss).__name__, [type(m).__name__ for m in model.metrics[1].metrics])
+config = model.get_compile_config()
+print(model.compiled, type(model.loss).__name__, [m["class_name"] for m in config["metrics"]])
 """
 
 
@@ -189,7 +191,7 @@ def test_compiled_model_loads_in_a_new_process(trained, tmp_path):
         text=True,
         check=True,
     ).stdout
-    assert "LossSum ['MeanIoU', 'PixelAccuracy', 'ImagewiseScore']" in output
+    assert "True LossSum ['MeanIoU', 'PixelAccuracy', 'ImagewiseScore']" in output
     np.testing.assert_allclose(np.load(logits_file), trained(images), atol=1e-5)
 
 
