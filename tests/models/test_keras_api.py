@@ -57,13 +57,8 @@ def trained():
     keras.utils.set_random_seed(0)
     loss = 0.5 * Dice(ignore_class=VOID) + Focal(ignore_class=VOID, class_weights=(1, 2, 3))
     model = compiled(DeepLabV3Plus(3, encoder="tiny", encoder_weights=None), loss)
+    model.get_layer("aspp_dropout").rate = 0.0  # so that two models train alike
     model.fit(*batch(), batch_size=2, epochs=2, shuffle=False, verbose=0)
-    return model
-
-
-def without_dropout(model):
-    """Turns dropout off, so that two models train alike."""
-    model.get_layer("aspp_dropout").rate = 0.0
     return model
 
 
@@ -157,11 +152,8 @@ def test_compiled_model_loads_and_goes_on_training(trained, tmp_path):
     for one, other in zip(loaded.optimizer.variables, trained.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     assert int(loaded.optimizer.iterations) == 4
-    histories = [
-        without_dropout(model).fit(images, masks, batch_size=2, shuffle=False, verbose=0).history
-        for model in (loaded, trained)
-    ]
-    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+    logs = [model.train_on_batch(images, masks, return_dict=True) for model in (loaded, trained)]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
     for one, other in zip(loaded.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
