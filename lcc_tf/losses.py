@@ -210,9 +210,9 @@ class SegmentationLoss(keras.losses.Loss):
         self.class_weights = class_weights
         self.ignore_class = None if ignore_class is None else int(ignore_class)
 
-    @property
+    # Not a property: Keras saves a model by walking all attributes, and would never end here.
     def terms(self) -> list[tuple[float, "SegmentationLoss"]]:
-        """Factors and losses that the loss is the sum of."""
+        """Returns the factors and losses that the loss is the sum of."""
         return [(1.0, self)]
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
@@ -240,7 +240,7 @@ class SegmentationLoss(keras.losses.Loss):
         """
         y_true, sample_weight = y_true if isinstance(y_true, tuple) else (y_true, None)
         values, inputs_of = [], {}
-        for factor, loss in self.terms:
+        for factor, loss in self.terms():
             rules = loss.class_weights, loss.ignore_class
             if rules not in inputs_of:
                 inputs_of[rules] = _loss_inputs(y_true, y_pred, sample_weight, *rules)
@@ -259,13 +259,13 @@ class SegmentationLoss(keras.losses.Loss):
                 "Losses that are added must have the same `reduction` and `dtype`. "
                 f"Received: {settings[0]} and {settings[1]}."
             )
-        return self._sum_of([*self.terms, *other.terms])
+        return self._sum_of([*self.terms(), *other.terms()])
 
     def __mul__(self, factor: float) -> "LossSum":
         """Returns the loss times a number."""
         if not isinstance(factor, (int, float)):
             return NotImplemented
-        return self._sum_of([(factor * own, loss) for own, loss in self.terms])
+        return self._sum_of([(factor * own, loss) for own, loss in self.terms()])
 
     __rmul__ = __mul__
 
@@ -472,13 +472,12 @@ class LossSum(SegmentationLoss):
         self.losses = tuple(losses)
         self.factors = factors
 
-    @property
     def terms(self) -> list[tuple[float, SegmentationLoss]]:
-        """Factors and losses that the loss is the sum of."""
+        """Returns the factors and losses that the loss is the sum of."""
         return [
             (factor * inner, loss)
             for factor, member in zip(self.factors, self.losses, strict=True)
-            for inner, loss in member.terms
+            for inner, loss in member.terms()
         ]
 
     def get_config(self) -> dict:

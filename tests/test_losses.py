@@ -447,7 +447,7 @@ def test_sum_of_losses_with_factors():
     assert again.get_config() == both.get_config()
     assert float(again(y_true, y_pred)) == float(both(y_true, y_pred))
     nested = LossSum([both, dice], [2, 1])
-    assert [factor for factor, _ in nested.terms] == [1.0, 4.0, 2.0, 1.0]
+    assert [factor for factor, _ in nested.terms()] == [1.0, 4.0, 2.0, 1.0]
 
 
 def test_cross_entropy_dice_is_their_sum():

@@ -47,8 +47,8 @@ def DeepLabV3Plus(
         dilation_rates: of the branches of atrous spatial pyramid pooling, pixels of the deepest
             features; None for `DILATION_RATES`. segmentation_models_pytorch uses (12, 24, 36) at
             either output stride.
-        align_corners: enlarges features and logits as segmentation_models_pytorch does, instead of
-            with pixel centres at half-integers; see `BilinearUpsampling`.
+        align_corners: upsamples features and logits as segmentation_models_pytorch does, instead of
+            with pixel centers at half-integers; see `BilinearUpsampling`.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
@@ -57,6 +57,11 @@ def DeepLabV3Plus(
     Raises:
         InputError: unknown encoder or preprocessing, an output stride or dilation rates that can't
             be used, weights that can't be had, a size that the stride does not divide.
+
+    Example:
+        >>> model = DeepLabV3Plus(7, encoder="resnet18_v1.5", encoder_weights=None)
+        >>> model(np.zeros((1, 64, 32, 3))).shape
+        TensorShape([1, 64, 32, 7])
     """
     check_num_classes(num_classes)
     if output_stride not in DILATION_RATES:

@@ -30,7 +30,7 @@ def UNetPlusPlus(
     """Builds UNet++ as a functional Keras model.
 
     Node X^{i,j} of the paper (figure 1a; level i counted from the encoder's stride 2, column j)
-    joins the node below it, enlarged, with all nodes to its left:
+    joins the node below it, upsampled, with all nodes to its left:
     X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]), equation 1. A level's last node has
     `DECODER_FILTERS`, its inner ones have as many filters as the encoder's feature there. One more
     block brings X^{0,4} from stride 2 to full resolution. Of an encoder without features of stride
@@ -51,8 +51,13 @@ def UNetPlusPlus(
         shape: the prediction first, then the four heads, each to be trained with the loss.
 
     Raises:
-        InputError: unknown encoder or preprocessing, weights that can't be had, a size not
+        InputError: unknown encoder or preprocessing, weights that are missing, a size not
             divisible by 32.
+
+    Example:
+        >>> model = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None)
+        >>> model(np.zeros((1, 64, 32, 3))).shape
+        TensorShape([1, 64, 32, 7])
     """
     check_num_classes(num_classes)
     backbone = build_encoder(
@@ -94,7 +99,7 @@ def UNetPlusPlus(
 def _node(
     below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
-    """Enlarges the node below, joins it with its level's nodes and convolves twice."""
+    """Upsamples the node below, joins it with its level's nodes and convolves twice."""
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_upsampling")(below)
     if skips:
         x = keras.layers.Concatenate(name=f"{name}_concat")([x, *skips])

@@ -57,13 +57,8 @@ def trained():
     keras.utils.set_random_seed(0)
     loss = 0.5 * Dice(ignore_class=VOID) + Focal(ignore_class=VOID, class_weights=(1, 2, 3))
     model = compiled(DeepLabV3Plus(3, encoder="tiny", encoder_weights=None), loss)
+    model.get_layer("aspp_dropout").rate = 0.0  # so that two models train alike
     model.fit(*batch(), batch_size=2, epochs=2, shuffle=False, verbose=0)
-    return model
-
-
-def without_dropout(model):
-    """Turns dropout off, so that two models train alike."""
-    model.get_layer("aspp_dropout").rate = 0.0
     return model
 
 
@@ -150,17 +145,15 @@ def test_compiled_model_loads_and_goes_on_training(trained, tmp_path):
     trained.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     images, masks = batch()
-    np.testing.assert_array_equal(loaded.predict(images, verbose=0), trained(images))
+    np.testing.assert_allclose(loaded.predict(images, verbose=0), trained(images), atol=1e-6)
     assert loaded.loss.get_config() == trained.loss.get_config()
-    assert loaded.evaluate(images, masks, verbose=0) == trained.evaluate(images, masks, verbose=0)
+    scores = [model.evaluate(images, masks, verbose=0) for model in (loaded, trained)]
+    assert scores[0] == pytest.approx(scores[1], rel=1e-5)
     for one, other in zip(loaded.optimizer.variables, trained.optimizer.variables, strict=True):
         np.testing.assert_array_equal(one, other)
     assert int(loaded.optimizer.iterations) == 4
-    histories = [
-        without_dropout(model).fit(images, masks, batch_size=2, shuffle=False, verbose=0).history
-        for model in (loaded, trained)
-    ]
-    assert histories[0] == pytest.approx(histories[1], rel=1e-5)
+    logs = [model.train_on_batch(images, masks, return_dict=True) for model in (loaded, trained)]
+    assert logs[0] == pytest.approx(logs[1], rel=1e-5)
     for one, other in zip(loaded.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
@@ -173,7 +166,8 @@ import lcc_tf.models
 model = keras.saving.load_model(sys.argv[1])
 logits = model.predict(np.load(sys.argv[2]), verbose=0)
 np.save(sys.argv[3], logits)
-print(type(model.loss).__name__, [type(m).__name__ for m in model.metrics[1].metrics])
+config = model.get_compile_config()
+print(model.compiled, type(model.loss).__name__, [m["class_name"] for m in config["metrics"]])
 """
 
 
@@ -189,7 +183,7 @@ def test_compiled_model_loads_in_a_new_process(trained, tmp_path):
         text=True,
         check=True,
     ).stdout
-    assert "LossSum ['MeanIoU', 'PixelAccuracy', 'ImagewiseScore']" in output
+    assert "True LossSum ['MeanIoU', 'PixelAccuracy', 'ImagewiseScore']" in output
     np.testing.assert_allclose(np.load(logits_file), trained(images), atol=1e-5)
 
 
