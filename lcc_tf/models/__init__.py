@@ -33,22 +33,22 @@ ARCHITECTURES = {
 
 __all__ = [
     "ARCHITECTURES",
-    "ENCODERS",
-    "build_encoder",
-    "build_model",
     "DeepLabV3Plus",
-    "encoders_of",
-    "ensemble",
+    "ENCODERS",
     "FPN",
     "Linknet",
+    "PSPNet",
+    "UNet",
+    "UNetPlusPlus",
+    "build_encoder",
+    "build_model",
+    "encoders_of",
+    "ensemble",
     "load_torch_state_dict",
     "outputs_probabilities",
     "read_torch_weights",
     "size_divisor",
-    "PSPNet",
     "size_divisor_of",
-    "UNet",
-    "UNetPlusPlus",
 ]
 
 

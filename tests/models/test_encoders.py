@@ -347,7 +347,7 @@ def test_failed_download_of_torchvisions_weights(monkeypatch):
     monkeypatch.setattr("keras.utils.get_file", fail)
     with pytest.raises(
         InputError,
-        match="resnet18_v1.5 could not.*huggingface.co/timm/resnet18.tv_in1k/.*FILE",
+        match="resnet18_v1.5 could not.*huggingface.co/timm/resnet18.tv_in1k/.*encoder_weights",
     ):
         build_encoder("resnet18_v1.5", weights="imagenet")
 
