@@ -120,7 +120,11 @@ def test_killed_training_goes_on(folder):
         ("train.py", (), ("data/deepglobe", "kaggle.com", "--data demo")),
         ("train.py", ("--arch", "unet3"), ("'unet3'", "unetpp")),
         ("train.py", (*SMALL, "--image-size", "100"), ("height=100", "96x96")),
-        ("train.py", (*SMALL, "--encoder-weights", "imagenet"), ("resnet18_v1.5", "none", "FILE")),
+        (
+            "train.py",
+            (*SMALL, "--encoder-weights", "imagenet"),
+            ("resnet18_v1.5", "weights none`", "path as `--enc"),
+        ),
         ("train.py", (*SMALL, "--batch-size", "99"), ("fewer than a batch", "batch_size=99")),
         ("evaluate.py", ("--ensemble",), ("no trained run in runs", "train.py")),
         ("evaluate.py", ("--runs", "nowhere"), ("nowhere is not a run folder",)),

@@ -1,7 +1,5 @@
 import csv
-import importlib
 import json
-import sys
 from unittest.mock import Mock
 
 import keras
@@ -483,11 +481,3 @@ def test_invalid_arguments_of_map_scene_raise_and_write_nothing(
     with pytest.raises(InputError, match=match):
         map_scene(keras_model, output=tmp_path / "maps", **arguments)
     assert not (tmp_path / "maps").exists()
-
-
-def test_missing_packages_are_named_with_their_extra(monkeypatch):
-    monkeypatch.setitem(sys.modules, "rasterio", None)
-    monkeypatch.delitem(sys.modules, "lcc_tf.mapping")
-    match = r"^Mapping needs rasterio, which is not installed. Run: pip install 'lcc_tf\[maps\]'$"
-    with pytest.raises(InputError, match=match):
-        importlib.import_module("lcc_tf.mapping")
