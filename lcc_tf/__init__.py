@@ -1,7 +1,9 @@
 """Land-cover maps from satellite images with TensorFlow and Keras 3.
 
-Importing the package loads nothing and changes nothing in the process. TensorFlow and Keras are
-imported at the first use of a name that needs them.
+Importing the package changes nothing in the process, and imports TensorFlow and Keras at the first
+use of a name that needs them. If Keras is imported already, its layers, losses and metrics are
+registered with Keras at once. In a new process, `keras.saving.load_model` needs that: import Keras
+before `lcc_tf`, or import `lcc_tf.models`.
 
 Example:
     >>> import lcc_tf
@@ -9,24 +11,30 @@ Example:
 """
 
 import sys
+from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:  # what editors and type checkers see; `_MODULES` is what Python does
     from lcc_tf import losses, metrics, models
-    from lcc_tf.errors import InputError
+    from lcc_tf.errors import InputError, InstallationError
+    from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export
     from lcc_tf.mapping.map_scene import map_scene
     from lcc_tf.prediction.predictors import predict_tiled
     from lcc_tf.scoring.evaluate import evaluate
+    from lcc_tf.scoring.results import Evaluation
     from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 __version__ = "0.2.0"
 
 __all__ = [
     "DEEPGLOBE_CLASSES",
+    "AgreementError",
     "ClassTable",
+    "Evaluation",
     "InputError",
+    "InstallationError",
     "__version__",
     "evaluate",
     "export",
@@ -41,8 +49,11 @@ _SUBMODULES = ("losses", "metrics", "models")
 # The module that defines each public name.
 _MODULES = {
     "DEEPGLOBE_CLASSES": "tfds_deepglobe.classes",
+    "AgreementError": "lcc_tf.exporting.agreement",
     "ClassTable": "tfds_deepglobe.classes",
+    "Evaluation": "lcc_tf.scoring.results",
     "InputError": "lcc_tf.errors",
+    "InstallationError": "lcc_tf.errors",
     "evaluate": "lcc_tf.scoring.evaluate",
     "export": "lcc_tf.exporting.export",
     "map_scene": "lcc_tf.mapping.map_scene",
@@ -59,9 +70,22 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _MODULES[name] not in _WITHOUT_KERAS:
         import_module("lcc_tf.keras_backend")  # an error if Keras has another backend
-    value = getattr(import_module(_MODULES[name]), name)
+    try:
+        value = getattr(import_module(_MODULES[name]), name)
+    except ImportError as error:  # a missing extra: an error of the call, not of the lookup
+        return _unavailable(name, error)
     globals()[name] = value
     return value
+
+
+def _unavailable(name: str, reason: ImportError) -> Callable[..., NoReturn]:
+    """Returns a function in place of one whose packages are not installed."""
+
+    def unavailable(*args: object, **kwargs: object) -> NoReturn:
+        raise reason
+
+    unavailable.__name__ = name
+    return unavailable
 
 
 def __dir__() -> list[str]:

@@ -171,7 +171,6 @@ class TrainConfig:
 
     def _check_network(self) -> None:
         from lcc_tf.models import size_divisor_of
-        from lcc_tf.models.preprocessing import check_image_size
 
         for option in dataclasses.fields(self):
             value = getattr(self, option.name)
@@ -183,7 +182,12 @@ class TrainConfig:
                     "`arch`."
                 )
         divisor = size_divisor_of(self.arch, self.output_stride)
-        check_image_size(self.image_size, self.image_size, divisor)
+        if self.image_size % divisor:
+            nearest = max(divisor, round(self.image_size / divisor) * divisor)
+            raise InputError(
+                f"`image_size` must be divisible by {divisor}, the network's largest stride. "
+                f"Received: image_size={self.image_size}. Use {nearest}."
+            )
 
     def model_options(self) -> dict:
         """Returns the keyword arguments for `build_model`, except `encoder_weights`."""

@@ -1,6 +1,7 @@
 """Losses for segmentation, from logits and class ids.
 
-Each loss is a plain function of `LossInputs` and a Keras class around it. Pixels that are left out
+Each loss is a plain function of `LossInputs`, which `loss_inputs` makes of masks and logits, and a
+Keras class around it. Pixels that are left out
 (see `lcc_tf.ground_truth`) are removed once, before any loss: a prediction there changes neither
 the value nor a gradient, and a batch in which nothing counts costs exactly 0.
 
@@ -27,6 +28,27 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
 from lcc_tf.keras_backend import keras
+
+__all__ = [
+    "CrossEntropy",
+    "CrossEntropyDice",
+    "Dice",
+    "Focal",
+    "Jaccard",
+    "LossInputs",
+    "LossSum",
+    "Lovasz",
+    "SegmentationLoss",
+    "check_loss",
+    "class_weights_from_pixels",
+    "cross_entropy",
+    "dice",
+    "focal",
+    "get_loss",
+    "jaccard",
+    "loss_inputs",
+    "lovasz",
+]
 
 FOCAL_GAMMA = 2.0  # the best in Lin et al. 2017, table 1b
 
@@ -243,7 +265,7 @@ class SegmentationLoss(keras.losses.Loss):
         for factor, loss in self.terms():
             rules = loss.class_weights, loss.ignore_class
             if rules not in inputs_of:
-                inputs_of[rules] = _loss_inputs(y_true, y_pred, sample_weight, *rules)
+                inputs_of[rules] = loss_inputs(y_true, y_pred, sample_weight, *rules)
             inputs = inputs_of[rules]
             value = factor * loss.per_sample(inputs)
             values.append(tf.where(inputs.is_valid, value, float("nan")))
@@ -260,6 +282,10 @@ class SegmentationLoss(keras.losses.Loss):
                 f"Received: {settings[0]} and {settings[1]}."
             )
         return self._sum_of([*self.terms(), *other.terms()])
+
+    def __radd__(self, other: int) -> "SegmentationLoss":
+        """Returns the loss itself for 0 + loss, the first step of `sum([...])`."""
+        return self if other == 0 else NotImplemented
 
     def __mul__(self, factor: float) -> "LossSum":
         """Returns the loss times a number."""
@@ -627,14 +653,22 @@ def _snake_case(name: str) -> str:
     return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
 
 
-def _loss_inputs(
+def loss_inputs(
     y_true: tf.Tensor,
     y_pred: tf.Tensor,
-    sample_weight: tf.Tensor | None,
-    class_weights: tuple[float, ...] | None,
-    ignore_class: int | None,
+    sample_weight: tf.Tensor | None = None,
+    class_weights: Sequence[float] | None = None,
+    ignore_class: int | None = None,
 ) -> LossInputs:
-    """Reads a batch; see `SegmentationLoss` for the arguments."""
+    """Reads a batch for the plain functions; see `SegmentationLoss` for the arguments.
+
+    Example:
+        The mean over the batch is the value of `Dice`:
+
+        >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
+        >>> print(f"{tf.reduce_mean(dice(loss_inputs(np.array([[[0, 1]]]), logits))):.4f}")
+        0.2500
+    """
     logits = tf.convert_to_tensor(y_pred)
     logits = tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
     truth = read_ground_truth(

@@ -13,6 +13,21 @@ from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
 from lcc_tf.keras_backend import keras
 
+__all__ = [
+    "ImagewiseScore",
+    "MeanIoU",
+    "PixelAccuracy",
+    "cohen_kappa",
+    "confusion_matrix",
+    "f1_per_class",
+    "iou_per_class",
+    "micro_scores",
+    "pixel_accuracy",
+    "precision_per_class",
+    "recall_per_class",
+    "weighted_mean",
+]
+
 MICRO_SCORES = ("accuracy", "f1", "precision", "recall", "iou")  # see `micro_scores`
 
 

@@ -635,3 +635,8 @@ def test_sample_weights_out_of_range_raise(weight):
         Dice()(y_true, y_pred, np.array([1, weight, 1]))
     compiled = tf.function(Dice(), jit_compile=True)
     assert np.isnan(compiled(tf.constant(y_true), y_pred, tf.constant([1, weight, 1])))
+
+
+def test_losses_can_be_summed_by_sum():
+    total = sum([Dice(), 0.5 * Focal(), CrossEntropy()])
+    assert [factor for factor, _ in total.terms()] == [1.0, 0.5, 1.0]

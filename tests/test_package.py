@@ -175,7 +175,9 @@ def test_mapping_names_the_missing_extra():
 import sys
 sys.modules["rasterio"] = None
 import lcc_tf
-lcc_tf.map_scene
+from lcc_tf import *
+assert hasattr(lcc_tf, "map_scene")
+map_scene("model", "scene.tif", "maps")
 """
     )
     assert result.stderr.splitlines()[-1] == (
@@ -240,3 +242,17 @@ def test_requirements_pin_what_the_distribution_needs():
         if not requirement.startswith(("lcc_tf[", "tensorflow["))
     }
     assert bounds == pins
+
+
+@pytest.mark.parametrize("imports", ["import keras\nimport lcc_tf", "import lcc_tf.models"])
+def test_classes_are_registered_for_loading(imports):
+    result = python(
+        f"""
+{imports}
+import keras
+assert keras.saving.get_registered_object("lcc_tf>MeanIoU")
+assert keras.saving.get_registered_object("lcc_tf>CrossEntropyDice")
+assert keras.saving.get_registered_object("lcc_tf>EncoderPreprocessing")
+"""
+    )
+    assert result.returncode == 0, result.stderr

@@ -6,6 +6,7 @@ import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfds_deepglobe.errors import InputError, error_line
@@ -57,8 +58,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def command_line() -> NoReturn:
     """Runs the command line and ends the process: the command `lcc-data`."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # clean up as after Ctrl-C
-    sys.exit(main())
+    terminated = False
+
+    def terminate(number: int, frame: FrameType | None) -> NoReturn:
+        nonlocal terminated
+        terminated = True
+        raise KeyboardInterrupt  # clean up as after Ctrl-C
+
+    signal.signal(signal.SIGTERM, terminate)
+    code = main()
+    sys.exit(128 + signal.SIGTERM if terminated else code)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -17,6 +17,7 @@ EXAMPLES = """\
       --mask-pattern 'masks/*.png'
 
 exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
+(Ctrl-C), 143 terminated (SIGTERM)
 """
 RESULTS = {"metrics.json", "scores.md", "scores.csv", "scores.tex", "panels"}
 

@@ -24,6 +24,7 @@ EXAMPLES = """\
 
 exit codes: 0 exported, 1 a format differs too much from the Keras model and was not written,
 2 invalid input, 130 interrupted
+(Ctrl-C), 143 terminated (SIGTERM)
 """
 
 

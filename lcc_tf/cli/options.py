@@ -84,14 +84,29 @@ def in_options(message: str, options: argparse.ArgumentParser) -> str:
             return f"`{option}`"
         return f"`{option} {'none' if value == 'None' else value.strip(chr(39))}`"
 
-    return re.sub(r"`(\w+)(?:=([^`]*))?`", replace, message)
+    return as_invoked(re.sub(r"`(\w+)(?:=([^`]*))?`", replace, message))
+
+
+def as_invoked(text: str) -> str:
+    """Names the commands in a text as the user started this one.
+
+    Args:
+        text: such as "python train.py --resume".
+
+    Returns:
+        The text unchanged if a script of the checkout runs, else such as "lcc-train --resume".
+    """
+    if sys.argv[0].endswith(".py"):
+        return text
+    scripts = r"(?:python )?\b(train|evaluate|predict|export|import_torch)\.py"
+    return re.sub(scripts, lambda match: "lcc-" + match[1].replace("_", "-"), text)
 
 
 def new_parser(description: str, examples: str) -> argparse.ArgumentParser:
     """Returns a parser whose help ends with examples. It returns no value for an absent option."""
     return argparse.ArgumentParser(
         description=description,
-        epilog=f"examples:\n{examples}",
+        epilog=as_invoked(f"examples:\n{examples}"),
         formatter_class=argparse.RawDescriptionHelpFormatter,
         argument_default=argparse.SUPPRESS,
     )

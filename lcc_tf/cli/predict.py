@@ -23,6 +23,7 @@ EXAMPLES = """\
   python predict.py --input "tiles/*.tif" --output maps --bands 3,2,1 --scale 0,3000 --resume
 
 exit codes: 0 all images mapped, 1 some images could not be mapped, 2 invalid input, 130 interrupted
+(Ctrl-C), 143 terminated (SIGTERM)
 """
 
 

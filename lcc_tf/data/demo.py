@@ -427,9 +427,9 @@ def write_demo_archive(
         InputError: `directory` contains something else, or an argument is out of range.
         OSError: a file cannot be written.
     """
-    for name, value, minimum in (("count", count, _MIN_COUNT), ("size", size, MIN_SIZE)):
+    for name, value, minimum in (("demo_count", count, _MIN_COUNT), ("demo_size", size, MIN_SIZE)):
         if value < minimum:
-            raise InputError(f"`{name}` must be at least {minimum}. Received: {name}={value}.")
+            raise InputError(f"`{name}` must be {minimum} or more. Received: {name}={value}.")
     if seed < 0:
         raise InputError(f"`seed` must not be negative. Received: seed={seed}.")
     directory = Path(directory)

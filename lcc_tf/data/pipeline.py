@@ -27,7 +27,7 @@ def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
     if not sizes.get(split):
         raise InputError(
             f"The data set has no images in its split {split!r}. Found: {sizes}. "
-            "Add images, or give split lists that fill it as `split_files`."
+            "Add images, or prepare the data set with split lists that fill it."
         )
     return sizes[split]
 

@@ -4,6 +4,7 @@ import contextlib
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -12,11 +13,11 @@ from tqdm import tqdm
 
 from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
-from lcc_tf.files import write_atomically
+from lcc_tf.files import check_no_file, write_atomically
 from lcc_tf.mapping.area_statistics import Areas, Zones, check_crs
 from lcc_tf.mapping.grid import window_of
 from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map
-from lcc_tf.mapping.outputs import MIN_REGION, Outputs, plan
+from lcc_tf.mapping.outputs import MIN_REGION, Outputs
 from lcc_tf.mapping.polygons import write_polygons
 from lcc_tf.mapping.scene import Scene, check_reading, open_scene
 from lcc_tf.prediction.predictors import EnsemblePredictor
@@ -102,7 +103,13 @@ def map_scene(
         min_region=min_region,
         zones=Zones(Path(zones)) if zones is not None else None,
     )
-    plan([scene], outputs, resume=False, overwrite=overwrite)
+    check_no_file(outputs.folder)
+    existing = [file for file in outputs.files(scene).values() if file.exists()]
+    if existing and not overwrite:
+        raise InputError(
+            f"{existing[0]} already exists. Replace the map with `overwrite=True`, or choose "
+            "another `output`."
+        )
     predictor = EnsemblePredictor.from_model(model, classes, tile=tile, tta=tta)
     map_images(
         [scene],
@@ -122,7 +129,7 @@ def map_images(
     outputs: Outputs,
     *,
     overlap: int | None = None,
-    **reading: object,
+    **reading: Any,
 ) -> list[Path]:
     """Maps images one by one, and continues after an image that cannot be mapped.
 

@@ -4,6 +4,8 @@ Importing this package registers all layers, losses and metrics with Keras, so t
 `keras.saving.load_model` finds them.
 """
 
+from collections.abc import Callable
+
 from lcc_tf import losses, metrics  # noqa: F401 (registers them)
 from lcc_tf.errors import InputError
 from lcc_tf.keras_backend import keras
@@ -22,7 +24,7 @@ from lcc_tf.models.segmentation_models import (
 from lcc_tf.models.torch_weights import load_torch_state_dict, read_torch_weights
 from lcc_tf.models.unetpp import UNetPlusPlus
 
-ARCHITECTURES = {
+ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
     "unetpp": UNetPlusPlus,
     "deeplabv3plus": DeepLabV3Plus,
     "unet": UNet,

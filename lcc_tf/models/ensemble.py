@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.blocks import BilinearUpsampling
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.reflect_padding import reflect_padded_indices
 
@@ -148,12 +149,35 @@ class UnscaleProbabilities(keras.layers.Layer):
         return super().get_config() | {"scale": self.scale}
 
 
+# Layers whose output is probabilities if their input is
+_KEEP_PROBABILITIES = (
+    BilinearUpsampling,
+    keras.layers.Cropping2D,
+    keras.layers.Identity,
+    keras.layers.Reshape,
+    keras.layers.UpSampling2D,
+)
+
+
+def check_functional(model: keras.Model) -> None:
+    """Checks that a model's outputs are known.
+
+    Raises:
+        InputError: a subclass of `keras.Model` that is neither functional nor sequential.
+    """
+    if not getattr(model, "outputs", None):
+        raise InputError(
+            "A model must be functional or sequential, with known inputs and outputs. "
+            f"Received: {type(model).__name__}. Build it with `keras.Model(inputs, outputs)`."
+        )
+
+
 def outputs_probabilities(model: keras.Model) -> bool:
     """Returns whether a model's first output is probabilities already, and not logits.
 
     True if the layer that computes it is a `WeightedAverage` (as in an ensemble), a softmax layer,
-    or any layer with the activation softmax; models inside the model are searched. Models that are
-    neither functional nor sequential count as models of logits.
+    or any layer with the activation softmax. Models inside the model are searched, and layers that
+    keep probabilities, such as upsampling, cropping and linear activations, are passed over.
 
     Example:
         >>> image = keras.Input((8, 8, 3))
@@ -177,6 +201,10 @@ def _is_softmax_output(model: keras.Model, index: int) -> bool:
     layer = next(operation for operation in single.operations if operation.name == name)
     if isinstance(layer, keras.Model):
         return _is_softmax_output(layer, layer_index)
+    if isinstance(layer, _KEEP_PROBABILITIES) or (
+        isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
+    ):
+        return _is_softmax_output(keras.Model(model.inputs, layer.input), 0)
     return (
         isinstance(layer, (WeightedAverage, keras.layers.Softmax))
         or getattr(layer, "activation", None) is keras.activations.softmax
@@ -235,6 +263,8 @@ def ensemble(
             f"An ensemble of {len(members)} members needs {len(members)} scales larger than 0. "
             f"Received: {scales}."
         )
+    for model in members:
+        check_functional(model)
     classes = [model.outputs[0].shape[-1] for model in members]
     if len(set(classes)) > 1:
         raise InputError(f"The members differ in their number of classes: {classes}.")

@@ -1,6 +1,7 @@
 """Predictors: one network, or the average of several, applied as the networks were trained."""
 
 import dataclasses
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -10,6 +11,8 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.ensemble import (
+    AVERAGES,
+    check_functional,
     check_member_weights,
     outputs_probabilities,
     weighted_average,
@@ -59,10 +62,16 @@ def predict_tiled(
             "`image` must be RGB of the shape (height, width, 3). "
             f"Received: image.shape={image.shape}."
         )
-    if np.issubdtype(image.dtype, np.floating) and 0 < image.max() <= 1:
+    if not (image.min() >= 0 and image.max() <= 255):  # also where a value is NaN
         raise InputError(
-            "`image` must be RGB in [0, 255]. Received: floating-point values up to "
-            f"{image.max():.3g}. Multiply an image in [0, 1] by 255."
+            "`image` must be RGB in [0, 255]. "
+            f"Received: values from {image.min()} to {image.max()}. Scale the image first."
+        )
+    if np.issubdtype(image.dtype, np.floating) and 0 < image.max() <= 1:
+        warnings.warn(
+            f"The largest value of `image` is {image.max():.3g}, where RGB in [0, 255] is expected."
+            " Multiply an image in [0, 1] by 255.",
+            stacklevel=2,
         )
     predictor = Predictor.from_model(model, tile=tile, tta=tta)
     return predict_array(predictor.predict_batch, image, tile=predictor.image_size, overlap=overlap)
@@ -116,7 +125,7 @@ class Predictor:
 
         Args:
             model: see `predict_tiled`.
-            tile: side of the tiles, pixels.
+            tile: side of the tiles, pixels; it is rounded to a multiple of the model's stride.
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
             name: None for the model's name.
 
@@ -125,9 +134,11 @@ class Predictor:
         """
         if tile < 1:
             raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
+        check_functional(model)
         divisor = size_divisor(model)
+        size = max(round(tile / divisor), 1) * divisor
         predict = with_tta(probability_function(model), tta)
-        return cls(name or model.name, predict, "crops", divisor, divisor, divisor).with_tile(tile)
+        return cls(name or model.name, predict, "crops", size, size, divisor)
 
     @classmethod
     def from_run(cls, run: Run, *, tta: str = "none") -> "Predictor":
@@ -200,12 +211,19 @@ class Average:
     weights: tuple[float, ...]  # one weight per member; a member of weight 0 is left out
     kind: str  # "probabilities" or "logits"
 
+    def __post_init__(self) -> None:
+        if self.kind not in AVERAGES:
+            raise InputError(
+                f"`average` must be one of {', '.join(AVERAGES)}. Received: average={self.kind!r}."
+            )
+
     def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Averages float32 `(..., num_classes)` arrays of the same pixels, one per member."""
         weighted = [
             (p, weight) for p, weight in zip(probabilities, self.weights, strict=True) if weight
         ]
-        return weighted_average(*zip(*weighted, strict=True), self.kind).numpy()
+        members, weights = zip(*weighted, strict=True)
+        return weighted_average(members, weights, self.kind).numpy()
 
 
 @dataclass(frozen=True)
@@ -288,6 +306,7 @@ def check_num_classes(model: keras.Model, classes: ClassTable) -> None:
     Raises:
         InputError: the numbers differ.
     """
+    check_functional(model)
     channels = model.outputs[0].shape[-1]
     if channels != classes.num_classes:
         raise InputError(

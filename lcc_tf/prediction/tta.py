@@ -33,13 +33,13 @@ def with_tta(predict: Predict, tta: str) -> Predict:
         raise InputError(f"Unknown `tta`. Received: {tta!r}. Choose one of {list(TTA)}.")
 
     def averaged(images: np.ndarray) -> np.ndarray:
-        total = 0.0
+        total: np.ndarray | float = 0.0
         for turns, flipped in TTA[tta]:
             transformed = np.rot90(images, turns, axes=(1, 2))
             transformed = transformed[:, :, ::-1] if flipped else transformed
             predicted = predict(np.ascontiguousarray(transformed))
             predicted = predicted[:, :, ::-1] if flipped else predicted
             total = total + np.rot90(predicted, -turns, axes=(1, 2))
-        return total / len(TTA[tta])
+        return np.asarray(total / len(TTA[tta]))
 
     return averaged

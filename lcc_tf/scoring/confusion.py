@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from lcc_tf.metrics import NO_TRUTH
+from lcc_tf.ground_truth import NO_TRUTH
 from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import PredictedImage
 
@@ -80,7 +80,7 @@ def probability_matrix(mask: np.ndarray, probabilities: np.ndarray) -> np.ndarra
     """Sums probabilities by ground truth (row) and class (column): a soft confusion matrix.
 
     Args:
-        mask: integer `(height, width)`, class ids; `lcc_tf.metrics.NO_TRUTH` is not counted.
+        mask: integer `(height, width)`, class ids; `lcc_tf.ground_truth.NO_TRUTH` is not counted.
         probabilities: float `(height, width, num_classes)`.
 
     Returns:

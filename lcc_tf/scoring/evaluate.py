@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.ensemble import check_member_weights
-from lcc_tf.prediction.predictors import Predictor, check_num_classes
+from lcc_tf.prediction.predictors import Average, Predictor, check_num_classes
 from lcc_tf.scoring.confusion import ConfusionMatrices
 from lcc_tf.scoring.ensemble_weights import TunedWeights
 from lcc_tf.scoring.examples import Example, check_examples
@@ -89,7 +89,7 @@ def evaluate(
         >>> print(evaluation.to_markdown())
         Split test, 1 images. ...
     """
-    models = {models.name: models} if isinstance(models, keras.Model) else dict(models)
+    models = {"model": models} if isinstance(models, keras.Model) else dict(models)
     if not models:
         raise InputError("`models` must contain at least one model. Received none.")
     check_names(list(models))
@@ -108,6 +108,7 @@ def evaluate(
     members = [
         Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
     ]
+    Average(tuple(weights), average)  # an invalid average raises also for a single model
     ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
     predictors = ScoredPredictors(members, ensembles)
     checked = check_examples(examples, classes.num_classes, ignore_class)

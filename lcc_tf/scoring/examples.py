@@ -10,7 +10,7 @@ from tqdm import tqdm
 from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.errors import InputError
-from lcc_tf.metrics import NO_TRUTH
+from lcc_tf.ground_truth import NO_TRUTH
 
 Example = tuple[np.ndarray, np.ndarray]  # image and mask
 
@@ -54,7 +54,7 @@ def check_examples(
 
     Yields:
         Image, uint8 `(height, width, 3)`, RGB, and mask, integer `(height, width)`, class ids, or
-        `lcc_tf.metrics.NO_TRUTH` where there is no ground truth.
+        `lcc_tf.ground_truth.NO_TRUTH` where there is no ground truth.
 
     Raises:
         InputError: an example is not an image with its mask, or labels are not classes.

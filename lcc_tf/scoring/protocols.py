@@ -108,7 +108,7 @@ class ScoringRules:
         """Counts the scored pixels by ground truth (row) and prediction (column).
 
         Args:
-            mask: integer `(height, width)`, class ids; `lcc_tf.metrics.NO_TRUTH` is not counted.
+            mask: integer `(height, width)`, class ids; `NO_TRUTH` is not counted.
             ids: integer `(height, width)`, result of `predicted_ids`.
 
         Returns:

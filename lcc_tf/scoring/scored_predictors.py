@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.ensemble import AVERAGES
 from lcc_tf.prediction.predictors import Average, Predictor
 from lcc_tf.scoring.color_baseline import ColorBaseline
 from lcc_tf.scoring.examples import Example
@@ -102,10 +101,6 @@ def ensembles_of(
     Raises:
         InputError: an unknown average.
     """
-    if average not in AVERAGES:
-        raise InputError(
-            f"`average` must be one of {', '.join(AVERAGES)}. Received: average={average!r}."
-        )
     ensembles = {ENSEMBLE: Average(tuple(weights), average)}
     if len(members) > 2:
         for i, member in enumerate(members):

@@ -16,7 +16,6 @@ import keras
 import tensorflow as tf
 
 
-@keras.saving.register_keras_serializable("lcc_tf")
 class AveragingAdamW(keras.optimizers.AdamW):
     """AdamW for a network with a pretrained part.
 

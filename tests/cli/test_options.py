@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from lcc_tf.cli.options import in_options, new_parser, positive_float, positive_int, run
+from lcc_tf.cli.options import as_invoked, in_options, new_parser, positive_float, positive_int, run
 from lcc_tf.errors import InputError
 
 
@@ -91,3 +91,15 @@ def test_arguments_in_messages_become_options(message, expected):
     for name in ("--resume", "--workdir", "--batch-size", "--weights", "--regime"):
         options.add_argument(name)
     assert in_options(message, options) == expected
+
+
+@pytest.mark.parametrize(
+    ("program", "expected"),
+    [
+        ("train.py", "python train.py --resume, or import_torch.py"),
+        ("/usr/bin/lcc-train", "lcc-train --resume, or lcc-import-torch"),
+    ],
+)
+def test_commands_are_named_as_the_user_started_them(program, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", [program])
+    assert as_invoked("python train.py --resume, or import_torch.py") == expected

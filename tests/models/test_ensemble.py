@@ -181,3 +181,13 @@ def test_average_and_scales_that_cannot_be_used(members):
     for scales in ((1,), (1, 0), (1, float("inf"))):
         with pytest.raises(InputError, match="2 members needs 2 scales"):
             ensemble(members, scales=scales)
+
+
+def test_softmax_is_found_behind_layers_that_keep_probabilities():
+    image = keras.Input((8, 8, 3))
+    logits = keras.layers.Conv2D(2, 1)(image)
+    for make in (keras.layers.Softmax(), lambda x: x):
+        x = keras.layers.UpSampling2D(2, interpolation="bilinear")(make(logits))
+        x = keras.layers.Activation("linear", dtype="float32")(keras.layers.Cropping2D(1)(x))
+        expected = isinstance(make, keras.layers.Softmax)
+        assert outputs_probabilities(keras.Model(image, x)) == expected

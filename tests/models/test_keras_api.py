@@ -198,7 +198,7 @@ def test_config_of_a_network_round_trips(arch):
 
 def test_missing_segmentation_models_is_one_clear_line(monkeypatch):
     monkeypatch.setitem(sys.modules, "segmentation_models", None)  # as if it were not installed
-    with pytest.raises(InputError, match=r"'fpn' needs.*pip install 'lcc_tf\[baselines\]'"):
+    with pytest.raises(InputError, match=r"need segmentation-models, which.*'lcc_tf\[baselines\]'"):
         ARCHITECTURES["fpn"](3, encoder="resnet18", encoder_weights=None)
 
 

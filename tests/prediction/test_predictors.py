@@ -8,6 +8,7 @@ from lcc_tf.exporting.savedmodel import export_savedmodel, load_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import (
+    Average,
     EnsemblePredictor,
     Predictor,
     predict_tiled,
@@ -136,12 +137,38 @@ def test_predict_tiled_rounds_a_tile_to_the_stride_of_the_model(tiny_encoder):
         (np.zeros((20, 20)), r"`image` must be RGB.*image.shape=\(20, 20\)"),
         (np.zeros((2, 20, 20, 3)), r"image.shape=\(2, 20, 20, 3\)"),
         (np.zeros((20, 20, 4)), r"image.shape=\(20, 20, 4\)"),
-        (np.full((20, 20, 3), 0.5), r"RGB in \[0, 255\].*values up to 0.5. Multiply"),
+        (np.full((20, 20, 3), 256.0), r"RGB in \[0, 255\].*values from 256.0 to 256.0"),
+        (np.full((20, 20, 3), -1), r"values from -1 to -1"),
+        (np.full((20, 20, 3), np.nan), r"values from nan to nan"),
     ],
 )
 def test_predict_tiled_refuses_what_is_not_rgb(network, image, message):
     with pytest.raises(InputError, match=message):
         predict_tiled(network, image)
+
+
+def test_predict_tiled_warns_of_images_in_0_to_1(network):
+    with pytest.warns(UserWarning, match="largest value of `image` is 0.5.*by 255"):
+        predict_tiled(network, np.full((20, 20, 3), 0.5), tile=32)
+
+
+class Subclassed(keras.Model):
+    def call(self, images):
+        return images
+
+
+def test_model_without_known_outputs_is_refused():
+    with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
+        predict_tiled(Subclassed(), np.zeros((20, 20, 3)), tile=32)
+    with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
+        EnsemblePredictor.from_model(Subclassed(), DEEPGLOBE_CLASSES, tile=32)
+    with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
+        ensemble([Subclassed()])
+
+
+def test_unknown_average_raises():
+    with pytest.raises(InputError, match="`average` must be one of probabilities, logits.*'mean'"):
+        Average((1.0,), "mean")
 
 
 def test_predictor_of_a_model_needs_a_class_per_channel(network):

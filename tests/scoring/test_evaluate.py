@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
+from lcc_tf.models import ensemble
 from lcc_tf.runs import load_model, read_run
 from lcc_tf.scoring.evaluate import evaluate
 from lcc_tf.scoring.evaluate_runs import evaluate_runs
@@ -150,3 +151,14 @@ def test_invalid_arguments_raise():
         score(pairs, two, average="mean")
     with pytest.raises(InputError, match="needs 1 weights"):
         score(pairs, member_weights=[1, 1])
+
+
+def test_bare_ensemble_is_scored_as_model():
+    both = ensemble([color_model(), color_model()])
+    evaluation = evaluate(both, [example([[0, 1], [2, 0]])], classes=CLASSES, tile=32)
+    assert list(evaluation.scores["original"]) == ["model"]
+
+
+def test_unknown_average_raises_for_a_single_model():
+    with pytest.raises(InputError, match="`average` must be one of"):
+        evaluate(color_model(), [example([[0]])], classes=CLASSES, average="mean")
