@@ -97,7 +97,7 @@ def test_recipe_seed_of_older_runs_is_the_original():
         ({"precision": "int8"}, "Unknown `precision`.*mixed_bfloat16"),
         ({"recipe": "best"}, "Unknown `recipe`.*original"),
         ({"recipe": "seed"}, "Unknown `recipe`.*'seed'.*default.*original"),
-        ({"image_size": 500}, "divisible by 32.*Resize or pad to 512x512"),
+        ({"image_size": 500}, "`image_size` must be divisible by 32.*Use 512"),
         ({"epochs": 0}, "`epochs` must be larger than 0. Received: 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be larger than 0"),
         ({"seed": -1}, "`seed` must be in"),

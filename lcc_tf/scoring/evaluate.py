@@ -89,7 +89,9 @@ def evaluate(
         >>> print(evaluation.to_markdown())
         Split test, 1 images. ...
     """
-    models = {"model": models} if isinstance(models, keras.Model) else dict(models)
+    if isinstance(models, keras.Model):
+        # `ensemble`, the name of a model of several, is the name of an average in the tables.
+        models = {"model" if models.name == ENSEMBLE else models.name: models}
     if not models:
         raise InputError("`models` must contain at least one model. Received none.")
     check_names(list(models))

@@ -86,7 +86,8 @@ def test_positive_numbers_are_parsed(kind, right, wrong, text, capsys):
         ("`python train.py --workdir x`", "`python train.py --workdir x`"),
     ],
 )
-def test_arguments_in_messages_become_options(message, expected):
+def test_arguments_in_messages_become_options(message, expected, monkeypatch):
+    monkeypatch.setattr("sys.argv", ["train.py"])
     options = new_parser("", "")
     for name in ("--resume", "--workdir", "--batch-size", "--weights", "--regime"):
         options.add_argument(name)

@@ -119,7 +119,7 @@ def test_killed_training_goes_on(folder):
     [
         ("train.py", (), ("data/deepglobe", "kaggle.com", "--data demo")),
         ("train.py", ("--arch", "unet3"), ("'unet3'", "unetpp")),
-        ("train.py", (*SMALL, "--image-size", "100"), ("height=100", "96x96")),
+        ("train.py", (*SMALL, "--image-size", "100"), ("image_size=100", "Use 96")),
         (
             "train.py",
             (*SMALL, "--encoder-weights", "imagenet"),
