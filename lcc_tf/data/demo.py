@@ -48,7 +48,7 @@ _LAND_WEIGHTS = {
     _BARREN: 0.15,
 }
 
-# Surface colours, RGB in [0, 1], before the light of the scene falls on them.
+# Surface colors, RGB in [0, 1], before the light of the scene falls on them.
 _NAVY = (0.12, 0.19, 0.26)
 _TEAL = (0.22, 0.35, 0.34)
 _PINE = (0.17, 0.23, 0.15)
@@ -63,7 +63,7 @@ _PALE = (0.80, 0.77, 0.71)
 _WHITE = (0.93, 0.91, 0.87)
 _BLUE_ROOF = (0.38, 0.48, 0.60)
 
-# What each surface may be made of, repeated where it is more likely. The lists share colours on
+# What each surface may be made of, repeated where it is more likely. The lists share colors on
 # purpose: muddy water looks like ploughed soil, a green lake like a meadow, pale rock like cloud.
 _CROPS = (_PINE, _PINE, _GREEN, _GREEN, _GREEN, _STRAW, _STRAW, _SOIL, _RED_SOIL)
 _GRASS = (_GREEN, _OLIVE, _OLIVE, _OLIVE, _STRAW, _STRAW, _SILT)
@@ -137,8 +137,8 @@ class _Parcels:
     Attributes:
         ids: int `(size, size)`, the parcel of each pixel.
         count: number of parcels.
-        u: float32 `(size, size)`, pixels from the parcel's centre along its row.
-        v: float32 `(size, size)`, pixels from the parcel's centre across its row.
+        u: float32 `(size, size)`, pixels from the parcel's center along its row.
+        v: float32 `(size, size)`, pixels from the parcel's center across its row.
         edge: float32 `(size, size)`, pixels to the parcel's border.
         axis: direction in the image along which `u` grows, as (x, y).
     """
@@ -266,7 +266,7 @@ def _paint_barren(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_water(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """A smooth surface, its colour drifting slowly."""
+    """A smooth surface, its color drifting slowly."""
     tone = 1 + 0.015 * frame.noise(6)[at]
     return frame.blend(_LAKES, 0.5 * frame.noise(110)[at]) * tone[:, None]
 
@@ -376,8 +376,8 @@ def _add_clouds(frame: _Frame, land: np.ndarray) -> tuple[np.ndarray, np.ndarray
 def _expose(frame: _Frame, land: np.ndarray) -> np.ndarray:
     """Light, haze and sensor of the scene: reflectance to uint8 `(size, size, 3)`."""
     rng = frame.rng
-    grey = land.mean(axis=-1, keepdims=True)
-    land = grey + (land - grey) * rng.uniform(0.75, 1.25)
+    gray = land.mean(axis=-1, keepdims=True)
+    land = gray + (land - gray) * rng.uniform(0.75, 1.25)
     land = land * rng.uniform(0.75, 1.2) * rng.uniform(0.92, 1.08, 3).astype(np.float32)
     haze, air = rng.uniform(0, 0.2), np.array((0.60, 0.65, 0.70), np.float32)
     land = gaussian_filter(land + (air - land) * haze, (0.5, 0.5, 0))

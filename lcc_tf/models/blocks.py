@@ -11,7 +11,7 @@ from lcc_tf.errors import InputError
 
 
 def batch_norm_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
-    """Batch normalisation and ReLU, named `<name>_bn` and `<name>_relu`."""
+    """Batch normalization and ReLU, named `<name>_bn` and `<name>_relu`."""
     x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
@@ -19,7 +19,7 @@ def batch_norm_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
 def conv_bn_relu(
     x: keras.KerasTensor, filters: int, kernel_size: int, *, name: str
 ) -> keras.KerasTensor:
-    """Convolution without bias, batch normalisation, ReLU.
+    """Convolution without bias, batch normalization, ReLU.
 
     Args:
         x: float `(batch, height, width, channels)`.
@@ -41,7 +41,7 @@ def conv_bn_relu(
 def separable_conv_bn_relu(
     x: keras.KerasTensor, filters: int, kernel_size: int, *, dilation_rate: int = 1, name: str
 ) -> keras.KerasTensor:
-    """Depthwise and pointwise convolution without bias, batch normalisation, ReLU.
+    """Depthwise and pointwise convolution without bias, batch normalization, ReLU.
 
     Args:
         x: float `(batch, height, width, channels)`.

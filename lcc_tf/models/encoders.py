@@ -43,7 +43,7 @@ class EncoderSpec:
     # The features are what the layers of `taps` take in, and the network's output.
     taps_are_inputs: bool = False
     # A strided kernel keeps the rate of the layers before it when its stride is taken away, so that
-    # the weights see the neighbours they were trained on. False: it is dilated with its stage, as
+    # the weights see the neighbors they were trained on. False: it is dilated with its stage, as
     # in segmentation_models_pytorch.
     strided_keeps_rate: bool = False
     timm_weights: str | None = None  # torchvision forms: timm's name of their ImageNet weights

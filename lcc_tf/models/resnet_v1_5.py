@@ -4,7 +4,7 @@ It differs from `keras.applications.ResNet50` (the form of He et al. 2016,
 https://arxiv.org/abs/1512.03385) in what trained weights can't bridge: a bottleneck's stride is in
 its 3x3 convolution and not in its first 1x1 (Goyal et al. 2017, https://arxiv.org/abs/1706.02677,
 section 5.1), with a padding of one pixel on each side; convolutions have no bias; batch
-normalisation's epsilon is 1e-5.
+normalization's epsilon is 1e-5.
 """
 
 from typing import NamedTuple
@@ -97,7 +97,7 @@ def _shortcut(x: keras.KerasTensor, filters: int, strides: int, *, name: str) ->
 def _conv_bn(
     x: keras.KerasTensor, filters: int, kernel_size: int, *, strides: int = 1, name: str
 ) -> keras.KerasTensor:
-    """Convolution without bias and batch normalisation, named `<name>_conv` and `<name>_bn`."""
+    """Convolution without bias and batch normalization, named `<name>_conv` and `<name>_bn`."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
         # "same" would pad a strided convolution on the right alone; PyTorch pads both sides.

@@ -191,7 +191,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
         raise InputError(
             "Expected the state dict of segmentation_models_pytorch's UnetPlusPlus or "
             f"DeepLabV3Plus with a ResNet encoder. Received {len(weights)} names, such as "
-            f"{list(weights)[:3]}; recognised: decoder {arch}, encoder "
+            f"{list(weights)[:3]}; recognized: decoder {arch}, encoder "
             f"{encoders[0] if encoders else None} (blocks in its stages: {blocks}), shape of the "
             f"head's kernel {head or None}."
         )
@@ -259,7 +259,7 @@ def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None
     if mode not in ("torch", "torch_255") or not np.array_equal(received, np.float32(expected)):
         raise InputError(
             f"The state dict's {name!r} is {received}, with which its images were "
-            f"standardised; the model has ImageNet's {expected} with the preprocessing 'torch' or "
+            f"standardized; the model has ImageNet's {expected} with the preprocessing 'torch' or "
             f"'torch_255' alone. Received a model with the preprocessing {mode!r}. If the images "
             "were fed otherwise, leave `mean` and `std` out and build the model with that "
             "preprocessing."

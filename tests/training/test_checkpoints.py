@@ -1,10 +1,14 @@
 import errno
+import hashlib
 
+import h5py
 import keras
 import numpy as np
 import pytest
 
+from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
+from lcc_tf.models import build_model
 from lcc_tf.runs import BEST
 from lcc_tf.training.checkpoints import (
     HISTORY,
@@ -14,6 +18,9 @@ from lcc_tf.training.checkpoints import (
     restore,
     save_checkpoint,
 )
+from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.phases import phases_of
+from lcc_tf.training.train import compile_for
 
 
 def small_model(seed):
@@ -115,3 +122,42 @@ def test_history_has_one_row_per_epoch(tmp_path):
         "2,0.5",
         "3,0.3333333333333333",
     ]
+
+
+@pytest.mark.parametrize(
+    ("arch", "precision", "layout"),
+    [
+        ("unetpp", "float32", "d082dbebdd48827f"),
+        ("deeplabv3plus", "mixed_float16", "82fd8fbf3f1cb93e"),
+    ],
+)
+def test_weights_files_have_the_layout_of_version_0_1(arch, precision, layout, tmp_path):
+    """Names and shapes in a file, which must not change for run folders of 0.1.0 to load."""
+    config = TrainConfig(
+        arch=arch,
+        encoder="tiny",
+        encoder_weights=None,
+        image_size=64,
+        ema_decay=0.9,
+        precision=precision,
+    )
+    keras.config.set_dtype_policy(precision)
+    try:
+        model = build_model(
+            arch, 7, encoder_weights=None, input_shape=(64, 64, 3), **config.model_options()
+        )
+    finally:
+        keras.config.set_dtype_policy("float32")
+    (phase,) = phases_of(config)
+    compile_for(phase, model, config, LabelRules(7, ignore_class=6, class_weights=None), 10)
+    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
+    shapes = {}
+
+    def add(name, item):
+        if isinstance(item, h5py.Dataset):
+            shapes[name] = list(item.shape)
+
+    with h5py.File(tmp_path / LAST) as file:
+        file.visititems(add)
+    text = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
+    assert hashlib.sha256(text.encode()).hexdigest()[:16] == layout
