@@ -44,17 +44,9 @@ MODULES = {
 }
 
 
-def nodes(tree):
-    """Yields all nodes that run: those below `if TYPE_CHECKING` do not."""
-    for node in ast.iter_child_nodes(tree):
-        if not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
-            yield node
-            yield from nodes(node)
-
-
 def imports(module):
     """Yields the modules that a module imports, at its top or in its functions."""
-    for node in nodes(ast.parse(MODULES[module].read_text())):
+    for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):

@@ -36,7 +36,7 @@ def command(options: argparse.Namespace) -> None:
         from lcc_tf.scoring.evaluate_runs import check_runs, evaluate_runs, open_dataset
         from lcc_tf.scoring.protocols import PROTOCOLS
         from lcc_tf.scoring.results import write_metrics
-        from lcc_tf.scoring.tables import write_tables
+        from lcc_tf.scoring.tables import to_markdown, write_tables
 
         runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
         check_runs(runs)
@@ -62,7 +62,7 @@ def command(options: argparse.Namespace) -> None:
         )
         write_metrics(evaluation, output / "metrics.json")
         write_tables(evaluation, output)
-    print(evaluation.to_markdown())
+    print(to_markdown(evaluation))
     print(f"written to {options.output}: {', '.join(sorted(RESULTS))}")
 
 

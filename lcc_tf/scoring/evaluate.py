@@ -66,7 +66,7 @@ def evaluate(
 
     Returns:
         The scores; `evaluation.scores["original"]["ensemble"]["mean_iou"]` is one, and
-        `evaluation.to_markdown()` shows the most important ones.
+        `lcc_tf.scoring.tables.to_markdown` shows the most important ones.
 
     Raises:
         InputError: no example, an example that is not an image with its mask, labels outside the
@@ -86,7 +86,8 @@ def evaluate(
         ['a', 'b', 'ensemble']
         >>> 0 <= evaluation.scores["official6"]["ensemble"]["iou"]["urban_land"] <= 1
         True
-        >>> print(evaluation.to_markdown())
+        >>> from lcc_tf.scoring.tables import to_markdown
+        >>> print(to_markdown(evaluation))
         Split test, 1 images. ...
     """
     if isinstance(models, keras.Model):

@@ -8,7 +8,6 @@ import numpy as np
 
 from lcc_tf.files import write_atomically
 from lcc_tf.prediction.predictors import Average
-from lcc_tf.scoring import tables
 from lcc_tf.scoring.definitions import comparison, definitions
 from lcc_tf.scoring.ensemble_weights import TunedWeights
 from lcc_tf.scoring.protocols import ScoringRules, scoring_rules
@@ -54,10 +53,6 @@ class Evaluation:
         weights = self.average.weights
         fractions = [weight / sum(weights) for weight in weights]
         return dict(zip(self.members, fractions, strict=True))
-
-    def to_markdown(self) -> str:
-        """Returns the scores as Markdown tables, with the definitions of the numbers."""
-        return tables.to_markdown(self)
 
     def to_json(self) -> dict:
         """Returns the content of `metrics.json`; a score that is not defined is None."""

@@ -6,15 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from lcc_tf.files import write_atomically
 from lcc_tf.scoring.definitions import comparison, definitions, describe
 from lcc_tf.scoring.protocols import Protocol, ScoringRules
+from lcc_tf.scoring.results import Evaluation
 from tfds_deepglobe.classes import UNKNOWN
-
-if TYPE_CHECKING:  # `Evaluation.to_markdown` calls this module
-    from lcc_tf.scoring.results import Evaluation
 
 LABELS = {
     "accuracy": "accuracy",
@@ -38,7 +35,7 @@ class Table:
     remarks: Sequence[str]
 
 
-def write_tables(evaluation: "Evaluation", folder: Path) -> None:
+def write_tables(evaluation: Evaluation, folder: Path) -> None:
     """Writes `scores.md`, `scores.csv` and `scores.tex`."""
     for name, render in (
         ("scores.md", to_markdown),
@@ -48,7 +45,7 @@ def write_tables(evaluation: "Evaluation", folder: Path) -> None:
         write_atomically(folder / name, render(evaluation).encode())
 
 
-def to_markdown(evaluation: "Evaluation") -> str:
+def to_markdown(evaluation: Evaluation) -> str:
     """Returns all tables, and the definitions of their numbers."""
     lines = []
     for table in _tables(evaluation):
@@ -61,7 +58,7 @@ def to_markdown(evaluation: "Evaluation") -> str:
     return "\n".join(lines) + "\n"
 
 
-def to_latex(evaluation: "Evaluation") -> str:
+def to_latex(evaluation: Evaluation) -> str:
     r"""Returns all tables as `table` environments; they need `\usepackage{booktabs}`."""
     lines = []
     for table in _tables(evaluation):
@@ -82,7 +79,7 @@ def to_latex(evaluation: "Evaluation") -> str:
     return "\n".join(lines)
 
 
-def to_csv(evaluation: "Evaluation") -> str:
+def to_csv(evaluation: Evaluation) -> str:
     """Returns one row per predictor with all protocols side by side; undefined scores are empty."""
     rows = []
     for predictor in _predictors(evaluation):
@@ -109,15 +106,15 @@ def to_csv(evaluation: "Evaluation") -> str:
     return text.getvalue()
 
 
-def _predictors(evaluation: "Evaluation") -> list[str]:
+def _predictors(evaluation: Evaluation) -> list[str]:
     return list(next(iter(evaluation.scores.values())))
 
 
-def _protocols(evaluation: "Evaluation") -> list[Protocol]:
+def _protocols(evaluation: Evaluation) -> list[Protocol]:
     return [rules.protocol for rules in evaluation.rules]
 
 
-def _tables(evaluation: "Evaluation") -> list[Table]:
+def _tables(evaluation: Evaluation) -> list[Table]:
     columns = [(protocol, key) for protocol in _protocols(evaluation) for key in protocol.columns]
     rows = [
         [predictor] + [_score(evaluation.scores[p.name][predictor], key) for p, key in columns]
@@ -136,7 +133,7 @@ def _tables(evaluation: "Evaluation") -> list[Table]:
     return [scores, *(_class_table(evaluation, rules) for rules in evaluation.rules)]
 
 
-def _comparison_remarks(evaluation: "Evaluation", rules: ScoringRules) -> list[str]:
+def _comparison_remarks(evaluation: Evaluation, rules: ScoringRules) -> list[str]:
     """Says which published numbers the columns of a protocol compare with."""
     protocol, published = rules.protocol, comparison(rules)
     remarks = [f"{protocol.name} ({describe(rules)}): compare with {published}."]
@@ -151,7 +148,7 @@ def _comparison_remarks(evaluation: "Evaluation", rules: ScoringRules) -> list[s
     return remarks
 
 
-def _prediction_remarks(evaluation: "Evaluation") -> list[str]:
+def _prediction_remarks(evaluation: Evaluation) -> list[str]:
     remarks = []
     if evaluation.tta != "none":
         remarks.append(f"Test-time augmentation of each member: {evaluation.tta}.")
@@ -170,7 +167,7 @@ def _prediction_remarks(evaluation: "Evaluation") -> list[str]:
     return remarks
 
 
-def _class_table(evaluation: "Evaluation", rules: ScoringRules) -> Table:
+def _class_table(evaluation: Evaluation, rules: ScoringRules) -> Table:
     protocol = rules.protocol
     shown = [rules.class_names[i] for i in rules.predicted]
     rows = [["predictor", *shown]] + [
