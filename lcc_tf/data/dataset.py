@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from lcc_tf.data.demo import write_demo_archive
+from lcc_tf.data.demo import MIN_COUNT, MIN_SIZE, write_demo_archive
+from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import ClassTable, parse_color_map
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.prepare import prepare
@@ -46,6 +47,12 @@ def prepare_dataset(
     names = FileNames.parse(image_glob, mask_pattern)
     if data == DEMO:
         names = FileNames.parse()
+        for argument, value, minimum in (
+            ("demo_count", demo_count, MIN_COUNT),
+            ("demo_size", demo_size, MIN_SIZE),
+        ):
+            if value < minimum:
+                raise InputError(f"`{argument}` must be {minimum} or more. Received: {value}.")
         name = f"demo_{demo_count}x{demo_size}px"
         data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
     return prepare(

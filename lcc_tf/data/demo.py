@@ -29,7 +29,7 @@ from tfds_deepglobe.file_names import FileNames
 VERSION = 1
 PARAMETERS_FILE = "demo.json"
 
-_MIN_COUNT = 3  # one scene each for train, validation and test
+MIN_COUNT = 3  # one scene each for train, validation and test
 MIN_SIZE = 64  # smaller scenes would show little more than one region
 _JPEG_QUALITY = 92
 
@@ -427,7 +427,7 @@ def write_demo_archive(
         InputError: `directory` contains something else, or an argument is out of range.
         OSError: a file cannot be written.
     """
-    for name, value, minimum in (("demo_count", count, _MIN_COUNT), ("demo_size", size, MIN_SIZE)):
+    for name, value, minimum in (("count", count, MIN_COUNT), ("size", size, MIN_SIZE)):
         if value < minimum:
             raise InputError(f"`{name}` must be {minimum} or more. Received: {name}={value}.")
     if seed < 0:

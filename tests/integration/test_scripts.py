@@ -125,6 +125,7 @@ def test_killed_training_goes_on(folder):
             (*SMALL, "--encoder-weights", "imagenet"),
             ("resnet18_v1.5", "weights none`", "path as `--enc"),
         ),
+        ("train.py", ("--data", "demo", "--demo-count", "2"), ("`--demo-count` must be 3",)),
         ("train.py", (*SMALL, "--batch-size", "99"), ("fewer than a batch", "batch_size=99")),
         ("evaluate.py", ("--ensemble",), ("no trained run in runs", "train.py")),
         ("evaluate.py", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
