@@ -34,7 +34,15 @@ def trained(request, runs, tiny_config, tmp_path):
     return read_run(tmp_path / arch)
 
 
-@pytest.mark.parametrize("trained", ARCHITECTURES, indirect=True)
+# Half a minute each. FPN and LinkNet consist of what UNet and PSPNet have.
+SLOW = ("fpn", "linknet")
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [pytest.param(arch, marks=pytest.mark.slow if arch in SLOW else ()) for arch in ARCHITECTURES],
+    indirect=True,
+)
 def test_train_evaluate_save_load_export(trained, runs, tmp_path):
     other = read_run(runs / ("deeplabv3plus" if trained.name == "unetpp" else "unetpp"))
     evaluation = evaluate_runs([trained, other], open_dataset([trained, other]), split="validation")
