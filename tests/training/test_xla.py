@@ -26,14 +26,14 @@ LONGEST_CONSTANT = 1000  # characters
 
 # Each network, precision and option at least once; the other combinations are slow
 STEPS = [
-    ("unetpp", "float32", "cross_entropy+dice", {"encoder_rate": 0.1}),
-    ("unetpp", "mixed_float16", "jaccard", {"ema_decay": 0.999}),
-    ("unetpp", "mixed_bfloat16", "lovasz", {"deep_supervision": True}),
+    ("unetpp", "float32", "cross_entropy+dice", {"deep_supervision": True, "encoder_rate": 0.1}),
     ("deeplabv3plus", "float32", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
     ("deeplabv3plus", "mixed_bfloat16", "dice", {"output_stride": 8}),
     ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "regime": "frozen"}),
 ]
 SLOW_STEPS = [
+    ("unetpp", "mixed_float16", "jaccard", {"ema_decay": 0.999}),
+    ("unetpp", "mixed_bfloat16", "lovasz", {"deep_supervision": True}),
     ("deeplabv3plus", "mixed_bfloat16", "cross_entropy", {"label_smoothing": 0.1}),
     ("unetpp", "mixed_bfloat16", "focal", {"regime": "frozen"}),
     ("unetpp", "float32", "dice", {"deep_supervision": True, "ema_decay": 0.999}),
