@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+import signal
 
 # As the commands set them: both are read when TensorFlow and Keras are imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -15,6 +16,9 @@ from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.models import encoders
 from lcc_tf.runs import read_run
+
+# A run in the background ignores SIGINT, and so would the commands that tests start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two logical devices stand in for two GPUs. They must be set before TensorFlow is first used.
 tf.config.set_logical_device_configuration(

@@ -34,13 +34,13 @@ def trained(request, runs, tiny_config, tmp_path):
     return read_run(tmp_path / arch)
 
 
-# Half a minute each. PSPNet has all layers that the other baselines have.
-SLOW = ("unet", "fpn", "linknet")
-
-
 @pytest.mark.parametrize(
     "trained",
-    [pytest.param(arch, marks=pytest.mark.slow if arch in SLOW else ()) for arch in ARCHITECTURES],
+    [
+        # Half a minute each; tests/models/test_segmentation_models.py covers the baselines' graphs.
+        pytest.param(arch, marks=pytest.mark.slow if arch in BASELINES else ())
+        for arch in ARCHITECTURES
+    ],
     indirect=True,
 )
 def test_train_evaluate_save_load_export(trained, runs, tmp_path):
