@@ -32,7 +32,8 @@ examples:
   python -m tfds_deepglobe prepare --data mine.zip --image-glob 'images/*.tif' \\
       --mask-pattern 'labels/*_gt.png'
 
-exit codes: 0 fine, 1 faults found by check, 2 the input cannot be used, 130 interrupted
+exit codes: 0 fine, 1 faults found by check, 2 the input cannot be used, 130 interrupted, 143
+terminated
 """
 
 

@@ -160,10 +160,12 @@ def test_interruption(data, tmp_path):
         cache = tmp_path / interrupt.name
         command = [sys.executable, "-c", script, "prepare", "--data", data, "--cache-dir", cache]
         command.append(str(int(interrupt)))
-        runs[cache] = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
-    for cache, run in runs.items():
+        runs[cache, 128 + interrupt] = subprocess.Popen(
+            command, cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+    for (cache, code), run in runs.items():
         _, error = run.communicate()
-        assert (run.returncode, error.splitlines()[-1]) == (130, INTERRUPTED)
+        assert (run.returncode, error.splitlines()[-1]) == (code, INTERRUPTED)
         assert list(cache.iterdir()) == []
 
 
