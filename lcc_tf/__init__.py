@@ -15,9 +15,10 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import TYPE_CHECKING, NoReturn
 
+from lcc_tf.errors import InputError, InstallationError
+
 if TYPE_CHECKING:  # what editors and type checkers see; `_MODULES` is what Python does
     from lcc_tf import losses, metrics, models
-    from lcc_tf.errors import InputError, InstallationError
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export
     from lcc_tf.mapping.map_scene import map_scene
@@ -52,14 +53,11 @@ _MODULES = {
     "AgreementError": "lcc_tf.exporting.agreement",
     "ClassTable": "tfds_deepglobe.classes",
     "Evaluation": "lcc_tf.scoring.results",
-    "InputError": "lcc_tf.errors",
-    "InstallationError": "lcc_tf.errors",
     "evaluate": "lcc_tf.scoring.evaluate",
     "export": "lcc_tf.exporting.export",
     "map_scene": "lcc_tf.mapping.map_scene",
     "predict_tiled": "lcc_tf.prediction.predictors",
 }
-_WITHOUT_KERAS = ("tfds_deepglobe.classes", "lcc_tf.errors")
 
 
 def __getattr__(name: str) -> object:
@@ -68,11 +66,11 @@ def __getattr__(name: str) -> object:
         return import_module(f"lcc_tf.{name}")
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if _MODULES[name] not in _WITHOUT_KERAS:
+    if _MODULES[name] != "tfds_deepglobe.classes":
         import_module("lcc_tf.keras_backend")  # an error if Keras has another backend
     try:
         value = getattr(import_module(_MODULES[name]), name)
-    except ImportError as error:  # a missing extra: an error of the call, not of the lookup
+    except InstallationError as error:  # an extra is missing: an error of the call, not the lookup
         return _unavailable(name, error)
     globals()[name] = value
     return value

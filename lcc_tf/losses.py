@@ -207,8 +207,8 @@ class SegmentationLoss(keras.losses.Loss):
 
     Raises:
         InputError: arguments or shapes that do not fit.
-        tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops this
-            check; the loss is NaN as well.
+        tf.errors.InvalidArgumentError: a label outside the classes that is not left out. XLA
+            drops this check; the loss is NaN as well.
     """
 
     def __init__(
@@ -238,7 +238,7 @@ class SegmentationLoss(keras.losses.Loss):
         return [(1.0, self)]
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, whose mean over all samples is the loss of the batch."""
+        """Returns float `(batch,)`, whose mean is the loss; subclasses implement it."""
         raise NotImplementedError
 
     def __call__(

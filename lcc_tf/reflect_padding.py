@@ -1,10 +1,10 @@
-"""How an image goes on beyond its border, in training as in prediction."""
+"""Reflect padding of images, the same in training and prediction."""
 
 import tensorflow as tf
 
 
 def reflect_indices(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Where positions outside of an image find their mirror image, however far outside they are.
+    """Maps positions outside an image, at any distance, to reflected positions inside it.
 
     Args:
         positions: int32 `(n,)`, pixels; 0 is the image's first. A tensor or a numpy array.
@@ -19,7 +19,7 @@ def reflect_indices(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def reflect_padded_indices(size: tf.Tensor, divisor: int) -> tf.Tensor:
-    """Indices that lengthen a side to a multiple of `divisor` by mirroring it.
+    """Returns indices that reflect-pad a side to a multiple of `divisor`.
 
     Args:
         size: int32 scalar, pixels.

@@ -80,12 +80,12 @@ def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
 
 
 def has_areas(crs: CRS | None) -> bool:
-    """Tells whether a coordinate system defines the area of pixels."""
+    """Returns True if a coordinate system defines the area of pixels."""
     return crs is not None and (crs.is_projected or crs.is_geographic)
 
 
 def is_geodesic(crs: CRS) -> bool:
-    """Tells whether lengths and areas are computed on the ellipsoid."""
+    """Returns True if lengths and areas are computed on the ellipsoid."""
     return not crs.is_projected or crs.to_epsg() == WEB_MERCATOR
 
 

@@ -324,7 +324,7 @@ def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
 
 
 def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
-    """Tells whether a band that is marked as transparency is a mask.
+    """Returns True if the band that is marked as transparency is a mask.
 
     Many programs mark any fourth band as transparency. A mask is 0 or its maximum nearly
     everywhere.

@@ -13,7 +13,7 @@ import keras
 
 
 class ResNetVariant(NamedTuple):
-    """What tells one depth from another."""
+    """Kind and number of a ResNet's blocks."""
 
     bottleneck: bool  # blocks of three convolutions, not of two
     blocks: tuple[int, int, int, int]  # in each stage

@@ -96,7 +96,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         return tf.cast(tf.einsum("jw,biwc->bijc", columns, x), self.compute_dtype)
 
     def _shares(self, size: tf.Tensor) -> tf.Tensor:
-        """What each pixel adds to each cell's mean, float32 `(cells, size)`."""
+        """Returns each pixel's weight in each cell's mean, float32 `(cells, size)`."""
         cell = tf.range(self.cells)[:, None]
         # The end is rounded up, by adding: ONNX divides negative numbers towards zero.
         start = cell * size // self.cells
@@ -261,7 +261,7 @@ def _package_network(
 
 
 def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
-    """Tells a network's backbone from its decoder.
+    """Splits a network into its backbone and its decoder.
 
     Returns:
         The layers of the backbone and those of the decoder, each in the order in which they are

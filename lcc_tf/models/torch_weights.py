@@ -64,7 +64,7 @@ _DEEPLABV3PLUS_MODULES = {
 
 
 class StateDictDescription(NamedTuple):
-    """What a state dict says of its model."""
+    """Architecture, encoder and number of classes of a state dict's model."""
 
     arch: str  # key of `lcc_tf.models.ARCHITECTURES`
     encoder: str  # key of `lcc_tf.models.ENCODERS`
@@ -72,7 +72,7 @@ class StateDictDescription(NamedTuple):
 
 
 class _Target(NamedTuple):
-    """Where an array goes."""
+    """Variable that an array is assigned to."""
 
     variable: keras.Variable
     axes: tuple[int, ...]  # PyTorch's axes in the order of the variable's
@@ -236,7 +236,7 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
 
 
 def _is_floating(array: np.ndarray) -> bool:
-    """Whether an array holds floating-point numbers; numpy counts bfloat16 as something else."""
+    """Returns True for floating-point arrays; numpy does not count bfloat16 as one."""
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
 
 

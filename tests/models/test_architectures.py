@@ -1,4 +1,4 @@
-"""What holds for UNet++ and DeepLabV3+: the contract that training, ensemble and export rely on."""
+"""Contract of UNet++ and DeepLabV3+ that training, ensemble and export rely on."""
 
 import keras
 import numpy as np

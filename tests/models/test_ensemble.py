@@ -123,7 +123,7 @@ def test_members_that_output_probabilities_are_averaged(image):
 
 
 def at_half_size(member, image):
-    """What a member that works at half of the image's resolution makes of it."""
+    """Predicts with a member that works at half of the image's resolution."""
     half = tf.image.resize(image, [side // 2 for side in image.shape[1:3]])
     padding = [(0, 0), *((0, -side % 32) for side in half.shape[1:3]), (0, 0)]
     padded = np.pad(half, padding, mode="reflect")

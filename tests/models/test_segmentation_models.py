@@ -27,7 +27,7 @@ def build(arch, encoder="resnet18", encoder_weights=None, **options):
 
 
 def set_random_statistics(model):
-    """Gives batch normalisations what training would: statistics and scales of their own."""
+    """Assigns random statistics and scales to batch normalizations, as training would."""
     rng = np.random.default_rng(0)
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
