@@ -1,9 +1,24 @@
 import argparse
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from lcc_tf.cli.options import as_invoked, in_options, new_parser, positive_float, positive_int, run
+from lcc_tf.cli.options import (
+    as_invoked,
+    in_options,
+    new_parser,
+    numbers_or_text,
+    positive_float,
+    positive_int,
+    run,
+)
 from lcc_tf.errors import InputError
+
+ROOT = Path(__file__).parents[2]
 
 
 def raising(error):
@@ -36,7 +51,7 @@ def no_arguments(monkeypatch):
 )
 def test_errors_that_users_can_fix_are_one_line(error, code, text, capsys):
     with pytest.raises(SystemExit) as end:
-        run(raising(error), new_parser("", ""), when_interrupted="go on with --resume")
+        run(raising(error), new_parser("", "", {}), when_interrupted="go on with --resume")
     assert end.value.code == code
     output = capsys.readouterr().err
     assert text in output
@@ -45,12 +60,12 @@ def test_errors_that_users_can_fix_are_one_line(error, code, text, capsys):
 
 def test_defects_keep_their_traceback():
     with pytest.raises(ZeroDivisionError):
-        run(lambda _: 1 / 0, new_parser("", ""), when_interrupted="")
+        run(lambda _: 1 / 0, new_parser("", "", {}), when_interrupted="")
 
 
 def test_success_ends_with_0():
     with pytest.raises(SystemExit) as end:
-        run(lambda _: None, new_parser("", ""), when_interrupted="")
+        run(lambda _: None, new_parser("", "", {}), when_interrupted="")
     assert end.value.code == 0
 
 
@@ -74,6 +89,15 @@ def test_positive_numbers_are_parsed(kind, right, wrong, text, capsys):
     assert text in capsys.readouterr().err
 
 
+def test_numbers_are_parsed_and_other_text_is_kept():
+    assert numbers_or_text("3,2,1", int) == (3, 2, 1)
+    assert numbers_or_text("0,3000") == (0.0, 3000.0)
+    assert numbers_or_text("minmax") == "minmax"
+    assert numbers_or_text("1.5,2,3", int) == "1.5,2,3"
+    assert numbers_or_text("2 1", separator=None) == (2.0, 1.0)
+    assert numbers_or_text("2 equal", separator=None) == "2 equal"
+
+
 @pytest.mark.parametrize(
     ("message", "expected"),
     [
@@ -88,7 +112,7 @@ def test_positive_numbers_are_parsed(kind, right, wrong, text, capsys):
 )
 def test_arguments_in_messages_become_options(message, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
-    options = new_parser("", "")
+    options = new_parser("", "", {})
     for name in ("--resume", "--workdir", "--batch-size", "--weights", "--regime"):
         options.add_argument(name)
     assert in_options(message, options) == expected
@@ -104,3 +128,27 @@ def test_arguments_in_messages_become_options(message, expected, monkeypatch):
 def test_commands_are_named_as_the_user_started_them(program, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", [program])
     assert as_invoked("python train.py --resume, or import_torch.py") == expected
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_signals_end_a_command_with_their_exit_codes(number, code):
+    program = (
+        "import time; from lcc_tf.cli.options import new_parser, run\n"
+        "def command(options):\n"
+        "    print('ready', flush=True)\n"
+        "    time.sleep(60)\n"
+        "run(command, new_parser('', '', {}), when_interrupted='resume with --resume')"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        process.stdout.readline()
+        os.kill(process.pid, number)
+        _, error = process.communicate()
+    assert process.returncode == code
+    assert error.strip().endswith("resume with --resume")
+    assert "Traceback" not in error
