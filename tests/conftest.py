@@ -6,6 +6,7 @@ import fcntl
 import os
 import shutil
 import signal
+from pathlib import Path
 
 # TensorFlow and Keras read these variables when they are imported. The commands set them too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -21,6 +22,29 @@ from lcc_tf.data.statistics import class_pixels
 from lcc_tf.models import encoders
 from lcc_tf.runs import read_run
 
+ROOT = Path(__file__).parents[1]
+# The files whose tests take longest, the longest first. The worker processes start with them, so
+# that no worker is left alone with a long file at the end. `make test-fast` skips them.
+HEAVY = (
+    "tests/training/test_replicas.py",
+    "tests/training/test_resuming.py",
+    "tests/integration/test_scripts.py",
+    "tests/training/test_train.py",
+    "tests/exporting/test_litert.py",
+    "tfds_deepglobe/prepare_test.py",
+    "tests/prediction/test_predictors.py",
+    "tests/models/test_keras_api.py",
+    "tests/scoring/test_evaluate_runs.py",
+    "tests/integration/test_python_example.py",
+    "tests/exporting/test_savedmodel.py",
+    "tfds_deepglobe/command_line_test.py",
+    "tests/integration/test_any_classes.py",
+    "tests/test_torch_runs.py",
+    "tests/exporting/test_formats.py",
+    "tests/exporting/test_onnx.py",
+    "tests/scoring/test_evaluate.py",
+)
+
 # A background process ignores SIGINT. Commands that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -28,6 +52,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
+
+
+def pytest_collection_modifyitems(items):
+    """Marks the tests of heavy files and moves them to the front."""
+    if missing := [name for name in HEAVY if not (ROOT / name).exists()]:
+        raise pytest.UsageError(f"HEAVY in tests/conftest.py names missing files: {missing}.")
+    places = {ROOT / name: place for place, name in enumerate(HEAVY)}
+    for item in items:
+        if item.path in places:
+            item.add_marker("heavy")
+    items.sort(key=lambda item: places.get(item.path, len(HEAVY)))
 
 
 def tiny_application(include_top, weights, input_tensor):
