@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.decoding import decode_mask, image_encoding
-from lcc_tf.data.demo import MIN_SIZE, render_scene
+from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
 from lcc_tf.data.framing import cut
 from lcc_tf.data.pipeline import encoded_examples
 from lcc_tf.errors import InputError
