@@ -121,7 +121,7 @@ class ClassTable:
             return self.names.index(name)
         matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
         if len(matches) != 1:
-            raise InputError(f"no class is named {name!r}; the classes are {', '.join(self.names)}")
+            raise InputError(f"No class is named {name!r}. Choose one of: {', '.join(self.names)}.")
         return matches[0]
 
     def resolve_color_map(self, color_map: Mapping[RGB, str]) -> dict[RGB, int]:
@@ -232,20 +232,20 @@ DEEPGLOBE_CLASSES = ClassTable(
 )
 
 
-def parse_color_map(entries: Sequence[str]) -> dict[RGB, str]:
-    """Parses what the command line takes as `--map-color`.
+def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
+    """Parses the classes of extra colors.
 
     Args:
-        entries: texts such as `"255,0,0=unknown"`.
+        map_color: texts such as "255,0,0=unknown".
 
     Returns:
-        The class name of each colour.
+        The class name of each color.
 
     Raises:
-        InputError: an entry has another form, or a colour is given twice.
+        InputError: An entry has another form, or a color occurs twice.
     """
-    color_map = {}
-    for entry in entries:
+    color_map: dict[RGB, str] = {}
+    for entry in map_color:
         color_text, separator, name = entry.partition("=")
         try:
             color = tuple(int(channel) for channel in color_text.split(","))
@@ -253,11 +253,11 @@ def parse_color_map(entries: Sequence[str]) -> dict[RGB, str]:
             color = ()
         if not (separator and name.strip() and _is_rgb(color)):
             raise InputError(
-                "--map-color takes R,G,B=CLASS with R, G and B in 0..255, such as "
-                f"255,0,0=unknown. Received: {entry}."
+                "`map_color` needs R,G,B=CLASS with R, G and B in [0, 255], such as "
+                f"255,0,0=unknown. Received: map_color={entry}."
             )
         if color in color_map:
-            raise InputError(f"--map-color gives the colour {color} twice")
+            raise InputError(f"`map_color` has the color {color} twice. Delete one of the entries.")
         color_map[color] = name.strip()
     return color_map
 
@@ -274,7 +274,7 @@ def _check_black(mask_rgb: np.ndarray) -> None:
     largest = int(red.max(initial=0))
     if largest and (red == green).all() and (red == blue).all():
         raise InputError(
-            f"holds shades of gray up to {largest} and no other colour, which look like class "
+            f"contains shades of gray up to {largest} and no other color, which look like class "
             "ids, but the classes' colours are of 0 and 255 alone; if they are ids, give a "
             "class_dict.csv in which each class's r, g and b are its id"
         )
@@ -297,5 +297,5 @@ def _unknown_colors(codes: np.ndarray, bits: int) -> str:
     example = ",".join(map(str, colors[0]))
     return (
         f"{listed}{more}, which no class has; "
-        f"to map a colour on purpose, add --map-color {example}=CLASS"
+        f"to map a color on purpose, use `map_color={example}=CLASS`"
     )

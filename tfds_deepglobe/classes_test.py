@@ -37,6 +37,12 @@ def test_channels_are_cut_at_128():
     assert DEEPGLOBE_CLASSES.encode(mask).tolist() == [[0, 1, 6]]
 
 
+def test_gray_mask_of_black_and_white_classes_is_binarized():
+    classes = ClassTable(("land", "water"), ((0, 0, 0), (255, 255, 255)))
+    mask = mask_of(*[(level,) * 3 for level in (0, 3, 250, 255)])
+    assert classes.encode(mask).tolist() == [[0, 0, 1, 1]]
+
+
 def test_palette_with_shades_matches_exactly():
     assert SHADES.encode(mask_of((10, 20, 31), (200, 0, 0))).tolist() == [[1, 2]]
     with pytest.raises(InputError, match=r"1 pixel of \(10, 20, 32\), which no class has"):
@@ -49,7 +55,7 @@ def test_unknown_colors_are_named_most_frequent_first():
         ClassTable(("only",), ((200, 0, 1),)).encode(mask)
     assert str(error.value).startswith("3 pixels of (0, 0, 99), 1 pixel of (100, 100, 100), ")
     assert "and 7 more colours" in str(error.value)
-    assert "--map-color 0,0,99=CLASS" in str(error.value)
+    assert "`map_color=0,0,99=CLASS`" in str(error.value)
 
 
 def test_unknown_color_is_reported_as_it_is_after_the_cut():
@@ -79,7 +85,7 @@ def test_class_is_found_by_name_or_its_beginning():
 
 @pytest.mark.parametrize("name", ["lava", "", "s"])
 def test_class_that_is_not_there_or_ambiguous(name):
-    with pytest.raises(InputError, match="the classes are rock, sand, sandstone"):
+    with pytest.raises(InputError, match="Choose one of: rock, sand, sandstone"):
         SHADES.class_id(name)
 
 
@@ -129,7 +135,7 @@ def test_parse_color_map():
 
 @pytest.mark.parametrize("entry", ["255,0,0", "255,0=x", "1,2,300=x", "a,b,c=x", "1,2,3=", "=x"])
 def test_color_map_of_another_form(entry):
-    with pytest.raises(InputError, match="takes R,G,B=CLASS"):
+    with pytest.raises(InputError, match="`map_color` needs R,G,B=CLASS.*Received: map_color="):
         parse_color_map([entry])
 
 

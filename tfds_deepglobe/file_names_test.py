@@ -25,7 +25,7 @@ from tfds_deepglobe.file_names import FileNames, Pattern
     ],
 )
 def test_match(pattern, name, expected):
-    parsed = Pattern.parse(pattern, "--image-glob")
+    parsed = Pattern.parse(pattern, "image_glob")
     assert parsed.match(name) == expected
     if expected:
         assert name.endswith(parsed.name_of(expected[0]))
@@ -33,20 +33,24 @@ def test_match(pattern, name, expected):
 
 @pytest.mark.parametrize("text", ["", "images/a.tif", "*/*.tif", "**.tif", "*/a.tif", "*.t*f"])
 def test_pattern_without_exactly_one_star(text):
-    with pytest.raises(InputError, match=r"--image-glob takes one `\*`.*Received: `"):
-        Pattern.parse(text, "--image-glob")
+    with pytest.raises(
+        InputError, match=r"`image_glob` needs exactly one \*.*Received: image_glob="
+    ):
+        Pattern.parse(text, "image_glob")
 
 
 @pytest.mark.parametrize("text", ["/images/*.tif", "../images/*.tif", "a//*.tif", "a/./*.tif"])
 def test_pattern_with_folders_that_cannot_be(text):
-    with pytest.raises(InputError, match="names of folders inside of the archive.*Received"):
-        Pattern.parse(text, "--mask-pattern")
+    with pytest.raises(
+        InputError, match="`mask_pattern` needs names of folders in the archive.*Received"
+    ):
+        Pattern.parse(text, "mask_pattern")
 
 
 @pytest.mark.parametrize("text", ["*", "images/*", "*.jp2", "*_sat", "*.npy"])
 def test_pattern_of_no_image_format(text):
-    with pytest.raises(InputError, match=r"--image-glob must end in one of .jpg, .*Received"):
-        Pattern.parse(text, "--image-glob")
+    with pytest.raises(InputError, match=r"`image_glob` must end in one of .jpg, .*Received"):
+        Pattern.parse(text, "image_glob")
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_pattern_of_no_image_format(text):
     [("*.JPG", "JPEG"), ("*.jpeg", "JPEG"), ("*.a.png", "PNG"), ("*.tiff", "TIFF")],
 )
 def test_format_follows_from_the_ending(text, expected):
-    assert Pattern.parse(text, "--image-glob").format == expected
+    assert Pattern.parse(text, "image_glob").format == expected
 
 
 @pytest.mark.parametrize(
@@ -75,9 +79,9 @@ def test_what_both_match_is_what_the_closer_pattern_says(images, masks, name, ex
 
 
 def test_names_that_cannot_be():
-    with pytest.raises(InputError, match="--mask-pattern cannot be of JPEG.*PNG.*`\\*_mask.jpg`"):
+    with pytest.raises(InputError, match=r"`mask_pattern` must not be of JPEG.*PNG.*=\*_mask.jpg"):
         FileNames.parse("*_sat.jpg", "*_mask.jpg")
-    with pytest.raises(InputError, match="must differ, by folders.*for both"):
+    with pytest.raises(InputError, match="must differ, such as.*for both"):
         FileNames.parse("*.png", "./*.png")
 
 

@@ -40,8 +40,8 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
     count = len(ordered)
     if count < len(SPLITS):
         raise InputError(
-            f"three splits need at least 3 labelled images. Received: {count}. Add images, or say "
-            "by split files which image goes where."
+            f"Three splits need at least 3 labeled images. Received: {count}. Add images, or "
+            "assign them to splits with `split_files`."
         )
     num_validation = max(1, round(count * _NUM_VALIDATION / _NUM_IMAGES))
     num_test = max(1, round(count * _NUM_TEST / _NUM_IMAGES))

@@ -41,7 +41,7 @@ def test_split_stays_as_it_is_from_release_to_release():
 
 
 def test_too_few_images():
-    with pytest.raises(InputError, match="at least 3 labelled images. Received: 2"):
+    with pytest.raises(InputError, match="at least 3 labeled images. Received: 2.*`split_files`"):
         assign(ids(2))
 
 

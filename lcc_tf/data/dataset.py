@@ -5,10 +5,12 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from lcc_tf.data.demo import MIN_COUNT, MIN_SIZE, write_demo_archive
+from lcc_tf.data.demo import MIN_COUNT, write_demo_archive
+from lcc_tf.data.demo_scenes import MIN_SIZE
 from lcc_tf.errors import InputError
-from tfds_deepglobe.classes import ClassTable, parse_color_map
-from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError as DatasetError
+from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN
 from tfds_deepglobe.prepare import prepare
 
 DEMO = "demo"
@@ -44,9 +46,7 @@ def prepare_dataset(
     Raises:
         InputError: the archive is missing or faulty, or a name pattern cannot be used.
     """
-    names = FileNames.parse(image_glob, mask_pattern)
     if data == DEMO:
-        names = FileNames.parse()
         for argument, value, minimum in (
             ("demo_count", demo_count, MIN_COUNT),
             ("demo_size", demo_size, MIN_SIZE),
@@ -55,13 +55,20 @@ def prepare_dataset(
                 raise InputError(f"`{argument}` must be {minimum} or more. Received: {value}.")
         name = f"demo_{demo_count}x{demo_size}px"
         data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
-    return prepare(
-        data,
-        cache_dir,
-        names=names,
-        split_files=split_files,
-        color_map=parse_color_map(map_color),
-    )
+        image_glob, mask_pattern = IMAGE_GLOB, MASK_PATTERN
+    try:
+        return prepare(
+            data,
+            cache_dir,
+            image_glob=image_glob,
+            mask_pattern=mask_pattern,
+            split_files=split_files,
+            map_color=map_color,
+        )
+    except DatasetError as error:
+        if Path(data).exists():
+            raise
+        raise InputError(f"{error} Procedural scenes need no download: `data={DEMO}`.") from error
 
 
 def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:

@@ -11,8 +11,7 @@ from tqdm import tqdm
 from lcc_tf.data.decoding import decode_mask
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.files import write_atomically
-
-CLASS_PIXELS = "class_pixels.npy"
+from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
@@ -21,13 +20,16 @@ def native_size(builder: tfds.core.DatasetBuilder) -> float:
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
-    """Counts the pixels per class of each training image, once per prepared data set.
+    """Returns the pixels per class of each training image.
+
+    The counts are a file beside the TFRecords. For a data set of a version without this file, the
+    first call decodes all training masks and writes it.
 
     Args:
-        builder: a prepared data set; the counts are saved beside its TFRecords.
+        builder: a prepared data set.
 
     Returns:
-        int64 `(num_images, num_classes)`, pixels, in the order of the TFRecords.
+        int64 `(num_images, num_classes)`, pixels, in no particular order of the images.
     """
     file = Path(builder.data_dir) / CLASS_PIXELS
     if file.is_file():
