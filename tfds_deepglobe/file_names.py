@@ -31,6 +31,10 @@ class Pattern:
         folders: folders of the file, the innermost last.
         prefix: part of the file name before the id.
         suffix: part of the file name after the id.
+
+    Example:
+        >>> Pattern.parse("images/*.tif", "image_glob").match("train/images/7.tif")
+        ('7', 'train')
     """
 
     folders: tuple[str, ...]
@@ -119,6 +123,11 @@ class FileNames:
     Attributes:
         images: pattern of the images.
         masks: pattern of the masks, with the id of their image.
+
+    Example:
+        >>> names = FileNames.parse("images/*.tif", "labels/*_gt.png")
+        >>> names.match("train/labels/7_gt.png")
+        ('7', 'train', True)
     """
 
     images: Pattern

@@ -31,6 +31,10 @@ def ordered_map(
 
     Yields:
         The results in the order of the items.
+
+    Example:
+        >>> list(ordered_map(abs, [-2, 1], "counting"))
+        [2, 1]
     """
     items = list(items)
     workers = min(num_cores(), _MAX_WORKERS)
