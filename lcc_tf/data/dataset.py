@@ -1,4 +1,4 @@
-"""Prepares a data set on first use."""
+"""Data sets for training: prepared on first use, then opened."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,19 +32,20 @@ def prepare_dataset(
     Args:
         data: folder or zip of the raw archive, or "demo" for procedural scenes.
         cache_dir: folder of prepared data sets and of the scenes of "demo".
-        image_glob: names of images with a `*` for their id, such as "images/*.tif"; ignored for
-            "demo".
-        mask_pattern: names of masks with a `*` for their image's id; ignored for "demo".
+        image_glob: names of images, with a `*` for their id, such as "images/*.tif". "demo" ignores
+            it.
+        mask_pattern: names of masks, with a `*` for the id of their image. "demo" ignores it.
         split_files: folder of split lists; None for a seeded random split.
-        map_color: "R,G,B=CLASS": class of a mask color that is not in the class table.
-        demo_count: number of scenes of "demo".
-        demo_size: side of a scene, pixels.
+        map_color: "R,G,B=CLASS" for each mask color that is not in the class table.
+        demo_count: number of scenes for "demo".
+        demo_size: side of these scenes, pixels.
 
     Returns:
         A builder with the splits "train", "validation" and "test".
 
     Raises:
-        InputError: the archive is missing or faulty, or a name pattern cannot be used.
+        InputError: The archive does not exist, or an argument is out of range.
+        tfds_deepglobe.errors.InputError: The archive is faulty, or a name pattern is not valid.
     """
     if data == DEMO:
         for argument, value, minimum in (
@@ -52,7 +53,9 @@ def prepare_dataset(
             ("demo_size", demo_size, MIN_SIZE),
         ):
             if value < minimum:
-                raise InputError(f"`{argument}` must be {minimum} or more. Received: {value}.")
+                raise InputError(
+                    f"`{argument}` must be {minimum} or more. Received: {argument}={value}."
+                )
         name = f"demo_{demo_count}x{demo_size}px"
         data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
         image_glob, mask_pattern = IMAGE_GLOB, MASK_PATTERN
@@ -72,7 +75,7 @@ def prepare_dataset(
 
 
 def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:
-    """Returns the names and colors of a prepared data set's classes."""
+    """Returns the names and colors of the classes of a prepared data set."""
     metadata = builder.info.metadata
     return ClassTable(
         tuple(metadata["class_names"]), tuple(tuple(color) for color in metadata["palette"])

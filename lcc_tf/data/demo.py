@@ -1,4 +1,4 @@
-"""Procedural scenes as an archive in the form of DeepGlobe, for a try without a download."""
+"""An archive of procedural scenes in the layout of DeepGlobe, for a try without a download."""
 
 import csv
 import json
@@ -13,7 +13,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.parallel import ordered_map
 
-# Increase it when equal arguments render other pixels, so that old archives are not reused.
+# Increase it if equal arguments render different pixels, so that old archives are not reused.
 VERSION = 1
 PARAMETERS_FILE = "demo.json"
 
@@ -24,23 +24,29 @@ _JPEG_QUALITY = 92
 def write_demo_archive(
     directory: str | Path, *, count: int = 160, size: int = 256, seed: int = 0
 ) -> Path:
-    """Writes scenes as a raw archive in the form of Kaggle's DeepGlobe, unless it exists already.
+    """Writes scenes as a raw archive in the layout of Kaggle's, unless it exists already.
 
-    It contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and `metadata.csv`,
-    and gets its name when it is complete. A scene does not depend on `count`.
+    The archive contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and
+    `metadata.csv`. The folder does not exist until it is complete. A scene does not depend on
+    `count`.
 
     Args:
-        directory: folder to make.
+        directory: folder to write.
         count: number of scenes.
-        size: side of a scene in pixels.
-        seed: the set of scenes.
+        size: side of a scene, pixels.
+        seed: random seed of all scenes.
 
     Returns:
         `directory`.
 
     Raises:
-        InputError: `directory` contains something else, or an argument is out of range.
-        OSError: a file cannot be written.
+        InputError: `directory` has other content, or an argument is out of range.
+        OSError: A file cannot be written.
+
+    Example:
+        >>> directory = write_demo_archive("demo", count=3, size=64)
+        >>> sorted(path.name for path in directory.iterdir())
+        ['class_dict.csv', 'demo.json', 'metadata.csv', 'train']
     """
     for name, value, minimum in (("count", count, MIN_COUNT), ("size", size, MIN_SIZE)):
         if value < minimum:
@@ -53,9 +59,9 @@ def write_demo_archive(
         return directory
     if directory.exists():
         raise InputError(
-            f"{directory} exists already, and is not overwritten. "
+            f"{directory} exists already and is not overwritten. "
             f"Received: {_read_parameters(directory) or f'no readable {PARAMETERS_FILE} in it'}. "
-            f"Expected: {parameters}. Delete the folder or choose another."
+            f"Expected: {parameters}. Delete the folder, or choose another `directory`."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
@@ -64,7 +70,7 @@ def write_demo_archive(
         (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
         try:
             archive.rename(directory)
-        except OSError:  # another process may have been faster
+        except OSError:  # another process can be faster
             if _read_parameters(directory) != parameters:
                 raise
     return directory

@@ -1,11 +1,10 @@
 """Procedural satellite scenes with exact masks.
 
-Each class has its own texture. Light, season and ground
-differ between scenes, so that colors overlap between classes and a model has to learn texture and
-shape.
+Each class has its own texture. Light, season and ground differ between scenes. So the colors of
+classes overlap, and a model must learn texture and shape.
 
-Lengths in this file are in pixels of a 256x256 scene. A larger scene shows more ground: textures
-grow with its side to the power 0.3 only, regions and rivers to the power 0.6.
+Lengths in this file are pixels of a 256x256 scene. A larger scene shows more ground: textures grow
+with the side to the power 0.3, regions and rivers with the side to the power 0.6.
 """
 
 from collections.abc import Callable
@@ -18,14 +17,14 @@ from scipy.spatial import cKDTree
 
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-MIN_SIZE = 64  # smaller scenes would show little more than one region
+MIN_SIZE = 64  # smaller scenes would show hardly more than one region
 
 _URBAN, _AGRICULTURE, _RANGE, _FOREST, _WATER, _BARREN, _UNKNOWN = map(
     DEEPGLOBE_CLASSES.class_id,
     ("urban", "agriculture", "rangeland", "forest", "water", "barren", "unknown"),
 )
 
-# Relative frequency of each class. Water means lakes here; rivers are drawn separately.
+# Relative frequency of each class. Water means lakes; rivers are drawn separately.
 _LAND_WEIGHTS = {
     _URBAN: 0.18,
     _AGRICULTURE: 0.20,
@@ -35,7 +34,7 @@ _LAND_WEIGHTS = {
     _BARREN: 0.15,
 }
 
-# Surface colors, RGB in [0, 1], before the light of the scene falls on them.
+# Surface colors, RGB in [0, 1], without the light of the scene.
 _NAVY = (0.12, 0.19, 0.26)
 _TEAL = (0.22, 0.35, 0.34)
 _PINE = (0.17, 0.23, 0.15)
@@ -45,24 +44,24 @@ _STRAW = (0.60, 0.54, 0.37)
 _SILT = (0.50, 0.45, 0.35)
 _SOIL = (0.45, 0.36, 0.27)
 _RED_SOIL = (0.52, 0.35, 0.26)
-_GREY = (0.50, 0.49, 0.46)
+_GRAY = (0.50, 0.49, 0.46)
 _PALE = (0.80, 0.77, 0.71)
 _WHITE = (0.93, 0.91, 0.87)
 _BLUE_ROOF = (0.38, 0.48, 0.60)
 
-# What each surface may be made of, repeated where it is more likely. The lists share colors on
-# purpose: muddy water looks like ploughed soil, a green lake like a meadow, pale rock like cloud.
+# Possible colors of each surface, repeated for a higher probability. The lists share colors on
+# purpose: muddy water looks like plowed soil, a green lake like a meadow, pale rock like cloud.
 _CROPS = (_PINE, _PINE, _GREEN, _GREEN, _GREEN, _STRAW, _STRAW, _SOIL, _RED_SOIL)
 _GRASS = (_GREEN, _OLIVE, _OLIVE, _OLIVE, _STRAW, _STRAW, _SILT)
 _TREES = (_PINE, _PINE, _PINE, _PINE, _GREEN, _OLIVE, _SOIL)
 _LAKES = (_NAVY, _NAVY, _TEAL, _TEAL, _PINE, _GREEN, _OLIVE, _SILT, _SOIL)
-_BARE = (_STRAW, _SOIL, _RED_SOIL, _RED_SOIL, _GREY, _PALE, _PALE)
-_YARDS = (_GREEN, _OLIVE, _SILT, _SOIL, _GREY, _GREY)
-_ROOFS = (_GREY, _GREY, _PALE, _WHITE, _SOIL, _RED_SOIL, _BLUE_ROOF)
+_BARE = (_STRAW, _SOIL, _RED_SOIL, _RED_SOIL, _GRAY, _PALE, _PALE)
+_YARDS = (_GREEN, _OLIVE, _SILT, _SOIL, _GRAY, _GRAY)
+_ROOFS = (_GRAY, _GRAY, _PALE, _WHITE, _SOIL, _RED_SOIL, _BLUE_ROOF)
 
 
 class _Frame:
-    """Pixel grid, scale, sun and random numbers that all parts of one scene share."""
+    """Pixel grid, scale, sun and random numbers of one scene."""
 
     def __init__(self, seed: int, index: int, size: int) -> None:
         self.rng = np.random.default_rng((seed, index))
@@ -70,13 +69,13 @@ class _Frame:
         self.scale = (size / 256) ** 0.3
         self.y, self.x = np.mgrid[:size, :size].astype(np.float32)
         azimuth = self.rng.uniform(0, 2 * np.pi)
-        # Points from the ground to the sun, as (x, y): shadows fall the other way.
+        # Direction from the ground to the sun, as (x, y). Shadows have the opposite direction.
         self.sun = np.array([np.cos(azimuth), np.sin(azimuth)], np.float32)
         self.fields = _lay_parcels(self, length=52, width=30, warp=6)
         self.blocks = _lay_parcels(self, length=38, width=26, warp=4)
 
     def noise(self, wavelength: float, octaves: int = 1) -> np.ndarray:
-        """Smooth noise around 0, float32 `(size, size)`, deviation about 0.8."""
+        """Returns smooth noise, float32 `(size, size)`, mean 0, standard deviation about 0.8."""
         total = np.zeros((self.size, self.size), np.float32)
         for octave in range(octaves):
             step = max(wavelength * self.scale / 2**octave, 1.0)
@@ -91,7 +90,7 @@ class _Frame:
     def scatter(
         self, x: np.ndarray, y: np.ndarray, spacing: float
     ) -> tuple[np.ndarray, np.ndarray, int]:
-        """Finds the nearest of points scattered over the scene on a jittered grid.
+        """Scatters points on a jittered grid and finds the nearest point of each pixel.
 
         Args:
             x: float32 `(pixels,)`, columns.
@@ -99,8 +98,8 @@ class _Frame:
             spacing: mean distance of the points.
 
         Returns:
-            The index of each pixel's point, int `(pixels,)`; the vector from that point to the
-            pixel in units of the spacing, float32 `(pixels, 2)`; the number of points.
+            Index of each pixel's nearest point, int `(pixels,)`; vector from the point to the
+            pixel, float32 `(pixels, 2)`, in units of the spacing; number of points.
         """
         spacing *= self.scale
         side = int(self.size / spacing) + 4
@@ -111,7 +110,15 @@ class _Frame:
         return nearest, (position - points[nearest]).astype(np.float32), len(points)
 
     def blend(self, colors: tuple, amount: np.ndarray) -> np.ndarray:
-        """Colours between two that the scene draws of `colors`, by `amount` around 0."""
+        """Draws two of `colors` and mixes them: -1 is the first color, 1 the second.
+
+        Args:
+            colors: RGB in [0, 1].
+            amount: float32 `(pixels,)`, clipped to [-1, 1].
+
+        Returns:
+            float32 `(pixels, 3)`, RGB in [0, 1].
+        """
         first, second = self.rng.choice(np.array(colors, np.float32), 2)
         weight = np.clip(0.5 + 0.5 * amount, 0, 1)[..., None]
         return first + (second - first) * weight
@@ -124,10 +131,10 @@ class _Parcels:
     Attributes:
         ids: int `(size, size)`, the parcel of each pixel.
         count: number of parcels.
-        u: float32 `(size, size)`, pixels from the parcel's center along its row.
-        v: float32 `(size, size)`, pixels from the parcel's center across its row.
-        edge: float32 `(size, size)`, pixels to the parcel's border.
-        axis: direction in the image along which `u` grows, as (x, y).
+        u: float32 `(size, size)`, distance from the parcel's center along its row, pixels.
+        v: float32 `(size, size)`, distance from the parcel's center across its row, pixels.
+        edge: float32 `(size, size)`, distance to the parcel's border, pixels.
+        axis: direction of `u` in the image, as (x, y).
     """
 
     ids: np.ndarray
@@ -139,9 +146,9 @@ class _Parcels:
 
 
 def _lay_parcels(frame: _Frame, length: float, width: float, warp: float) -> _Parcels:
-    """Lays rows of about `width`, each cut into parcels of its own length, about `length`."""
+    """Lays rows of about `width` and divides each row into parcels of about `length`."""
     rng = frame.rng
-    reach = 2 * frame.size  # rows and columns begin well outside the scene
+    reach = 2 * frame.size  # rows and columns begin far outside the scene
     tilt = rng.uniform(0, np.pi)
     axis = np.array([np.cos(tilt), np.sin(tilt)], np.float32)
     x = frame.x - frame.size / 2 + warp * frame.scale * frame.noise(150)
@@ -175,9 +182,9 @@ def _lay_parcels(frame: _Frame, length: float, width: float, warp: float) -> _Pa
 
 
 def _lay_classes(frame: _Frame) -> np.ndarray:
-    """Divides the scene into classes, without clouds: uint8 `(size, size)`, class ids."""
+    """Divides the scene into classes without clouds: uint8 `(size, size)`, class ids."""
     rng = frame.rng
-    # Larger scenes have larger regions as well as more of them.
+    # Larger scenes have larger regions and more regions.
     spacing = 92 * frame.scale
     x = frame.x + 18 * frame.scale**2 * frame.noise(80 * frame.scale, octaves=3)
     y = frame.y + 18 * frame.scale**2 * frame.noise(80 * frame.scale, octaves=3)
@@ -191,7 +198,7 @@ def _lay_classes(frame: _Frame) -> np.ndarray:
     )
     classes = rng.choice(present, regions).astype(np.uint8)[region].reshape(x.shape)
 
-    # People draw straight borders: a field or a block is of one class as a whole.
+    # Man-made borders are straight: a whole field or block has one class.
     num_classes = DEEPGLOBE_CLASSES.num_classes
     for class_id, parcels in ((_AGRICULTURE, frame.fields), (_URBAN, frame.blocks)):
         votes = np.bincount(
@@ -208,19 +215,19 @@ def _lay_classes(frame: _Frame) -> np.ndarray:
 
 
 def _stroke(frame: _Frame, meander: float) -> np.ndarray:
-    """Distance in pixels, float32 `(size, size)`, from a bent line across the scene."""
+    """Returns the distance from a bent line across the scene, float32 `(size, size)`, pixels."""
     rng = frame.rng
     angle = rng.uniform(0, 2 * np.pi)
     x, y = frame.x - frame.size / 2, frame.y - frame.size / 2
     bend = meander * frame.scale**2 * frame.noise(110 * frame.scale, octaves=2)
     across = np.cos(angle) * x + np.sin(angle) * y + bend
     across -= rng.uniform(-0.35, 0.35) * frame.size
-    slope_y, slope_x = np.gradient(across)  # to first order, height over slope is the distance
+    slope_y, slope_x = np.gradient(across)  # distance is height / slope, to first order
     return np.abs(across) / np.hypot(slope_x, slope_y).clip(0.3)
 
 
 def _paint_forest(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Crowns, each lit from the side of the sun, in clumps of lighter and darker trees."""
+    """Paints tree crowns, lit from the sun's side, in clumps of lighter and darker trees."""
     crown, offset, crowns = frame.scatter(frame.x[at], frame.y[at], spacing=6.5)
     clump = frame.noise(22, octaves=2)[at]
     tone = frame.rng.uniform(0.8, 1.25, crowns).astype(np.float32)[crown]
@@ -229,7 +236,7 @@ def _paint_forest(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_range(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Mottled grass with scattered shrubs and their shadows."""
+    """Paints mottled grass with scattered shrubs and their shadows."""
     mottle = frame.noise(13, octaves=3)[at]
     ground = frame.blend(_GRASS, frame.noise(60)[at]) * (1 + 0.13 * mottle)[:, None]
     shrub, offset, shrubs = frame.scatter(frame.x[at], frame.y[at], spacing=11.5)
@@ -242,7 +249,7 @@ def _paint_range(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_barren(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Bare ground: eroded relief in slanting light, cut by gullies."""
+    """Paints bare ground: eroded relief with gullies, in light from the side."""
     relief = frame.noise(26, octaves=4)
     slope_y, slope_x = np.gradient(relief * frame.scale)
     lit = -(slope_x * frame.sun[0] + slope_y * frame.sun[1])[at]
@@ -253,13 +260,13 @@ def _paint_barren(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_water(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """A smooth surface, its color drifting slowly."""
+    """Paints a smooth surface whose color changes slowly."""
     tone = 1 + 0.015 * frame.noise(6)[at]
     return frame.blend(_LAKES, 0.5 * frame.noise(110)[at]) * tone[:, None]
 
 
 def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Parcels of one crop each, with rows along or across them and tracks between."""
+    """Paints fields of one crop each, with rows of plants, and tracks between the fields."""
     rng, fields = frame.rng, frame.fields
     field, u, v, edge = fields.ids[at], fields.u[at], fields.v[at], fields.edge[at]
 
@@ -278,13 +285,13 @@ def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_town(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Blocks between streets; on each plot a roof, lit on one side, with its shadow."""
+    """Paints blocks between streets, with one lit roof and its shadow on most plots."""
     rng, blocks, scale = frame.rng, frame.blocks, frame.scale
     u, v = blocks.u[at], blocks.v[at]
     pitch = rng.uniform(9, 11.5) * scale
     plot_u, plot_v = np.floor(u / pitch), np.floor(v / pitch)
     from_u, from_v = u - (plot_u + 0.5) * pitch, v - (plot_v + 0.5) * pitch
-    plots = 4096  # distinct houses, dealt to the plots of all blocks
+    plots = 4096  # different houses, shared by the plots of all blocks
     deal = np.array([1, 61, 677]) @ np.stack([blocks.ids[at], plot_u, plot_v])
     plot = deal.astype(int) % plots
 
@@ -308,7 +315,7 @@ def _paint_town(frame: _Frame, at: np.ndarray) -> np.ndarray:
     roofs = rng.choice(np.array(_ROOFS, np.float32), plots)[plot]
     color[roof] = (roofs * (per_plot(0.8, 1.2) * ridge_light)[:, None])[roof]
     street = blocks.edge[at] < 1.7 * scale
-    color[street] = rng.choice(np.array((_GREY, _SILT, _SOIL), np.float32))
+    color[street] = rng.choice(np.array((_GRAY, _SILT, _SOIL), np.float32))
     return color
 
 
@@ -323,7 +330,7 @@ _PAINTERS: dict[int, Callable[[_Frame, np.ndarray], np.ndarray]] = {
 
 
 def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
-    """Paints each class, then shores, a road and the light on the hills: RGB reflectance."""
+    """Paints each class, then shores, a road and the light on hills: RGB reflectance."""
     land = np.empty((*classes.shape, 3), np.float32)
     for class_id, paint in _PAINTERS.items():
         at = classes == class_id
@@ -336,9 +343,9 @@ def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
     strength = np.where(dry, 1.4 * near_water, 0.5 * (1 - near_water)).clip(0, 1)[..., None]
     land += (shore - land) * strength
 
-    if frame.rng.random() < 0.5:  # a road has the class of the land that it crosses
+    if frame.rng.random() < 0.5:  # a road has the class of the land around it
         road = dry & (_stroke(frame, meander=8) < 1.6 * frame.scale)
-        land[road] = frame.rng.choice(np.array((_GREY, _STRAW, _SOIL), np.float32))
+        land[road] = frame.rng.choice(np.array((_GRAY, _STRAW, _SOIL), np.float32))
 
     slope_y, slope_x = np.gradient(frame.noise(90, octaves=2) * 90 * frame.scale)
     hills = 1 - 0.05 * (slope_x * frame.sun[0] + slope_y * frame.sun[1])
@@ -347,7 +354,7 @@ def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
 
 
 def _add_clouds(frame: _Frame, land: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the land under clouds and their shadows, and where the clouds hide it."""
+    """Returns the land with clouds and their shadows, and the mask of the clouds."""
     rng = frame.rng
     billows = frame.noise(85, octaves=4)
     edge = np.quantile(billows, 1 - rng.uniform(0.07, 0.2))
@@ -361,7 +368,7 @@ def _add_clouds(frame: _Frame, land: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _expose(frame: _Frame, land: np.ndarray) -> np.ndarray:
-    """Light, haze and sensor of the scene: reflectance to uint8 `(size, size, 3)`."""
+    """Applies light, haze and sensor noise: reflectance to uint8 `(size, size, 3)`, RGB."""
     rng = frame.rng
     gray = land.mean(axis=-1, keepdims=True)
     land = gray + (land - gray) * rng.uniform(0.75, 1.25)
@@ -373,16 +380,21 @@ def _expose(frame: _Frame, land: np.ndarray) -> np.ndarray:
 
 
 def render_scene(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Renders one scene; equal arguments always return equal pixels.
+    """Renders one scene. Equal arguments return equal pixels.
 
     Args:
-        seed: the set of scenes.
-        index: the scene within its set.
-        size: side of the scene in pixels, 64 or more.
+        seed: random seed of all scenes, 0 or more.
+        index: number of the scene, 0 or more.
+        size: side of the scene, pixels, 64 or more.
 
     Returns:
-        The image, uint8 `(size, size, 3)`, RGB in [0, 255], and its mask, uint8 `(size, size)`,
-        class ids.
+        Image, uint8 `(size, size, 3)`, RGB in [0, 255]; mask, uint8 `(size, size)`, class ids of
+        `DEEPGLOBE_CLASSES`.
+
+    Example:
+        >>> image, mask = render_scene(0, 0, 64)
+        >>> image.shape, mask.shape
+        ((64, 64, 3), (64, 64))
     """
     frame = _Frame(seed, index, size)
     mask = _lay_classes(frame)

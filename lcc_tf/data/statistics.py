@@ -1,4 +1,4 @@
-"""Statistics of the training images: their size, and their pixels per class."""
+"""Statistics of the training images: typical size, and pixels per class."""
 
 import io
 from pathlib import Path
@@ -15,15 +15,15 @@ from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
-    """Returns the median over training images of the square root of their area, pixels."""
+    """Returns the typical side of a training image, pixels: the median square root of the areas."""
     return float(np.median(np.sqrt(class_pixels(builder).sum(axis=1))))
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     """Returns the pixels per class of each training image.
 
-    The counts are a file beside the TFRecords. For a data set of a version without this file, the
-    first call decodes all training masks and writes it.
+    `prepare` writes the counts to a file beside the TFRecords. Earlier versions did not; for their
+    data sets, the first call decodes all training masks and writes the file.
 
     Args:
         builder: a prepared data set.
