@@ -246,7 +246,7 @@ def describe(archive: Archive) -> str:
 
 
 def _leaves_archive(name: str) -> bool:
-    """Tells if a normalized path would leave the archive's root on any operating system."""
+    """Returns True if a normalized path would leave the archive's root on any operating system."""
     return name.startswith(("/", "../")) or name == ".." or name[1:2] == ":"
 
 

@@ -80,7 +80,7 @@ def size_text(size: tuple[int, int]) -> str:
 def _decode(data: bytes, kind: str, remedy: str = "") -> Image.Image:
     """Decodes a file of one format.
 
-    `remedy` ends the error for a file whose format is right, but whose pixels Pillow cannot read.
+    `remedy` is added to the error for a file of this format that Pillow cannot read.
     """
     decoder, first_bytes = _DECODERS[kind]
     if not data.startswith(first_bytes):
@@ -102,5 +102,5 @@ def _decode(data: bytes, kind: str, remedy: str = "") -> Image.Image:
 
 
 def _is_opaque(image: Image.Image) -> bool:
-    """Tells if an image is RGBA without transparent pixels."""
-    return image.mode == "RGBA" and image.getextrema()[3] == (255, 255)
+    """Returns True if an image is RGBA without transparent pixels."""
+    return image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)

@@ -9,7 +9,7 @@ from tfds_deepglobe.errors import InputError
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
 
-# Pillow's name of the format, by the suffix of the file name in lower case.
+# Pillow's name of the format, by the extension of the file name in lower case.
 _FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -51,7 +51,7 @@ class Pattern:
 
         Raises:
             InputError: The file name does not contain exactly one `*`, a folder is empty or `..`,
-                or the suffix is not an image format.
+                or the extension is not an image format.
         """
         *folders, base = text.replace("\\", "/").removeprefix("./").split("/")
         prefix, star, suffix = base.partition("*")
@@ -65,18 +65,17 @@ class Pattern:
                 f"`{argument}` needs names of folders in the archive before the file name, such as "
                 f"images/*.tif. Received: {argument}={text}."
             )
-        pattern = cls(tuple(folders), prefix, suffix)
-        if pattern.format is None:
+        if _extension(suffix) not in _FORMATS:
             raise InputError(
                 f"`{argument}` must end in one of {', '.join(_FORMATS)}, such as images/*.tif. "
                 f"Received: {argument}={text}."
             )
-        return pattern
+        return cls(tuple(folders), prefix, suffix)
 
     @property
-    def format(self) -> str | None:
-        """Pillow's name of the files' format; None for an unknown suffix."""
-        return _FORMATS.get(posixpath.splitext("x" + self.suffix)[1].lower())
+    def format(self) -> str:
+        """Pillow's name of the files' format, such as "JPEG"."""
+        return _FORMATS[_extension(self.suffix)]
 
     @property
     def precision(self) -> tuple[int, int]:
@@ -187,3 +186,8 @@ class FileNames:
     def id_in_list(self, line: str) -> str:
         """Returns the id in a line of a split list: an image's file name, or the id itself."""
         return self.images.id_in(posixpath.basename(line)) or line
+
+
+def _extension(suffix: str) -> str:
+    """Returns the extension of a file name in lower case, such as ".jpg"."""
+    return posixpath.splitext("x" + suffix)[1].lower()

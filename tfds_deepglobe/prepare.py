@@ -38,11 +38,9 @@ def prepare(
 ) -> tfds.core.DatasetBuilder:
     """Prepares the data set of a raw archive, unless it is prepared already.
 
-    The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The folder gets this name
-    when it is complete; a failure leaves no folder. Another size of a file, class table, split or
-    `map_color` has another fingerprint, and so another folder.
-
-    Each file is read and decoded once. Progress and results are printed.
+    The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The fingerprint depends on
+    the sizes of the files, the class table, the split and `map_color`. A failed call leaves no
+    folder. Each file is read and decoded once. Progress and results are printed.
 
     Args:
         data: folder or zip with images and masks.
@@ -69,11 +67,11 @@ def prepare(
     archive = open_archive(data, FileNames.parse(image_glob, mask_pattern))
     color_map = archive.classes.resolve_color_map(parse_color_map(map_color))
     print(f"{archive.path}: {describe(archive)}")
-    if archive.faults:  # the pairs are incomplete, so that neither split nor fingerprint is right
+    if archive.faults:  # pairs are missing, so the split would be wrong
         require_faultless(archive, color_map)
     ids = [pair.id for pair in archive.pairs]
+    chosen_by: Mapping[str, int] | Assignment = {"seed": seed}
     if split_files is None:
-        chosen_by = {"seed": seed}
         splits = assign(ids, seed)
     else:
         chosen_by = lists = read_split_files(split_files, archive.names)
@@ -98,7 +96,7 @@ def prepare(
         color_map=color_map,
         fingerprint=fingerprint,
     )
-    with _exclusive(directory):  # TFDS keeps a data set that another process has just written
+    with _exclusive(directory):  # TFDS keeps a data set that another process wrote meanwhile
         _write(config, cache_dir, num_shards)
     builder = load(cache_dir, fingerprint)
     for split, split_ids in splits.items():
@@ -149,12 +147,12 @@ def _fingerprint(
 
 
 def _directory(cache_dir: str | Path, fingerprint: str) -> Path:
-    """Returns the folder of a data set as TFDS names it. It exists only if it is complete."""
+    """Returns the folder of a data set, named by TFDS. It does not exist until it is complete."""
     return Path(cache_dir) / Builder.name / fingerprint[:16] / str(Builder.VERSION)
 
 
 def _check_destination(directory: Path, num_bytes: int) -> None:
-    """Raises an InputError at once for a folder that would fail after minutes."""
+    """Raises an InputError early if the folder cannot be written or the disk is too small."""
     parent = next(parent for parent in directory.absolute().parents if parent.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise InputError(
@@ -172,8 +170,8 @@ def _check_destination(directory: Path, num_bytes: int) -> None:
 def _exclusive(directory: Path) -> Iterator[None]:
     """Locks the cache while a data set is written, and deletes what failures leave.
 
-    The system drops the lock when its process ends in any way. So an incomplete folder under the
-    lock belongs to a process that has ended.
+    The system releases the lock when its process ends for any reason. So an incomplete folder
+    belongs to a process that has ended.
     """
     config_dir = directory.parent
     cache_dir = config_dir.parent.parent
@@ -186,7 +184,7 @@ def _exclusive(directory: Path) -> Iterator[None]:
             print("waiting for another process that prepares a data set here")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass  # a network file system without locks on folders; only one process is safe there
+            pass  # a network file system without locks: only one process is safe
         for leftover in config_dir.glob("incomplete.*"):  # prefix of TFDS
             shutil.rmtree(leftover)
         yield

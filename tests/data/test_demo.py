@@ -31,7 +31,7 @@ def test_archive_is_faultless(tmp_path):
     assert report.sizes == {(80, 80): 4}
 
 
-def test_archive_has_the_files_of_kaggles(tmp_path):
+def test_files_are_named_as_in_kaggles_archive(tmp_path):
     directory = write_demo_archive(tmp_path / "demo", count=3, size=64)
     assert sorted(files_of(directory)) == sorted(
         ["class_dict.csv", "demo.json", "metadata.csv"]
@@ -116,11 +116,11 @@ def test_interruption_leaves_no_files(tmp_path, monkeypatch):
 def test_folder_does_not_exist_until_it_is_complete(tmp_path, monkeypatch):
     directory = tmp_path / "demo"
 
-    def look_and_render(seed, index, size):
+    def check_and_render(seed, index, size):
         assert not directory.exists()
         return render_scene(seed, index, size)
 
-    monkeypatch.setattr(demo, "render_scene", look_and_render)
+    monkeypatch.setattr(demo, "render_scene", check_and_render)
     write_demo_archive(directory, count=5, size=64)
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 

@@ -16,7 +16,7 @@ def scenes():
 
 
 @pytest.mark.parametrize("size", [64, 101])
-def test_scene_has_an_image_and_class_ids(size):
+def test_shapes_and_dtypes_of_a_scene(size):
     image, mask = render_scene(0, 0, size)
     assert image.shape == (size, size, 3)
     assert image.dtype == np.uint8
