@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import lcc_tf
-from lcc_tf.data.demo import render_scene
+from lcc_tf.data.demo_scenes import render_scene
 from tests.mapping.test_scene import write_scene
 
 ROOT = Path(__file__).parents[1]
