@@ -4,7 +4,6 @@ import contextlib
 import dataclasses
 import fcntl
 import os
-import shutil
 import signal
 from pathlib import Path
 
@@ -18,7 +17,6 @@ import tensorflow as tf
 
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
-from lcc_tf.data.statistics import class_pixels
 from lcc_tf.models import encoders
 from lcc_tf.runs import read_run
 
@@ -26,6 +24,7 @@ ROOT = Path(__file__).parents[1]
 # The files whose tests take longest, the longest first. The worker processes start with them, so
 # that no worker is left alone with a long file at the end. `make test-fast` skips them.
 HEAVY = (
+    "tests/integration/test_documentation.py",
     "tests/training/test_replicas.py",
     "tests/training/test_resuming.py",
     "tests/integration/test_scripts.py",
@@ -35,7 +34,6 @@ HEAVY = (
     "tests/prediction/test_predictors.py",
     "tests/models/test_keras_api.py",
     "tests/scoring/test_evaluate_runs.py",
-    "tests/integration/test_python_example.py",
     "tests/exporting/test_savedmodel.py",
     "tfds_deepglobe/command_line_test.py",
     "tests/integration/test_any_classes.py",
@@ -56,8 +54,6 @@ tf.config.set_logical_device_configuration(
 
 def pytest_collection_modifyitems(items):
     """Marks the tests of heavy files and moves them to the front."""
-    if missing := [name for name in HEAVY if not (ROOT / name).exists()]:
-        raise pytest.UsageError(f"HEAVY in tests/conftest.py names missing files: {missing}.")
     places = {ROOT / name: place for place, name in enumerate(HEAVY)}
     for item in items:
         if item.path in places:
@@ -132,18 +128,14 @@ def demo_data(common_folder):
     cache_dir = str(common_folder / "demo" / "tfds")
     data = DataConfig(data="demo", cache_dir=cache_dir, demo_count=16, demo_size=64)
     with locked(common_folder / "demo.lock"):
-        class_pixels(prepare_dataset(**dataclasses.asdict(data)))
+        prepare_dataset(**dataclasses.asdict(data))
     return data
 
 
 @pytest.fixture(scope="session")
-def builder(demo_data, tmp_path_factory):
-    """The tiny data set: 13 training images, one validation image and two test images.
-
-    Each worker process has its own copy.
-    """
-    copy = shutil.copytree(demo_data.cache_dir, tmp_path_factory.mktemp("demo") / "tfds")
-    return prepare_dataset(**dataclasses.asdict(demo_data) | {"cache_dir": str(copy)})
+def builder(demo_data):
+    """The tiny data set: 13 training images, one validation image and two test images."""
+    return prepare_dataset(**dataclasses.asdict(demo_data))
 
 
 @pytest.fixture(scope="session")
@@ -166,7 +158,7 @@ def tiny_config(demo_data):
 def runs(tiny_config, common_folder):
     """The folder of two trained runs, `unetpp` and `deeplabv3plus`.
 
-    All worker processes read these runs. A test that changes a run copies it first.
+    All worker processes read the same data set and runs. A test that changes one copies it first.
     """
     from lcc_tf.training.train import train
 
