@@ -22,8 +22,8 @@ demo: $(VENV)/installed
 test: lint
 	$(BIN)/python -m pytest --cov
 
-# The loop while you write: the same tests without coverage and without the files that take longest
-# (`HEAVY` in tests/conftest.py). For one folder: .venv/bin/python -m pytest tests/cli
+# The loop while you write: no coverage, no long tests (`heavy` in tests/conftest.py). For one
+# folder: .venv/bin/python -m pytest tests/cli
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'not slow and not gpu and not heavy'
 

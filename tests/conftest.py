@@ -22,7 +22,8 @@ from lcc_tf.runs import read_run
 
 ROOT = Path(__file__).parents[1]
 # The files whose tests take longest, the longest first. The worker processes start with them, so
-# that no worker is left alone with a long file at the end. `make test-fast` skips them.
+# that no worker is left alone with a long file at the end. `make test-fast` skips them, and tests
+# that need trained runs.
 HEAVY = (
     "tests/integration/test_documentation.py",
     "tests/training/test_replicas.py",
@@ -53,10 +54,10 @@ tf.config.set_logical_device_configuration(
 
 
 def pytest_collection_modifyitems(items):
-    """Marks the tests of heavy files and moves them to the front."""
+    """Marks heavy tests and moves heavy files to the front."""
     places = {ROOT / name: place for place, name in enumerate(HEAVY)}
     for item in items:
-        if item.path in places:
+        if item.path in places or "runs" in item.fixturenames:
             item.add_marker("heavy")
     items.sort(key=lambda item: places.get(item.path, len(HEAVY)))
 

@@ -34,7 +34,7 @@ EXIT_CODES = {
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="nothing was written")
+    run(command, parser(), when_interrupted="the format in progress was not written")
 
 
 def command(options: argparse.Namespace) -> int:

@@ -32,7 +32,7 @@ EXIT_CODES = {0: "all images mapped", 1: "some images could not be mapped"}
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="map the other images with --resume")
+    run(command, parser(), when_interrupted="--resume maps the remaining images")
 
 
 def command(options: argparse.Namespace) -> int:

@@ -50,7 +50,7 @@ ORIGINAL = [
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="resume after the last whole epoch with --resume")
+    run(command, parser(), when_interrupted="--resume continues after the last complete epoch")
 
 
 def command(options: argparse.Namespace) -> None:

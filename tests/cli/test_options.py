@@ -22,6 +22,8 @@ ROOT = Path(__file__).parents[2]
 
 
 def raising(error):
+    """Returns a command that raises an error."""
+
     def command(options):
         raise error
 
@@ -36,7 +38,7 @@ def no_arguments(monkeypatch):
 @pytest.mark.parametrize(
     ("error", "code", "text"),
     [
-        (InputError("give another"), 2, "error: give another\n"),
+        (InputError("Use 96."), 2, "error: Use 96.\n"),
         (
             PermissionError(13, "Permission denied", "/x"),
             2,
@@ -46,12 +48,12 @@ def no_arguments(monkeypatch):
         (OSError(28, "No space left on device", "/x"), 2, "device. Make room, or choose another"),
         (OSError(40, "Too many levels", "/x"), 2, "error: /x: Too many levels.\n"),
         (OSError("no name"), 2, "error: no name\n"),
-        (KeyboardInterrupt(), 130, "interrupted; go on with --resume"),
+        (KeyboardInterrupt(), 130, "interrupted; resume with --resume"),
     ],
 )
-def test_errors_that_users_can_fix_are_one_line(error, code, text, capsys):
+def test_input_errors_are_one_line(error, code, text, capsys):
     with pytest.raises(SystemExit) as end:
-        run(raising(error), new_parser("", "", {}), when_interrupted="go on with --resume")
+        run(raising(error), new_parser("", "", {}), when_interrupted="resume with --resume")
     assert end.value.code == code
     output = capsys.readouterr().err
     assert text in output
@@ -63,7 +65,7 @@ def test_defects_keep_their_traceback():
         run(lambda _: 1 / 0, new_parser("", "", {}), when_interrupted="")
 
 
-def test_success_ends_with_0():
+def test_success_has_exit_code_0():
     with pytest.raises(SystemExit) as end:
         run(lambda _: None, new_parser("", "", {}), when_interrupted="")
     assert end.value.code == 0
@@ -103,10 +105,10 @@ def test_numbers_are_parsed_and_other_text_is_kept():
     [
         ("Use `resume=True` or another `workdir`.", "Use `--resume` or another `--workdir`."),
         (
-            "Leave `batch_size=7`, or `weights=None`.",
-            "Leave `--batch-size 7`, or `--weights none`.",
+            "Use `batch_size=7` or `weights=None`.",
+            "Use `--batch-size 7` or `--weights none`.",
         ),
-        ("`regime='frozen'`; `class_id` stays", "`--regime frozen`; `class_id` stays"),
+        ("Use `regime='frozen'`, not `class_id`.", "Use `--regime frozen`, not `class_id`."),
         ("`python train.py --workdir x`", "`python train.py --workdir x`"),
     ],
 )
@@ -125,7 +127,7 @@ def test_arguments_in_messages_become_options(message, expected, monkeypatch):
         ("/usr/bin/lcc-train", "lcc-train --resume, or lcc-import-torch"),
     ],
 )
-def test_commands_are_named_as_the_user_started_them(program, expected, monkeypatch):
+def test_commands_have_the_names_that_the_user_runs(program, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", [program])
     assert as_invoked("python train.py --resume, or import_torch.py") == expected
 

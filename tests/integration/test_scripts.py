@@ -34,18 +34,24 @@ def run(folder, script, *arguments):
 def project(tmp_path_factory):
     """A folder with a training that was killed after its first epochs."""
     folder = tmp_path_factory.mktemp("project")
-    with subprocess.Popen(
-        command("train.py", "--arch", "deeplabv3plus", *SMALL, "--epochs", 200),
-        cwd=folder,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        deadline = time.monotonic() + 240
-        while not (folder / "runs/trained/last.weights.h5").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.2)
-        process.kill()
+    log = folder / "log.txt"
+    with (
+        log.open("w") as output,
+        subprocess.Popen(
+            command("train.py", "--arch", "deeplabv3plus", *SMALL, "--epochs", 200),
+            cwd=folder,
+            stdout=output,
+            stderr=output,
+        ) as process,
+    ):
+        try:
+            deadline = time.monotonic() + 240
+            while not (folder / "runs/trained/last.weights.h5").exists():
+                assert process.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
+                time.sleep(0.2)
+        finally:
+            process.kill()
     return folder
 
 
