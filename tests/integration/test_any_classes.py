@@ -158,7 +158,11 @@ def test_exported_model_names_its_classes(project):
 
 
 def test_maps_have_the_colors_and_names_of_the_classes(project):
-    run("predict", "--input", "mine/images/tile_5.tif", "--output", "maps", "--extras", "overlay")
+    run(
+        "predict",
+        *("--runs", "runs/deeplabv3plus", "--input", "mine/images/tile_5.tif"),
+        *("--extras", "overlay"),
+    )
     with rasterio.open(project / "maps" / "tile_5_classes.tif") as classes:
         ids, colors = classes.read(1), classes.colormap(1)
     assert ids.shape == (140, 158)
