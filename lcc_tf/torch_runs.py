@@ -6,8 +6,8 @@ from pathlib import Path
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
-from lcc_tf.models import build_model, load_torch_state_dict
-from lcc_tf.models.torch_weights import describe, read_torch_weights
+from lcc_tf.models import build_model, load_torch_state_dict, read_torch_weights
+from lcc_tf.models.torch_weights import describe
 from lcc_tf.runs import Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from tfds_deepglobe.classes import ClassTable

@@ -1,3 +1,5 @@
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,12 +11,7 @@ from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import ARCHITECTURES, ensemble
 from lcc_tf.models.layers import all_layers
 from lcc_tf.models.preprocessing import EncoderPreprocessing
-from lcc_tf.models.segmentation_models import (
-    BASELINE_ENCODERS,
-    BASELINES,
-    AdaptiveAveragePooling,
-    ConcatenateResized,
-)
+from lcc_tf.models.segmentation_models import BASELINE_ENCODERS, BASELINES
 from tfds_deepglobe.classes import ClassTable
 
 # What segmentation-models builds for 96x96, the smallest size above 48 that its PSPNet takes
@@ -193,41 +190,6 @@ def test_mixed_precision(models):
     np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
 
 
-# The layers that take any size
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "cells"), [(7, 12, 3), (2, 5, 6), (6, 6, 6), (4, 3, 1)]
-)
-def test_adaptive_pooling_by_loops(height, width, cells):
-    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
-    expected = np.empty((2, cells, cells, 3))
-    for i in range(cells):
-        for j in range(cells):
-            rows = slice(int(np.floor(i * height / cells)), int(np.ceil((i + 1) * height / cells)))
-            columns = slice(int(np.floor(j * width / cells)), int(np.ceil((j + 1) * width / cells)))
-            expected[:, i, j] = x[:, rows, columns].mean(axis=(1, 2))
-    layer = AdaptiveAveragePooling(cells)
-    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
-    of_any_size = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
-    np.testing.assert_allclose(of_any_size(x), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("cells", [0, 2.5])
-def test_grids_that_cannot_be_used(cells):
-    with pytest.raises(InputError, match=f"at least 1. Received: cells={cells}"):
-        AdaptiveAveragePooling(cells)
-
-
-def test_concatenation_enlarges_bilinearly():
-    first = np.zeros((1, 2, 4, 1), np.float32)
-    second = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
-    joined = ConcatenateResized()([first, second]).numpy()
-    assert joined.shape == (1, 2, 4, 2)
-    # Pixel centres at half-integers: 0, 1/4, 3/4, 1.
-    np.testing.assert_allclose(joined[0, :, :, 1], [[0, 0.25, 0.75, 1]] * 2)
-
-
 def test_pspnet_takes_sizes_that_segmentation_models_does_not(models):
     assert models["pspnet"](random_image(1, 8, 40)).shape == (1, 8, 40, 3)
 
@@ -253,26 +215,43 @@ def test_weights_of_the_backbone_from_a_file(package, tmp_path):
     encoder = build("unet", encoder_weights=str(file)).get_layer("encoder")
     for ours, theirs in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(InputError, match="does not hold the weights of .*resnet34 without its top"):
+    with pytest.raises(InputError, match="does not contain the weights of .*resnet34 without its"):
         build("unet", "resnet34", encoder_weights=str(file))
 
 
-def test_missing_weights_file():
-    with pytest.raises(InputError, match="no file of encoder weights.*'none.h5'"):
+def test_damaged_weights_file_raises(tmp_path):
+    file = tmp_path / "resnet18_no_top.h5"
+    file.write_text("<html>Please log in.</html>")
+    with pytest.raises(InputError, match="does not contain the weights of .*resnet18 without its"):
+        build("unet", encoder_weights=str(file))
+
+
+def test_missing_weights_file_raises():
+    with pytest.raises(InputError, match="does not exist. Received: encoder_weights='none.h5'"):
         build("unet", encoder_weights="none.h5")
 
 
-def test_failed_download_names_both_ways_out(monkeypatch):
-    def fail(*args, **kwargs):
-        raise Exception("URL fetch failure on https://example.org/resnet18.h5: None -- no network")
-
-    monkeypatch.setattr(tf.keras.utils, "get_file", fail)
+def test_failed_download_raises(monkeypatch, tmp_path):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # refuses every connection
+    monkeypatch.setenv("no_proxy", "")
+    get_file = functools.partial(keras.utils.get_file, cache_dir=tmp_path)
+    monkeypatch.setattr(tf.keras.utils, "get_file", get_file)
     with pytest.raises(
-        InputError, match="example.org/resnet18.h5.*encoder_weights=None.*encoder_weights"
+        InputError, match="could not be downloaded: .*encoder_weights=None.*`encoder_weights`"
     ):
         build("unet", encoder_weights="imagenet")
 
 
+def test_programming_error_passes_through(monkeypatch, package):
+    def defective(*args, **kwargs):
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(package, "Unet", defective)
+    for encoder_weights in (None, "imagenet"):
+        with pytest.raises(TypeError, match="^a defect$"):
+            build("unet", encoder_weights=encoder_weights)
+
+
 def test_unknown_encoder():
-    with pytest.raises(InputError, match="encoder of unet.*'densenet121'.*'resnet18'"):
+    with pytest.raises(InputError, match="encoder for unet.*'densenet121'.*'resnet18'"):
         build("unet", "densenet121")

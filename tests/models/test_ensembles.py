@@ -6,7 +6,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
-from lcc_tf.models import build_model, ensemble, outputs_probabilities
+from lcc_tf.models import build_model, ensemble
 from lcc_tf.prediction.predictors import Average, Predictor, probability_function
 from lcc_tf.scoring.resizing import resized_rows
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -78,50 +78,6 @@ def test_ensemble_of_ensembles_applies_softmax_once(members, image, tmp_path):
     np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
 
 
-def output_kinds():
-    """Models of one layer with a softmax or without, by a description."""
-    image = keras.Input((8, 8, 3))
-    logits = keras.layers.Conv2D(2, 1)(image)
-    softmax = keras.layers.Softmax()
-    probabilities = softmax(logits)
-    nested = keras.Model(image, [logits, probabilities])
-    outer = keras.Input((8, 8, 3))
-    flipped = outer[:, ::-1]
-    return {
-        "softmax layer": (keras.Model(image, probabilities), True),
-        "its second use": (keras.Model(image, softmax(2 * logits)), True),
-        "activation layer": (keras.Model(image, keras.layers.Activation("softmax")(logits)), True),
-        "activation of a convolution": (
-            keras.Sequential(
-                [keras.Input((8, 8, 3)), keras.layers.Conv2D(2, 1, activation="softmax")]
-            ),
-            True,
-        ),
-        "operation": (keras.Model(image, keras.ops.softmax(logits)), True),
-        "nested": (keras.Model(outer, nested(flipped)[1]), True),
-        "first of several outputs": (keras.Model(image, [probabilities, logits]), True),
-        "ensemble": (ensemble([keras.Model(image, logits)], average="logits"), True),
-        "logits": (keras.Model(image, logits), False),
-        "nested logits": (keras.Model(outer, nested(flipped)[0]), False),
-        "softmax in between": (keras.Model(image, keras.layers.Conv2D(2, 1)(probabilities)), False),
-        "second of several outputs": (keras.Model(image, [logits, probabilities]), False),
-    }
-
-
-def test_models_of_probabilities_are_told_from_models_of_logits():
-    kinds = output_kinds()
-    found = {name: outputs_probabilities(model) for name, (model, _) in kinds.items()}
-    assert found == {name: expected for name, (_, expected) in kinds.items()}
-
-
-def test_members_that_output_probabilities_are_averaged(image):
-    for name, (model, _) in output_kinds().items():
-        x = image[:, :8, :8]
-        output = keras.tree.flatten(model(x))[0]
-        expected = output if outputs_probabilities(model) else tf.nn.softmax(output)
-        np.testing.assert_allclose(ensemble([model])(x), expected, atol=1e-6, err_msg=name)
-
-
 def at_half_size(member, image):
     """Predicts with a member that works at half of the image's resolution."""
     half = tf.image.resize(image, [side // 2 for side in image.shape[1:3]])
@@ -179,15 +135,5 @@ def test_average_and_scales_that_cannot_be_used(members):
     with pytest.raises(InputError, match="'median'.*'probabilities', 'logits'"):
         ensemble(members, average="median")
     for scales in ((1,), (1, 0), (1, float("inf"))):
-        with pytest.raises(InputError, match="2 members needs 2 scales"):
+        with pytest.raises(InputError, match="2 members needs 2 `scales`"):
             ensemble(members, scales=scales)
-
-
-def test_softmax_is_found_behind_layers_that_keep_probabilities():
-    image = keras.Input((8, 8, 3))
-    logits = keras.layers.Conv2D(2, 1)(image)
-    for make in (keras.layers.Softmax(), lambda x: x):
-        x = keras.layers.UpSampling2D(2, interpolation="bilinear")(make(logits))
-        x = keras.layers.Activation("linear", dtype="float32")(keras.layers.Cropping2D(1)(x))
-        expected = isinstance(make, keras.layers.Softmax)
-        assert outputs_probabilities(keras.Model(image, x)) == expected
