@@ -1,4 +1,4 @@
-"""Runs our code blocks of docs/migration.md, with small encoders and random weights."""
+"""Runs the lcc_tf code blocks of docs/migration.md, with small encoders and random weights."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def small_dataset():
     return tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
 
 
-def test_every_block_is_ours_or_names_another_package():
+def test_every_block_names_its_package():
     text = DOC.read_text()
     theirs = re.findall(r"```python\n# segmentation[-_]models", text)
     assert len(BLOCKS) == 5

@@ -7,8 +7,8 @@ import pytest
 from lcc_tf.models.convolutions import AtrousSeparableConv2D, ChannelwiseConv2D
 
 
-def same_as(theirs, ours, shape):
-    """Compares two layers with the same random weights on a random map."""
+def compare(theirs, ours, shape):
+    """Asserts that two layers with the same weights return the same for random features."""
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = theirs(x)
     ours.build(x.shape)
@@ -19,7 +19,7 @@ def same_as(theirs, ours, shape):
 
 
 @pytest.mark.parametrize("rate", [1, 2, 5, 7, 12])
-def test_atrous_separable_convolution_is_the_dilated_one(rate):
+def test_atrous_separable_convolution_equals_keras(rate):
     keras.utils.set_random_seed(0)
     ours = AtrousSeparableConv2D(4, 3, padding="same", dilation_rate=rate, use_bias=False)
     theirs = keras.layers.SeparableConv2D(4, 3, padding="same", dilation_rate=rate, use_bias=False)
@@ -41,10 +41,10 @@ def test_atrous_separable_convolution_is_the_dilated_one(rate):
         {"strides": 2, "padding": "valid", "activation": "relu", "use_bias": False},
     ],
 )
-def test_atrous_separable_convolution_honours_all_arguments_of_keras(options):
+def test_atrous_separable_convolution_with_other_arguments_equals_keras(options):
     keras.utils.set_random_seed(0)
     options = {"padding": "same", "bias_initializer": "uniform"} | options
-    same_as(
+    compare(
         keras.layers.SeparableConv2D(4, 3, **options),
         AtrousSeparableConv2D(4, 3, **options),
         (2, 9, 8, 5),
@@ -61,13 +61,13 @@ def test_atrous_separable_convolution_honours_all_arguments_of_keras(options):
         {"groups": 3},
     ],
 )
-def test_channelwise_convolution_honours_all_arguments_of_keras(options):
+def test_channelwise_convolution_with_other_arguments_equals_keras(options):
     keras.utils.set_random_seed(0)
     options = {"padding": "same", "groups": 6, "bias_initializer": "uniform"} | options
-    same_as(keras.layers.Conv2D(6, 3, **options), ChannelwiseConv2D(6, 3, **options), (2, 8, 9, 6))
+    compare(keras.layers.Conv2D(6, 3, **options), ChannelwiseConv2D(6, 3, **options), (2, 8, 9, 6))
 
 
-def test_channelwise_convolution_is_keras_grouped_one():
+def test_dilated_channelwise_convolution_equals_keras():
     keras.utils.set_random_seed(0)
     options = {"padding": "same", "dilation_rate": 2, "bias_initializer": "uniform"}
     theirs = keras.layers.Conv2D(6, 7, groups=6, **options)
@@ -79,6 +79,6 @@ def test_channelwise_convolution_is_keras_grouped_one():
     np.testing.assert_allclose(ours(x), expected, atol=1e-5)
 
 
-def test_groups_of_several_channels_are_convolved_as_keras_does():
+def test_groups_of_several_channels_equal_keras():
     keras.utils.set_random_seed(0)
-    same_as(keras.layers.Conv2D(3, 3, groups=3), ChannelwiseConv2D(3, 3, groups=3), (1, 8, 8, 6))
+    compare(keras.layers.Conv2D(3, 3, groups=3), ChannelwiseConv2D(3, 3, groups=3), (1, 8, 8, 6))

@@ -22,12 +22,12 @@ def test_rates_and_strides(output_stride, rates):
     assert model(np.zeros((1, 64, 32, 3), np.float32)).shape == (1, 64, 32, 7)
 
 
-def test_output_stride_32_is_refused():
+def test_output_stride_32_raises():
     with pytest.raises(InputError, match="16 or 8. Received: output_stride=32"):
         DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, output_stride=32)
 
 
-def test_rates_of_ones_own():
+def test_dilation_rates_of_the_user():
     model = DeepLabV3Plus(
         7, encoder="tiny", encoder_weights=None, output_stride=8, dilation_rates=(12, 24, 36)
     )
@@ -37,14 +37,14 @@ def test_rates_of_ones_own():
 
 
 @pytest.mark.parametrize("rates", [(), (12, 12, 24), (0, 12)])
-def test_rates_that_cannot_be_used(rates):
+def test_invalid_dilation_rates_raise(rates):
     with pytest.raises(
         InputError, match=r"different whole numbers.*\(12, 24, 36\). Received: dilation_rates=\("
     ):
         DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, dilation_rates=rates)
 
 
-def test_both_upsamplings_align_corners():
+def test_align_corners_applies_to_both_upsamplings():
     model = DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, align_corners=True)
     assert model.get_layer("decoder_upsampling").align_corners
     assert model.get_layer("head_upsampling").align_corners

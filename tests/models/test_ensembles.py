@@ -1,3 +1,5 @@
+"""Ensembles: averages, scales, saving and export."""
+
 import keras
 import numpy as np
 import pytest
@@ -43,14 +45,16 @@ def test_weighted_mean_of_probabilities(members, image, weights, shares):
     np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, atol=1e-6)
 
 
-def test_members_own_probabilities_can_be_had(members, image):
+def test_probabilities_of_each_member_are_outputs_of_layers(members, image):
     model = ensemble(members)
     for index, member in enumerate(members):
-        own = keras.Model(model.inputs[0], model.get_layer(f"member_{index}_probabilities").output)
-        np.testing.assert_allclose(own(image), tf.nn.softmax(member(image)), atol=1e-6)
+        layer = keras.Model(
+            model.inputs[0], model.get_layer(f"member_{index}_probabilities").output
+        )
+        np.testing.assert_allclose(layer(image), tf.nn.softmax(member(image)), atol=1e-6)
 
 
-def test_saves_and_loads_as_one_model(members, image, tmp_path):
+def test_loaded_ensemble_returns_the_same_probabilities(members, image, tmp_path):
     model = ensemble(members, (3, 1), average="logits", scales=(0.5, 1))
     model.save(tmp_path / "ensemble.keras")
     loaded = keras.models.load_model(tmp_path / "ensemble.keras")
@@ -62,13 +66,12 @@ def test_saves_and_loads_as_one_model(members, image, tmp_path):
     np.testing.assert_allclose(other(image), model(image), atol=1e-6)
 
 
-def test_deep_supervision_enters_by_its_prediction_alone(image):
+def test_only_the_prediction_of_deep_supervision_is_averaged(image):
     model = build_model("unetpp", 3, encoder="tiny", encoder_weights=None, deep_supervision=True)
     np.testing.assert_allclose(ensemble([model])(image), tf.nn.softmax(model(image)[0]), atol=1e-6)
 
 
 def test_average_of_logits(members, image):
-    """Softmax of the mean of the logits, whose constant at each pixel does not matter."""
     probabilities = ensemble(members, (3, 1), average="logits")(image)
     expected = tf.nn.softmax(0.75 * members[0](image) + 0.25 * members[1](image))
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
@@ -86,7 +89,7 @@ def test_ensemble_of_ensembles_applies_softmax_once(members, image, tmp_path):
 
 
 def at_half_size(member, image):
-    """Predicts with a member that works at half of the image's resolution."""
+    """Returns a member's probabilities, predicted at half of the image's resolution."""
     half = tf.image.resize(image, [side // 2 for side in image.shape[1:3]])
     padding = [(0, 0), *((0, -side % 32) for side in half.shape[1:3]), (0, 0)]
     padded = np.pad(half, padding, mode="reflect")
@@ -94,7 +97,7 @@ def at_half_size(member, image):
     return tf.image.resize(inside, image.shape[1:3])
 
 
-def test_members_may_work_at_different_scales(members):
+def test_members_at_different_scales(members):
     image = np.random.default_rng(0).uniform(0, 255, (1, 96, 160, 3)).astype(np.float32)
     probabilities = ensemble(members, (3, 1), scales=(0.5, 1))(image)
     expected = 0.75 * at_half_size(members[0], image) + 0.25 * tf.nn.softmax(members[1](image))
@@ -102,22 +105,22 @@ def test_members_may_work_at_different_scales(members):
     np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, atol=1e-5)
 
 
-def test_ensemble_at_scales_equals_what_is_evaluated(members):
+def test_ensemble_at_scales_equals_the_evaluated_ensemble(members):
     """Members trained on whole images of 32 pixels, scored on an image of 64."""
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
-    own = [
+    probabilities = [
         Predictor("", probability_function(model), "whole", 32, 32, 32).predict_image(image)
         for model in members
     ]
-    resized = [resized_rows(p, (64, 64), slice(0, 64)) for p in own]
+    resized = [resized_rows(p, (64, 64), slice(0, 64)) for p in probabilities]
     for average in ("probabilities", "logits"):
         model = ensemble(members, (3, 1), average=average, scales=(0.5, 0.5))
         evaluated = Average((3.0, 1.0), average)(resized)
         np.testing.assert_allclose(model(image[None])[0], evaluated, atol=1e-5)
 
 
-def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
-    """The exporter compares on 201x333 pixels too, of which 0.3 are 60x100."""
+def test_scaled_member_is_exported_for_images_of_any_size(members, tmp_path):
+    # The exporter also compares images of 201x333 pixels, which scale to 60x100.
     original = SourceModel(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
     assert original.odd_image.shape == (1, 201, 333, 3)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
@@ -125,19 +128,19 @@ def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
 
 
 @pytest.mark.parametrize("weights", [(1,), (1, -1), (0, 0), (1, float("nan"))])
-def test_weights_that_cannot_be_used(members, weights):
+def test_invalid_weights_raise(members, weights):
     with pytest.raises(InputError, match="2 members needs 2 weights"):
         ensemble(members, weights)
 
 
-def test_members_must_agree_in_classes(members):
+def test_members_with_different_numbers_of_classes_raise(members):
     with pytest.raises(InputError, match=r"\[3, 4\]"):
         ensemble([members[0], small_network(num_classes=4)])
     with pytest.raises(InputError, match="at least one"):
         ensemble([])
 
 
-def test_average_and_scales_that_cannot_be_used(members):
+def test_invalid_average_and_scales_raise(members):
     with pytest.raises(InputError, match="'median'.*'probabilities', 'logits'"):
         ensemble(members, average="median")
     for scales in ((1,), (1, 0), (1, float("inf"))):

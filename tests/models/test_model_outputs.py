@@ -8,7 +8,7 @@ from lcc_tf.models import ensemble, outputs_probabilities
 
 
 def output_kinds():
-    """Models of one layer with a softmax or without, by a description."""
+    """Returns small models, and True for models of probabilities, by a description."""
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Conv2D(2, 1)(image)
     softmax = keras.layers.Softmax()
@@ -18,7 +18,7 @@ def output_kinds():
     flipped = outer[:, ::-1]
     return {
         "softmax layer": (keras.Model(image, probabilities), True),
-        "its second use": (keras.Model(image, softmax(2 * logits)), True),
+        "second call of a softmax layer": (keras.Model(image, softmax(2 * logits)), True),
         "activation layer": (keras.Model(image, keras.layers.Activation("softmax")(logits)), True),
         "activation of a convolution": (
             keras.Sequential(
@@ -32,12 +32,15 @@ def output_kinds():
         "ensemble": (ensemble([keras.Model(image, logits)], average="logits"), True),
         "logits": (keras.Model(image, logits), False),
         "nested logits": (keras.Model(outer, nested(flipped)[0]), False),
-        "softmax in between": (keras.Model(image, keras.layers.Conv2D(2, 1)(probabilities)), False),
+        "softmax inside": (
+            keras.Model(image, keras.layers.Conv2D(2, 1)(probabilities)),
+            False,
+        ),
         "second of several outputs": (keras.Model(image, [logits, probabilities]), False),
     }
 
 
-def test_models_of_probabilities_are_told_from_models_of_logits():
+def test_models_of_probabilities_are_distinguished_from_models_of_logits():
     kinds = output_kinds()
     found = {name: outputs_probabilities(model) for name, (model, _) in kinds.items()}
     assert found == {name: expected for name, (_, expected) in kinds.items()}
@@ -51,7 +54,7 @@ def test_members_that_output_probabilities_are_averaged():
         np.testing.assert_allclose(ensemble([model])(x), expected, atol=1e-6, err_msg=name)
 
 
-def test_softmax_is_found_behind_layers_that_keep_probabilities():
+def test_softmax_is_found_before_layers_that_keep_probabilities():
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Conv2D(2, 1)(image)
     for make in (keras.layers.Softmax(), lambda x: x):

@@ -4,6 +4,9 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+
+# Keras does not export these functions, which build small networks. If they move, only the test
+# that compares our preprocessing with theirs needs other imports.
 from keras.src.applications import convnext, efficientnet_v2
 
 from lcc_tf.errors import InputError
@@ -12,7 +15,7 @@ from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.preprocessing import EncoderPreprocessing, size_divisor
 
 
-def test_preprocessing_modes():
+def test_caffe_and_tf_modes():
     image = np.array([[[[10.0, 100.0, 250.0]]]], np.float32)
     caffe = EncoderPreprocessing("caffe", 1)(image).numpy().ravel()
     np.testing.assert_allclose(caffe, [250 - 103.939, 100 - 116.779, 10 - 123.68], rtol=1e-6)
@@ -20,14 +23,14 @@ def test_preprocessing_modes():
     np.testing.assert_allclose(scaled, np.array([10, 100, 250]) / 127.5 - 1, rtol=1e-6)
 
 
-def test_preprocessing_of_models_trained_elsewhere():
+def test_modes_of_models_trained_elsewhere():
     image = np.array([[[[10.0, 100.0, 250.0]]]], np.float32)
     unit = EncoderPreprocessing("unit", 1)(image).numpy()
     np.testing.assert_allclose(unit, image / 255, rtol=1e-6)
     np.testing.assert_array_equal(EncoderPreprocessing("none", 1)(image), image)
-    standardised = EncoderPreprocessing("torch", 1)(image * 255).numpy()
-    not_in_0_to_1 = EncoderPreprocessing("torch_255", 1)(image).numpy()
-    np.testing.assert_allclose(not_in_0_to_1, standardised, rtol=1e-5)
+    standardized = EncoderPreprocessing("torch", 1)(image * 255).numpy()
+    without_scaling = EncoderPreprocessing("torch_255", 1)(image).numpy()
+    np.testing.assert_allclose(without_scaling, standardized, rtol=1e-5)
     encoder = build_encoder("tiny", weights=None, preprocessing="unit")
     assert encoder.get_layer("preprocessing").mode == "unit"
     with pytest.raises(InputError, match="Unknown preprocessing.*'imagenet'.*'caffe'.*'unit'"):
@@ -54,7 +57,7 @@ def small_convnext(name):
         ("convnext_base", small_convnext, "convnext_base"),
     ],
 )
-def test_preprocessing_is_what_keras_includes(encoder, application, name):
+def test_preprocessing_equals_the_one_that_keras_includes(encoder, application, name):
     model, first = application(name)
     included = keras.Model(model.input, model.get_layer(first).input)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
@@ -62,7 +65,7 @@ def test_preprocessing_is_what_keras_includes(encoder, application, name):
     np.testing.assert_allclose(ours, included(image), atol=1e-6)
 
 
-def test_preprocessing_stays_in_float32_under_mixed_precision():
+def test_preprocessing_is_float32_under_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         layer = EncoderPreprocessing("caffe", 1)

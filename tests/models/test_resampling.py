@@ -15,7 +15,7 @@ from lcc_tf.models.resampling import (
 
 
 @pytest.mark.parametrize("factor", [0, 1.5, -2])
-def test_upsampling_factors_that_cannot_be_used(factor):
+def test_invalid_upsampling_factor_raises(factor):
     with pytest.raises(InputError, match=f"whole number of at least 1. Received: factor={factor}"):
         BilinearUpsampling(factor)
 
@@ -24,7 +24,7 @@ def test_bilinear_upsampling_by_hand():
     x = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     y = BilinearUpsampling(2)(x).numpy()
     assert y.shape == (1, 2, 4, 1)
-    # Pixel centres at half-integers: 0, 1/4, 3/4, 1.
+    # Pixel centers are at half-integers: 0, 1/4, 3/4, 1.
     np.testing.assert_allclose(y[0, :, :, 0], [[0, 0.25, 0.75, 1]] * 2)
 
 
@@ -32,7 +32,7 @@ def test_bilinear_upsampling_with_aligned_corners_by_hand():
     x = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     y = BilinearUpsampling(2, align_corners=True)(x).numpy()
     assert y.shape == (1, 2, 4, 1)
-    # The first and the last pixel stay, the others divide the distance: 0, 1/3, 2/3, 1.
+    # The first and the last pixel are unchanged, the others are evenly spaced: 0, 1/3, 2/3, 1.
     np.testing.assert_allclose(y[0, :, :, 0], [[0, 1 / 3, 2 / 3, 1]] * 2, rtol=1e-6)
 
 
@@ -62,7 +62,7 @@ def test_broadcast_like():
 @pytest.mark.parametrize(
     ("height", "width", "cells"), [(7, 12, 3), (2, 5, 6), (6, 6, 6), (4, 3, 1)]
 )
-def test_adaptive_pooling_by_loops(height, width, cells):
+def test_adaptive_pooling_equals_loops(height, width, cells):
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
     expected = np.empty((2, cells, cells, 3))
     for i in range(cells):
@@ -77,15 +77,15 @@ def test_adaptive_pooling_by_loops(height, width, cells):
 
 
 @pytest.mark.parametrize("cells", [0, 2.5])
-def test_grids_that_cannot_be_used(cells):
+def test_invalid_number_of_cells_raises(cells):
     with pytest.raises(InputError, match=f"at least 1. Received: cells={cells}"):
         AdaptiveAveragePooling(cells)
 
 
-def test_concatenation_enlarges_bilinearly():
+def test_concatenation_upsamples_bilinearly():
     first = np.zeros((1, 2, 4, 1), np.float32)
     second = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     joined = ConcatenateResized()([first, second]).numpy()
     assert joined.shape == (1, 2, 4, 2)
-    # Pixel centres at half-integers: 0, 1/4, 3/4, 1.
+    # Pixel centers are at half-integers: 0, 1/4, 3/4, 1.
     np.testing.assert_allclose(joined[0, :, :, 1], [[0, 0.25, 0.75, 1]] * 2)

@@ -12,20 +12,21 @@ from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        # As torchvision's documentation gives them, less the classifier of 1000 classes.
+        # Numbers in torchvision's documentation, minus the classifier of 1000 classes
         ("resnet18_v1.5", 11_689_512 - 513_000),
         ("resnet34_v1.5", 21_797_672 - 513_000),
         ("resnet50_v1.5", 25_557_032 - 2_049_000),
-        ("resnet101_v1.5", 44_549_160 - 2_049_000),
+        # tests/models/test_architectures.py counts the parameters of networks with resnet101.
+        pytest.param("resnet101_v1.5", 44_549_160 - 2_049_000, marks=pytest.mark.slow),
         ("resnet152_v1.5", 60_192_808 - 2_049_000),
     ],
 )
-def test_resnet_v1_5_parameter_counts(name, parameters, no_random_weights):
+def test_parameter_counts_are_torchvisions(name, parameters, zero_weights):
     network = resnet_v1_5(RESNETS[name], keras.Input((32, 32, 3)))
     assert sum(math.prod(weight.shape) for weight in network.trainable_weights) == parameters
 
 
-def test_resnet_v1_5_pads_and_strides_as_torchvision():
+def test_padding_and_strides_are_torchvisions(zero_weights):
     layer = build_encoder("resnet50_v1.5", weights=None).get_layer
     assert layer("conv1_pad").padding == ((3, 3), (3, 3))
     assert layer("conv3_block1_1_conv").strides == (1, 1)

@@ -1,3 +1,5 @@
+"""UNet, FPN, LinkNet and PSPNet, compared with the package segmentation-models."""
+
 import functools
 
 import keras
@@ -14,8 +16,7 @@ from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.segmentation_models import BASELINE_ENCODERS, BASELINES
 from tfds_deepglobe.classes import ClassTable
 
-# What segmentation-models builds for 96x96, the smallest size above 48 that its PSPNet takes
-SIZE = 96
+SIZE = 96  # pixels; the PSPNet of segmentation-models needs multiples of 48, larger than 48
 CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (9, 9, 9), (255, 0, 255)))
 
 
@@ -24,7 +25,7 @@ def build(arch, encoder="resnet18", encoder_weights=None, **options):
 
 
 def set_random_statistics(model):
-    """Assigns random statistics and scales to batch normalizations, as training would."""
+    """Assigns random statistics and scales to the batch normalization layers."""
     rng = np.random.default_rng(0)
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -51,14 +52,14 @@ def models():
 
 @pytest.fixture(scope="module")
 def package(models):
-    """segmentation-models, which has to be imported as the networks' builder does."""
+    """The package segmentation-models, which `models` imports with the right settings."""
     import segmentation_models
 
     return segmentation_models
 
 
 @pytest.mark.parametrize("arch", BASELINES)
-def test_logits_are_those_of_segmentation_models(arch, models, package):
+def test_logits_equal_segmentation_models(arch, models, package):
     theirs = getattr(package, BASELINES[arch].function)(
         "resnet18",
         input_shape=(SIZE, SIZE, 3),
@@ -76,8 +77,8 @@ def test_logits_are_those_of_segmentation_models(arch, models, package):
     assert np.abs(np.sum(expected, axis=-1) - 1).max() > 0.1
 
 
-def test_replaced_layers_of_efficientnet_compute_the_same(package):
-    # Its dropout, its activation, and the squeeze of the excitation are replaced.
+def test_replaced_layers_of_efficientnet_return_the_same(package):
+    # Dropout, activation and the squeeze of squeeze-and-excitation are replaced.
     ours = build("pspnet", "efficientnetb0")
     set_random_statistics(ours)
     theirs = package.PSPNet(
@@ -87,12 +88,12 @@ def test_replaced_layers_of_efficientnet_compute_the_same(package):
     image = random_image(1, SIZE, SIZE)
     expected = theirs(package.get_preprocessing("efficientnetb0")(image.copy())).numpy()
     np.testing.assert_allclose(ours(image), expected, atol=1e-5 * np.abs(expected).max())
-    # What it is made of, Keras knows by itself.
+    # Keras can load the config without custom objects.
     text = ours.to_json()
     assert not any(name in text for name in ("FixedDropout", "swish", "Lambda", "efficientnet."))
 
 
-def test_every_backbone_that_keras_can_build_has_its_own_preprocessing(package):
+def test_every_backbone_has_its_preprocessing(package):
     names = set(package.get_available_backbone_names())
     assert set(BASELINE_ENCODERS) == names - {f"densenet{depth}" for depth in (121, 169, 201)}
     image = random_image(1, 4, 4)
@@ -104,8 +105,8 @@ def test_every_backbone_that_keras_can_build_has_its_own_preprocessing(package):
 
 @pytest.mark.parametrize(
     ("arch", "strides", "convolutions"),
-    # The package's ResNet18 has 17 convolutions and 4 in shortcuts; of these, PSPNet has those of
-    # the stem and the first two stages.
+    # The package's ResNet18 has 17 convolutions, plus 4 in shortcuts. PSPNet has only the stem and
+    # the first two stages.
     [
         ("unet", (32, 16, 8, 4, 2), 21),
         ("fpn", (32, 16, 8, 4, 2), 21),
@@ -113,7 +114,7 @@ def test_every_backbone_that_keras_can_build_has_its_own_preprocessing(package):
         ("pspnet", (8,), 11),
     ],
 )
-def test_encoder_is_preprocessing_and_backbone(arch, strides, convolutions, models):
+def test_encoder_contains_preprocessing_and_backbone(arch, strides, convolutions, models):
     encoder = models[arch].get_layer("encoder")
     assert encoder.get_layer("preprocessing").size_divisor == strides[0]
     image = keras.KerasTensor((1, 64, 64, 3))
@@ -139,15 +140,15 @@ def test_frozen_encoder_keeps_its_weights_and_statistics(models):
     assert moved.isdisjoint(id(weight) for weight in encoder.weights)
 
 
-def test_batch_norm_statistics_follow_as_fast_as_in_our_own_networks(models):
+def test_momentum_of_batch_normalization_is_pytorchs(models):
     for model in models.values():
         norms = [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
         assert {norm.momentum for norm in norms} == {0.9}
         assert len(norms) > 10
 
 
-def test_weights_file_fits_another_build(models, tmp_path):
-    # LinkNet's last convolution and ResNet's sums have names that Keras makes up by counting.
+def test_weights_file_loads_into_another_build(models, tmp_path):
+    # LinkNet's last convolution and ResNet's sums have automatic names.
     file = tmp_path / "model.weights.h5"
     models["linknet"].save_weights(file)
     again = build("linknet")
@@ -158,8 +159,8 @@ def test_weights_file_fits_another_build(models, tmp_path):
         assert ours.name == theirs.name
 
 
-def test_model_file_keeps_the_model(tmp_path):
-    # SE-ResNet has slices and new axes, which no layer of Keras' stands for.
+def test_loaded_model_returns_the_same_logits(tmp_path):
+    # SE-ResNet has slices and new axes, which are not Keras layers.
     model = build("pspnet", "seresnet18")
     set_random_statistics(model)
     model.save(tmp_path / "model.keras")
@@ -168,7 +169,7 @@ def test_model_file_keeps_the_model(tmp_path):
     np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
 
 
-def test_export_takes_any_size(models, tmp_path):
+def test_exported_model_accepts_any_size(models, tmp_path):
     original = SourceModel(ensemble([models["pspnet"]]), CLASSES, tile=64)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
     assert exported.agreement.max_difference < 1e-4
@@ -190,12 +191,12 @@ def test_mixed_precision(models):
     np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
 
 
-def test_pspnet_takes_sizes_that_segmentation_models_does_not(models):
+def test_pspnet_accepts_sizes_that_segmentation_models_rejects(models):
     assert models["pspnet"](random_image(1, 8, 40)).shape == (1, 8, 40, 3)
 
 
 @pytest.mark.parametrize(("arch", "divisor"), [("unet", 32), ("pspnet", 8)])
-def test_size_that_the_stride_does_not_divide(arch, divisor, models):
+def test_size_that_is_not_divisible_by_the_stride_raises(arch, divisor, models):
     with pytest.raises(InputError, match=f"divisible by {divisor}.*height=100, width=64"):
         models[arch](random_image(1, 100, 64))
     with pytest.raises(InputError, match=f"divisible by {divisor}.*height=100, width=64"):
@@ -252,6 +253,6 @@ def test_programming_error_passes_through(monkeypatch, package):
             build("unet", encoder_weights=encoder_weights)
 
 
-def test_unknown_encoder():
+def test_unknown_encoder_raises():
     with pytest.raises(InputError, match="encoder for unet.*'densenet121'.*'resnet18'"):
         build("unet", "densenet121")

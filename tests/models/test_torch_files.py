@@ -1,6 +1,7 @@
-"""Weights files of PyTorch. PyTorch itself is not needed."""
+"""Weights files of PyTorch. The tests do not need PyTorch."""
 
 import pickle
+import struct
 import sys
 from types import SimpleNamespace
 
@@ -32,7 +33,7 @@ def test_safetensors_of_any_precision_become_float32(tmp_path):
     assert weights["count"] == 3
 
 
-def test_files_that_are_no_weights(tmp_path):
+def test_invalid_files_raise(tmp_path):
     with pytest.raises(InputError, match="does not exist. Received: .*absent.pth"):
         read_torch_weights(tmp_path / "absent.pth")
     file = tmp_path / "weights.h5"
@@ -46,8 +47,8 @@ def test_files_that_are_no_weights(tmp_path):
         read_torch_weights(file)
 
 
-def test_pickled_weights_without_torch(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # as if it were not installed
+def test_pickled_weights_without_torch_raise(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch", None)  # means: not installed
     file = tmp_path / "model.pth"
     file.write_bytes(b"")
     with pytest.raises(InputError, match="model.pth' needs PyTorch.*safetensors.torch"):
@@ -55,7 +56,7 @@ def test_pickled_weights_without_torch(tmp_path, monkeypatch):
 
 
 class Tensor:
-    """What is used of PyTorch's tensors."""
+    """Stand-in for a PyTorch tensor, with the methods that the reader uses."""
 
     def __init__(self, array):
         self.array = array
@@ -75,7 +76,7 @@ class Tensor:
 
 @pytest.fixture
 def torch_that_loads(monkeypatch):
-    """Puts a stand-in for PyTorch in place, whose `load` gives or raises what it is told to."""
+    """Installs a stand-in for PyTorch whose `load` returns some content or raises an error."""
 
     def install(content):
         def load(path, *, map_location, weights_only):
@@ -103,14 +104,11 @@ def test_pickled_weights(torch_that_loads, tmp_path):
         assert weights["count"] == 3
 
 
-def test_pickles_of_something_else(torch_that_loads, tmp_path):
+def test_pickles_without_weights_raise(torch_that_loads, tmp_path):
     file = tmp_path / "model.pth"
     file.write_bytes(b"")
     torch_that_loads(pickle.UnpicklingError("Weights only load failed.\n Unsupported global"))
     with pytest.raises(InputError, match="contains more than weights.*model.state_dict"):
-        read_torch_weights(file)
-    torch_that_loads(RuntimeError("failed finding\n central directory"))
-    with pytest.raises(InputError, match="cannot be read: failed finding central directory. Down"):
         read_torch_weights(file)
     for content in ([1, 2], {"state_dict": {"a": 1}}):
         torch_that_loads(content)
@@ -118,3 +116,32 @@ def test_pickles_of_something_else(torch_that_loads, tmp_path):
             InputError, match="does not contain a state dict.*Received: (list|dict)"
         ):
             read_torch_weights(file)
+
+
+# Errors that `torch.load` of PyTorch 2.13 raised for damaged files and for other formats
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (RuntimeError("failed finding\n central directory"), "failed finding central directory"),
+        (EOFError(), "EOFError"),  # an empty file
+        (OSError("Invalid argument"), "Invalid argument"),  # a truncated file
+        (UnicodeDecodeError("ascii", b"\xff", 0, 1, "ordinal not in range"), "'ascii' codec"),
+        (KeyError(101), "101"),  # a text file
+        (IndexError("pop from empty list"), "pop from empty list"),
+        (struct.error("unpack requires a buffer of 4 bytes"), "unpack requires"),
+    ],
+)
+def test_damaged_pickle_raises(error, reason, torch_that_loads, tmp_path):
+    file = tmp_path / "model.pth"
+    file.write_bytes(b"")
+    torch_that_loads(error)
+    with pytest.raises(InputError, match=f"cannot be read: {reason}.*Download it again"):
+        read_torch_weights(file)
+
+
+def test_programming_error_passes_through(torch_that_loads, tmp_path):
+    file = tmp_path / "model.pth"
+    file.write_bytes(b"")
+    torch_that_loads(TypeError("a defect"))
+    with pytest.raises(TypeError, match="^a defect$"):
+        read_torch_weights(file)

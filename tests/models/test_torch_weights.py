@@ -1,4 +1,4 @@
-"""Weights from PyTorch: equal logits, strict errors. Neither PyTorch nor smp is needed."""
+"""PyTorch weights: equal logits and errors. The tests need neither PyTorch nor smp."""
 
 import json
 from pathlib import Path
@@ -29,14 +29,14 @@ STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 
 
 def stored(arch, output_stride):
-    """Weights by the names and shapes of smp, drawn anew, and the logits that it made of them."""
+    """Returns weights with the names and shapes of smp, and smp's logits with these weights."""
     with np.load(DATA / f"smp_{arch}_{output_stride or 32}.npz") as file:
         return seeded_weights(json.loads(str(file["shapes"]))), file["logits"]
 
 
 @pytest.fixture(scope="module")
 def smp_weights():
-    """The state dict of smp's UnetPlusPlus with resnet18 and 7 classes."""
+    """A state dict of smp's UnetPlusPlus with resnet18 and 7 classes."""
     return stored("unetpp", None)[0]
 
 
@@ -49,7 +49,7 @@ def model():
 @pytest.mark.parametrize(
     ("arch", "output_stride"), [("unetpp", None), ("deeplabv3plus", 16), ("deeplabv3plus", 8)]
 )
-def test_logits_are_those_of_smp(arch, output_stride):
+def test_logits_equal_smp(arch, output_stride):
     weights, expected = stored(arch, output_stride)
     model = build_keras(arch, "resnet18", output_stride)
     load_torch_state_dict(model, weights)
@@ -57,7 +57,7 @@ def test_logits_are_those_of_smp(arch, output_stride):
     assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_lightning_module_with_statistics(model, smp_weights):
+def test_state_dict_of_a_lightning_module_loads(model, smp_weights):
     lightning = {f"model.{name}": array + 1 for name, array in smp_weights.items()}
     lightning["model.encoder.bn1.num_batches_tracked"] = np.array(7)
     load_torch_state_dict(model, lightning | {"mean": MEAN, "std": STD})
@@ -65,7 +65,7 @@ def test_lightning_module_with_statistics(model, smp_weights):
     np.testing.assert_array_equal(model.get_layer("head_logits").bias, bias)
 
 
-def test_other_statistics(model, smp_weights):
+def test_statistics_other_than_imagenets_raise(model, smp_weights):
     with pytest.raises(InputError, match=r"'torch' or.*std=\[1. 1. 1.\], preproc.*'torch'"):
         load_torch_state_dict(model, smp_weights | {"mean": MEAN, "std": np.ones(3)})
     unit = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None, preprocessing="unit")
@@ -73,7 +73,7 @@ def test_other_statistics(model, smp_weights):
         load_torch_state_dict(unit, smp_weights | {"mean": MEAN})
 
 
-def test_error_lists_everything_and_loads_nothing(model, smp_weights):
+def test_error_lists_all_faults_and_nothing_is_loaded(model, smp_weights):
     weights = dict(smp_weights)
     del weights["decoder.blocks.x_0_0.conv1.0.weight"]
     weights["loss.weight"] = np.ones(7)
@@ -103,7 +103,7 @@ def test_error_is_short_when_nothing_fits(model):
     assert len(str(caught.value)) < 1200
 
 
-def test_two_networks_in_one_state_dict(model, smp_weights):
+def test_two_networks_in_one_state_dict_raise(model, smp_weights):
     twice = smp_weights | {f"model.{name}": array for name, array in smp_weights.items()}
     with pytest.raises(
         InputError, match="two networks: names with and without the prefix `model.`"
@@ -111,7 +111,7 @@ def test_two_networks_in_one_state_dict(model, smp_weights):
         load_torch_state_dict(model, twice)
 
 
-def test_models_that_take_no_weights_from_smp(smp_weights):
+def test_models_without_a_counterpart_in_smp_raise(smp_weights):
     with pytest.raises(InputError, match="resnet18_v1.5.*'stage1_conv'"):
         load_torch_state_dict(UNetPlusPlus(7, encoder="tiny", encoder_weights=None), smp_weights)
     supervised = UNetPlusPlus(7, encoder="tiny", encoder_weights=None, deep_supervision=True)
@@ -122,7 +122,7 @@ def test_models_that_take_no_weights_from_smp(smp_weights):
         load_torch_state_dict(other, smp_weights)
 
 
-def test_keras_form_of_resnet_is_told_by_its_biases():
+def test_keras_form_of_resnet_raises():
     network = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 7, name="conv1_conv")]
     )
@@ -130,7 +130,7 @@ def test_keras_form_of_resnet_is_told_by_its_biases():
         load_torch_encoder(network, {})
 
 
-def test_resnets_of_timm_with_another_stem_are_refused(smp_weights):
+def test_timm_resnet_with_another_stem_raises(smp_weights):
     prefix = "encoder."
     weights = {
         name.removeprefix(prefix): array
@@ -153,7 +153,7 @@ def test_describe(smp_weights):
     assert describe(stored("deeplabv3plus", 8)[0]) == ("deeplabv3plus", "resnet18_v1.5", 7)
 
 
-def test_describe_tells_depths_and_variants(smp_weights):
+def test_describe_distinguishes_depths_and_variants(smp_weights):
     decoder = {name: array for name, array in smp_weights.items() if "encoder." not in name}
     blocks = {
         f"encoder.layer{stage}.{block}.conv1.weight": np.ones((1, 1, 1, 1))
@@ -171,3 +171,12 @@ def test_describe_tells_depths_and_variants(smp_weights):
         describe(decoder | blocks | bottleneck)
     with pytest.raises(InputError, match="Received 1 names, such as .'a'.*decoder None"):
         describe({"a": np.ones(1)})
+
+
+@pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
+def test_layer_without_a_counterpart_in_smp_raises(arch, model, smp_weights):
+    image = keras.Input((32, 32, 3))
+    encoder = model.get_layer("encoder")
+    head = keras.layers.Conv2D(7, 1, name="another_head")(encoder(image)[-1])
+    with pytest.raises(InputError, match="has no layer for 'another_head'"):
+        load_torch_state_dict(keras.Model(image, head, name=arch), smp_weights)
