@@ -50,12 +50,6 @@ def import_torch(
     Raises:
         InputError: the file cannot be read, the weights do not match `classes` or a supported
             network, or the folder is not empty.
-
-    Example:
-        >>> import_torch(
-        ...     Path("model.safetensors"), Path("runs/model"), lcc_tf.DEEPGLOBE_CLASSES,
-        ...     image_size=512, framing="whole", native_size=2448, preprocessing="torch",
-        ... )  # doctest: +SKIP
     """
     if not native_size > 0:
         raise InputError(

@@ -26,8 +26,8 @@ REPLACEMENTS = {
 
 def small_dataset():
     rng = np.random.default_rng(0)
-    images = rng.uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
-    masks = rng.choice([0, 1, 2, 3, 4, 5, 6, 255], (2, 64, 64, 1)).astype(np.uint8)
+    images = rng.uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
+    masks = rng.choice([0, 1, 2, 3, 4, 5, 6, 255], (2, 32, 32, 1)).astype(np.uint8)
     return tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
 
 

@@ -30,8 +30,8 @@ def weighted_average(
         float32 `(..., num_classes)` in [0, 1]; the sum over the classes is 1.
 
     Example:
-        >>> weighted_average([tf.constant([0.9, 0.1]), tf.constant([0.5, 0.5])], [3, 1]).numpy()
-        array([0.8, 0.2], dtype=float32)
+        >>> weighted_average([tf.constant([1.0, 0.0]), tf.constant([0.5, 0.5])], [3, 1]).numpy()
+        array([0.875, 0.125], dtype=float32)
     """
     fractions = [weight / sum(weights) for weight in weights]
     if average == "logits":

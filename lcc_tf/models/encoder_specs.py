@@ -1,4 +1,4 @@
-"""Table of the encoders: the network, its preprocessing and the layers that give features."""
+"""Table of the encoders: networks, their preprocessing and the layers that return features."""
 
 import functools
 from collections.abc import Callable

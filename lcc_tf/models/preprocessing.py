@@ -24,13 +24,13 @@ class EncoderPreprocessing(keras.layers.Layer):
     | "caffe" | BGR minus mean | ResNet of `keras.applications` |
     | "tf" | RGB in [-1, 1] | MobileNetV2 |
     | "tf_128" | RGB / 128 - 1 | EfficientNetV2-S |
-    | "torch" | RGB in [0, 1], minus mean, divided by standard deviation | torchvision, ConvNeXt |
-    | "torch_255" | the same without scaling to [0, 1] first | some models of smp (its issue 1224) |
+    | "torch" | RGB in [0, 1], minus mean, divided by standard deviation | torchvision's ResNets |
+    | "torch_255" | the same without scaling to [0, 1] first | an example of smp |
     | "unit" | RGB in [0, 1] | models trained elsewhere |
     | "none" | RGB in [0, 255] | segmentation-models' ResNets |
 
-    "caffe", "tf" and "torch" are modes of `keras.applications.imagenet_utils.preprocess_input`. smp
-    is https://github.com/qubvel-org/segmentation_models.pytorch
+    "caffe", "tf" and "torch" are modes of `keras.applications.imagenet_utils.preprocess_input`. The
+    example of smp: https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
 
     Args:
         mode: one of `PREPROCESSING_MODES`.

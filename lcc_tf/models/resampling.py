@@ -37,7 +37,7 @@ class BilinearUpsampling(keras.layers.Layer):
         self.align_corners = align_corners
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Upsamples float `(batch, height, width, channels)`."""
+        """Upsamples feature maps, float `(batch, height, width, channels)`."""
         # Where the input's size is known, use numbers, so that the output's size is known too.
         size = [
             side * self.factor if side is not None else tf.shape(x)[axis] * self.factor
@@ -70,7 +70,12 @@ class BroadcastLike(keras.layers.Layer):
     """Repeats one pixel over the height and width of another tensor."""
 
     def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Repeats float `(batch, 1, 1, channels)` over `like`'s `(batch, height, width, _)`."""
+        """Repeats a pixel.
+
+        Args:
+            x: float `(batch, 1, 1, channels)`.
+            like: tensor `(batch, height, width, any_channels)`.
+        """
         return tf.broadcast_to(x, tf.concat([tf.shape(like)[:3], tf.shape(x)[3:]], axis=0))
 
     def compute_output_shape(self, x_shape: tuple, like_shape: tuple) -> tuple:
@@ -102,7 +107,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         self.cells = int(cells)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Pools float `(batch, height, width, channels)` to `(batch, cells, cells, channels)`."""
+        """Averages float `(batch, height, width, channels)` over the cells."""
         rows, columns = (self._pixel_weights(tf.shape(x)[axis]) for axis in (1, 2))
         # float32: in half precision, the mean of many pixels would lose most of its digits.
         x = tf.einsum("ih,bhwc->biwc", rows, tf.cast(x, tf.float32))
@@ -111,8 +116,8 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     def _pixel_weights(self, size: tf.Tensor) -> tf.Tensor:
         """Returns the weight of each pixel in the mean of each cell, float32 `(cells, size)`."""
         cell = tf.range(self.cells)[:, None]
-        # Rounded up by adding `cells - 1`: ONNX rounds divisions of negative numbers otherwise.
         start = cell * size // self.cells
+        # `-(-n // d)` would also round up, but ONNX rounds negative quotients in another direction.
         end = ((cell + 1) * size + self.cells - 1) // self.cells
         pixel = tf.range(size)[None]
         inside = tf.cast((start <= pixel) & (pixel < end), tf.float32)
@@ -165,7 +170,7 @@ class ScaleImage(keras.layers.Layer):
         self.size_divisor = size_divisor
 
     def call(self, image: tf.Tensor) -> tf.Tensor:
-        """Resizes float `(batch, height, width, channels)`."""
+        """Resizes and pads images, float `(batch, height, width, channels)`."""
         size = _scaled(tf.shape(image)[1:3], self.scale)
         image = tf.image.resize(image, size, method="bilinear")
         for axis in (1, 2):

@@ -9,7 +9,7 @@ network has the properties of `UNetPlusPlus`:
 - images of any size,
 - only layers that can be saved and exported.
 
-The networks and the package come from:
+Sources of the networks and of the package:
 
 - UNet: Ronneberger et al. 2015, https://arxiv.org/abs/1505.04597
 - FPN: Kirillov et al. 2019, https://arxiv.org/abs/1901.02446
@@ -45,7 +45,8 @@ from lcc_tf.models.resampling import (
     ConcatenateResized,
 )
 
-# Backbones of segmentation-models, and the mode of `EncoderPreprocessing` of their weights.
+# Backbones of segmentation-models, and the mode of `EncoderPreprocessing` that their ImageNet
+# weights expect.
 # densenet121, densenet169 and densenet201 are missing: their layer names contain a "/", which Keras
 # 3 rejects. Backbones with "next" in their names and senet154 take 30 seconds to minutes to build:
 # they split each grouped convolution into 32 or 64 small ones, up to 7,000 layers.

@@ -90,6 +90,12 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
 
     Raises:
         InputError: another network, or names or shapes that do not match; nothing is loaded.
+
+    Example:
+        >>> from lcc_tf.models import UNetPlusPlus, read_torch_weights
+        >>> model = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None)
+        >>> state_dict = read_torch_weights("model.safetensors")  # doctest: +SKIP
+        >>> load_torch_state_dict(model, state_dict)  # doctest: +SKIP
     """
     weights = _without_prefix(state_dict)
     targets = dict(_network_targets(model))
