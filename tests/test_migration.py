@@ -33,9 +33,9 @@ def small_dataset():
 
 def test_every_block_names_its_package():
     text = DOC.read_text()
-    theirs = re.findall(r"```python\n# segmentation[-_]models", text)
+    other_packages = re.findall(r"```python\n# segmentation[-_]models", text)
     assert len(BLOCKS) == 5
-    assert len(BLOCKS) + len(theirs) == text.count("```python")
+    assert len(BLOCKS) + len(other_packages) == text.count("```python")
 
 
 @pytest.mark.usefixtures("eagerly")

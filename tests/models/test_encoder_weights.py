@@ -39,8 +39,10 @@ def test_keras_files_load(tiny_network, tmp_path):
             encoder = build_encoder(
                 "tiny", weights=str(tmp_path / file), output_stride=output_stride
             )
-            for ours, theirs in zip(encoder.get_weights(), tiny_network.get_weights(), strict=True):
-                np.testing.assert_array_equal(ours, theirs)
+            for array, expected in zip(
+                encoder.get_weights(), tiny_network.get_weights(), strict=True
+            ):
+                np.testing.assert_array_equal(array, expected)
 
 
 def test_weights_of_a_keras_application_load(tmp_path):
@@ -50,8 +52,8 @@ def test_weights_of_a_keras_application_load(tmp_path):
     file = tmp_path / "mobilenetv2_notop.h5"
     source.save(file)
     encoder = build_encoder("mobilenetv2", weights=str(file), output_stride=16)
-    for ours, theirs in zip(encoder.get_weights(), source.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for array, expected in zip(encoder.get_weights(), source.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, expected)
 
 
 def test_missing_file_raises(tmp_path):

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from lcc_tf.losses import get_loss
 from lcc_tf.models import ARCHITECTURES, build_model
+from lcc_tf.models.segmentation_models import BASELINES
 
 LOSSES = ("dice", "cross_entropy", "focal", "jaccard", "lovasz", "cross_entropy+dice")
 
@@ -15,10 +16,9 @@ LOSSES = ("dice", "cross_entropy", "focal", "jaccard", "lovasz", "cross_entropy+
 def small_networks(tiny_encoder):
     """One network of each architecture."""
     keras.utils.set_random_seed(0)
-    own = ("unetpp", "deeplabv3plus")
     return {
         arch: build_model(
-            arch, 3, encoder=tiny_encoder if arch in own else "resnet18", encoder_weights=None
+            arch, 3, encoder="resnet18" if arch in BASELINES else tiny_encoder, encoder_weights=None
         )
         for arch in ARCHITECTURES
     }

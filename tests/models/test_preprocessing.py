@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 # Keras does not export these functions, which build small networks. If they move, only the test
-# that compares our preprocessing with theirs needs other imports.
+# that compares the preprocessing with Keras needs other imports.
 from keras.src.applications import convnext, efficientnet_v2
 
 from lcc_tf.errors import InputError
@@ -61,8 +61,8 @@ def test_preprocessing_equals_the_one_that_keras_includes(encoder, application, 
     model, first = application(name)
     included = keras.Model(model.input, model.get_layer(first).input)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)
-    ours = EncoderPreprocessing(ENCODERS[encoder].preprocessing, 32)(image)
-    np.testing.assert_allclose(ours, included(image), atol=1e-6)
+    preprocessed = EncoderPreprocessing(ENCODERS[encoder].preprocessing, 32)(image)
+    np.testing.assert_allclose(preprocessed, included(image), atol=1e-6)
 
 
 def test_preprocessing_is_float32_under_mixed_precision():

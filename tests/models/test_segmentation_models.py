@@ -60,16 +60,16 @@ def package(models):
 
 @pytest.mark.parametrize("arch", BASELINES)
 def test_logits_equal_segmentation_models(arch, models, package):
-    theirs = getattr(package, BASELINES[arch].function)(
+    package_model = getattr(package, BASELINES[arch].function)(
         "resnet18",
         input_shape=(SIZE, SIZE, 3),
         classes=3,
         activation="linear",
         encoder_weights=None,
     )
-    theirs.set_weights(models[arch].get_weights())
+    package_model.set_weights(models[arch].get_weights())
     image = random_image(2, SIZE, SIZE)
-    expected = theirs(package.get_preprocessing("resnet18")(image.copy())).numpy()
+    expected = package_model(package.get_preprocessing("resnet18")(image.copy())).numpy()
     logits = models[arch](image)
     assert logits.dtype == tf.float32
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
@@ -79,17 +79,17 @@ def test_logits_equal_segmentation_models(arch, models, package):
 
 def test_replaced_layers_of_efficientnet_return_the_same(package):
     # Dropout, activation and the squeeze of squeeze-and-excitation are replaced.
-    ours = build("pspnet", "efficientnetb0")
-    set_random_statistics(ours)
-    theirs = package.PSPNet(
+    model = build("pspnet", "efficientnetb0")
+    set_random_statistics(model)
+    package_model = package.PSPNet(
         "efficientnetb0", (SIZE, SIZE, 3), classes=3, activation="linear", encoder_weights=None
     )
-    theirs.set_weights(ours.get_weights())
+    package_model.set_weights(model.get_weights())
     image = random_image(1, SIZE, SIZE)
-    expected = theirs(package.get_preprocessing("efficientnetb0")(image.copy())).numpy()
-    np.testing.assert_allclose(ours(image), expected, atol=1e-5 * np.abs(expected).max())
+    expected = package_model(package.get_preprocessing("efficientnetb0")(image.copy())).numpy()
+    np.testing.assert_allclose(model(image), expected, atol=1e-5 * np.abs(expected).max())
     # Keras can load the config without custom objects.
-    text = ours.to_json()
+    text = model.to_json()
     assert not any(name in text for name in ("FixedDropout", "swish", "Lambda", "efficientnet."))
 
 
@@ -99,8 +99,8 @@ def test_every_backbone_has_its_preprocessing(package):
     image = random_image(1, 4, 4)
     for name, mode in BASELINE_ENCODERS.items():
         expected = package.get_preprocessing(name)(image.copy())
-        ours = EncoderPreprocessing(mode, size_divisor=1)(image)
-        np.testing.assert_allclose(ours, expected, atol=1e-4, err_msg=name)
+        preprocessed = EncoderPreprocessing(mode, size_divisor=1)(image)
+        np.testing.assert_allclose(preprocessed, expected, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_weights_file_loads_into_another_build(models, tmp_path):
     again.load_weights(file)
     image = random_image(1, 32, 64)
     np.testing.assert_array_equal(again(image), models["linknet"](image))
-    for ours, theirs in zip(all_layers(again), all_layers(models["linknet"]), strict=True):
-        assert ours.name == theirs.name
+    names = [[layer.name for layer in all_layers(model)] for model in (again, models["linknet"])]
+    assert names[0] == names[1]
 
 
 def test_loaded_model_returns_the_same_logits(tmp_path):
@@ -214,8 +214,8 @@ def test_weights_of_the_backbone_from_a_file(package, tmp_path):
     file = tmp_path / "resnet18_no_top.h5"
     backbone.save(file)  # the legacy format, in which the package publishes its weights
     encoder = build("unet", encoder_weights=str(file)).get_layer("encoder")
-    for ours, theirs in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
+    for array, expected in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, expected)
     with pytest.raises(InputError, match="does not contain the weights of .*resnet34 without its"):
         build("unet", "resnet34", encoder_weights=str(file))
 
