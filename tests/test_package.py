@@ -177,7 +177,7 @@ sys.modules["rasterio"] = None
 import lcc_tf
 from lcc_tf import *
 assert hasattr(lcc_tf, "map_scene")
-map_scene("model", "scene.tif", "maps")
+map_scene("model", "scene.tif", "maps", classes=None)
 """
     )
     assert result.stderr.splitlines()[-1] == (

@@ -15,7 +15,7 @@ from lcc_tf.mapping.gis_styles import write_polygon_style
 from tfds_deepglobe.classes import ClassTable
 
 
-def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> int:
+def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> None:
     """Writes a class map's regions, one polygon per region.
 
     GeoJSON has longitudes and latitudes, as RFC 7946 requires
@@ -30,9 +30,6 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
         classes: names and colors of its classes.
         file: file to write, `.gpkg` or `.geojson`.
         min_pixels: regions of fewer pixels join their largest neighboring region.
-
-    Returns:
-        The number of polygons.
 
     Raises:
         OSError: the disk is full.
@@ -61,7 +58,6 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
         raise not_written(file, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
-    return len(regions)
 
 
 def _write(

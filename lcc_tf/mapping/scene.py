@@ -15,13 +15,13 @@ from rasterio.vrt import WarpedVRT
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.geodesy import pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
+from lcc_tf.mapping.scene_reading import SceneReading, joined
 
 # GDAL's default is a twentieth of the machine's memory.
 CACHE_MEGABYTES = 256
 # Longest side of the overview from which a stretch is computed, pixels
 OVERVIEW_SIDE = 2048
 PERCENTILES = (2, 98)  # QGIS's "cumulative count cut"
-SCALES = ("minmax", "percentile")
 # Formats that are decoded from the start, whole lines at a time. Headers that claim more pixels
 # than the file can hold are rejected: deflate, which compresses more than JPEG, expands a byte to
 # at most 1032 bytes (https://zlib.net/zlib_tech.html).
@@ -48,7 +48,7 @@ class Scene:
         path: Path,
         dataset: rasterio.DatasetReader | WarpedVRT,
         bands: Sequence[int],
-        scale: str | tuple[float, float] | None,
+        scale: str | Sequence[float] | None,
         has_mask: bool,
     ) -> None:
         self.path = path
@@ -57,26 +57,23 @@ class Scene:
         self._dataset = dataset
         self._bands = list(bands)
         self._lock = threading.Lock()  # GDAL's data sets serve one thread at a time
-        self._is_float = any(dataset.dtypes[band - 1].startswith("float") for band in bands)
         self._has_mask = has_mask
-        self.has_nodata = self._is_float or has_mask
+        # NaN is nodata in bands of floats.
+        self.has_nodata = has_mask or any(dataset.dtypes[i - 1].startswith("float") for i in bands)
         self.stretch = self._stretch(scale)
 
-    def read(self, rows: slice, columns: slice) -> np.ndarray | None:
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
         """Reads a part of the image.
 
         Returns:
-            float32 `(rows, columns, 3)`, RGB in [0, 255]; nodata pixels are 0. None if all pixels
-            are nodata.
+            float32 `(rows, columns, 3)`, RGB in [0, 255]; NaN in nodata pixels.
 
         Raises:
             InputError: the file is truncated or broken.
         """
-        valid = self.valid(rows, columns)
-        if not valid.any():
-            return None
-        image = self._stretched(self._read(window=window_of(rows, columns)))
-        image[~valid] = 0
+        image, valid = self._read(window=window_of(rows, columns))
+        image = self._stretched(image)
+        image[~valid] = np.nan
         return image
 
     def thumbnail(self, side: int) -> tuple[np.ndarray, np.ndarray]:
@@ -92,41 +89,20 @@ class Scene:
         image, valid = self._overview(side)
         return self._stretched(image), valid
 
-    def valid(self, rows: slice, columns: slice) -> np.ndarray:
-        """Reads which pixels of a part of the image are not nodata.
-
-        Returns:
-            bool `(rows, columns)`.
-
-        Raises:
-            InputError: the file is truncated or broken.
-        """
-        if not self.has_nodata:
-            return np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
-        window = window_of(rows, columns)
-        valid = self._read_mask(window=window)
-        if self._is_float:
-            valid &= np.isfinite(self._read(window=window)).all(axis=-1)
-        return valid
-
     def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Like `thumbnail`, but with the file's own values."""
         factor = min(1, side / max(self.grid.size))
-        size = tuple(max(1, round(length * factor)) for length in self.grid.size)
-        image = self._read(out_shape=(3, *size))
-        return image, self._read_mask(out_shape=(3, *size)) & np.isfinite(image).all(axis=-1)
+        return self._read(out_shape=(3, *(max(1, round(s * factor)) for s in self.grid.size)))
 
-    def _read(self, **options: object) -> np.ndarray:
-        """Reads the file's values of the chosen bands, `(rows, columns, 3)`."""
+    def _read(self, **options: object) -> tuple[np.ndarray, np.ndarray]:
+        """Reads values of the chosen bands, `(rows, columns, 3)`, and which pixels are valid."""
         with self._lock, _readable(self.path):
-            return np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
-
-    def _read_mask(self, **options: object) -> np.ndarray:
-        """Reads which pixels are not marked as nodata, bool `(rows, columns)`."""
-        with self._lock, _readable(self.path):
-            # A pixel is nodata if all chosen bands are, as in GDAL.
-            mask = self._dataset.read_masks(self._bands, **options).any(axis=0)
-        return mask if self._has_mask else np.ones_like(mask)
+            image = np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
+            valid = np.isfinite(image).all(axis=-1)
+            if self._has_mask:
+                # A pixel is nodata if all chosen bands are, as in GDAL.
+                valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
+        return image, valid
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
         """Converts the file's values to float32 in [0, 255]."""
@@ -136,7 +112,7 @@ class Scene:
             image = ((image - low) / np.maximum(high - low, 1e-12) * 255).clip(0, 255)
         return np.nan_to_num(image)
 
-    def _stretch(self, scale: str | tuple[float, float] | None) -> np.ndarray | None:
+    def _stretch(self, scale: str | Sequence[float] | None) -> np.ndarray | None:
         """Computes lower and upper ends of each band, float64 `(2, 3)`; None for 8 bit."""
         dtypes = {self._dataset.dtypes[band - 1] for band in self._bands}
         if scale is None:
@@ -153,33 +129,21 @@ class Scene:
 
 
 @contextlib.contextmanager
-def open_scene(
-    path: Path,
-    *,
-    bands: Sequence[int] | None = None,
-    scale: str | tuple[float, float] | None = None,
-    resample_to: float | None = None,
-) -> Iterator[Scene]:
+def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scene]:
     """Opens an image file of any format that GDAL reads.
 
     Args:
         path: the file.
-        bands: numbers of the red, green and blue band, from 1; None for the three bands of an image
-            that has three, or three and transparency.
-        scale: values that become 0 and 255, the same for the whole scene: "minmax", "percentile" (2
-            and 98 % of each band, from an overview), or two numbers; None for unchanged values of
-            8-bit images, and "percentile" for all others.
-        resample_to: pixel size at which the scene is read, meters; None for the file's pixel size.
+        reading: bands, value range and pixel size; None for the defaults.
 
     Yields:
         The open scene.
 
     Raises:
         InputError: not an image, a broken file, missing bands or bands that must be chosen, more
-            pixels than a file of its size can hold, no georeference for resampling, or an argument
-            that `check_reading` rejects.
+            pixels than a file of its size can hold, or no georeference for resampling.
     """
-    check_reading(bands=bands, scale=scale, resample_to=resample_to)
+    reading = reading or SceneReading()
     with rasterio.Env(
         GDAL_CACHEMAX=CACHE_MEGABYTES,
         # For large progressive JPEGs. `_check_pixels` rejects wrong sizes.
@@ -194,13 +158,13 @@ def open_scene(
             _check_pixels(path, dataset)
             with _readable(path):
                 alpha_is_mask = _alpha_is_mask(dataset)
-            chosen = _chosen_bands(path, dataset, bands, alpha_is_mask)
+            chosen = _chosen_bands(path, dataset, reading.bands, alpha_is_mask)
             flags = [dataset.mask_flag_enums[band - 1] for band in chosen]
             has_mask = any(MaskFlags.all_valid not in flag for flag in flags)
             if any(MaskFlags.alpha in flag for flag in flags):
                 has_mask = alpha_is_mask
-            if resample_to is not None:
-                size = _resampled_size(path, dataset, resample_to)
+            if reading.resample_to is not None:
+                size = _resampled_size(path, dataset, reading.resample_to)
                 alpha = _alpha_bands(dataset)
                 # GDAL would use such a band as a mask and hide pixels.
                 if marked := sorted(set(chosen) & set(alpha)):
@@ -212,43 +176,7 @@ def open_scene(
                 alpha = alpha if alpha_is_mask else []
                 dataset = stack.enter_context(_resampled(path, [*chosen, *alpha], size))
                 chosen = range(1, len(chosen) + 1)
-            yield Scene(path, dataset, chosen, scale, has_mask)
-
-
-def check_reading(
-    *,
-    bands: Sequence[int] | None = None,
-    scale: str | tuple[float, float] | None = None,
-    resample_to: float | None = None,
-) -> None:
-    """Checks the arguments of `open_scene` that do not depend on the image.
-
-    Raises:
-        InputError: an invalid argument.
-    """
-    if bands is not None and (isinstance(bands, str) or len(bands) != 3 or min(bands) < 1):
-        raise InputError(
-            "`bands` must be the numbers of the red, green and blue band, from 1, such as 3,2,1. "
-            f"Received: bands={_joined(bands)}."
-        )
-    if isinstance(scale, str):
-        is_valid = scale in SCALES
-    else:
-        is_valid = scale is None or (len(scale) == 2 and -np.inf < scale[0] < scale[1] < np.inf)
-    if not is_valid:
-        raise InputError(
-            "`scale` must be minmax, percentile, or the two values that become 0 and 255, such as "
-            f"0,3000. Received: scale={_joined(scale)}."
-        )
-    if resample_to is not None and not 0 < resample_to < np.inf:
-        raise InputError(
-            "`resample_to` must be a pixel size larger than 0 meters. "
-            f"Received: resample_to={resample_to}."
-        )
-
-
-def _joined(values: str | Sequence[object]) -> str:
-    return values if isinstance(values, str) else ",".join(map(str, values))
+            yield Scene(path, dataset, chosen, reading.scale, has_mask)
 
 
 @contextlib.contextmanager
@@ -310,7 +238,7 @@ def _chosen_bands(
     if max(bands) > dataset.count:
         raise InputError(
             f"`bands` must be at most {dataset.count}, the number of bands of {path}. "
-            f"Received: bands={_joined(bands)}."
+            f"Received: bands={joined(bands)}."
         )
     if any(np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.complexfloating) for band in bands):
         raise InputError(f"{path} has bands of complex numbers. Use bands of real numbers.")
@@ -363,7 +291,7 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
     with contextlib.ExitStack() as stack:
         with _readable(path):
             # GDAL's syntax for some bands of a file: https://gdal.org/drivers/raster/vrt.html
-            source = f"vrt://{path}?bands={_joined(bands)}"
+            source = f"vrt://{path}?bands={joined(bands)}"
             dataset = stack.enter_context(rasterio.open(source))
         shrinks = height < dataset.height or width < dataset.width
         yield stack.enter_context(

@@ -18,7 +18,7 @@ from lcc_tf.models.ensemble import (
     weighted_average,
 )
 from lcc_tf.models.preprocessing import size_divisor
-from lcc_tf.prediction.tiling import Predict, predict_array
+from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, predict_array
 from lcc_tf.prediction.tta import with_tta
 from lcc_tf.runs import Run, check_same_classes, load_model
 from tfds_deepglobe.classes import ClassTable
@@ -183,9 +183,7 @@ class Predictor:
             num_classes)` for "whole".
         """
         if self.framing == "whole":
-            size = (self.image_size, self.image_size)
-            resized = tf.image.resize(image, size, method="bilinear")
-            return self.predict_batch(resized.numpy()[None])[0]
+            return self._predict_resized(image[None])[0]
         return predict_array(self.predict_batch, image, tile=self.image_size)
 
     def predict_tiles(self, tiles: np.ndarray) -> np.ndarray:
@@ -198,24 +196,62 @@ class Predictor:
             float32 `(batch, side, side, num_classes)`.
         """
         side = tiles.shape[1]
-        if self.framing == "crops" and side == self.image_size:
+        if self.framing == "whole":
+            # The network's images can have more pixels than the tiles.
+            size = max(BATCH_PIXELS // self.image_size**2, 1)
+            batches = [tiles[first : first + size] for first in range(0, len(tiles), size)]
+            predicted = np.concatenate([self._predict_resized(batch) for batch in batches])
+        elif side == self.image_size:
             return self.predict_batch(tiles)
-        predicted = np.stack([self.predict_image(tile) for tile in tiles])
+        else:
+            predicted = np.stack([self.predict_image(tile) for tile in tiles])
         return tf.image.resize(predicted, (side, side), method="bilinear").numpy()
+
+    def _predict_resized(self, images: np.ndarray) -> np.ndarray:
+        """Predicts images `(batch, height, width, 3)` that are resized to the network's square."""
+        size = (self.image_size, self.image_size)
+        return self.predict_batch(tf.image.resize(images, size, method="bilinear").numpy())
 
 
 @dataclass(frozen=True)
 class Average:
-    """The way in which an ensemble averages the probabilities of its members."""
+    """The way in which an ensemble averages the probabilities of its members.
 
-    weights: tuple[float, ...]  # one weight per member; a member of weight 0 is left out
-    kind: str  # "probabilities" or "logits"
+    Attributes:
+        weights: one weight per member, not negative, not all zero.
+        kind: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
+
+    Raises:
+        InputError: invalid weights or an unknown kind.
+    """
+
+    weights: tuple[float, ...]
+    kind: str = "probabilities"
 
     def __post_init__(self) -> None:
+        check_member_weights(self.weights, len(self.weights))
         if self.kind not in AVERAGES:
             raise InputError(
                 f"`average` must be one of {', '.join(AVERAGES)}. Received: average={self.kind!r}."
             )
+
+    @classmethod
+    def of(
+        cls, num_members: int, weights: Sequence[float] | None = None, kind: str = "probabilities"
+    ) -> "Average":
+        """Makes the average of a number of members.
+
+        Args:
+            num_members: number of members.
+            weights: one weight per member; None for equal weights.
+            kind: "probabilities" or "logits".
+
+        Raises:
+            InputError: invalid weights, or an unknown kind.
+        """
+        weights = (1.0,) * num_members if weights is None else tuple(weights)
+        check_member_weights(weights, num_members)
+        return cls(weights, kind)
 
     def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Averages float32 `(..., num_classes)` arrays of the same pixels, one per member."""
@@ -258,13 +294,13 @@ class EnsemblePredictor:
                 invalid.
         """
         check_same_classes(runs)
-        weights = [1.0] * len(runs) if weights is None else list(weights)
-        check_member_weights(weights, len(runs))
-        weighted = [(run, weight) for run, weight in zip(runs, weights, strict=True) if weight]
-        members = [Predictor.from_run(run, tta=tta) for run, _ in weighted]
+        combined = Average.of(len(runs), weights, average)
+        # A member of weight 0 is not loaded.
+        used = [i for i, weight in enumerate(combined.weights) if weight]
+        members = [Predictor.from_run(runs[i], tta=tta) for i in used]
         if tile is not None:
             members = [member.with_tile(tile) for member in members]
-        combined = Average(tuple(weight for _, weight in weighted), average)
+        combined = Average(tuple(combined.weights[i] for i in used), average)
         return cls(runs[0].classes, members, combined)
 
     @classmethod
@@ -284,7 +320,7 @@ class EnsemblePredictor:
         """
         check_num_classes(model, classes)
         member = Predictor.from_model(model, tile=tile, tta=tta)
-        return cls(classes, [member], Average((1.0,), "probabilities"))
+        return cls(classes, [member], Average.of(1))
 
     @property
     def tile(self) -> int:

@@ -18,14 +18,12 @@ from lcc_tf.reflect_padding import reflect_indices
 
 OVERLAP = 1 / 4  # default overlap of neighboring tiles, as a fraction of the tile's side
 BATCH_PIXELS = 8 * 512**2  # largest number of pixels that are predicted at once
-NO_MORE_TILES = object()
 
 # From images, float32 `(batch, side, side, 3)`, RGB in [0, 255], to float32
 # `(batch, side, side, channels)`
 Predict = Callable[[np.ndarray], np.ndarray]
-# From rows and columns of an image to its pixels `(rows, columns, channels)`; None if all of these
-# pixels are nodata
-Read = Callable[[slice, slice], np.ndarray | None]
+# From rows and columns of an image to its pixels `(rows, columns, channels)`, NaN where nodata
+Read = Callable[[slice, slice], np.ndarray]
 
 
 class Block(NamedTuple):
@@ -33,8 +31,8 @@ class Block(NamedTuple):
 
     rows: slice
     columns: slice
-    # float32 (rows, columns, channels); None if all pixels of the tile are nodata
-    values: np.ndarray | None
+    valid: np.ndarray  # bool (rows, columns), False for nodata pixels
+    values: np.ndarray | None  # float32 (rows, columns, channels); None if its tile has only nodata
 
 
 def predict_array(
@@ -97,18 +95,20 @@ def predict_blocks(
     weights = window[:, None, None] * window[None, :, None]
     origins = [(top, left) for top in tops for left in lefts]
     beside = below = None  # partial sums that the next tile, and the next row of tiles, add to
-    for (top, left), values in zip(
+    for (top, left), predicted in zip(
         origins, _predicted_tiles(predict, read, size, origins, tile), strict=True
     ):
         columns_done = tile if left == lefts[-1] else step
         rows_done = tile if top == tops[-1] else step
         rows, tile_rows = _intersection(top, rows_done, size[0])
         columns, tile_columns = _intersection(left, columns_done, size[1])
-        if values is None:
+        if predicted is None:
             # The sums of neighboring tiles are lost here, where all pixels are nodata.
             beside = None
-            yield Block(rows, columns, None)
+            valid = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+            yield Block(rows, columns, valid, None)
             continue
+        valid, values = predicted
         values = values * weights
         if below is None:
             below = np.zeros((overlap, lefts[-1] + tile - lefts[0], values.shape[-1]), np.float32)
@@ -121,7 +121,8 @@ def predict_blocks(
             values[:overlap] += shared
         shared[:] = values[tile - overlap :]
         values = values[tile_rows, tile_columns]
-        yield Block(rows, columns, values / row_weights[rows] / column_weights[:, columns])
+        values = values / row_weights[rows] / column_weights[:, columns]
+        yield Block(rows, columns, valid[tile_rows, tile_columns], values)
 
 
 def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
@@ -155,30 +156,39 @@ def _predicted_tiles(
     size: tuple[int, int],
     origins: Sequence[tuple[int, int]],
     tile: int,
-) -> Iterator[np.ndarray | None]:
-    """Predicts tiles in batches, while the next batch is read."""
+) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
+    """Predicts tiles in batches, while the next batch is read.
+
+    Yields:
+        Per tile, bool `(tile, tile)`, False for nodata pixels, and the prediction, float32
+        `(tile, tile, channels)`. None for a tile with only nodata pixels.
+    """
     # Batches have equal sizes, so that the network is traced once for an image size.
     num_batches = math.ceil(len(origins) / max(BATCH_PIXELS // tile**2, 1))
     batch_size = math.ceil(len(origins) / num_batches)
     tiles = (read_tile(read, size, origin, tile) for origin in origins)
 
-    def read_batch() -> list[np.ndarray | None]:
+    def read_batch() -> tuple[list[np.ndarray | None], list[np.ndarray]]:
         """Reads tiles until a batch of tiles with valid pixels is full."""
-        batch, missing = [], batch_size
-        while missing and (pixels := next(tiles, NO_MORE_TILES)) is not NO_MORE_TILES:
-            batch.append(pixels)
-            missing -= pixels is not None
-        return batch
+        masks, batch = [], []
+        while len(batch) < batch_size and (pixels := next(tiles, None)) is not None:
+            valid = ~np.isnan(pixels[..., 0])
+            if valid.any():
+                masks.append(valid)
+                batch.append(np.where(valid[..., None], pixels, 0))
+            else:
+                masks.append(None)
+        return masks, batch
 
     with ThreadPoolExecutor(1) as reader:
         next_batch = reader.submit(read_batch)
-        while batch := next_batch.result():
+        while any(result := next_batch.result()):
             next_batch = reader.submit(read_batch)
-            valid = [pixels for pixels in batch if pixels is not None]
-            if valid:
-                padding = [(0, batch_size - len(valid)), (0, 0), (0, 0), (0, 0)]
-                predicted = iter(predict(np.pad(np.stack(valid).astype(np.float32), padding)))
-            yield from (None if pixels is None else next(predicted) for pixels in batch)
+            masks, batch = result
+            if batch:
+                padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+                predicted = iter(predict(np.pad(np.stack(batch).astype(np.float32), padding)))
+            yield from (None if valid is None else (valid, next(predicted)) for valid in masks)
 
 
 def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
@@ -203,9 +213,7 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     return [first + i * (tile - overlap) for i in range(steps + 1)]
 
 
-def read_tile(
-    read: Read, size: tuple[int, int], origin: tuple[int, int], tile: int
-) -> np.ndarray | None:
+def read_tile(read: Read, size: tuple[int, int], origin: tuple[int, int], tile: int) -> np.ndarray:
     """Reads a tile of an image that is reflect-padded beyond its border.
 
     Args:
@@ -215,15 +223,13 @@ def read_tile(
         tile: side of the tile, pixels.
 
     Returns:
-        `(tile, tile, channels)`, of the image's dtype; None if all pixels are nodata.
+        `(tile, tile, channels)`, of the image's dtype.
     """
     indices = [
         reflect_indices(np.arange(first, first + tile), side)
         for first, side in zip(origin, size, strict=True)
     ]
     pixels = read(*(slice(index.min(), index.max() + 1) for index in indices))
-    if pixels is None:
-        return None
     rows, columns = (index - index.min() for index in indices)
     return pixels[rows][:, columns]
 

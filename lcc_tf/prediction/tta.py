@@ -1,9 +1,13 @@
 """Test-time augmentation: the mean prediction over symmetries of the image."""
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from lcc_tf.errors import InputError
-from lcc_tf.prediction.tiling import Predict
+
+if TYPE_CHECKING:  # for commands that show the keys of `TTA` without importing TensorFlow
+    from lcc_tf.prediction.tiling import Predict
 
 # Quarter turns counterclockwise, and whether the rotated image is then flipped left to right
 TTA = {
@@ -13,7 +17,7 @@ TTA = {
 }
 
 
-def with_tta(predict: Predict, tta: str) -> Predict:
+def with_tta(predict: "Predict", tta: str) -> "Predict":
     """Wraps a function so that it averages over symmetries of its images.
 
     Each rotated or flipped image is predicted, and its prediction is transformed back.

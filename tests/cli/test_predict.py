@@ -4,7 +4,7 @@ import pytest
 
 import predict
 from lcc_tf.cli.predict import numbers_or_text
-from tests.mapping.test_scene import noise, write_scene
+from tests.mapping.scenes import noise, write_scene
 
 
 def test_numbers_in_options():

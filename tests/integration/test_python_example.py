@@ -10,7 +10,7 @@ import tensorflow as tf
 
 import lcc_tf
 from lcc_tf.data.demo import render_scene
-from tests.mapping.test_scene import write_scene
+from tests.mapping.scenes import write_scene
 
 README = Path(__file__).parents[2] / "README.md"
 

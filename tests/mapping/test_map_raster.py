@@ -9,7 +9,7 @@ from PIL import Image
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.map_raster import new_raster, read_map
-from tests.mapping.test_scene import HALF_METER
+from tests.mapping.scenes import HALF_METER
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 

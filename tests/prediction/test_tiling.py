@@ -36,9 +36,10 @@ def test_each_pixel_of_any_size_is_predicted_once(seed):
     overlap = int(rng.integers(0, tile // 2 + 1))
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     counts = np.zeros((height, width), int)
-    for rows, columns, values in predict_blocks(
+    for rows, columns, valid, values in predict_blocks(
         shares, reader(image), (height, width), tile=tile, overlap=overlap
     ):
+        assert valid.all()
         assert values.dtype == np.float32
         np.testing.assert_allclose(values, shares(image[rows, columns]), atol=1e-6)
         counts[rows, columns] += 1
@@ -157,49 +158,49 @@ def test_constant_image_has_a_constant_map():
     np.testing.assert_allclose(result, 99 / 255, atol=1e-7)
 
 
-def test_batches_have_one_shape(monkeypatch):
-    monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 8 * 16**2)
+def test_batches_have_one_shape():
     shapes = []
 
     def predict(tiles):
         shapes.append(tiles.shape)
         return shares(tiles)
 
-    predict_array(predict, np.zeros((58, 58, 3)), tile=16)  # 5 x 5 tiles
-    assert shapes == [(7, 16, 16, 3)] * 4
+    # 6 x 6 tiles, at most 32 at once
+    predict_array(predict, np.zeros((1100, 1100, 3), np.uint8), tile=256)
+    assert shapes == [(18, 256, 256, 3)] * 2
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tiles_in_which_the_image_has_nothing_are_not_predicted(seed, monkeypatch):
+def test_tiles_of_nodata_are_not_predicted(seed, monkeypatch):
+    # Several batches of small tiles; with the real size, the images would have megapixels.
     monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 4 * 16**2)
     rng = np.random.default_rng(seed)
     height, width = rng.integers(20, 120, 2)
     overlap = int(rng.integers(0, 9))
     image = rng.uniform(1, 255, (height, width, 3))
-    # As a scene that lies askew in its file
+    # A rotated scene, with nodata in the corners of its file
     valid = np.add.outer(rng.uniform(-1, 1) * np.arange(height), np.arange(width)) < width / 2
-    image[~valid] = 0
-    seen = []
-
-    def read(rows, columns):
-        return image[rows, columns] if valid[rows, columns].any() else None
+    image[~valid] = np.nan
+    has_pixels = []
 
     def predict(tiles):
-        seen.append(tiles.any(axis=(1, 2, 3)))
+        has_pixels.append(tiles.any(axis=(1, 2, 3)))
         return by_content(tiles)
 
-    expected = predict_array(by_content, image, tile=16, overlap=overlap)
+    expected = predict_array(by_content, np.nan_to_num(image), tile=16, overlap=overlap)
     covered = np.zeros((height, width), int)
-    blocks = list(predict_blocks(predict, read, (height, width), tile=16, overlap=overlap))
-    for rows, columns, values in blocks:
-        covered[rows, columns] += 1
-        if values is None:
-            assert not valid[rows, columns].any()
+    blocks = list(predict_blocks(predict, reader(image), (height, width), tile=16, overlap=overlap))
+    for block in blocks:
+        part = block.rows, block.columns
+        covered[part] += 1
+        np.testing.assert_array_equal(block.valid, valid[part])
+        if block.values is None:
+            assert not block.valid.any()
         else:
-            there = valid[rows, columns]
-            np.testing.assert_allclose(values[there], expected[rows, columns][there], atol=1e-6)
+            received = block.values[block.valid]
+            np.testing.assert_allclose(received, expected[part][block.valid], atol=1e-6)
     assert (covered == 1).all()
-    empty = sum(values is None for _, _, values in blocks)
-    assert np.sum(seen) == len(blocks) - empty
-    assert np.all(seen[:-1])  # of full batches
+    empty = sum(block.values is None for block in blocks)
+    assert np.sum(has_pixels) == len(blocks) - empty
+    assert np.all(has_pixels[:-1])  # full batches
     assert seed or empty > 5
