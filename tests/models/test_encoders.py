@@ -8,13 +8,13 @@ import safetensors.numpy
 import tensorflow as tf
 from keras.src.applications import convnext, efficientnet_v2
 
-from benchmarks.compare_with_smp import seeded_weights
 from lcc_tf.errors import InputError
 from lcc_tf.models import DeepLabV3Plus, UNetPlusPlus
 from lcc_tf.models.blocks import ChannelwiseConv2D
 from lcc_tf.models.encoders import ENCODERS, build_encoder
 from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
+from tests.models.smp_networks import seeded_weights
 
 
 @pytest.fixture
