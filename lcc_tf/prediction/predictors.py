@@ -218,18 +218,17 @@ class Average:
     """The way in which an ensemble averages the probabilities of its members.
 
     Attributes:
-        weights: one weight per member, not negative, not all zero.
+        weights: one weight per member; members of weight 0 are skipped.
         kind: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
 
     Raises:
-        InputError: invalid weights or an unknown kind.
+        InputError: an unknown kind.
     """
 
     weights: tuple[float, ...]
     kind: str = "probabilities"
 
     def __post_init__(self) -> None:
-        check_member_weights(self.weights, len(self.weights))
         if self.kind not in AVERAGES:
             raise InputError(
                 f"`average` must be one of {', '.join(AVERAGES)}. Received: average={self.kind!r}."

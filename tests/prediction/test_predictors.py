@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel, load_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.prediction.predictors import (
     Average,
     EnsemblePredictor,
@@ -14,42 +17,77 @@ from lcc_tf.prediction.predictors import (
     predict_tiled,
     probability_function,
 )
-from lcc_tf.runs import find_runs
+from lcc_tf.runs import BEST, Run, write_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
+def write_untrained_run(config, path, seed):
+    """Writes a run folder without training; all classes are predicted, with high probabilities."""
+    keras.utils.set_random_seed(seed)
+    options = config.model_options()
+    model = build_model(config.arch, DEEPGLOBE_CLASSES.num_classes, encoder_weights=None, **options)
+    head = model.get_layer("head_logits")
+    head.set_weights([1e3 * weight for weight in head.get_weights()])
+    run = Run(path, config, DEEPGLOBE_CLASSES, fingerprint=None, native_size=config.image_size)
+    write_run(run, model.count_params())
+    model.save_weights(path / BEST)
+    return run
+
+
 @pytest.fixture(scope="module")
-def exported(runs, tmp_path_factory):
-    output = tmp_path_factory.mktemp("exported")
-    export_savedmodel(SourceModel.from_runs(find_runs(runs), [3, 1]), output)
-    return output
+def two_runs(tiny_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return [write_untrained_run(tiny_config, folder / str(seed), seed) for seed in range(2)]
 
 
-@pytest.mark.parametrize("tile", [None, 96])
-def test_savedmodel_predicts_tiles_as_its_runs_do(exported, runs, tile):
-    ours = EnsemblePredictor.from_runs(find_runs(runs), [3, 1], tta="flip", tile=tile)
-    theirs = load_savedmodel(exported, tta="flip", tile=tile)
-    assert theirs.classes == ours.classes
-    assert theirs.tile == ours.tile
-    side = ours.tile
-    tiles = np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
-    (received,) = theirs.split(theirs.predict(tiles))
-    expected = ours.average(ours.split(ours.predict(tiles)))
-    np.testing.assert_allclose(received, expected, atol=1e-4)
+@pytest.fixture(scope="module")
+def half_scale_run(two_runs):
+    """A network for whole images of 128 pixels, resized to 64."""
+    config = dataclasses.replace(two_runs[0].config, framing="whole")
+    return dataclasses.replace(two_runs[0], config=config, native_size=128.0)
 
 
-@pytest.mark.parametrize("tile", [None, 96])
-def test_savedmodel_at_a_coarser_resolution_sees_as_much_of_a_scene_as_its_run(
-    whole_image_run, tile, tmp_path
+@pytest.fixture(scope="module")
+def exported(two_runs, half_scale_run, tmp_path_factory):
+    """SavedModels of the ensemble and of the network at half the scale."""
+    folder = tmp_path_factory.mktemp("exported")
+    export_savedmodel(SourceModel.from_runs(two_runs, [3, 1]), folder / "ensemble")
+    export_savedmodel(SourceModel.from_runs([half_scale_run]), folder / "half_scale")
+    return folder
+
+
+def noise_tiles(side):
+    return np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
+
+
+def test_savedmodel_and_runs_predict_the_same(exported, two_runs):
+    from_runs = EnsemblePredictor.from_runs(two_runs, [3, 1], tta="flip", tile=96)
+    from_file = load_savedmodel(exported / "ensemble", tta="flip", tile=96)
+    assert from_file.classes == from_runs.classes
+    assert from_file.tile == from_runs.tile == 96
+    tiles = noise_tiles(96)
+    (received,) = from_file.split(from_file.predict(tiles))
+    members = from_runs.split(from_runs.predict(tiles))
+    np.testing.assert_allclose(received, from_runs.average(members), atol=1e-4)
+    assert np.abs(members[0] - members[1]).max() > 0.1
+
+
+# The predictor's tile is the side of the run's images by default.
+@pytest.mark.parametrize("tile", [pytest.param(None, marks=pytest.mark.slow), 96])
+def test_savedmodel_and_run_at_a_coarser_resolution_predict_the_same(
+    exported, half_scale_run, tile
 ):
-    export_savedmodel(SourceModel.from_runs([whole_image_run]), tmp_path)
-    ours = EnsemblePredictor.from_runs([whole_image_run], tile=tile)
-    theirs = load_savedmodel(tmp_path, tile=tile)
-    assert theirs.tile == ours.tile == (tile or 128)
-    tiles = np.random.default_rng(0).integers(0, 256, (1, ours.tile, ours.tile, 3))
-    tiles = tiles.astype(np.float32)
-    # The SavedModel takes whole numbers, the run what resizing gives.
-    np.testing.assert_allclose(theirs.predict(tiles), ours.predict(tiles), atol=5e-3)
+    from_run = EnsemblePredictor.from_runs([half_scale_run], tile=tile)
+    from_file = load_savedmodel(exported / "half_scale", tile=tile)
+    assert from_file.tile == from_run.tile == (tile or 128)
+    tiles = noise_tiles(from_run.tile)
+    # The SavedModel rounds resized pixels to whole numbers, the run does not.
+    np.testing.assert_allclose(from_file.predict(tiles), from_run.predict(tiles), atol=0.02)
+
+
+def test_tile_of_a_savedmodel_is_by_default_the_size_of_its_training_images(exported):
+    assert load_savedmodel(exported / "ensemble").tile == 64
+    assert load_savedmodel(exported / "half_scale").tile == 128
 
 
 def test_folder_that_is_no_savedmodel_of_ours(tmp_path):
@@ -123,12 +161,14 @@ def test_model_that_outputs_probabilities_gets_no_second_softmax(network):
         np.testing.assert_allclose(predict_tiled(model, image, tile=32), expected, atol=1e-6)
 
 
-def test_predict_tiled_rounds_a_tile_to_the_stride_of_the_model(tiny_encoder):
-    model = build_model("unetpp", 4, encoder=tiny_encoder, encoder_weights=None)
+def test_predict_tiled_rounds_the_tile_to_the_stride_of_the_model():
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.Conv2D(2, 9, padding="same")(EncoderPreprocessing("tf", 32)(inputs))
+    model = keras.Model(inputs, outputs)
     image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        predict_tiled(model, image, tile=70), predict_tiled(model, image, tile=64)
-    )
+    result = predict_tiled(model, image, tile=70)
+    np.testing.assert_array_equal(result, predict_tiled(model, image, tile=64))
+    assert (result != predict_tiled(model, image, tile=96)).any()
 
 
 @pytest.mark.parametrize(
