@@ -1,4 +1,4 @@
-"""Input images of a mapping."""
+"""Image files to map."""
 
 import glob
 from collections.abc import Sequence
@@ -12,15 +12,19 @@ SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
 
 
 def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
-    """Finds the image files in files, folders and patterns, each once, in order.
+    """Returns the image files that are listed, are in listed folders, or match listed patterns.
 
     Args:
-        inputs: files; folders, for the images directly in them; or patterns such as "a/*.tif".
+        inputs: files, folders, and patterns such as "a/*.tif". Subfolders are not searched, except
+            by a pattern with `**`.
         output: folder for the maps.
 
+    Returns:
+        The files in the order of `inputs`. A file that is found twice is returned once.
+
     Raises:
-        InputError: an input matches no image; two images would get maps of the same name; or the
-            maps would be written into a folder of images.
+        InputError: an input matches no image, two images have the same name, or `output` is a
+            folder in `inputs`.
     """
     images: dict[Path, None] = {}
     for text in inputs:
@@ -28,8 +32,8 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
         if path.is_dir():
             if path.resolve() == output.resolve():
                 raise InputError(
-                    f"Maps in {output} would become input images of the next call. Choose another "
-                    "`output`."
+                    f"`output` must not be a folder in `input`. Received: {output}. Its maps would "
+                    "be input images of the next call. Choose another `output`."
                 )
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         elif path.exists():
@@ -38,16 +42,17 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
             found = sorted(Path(name) for name in glob.glob(text, recursive=True))
         if not found:
             raise InputError(
-                f"There is no image at {text!r}. Use files, folders with "
-                f"{', '.join(SUFFIXES)}, or a pattern such as 'scenes/*.tif'."
+                f"`input` must match image files. Received: {text!r}, which matches no image. Use "
+                f"files, folders with images ({', '.join(SUFFIXES)}), or a pattern such as "
+                "'scenes/*.tif'."
             )
         images |= dict.fromkeys(found)
     by_stem: dict[str, Path] = {}
     for image in images:
         if (namesake := by_stem.setdefault(image.stem, image)) != image:
             raise InputError(
-                f"{namesake} and {image} would get maps of the same name. Map them separately, "
-                "with another `output` for each."
+                f"Images must have different names. Received: {namesake} and {image}, whose maps "
+                "would have the same name. Map each of them to its own `output`."
             )
     return list(images)
 
@@ -58,14 +63,14 @@ def images_to_map(
     """Returns the images that must be mapped.
 
     Args:
-        images: all images.
+        images: image files.
         outputs: files that are written for each image.
-        resume: skips images whose files all exist.
-        overwrite: replaces files that exist.
+        resume: skip an image if all its output files exist.
+        overwrite: replace existing files.
 
     Raises:
-        InputError: files exist, and neither `resume` nor `overwrite` is set; or the folder's path
-            is a file.
+        InputError: an output file exists and neither `resume` nor `overwrite` is True, or the
+            output folder is a file.
     """
     check_no_file(outputs.folder)
     todo = []

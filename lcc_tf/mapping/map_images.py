@@ -1,4 +1,4 @@
-"""Maps of images, with areas, polygons and other files, written block by block."""
+"""Maps of images, with tables of areas, polygons and other files, written in parts."""
 
 import contextlib
 import sys
@@ -24,9 +24,9 @@ from lcc_tf.prediction.tiling import Block, overlap_in_pixels, predict_blocks
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import error_line
 
-SCALE = 254  # value of a fraction of 1; 255 is nodata
+SCALE = 254  # stored value of the fraction 1; 255 is nodata
 RASTERS = ("classes", "probabilities", "confidence", "disagreement")
-OVERLAY_SIDE = 2048  # longest side, pixels
+OVERLAY_SIDE = 2048  # maximum height and width, pixels
 
 
 def map_images(
@@ -38,30 +38,34 @@ def map_images(
     overlap: int | None = None,
     verbose: int = 1,
 ) -> list[Path]:
-    """Maps images one by one, and continues after an image that cannot be mapped.
+    """Maps images one by one. If one of several images cannot be mapped, the next one is mapped.
 
     Args:
         images: image files.
-        predictor: predicts the classes.
+        predictor: predictor of the classes.
         outputs: files to write for each image; the folder is created if it does not exist.
-        reading: bands, value range and pixel size of each image; None for the defaults.
+        reading: bands, value range and pixel size of the images; None for the defaults of
+            `SceneReading`.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
-        verbose: 1 to show progress, 0 to show only errors.
+        verbose: 1 to show progress bars with the remaining time, 0 to show only errors.
 
     Returns:
-        The images that could not be mapped; the reasons are printed.
+        The images that could not be mapped. Their errors are printed.
 
     Raises:
-        InputError: the only image cannot be mapped, an invalid argument, or "disagreement" is
-            requested for a single network.
-        OSError: the folder cannot be written, or the disk is full.
+        InputError: one of these reasons:
+
+            - There is only one image, and it cannot be mapped.
+            - `overlap` is invalid.
+            - `outputs.extras` contains "disagreement", and there is only one network.
+        OSError: the folder is not writable, or the disk is full.
     """
     overlap = overlap_in_pixels(predictor.tile, overlap)
     if "disagreement" in outputs.extras and len(predictor.members) < 2:
         raise InputError(
-            "Disagreement needs two networks or more. Received: "
+            "`extras` can contain 'disagreement' only for two networks or more. Received: "
             f"{', '.join(member.name for member in predictor.members)}. Use more `runs`, or "
-            "remove it from `extras`."
+            "remove 'disagreement'."
         )
     failed = []
     hidden = not verbose or len(images) == 1
@@ -70,8 +74,8 @@ def map_images(
             with open_scene(image, reading) as scene:
                 outputs.folder.mkdir(parents=True, exist_ok=True)
                 if verbose and scene.stretch is not None:
-                    ends = ", ".join(f"{low:.6g} to {high:.6g}" for low, high in scene.stretch.T)
-                    tqdm.write(f"{image}: red, green and blue are scaled from {ends} to 0 to 255")
+                    ends = "], [".join(f"{low:.6g}, {high:.6g}" for low, high in scene.stretch.T)
+                    tqdm.write(f"{image}: red, green and blue are scaled from [{ends}] to [0, 255]")
                 write_map(scene, predictor, outputs, overlap=overlap, verbose=verbose)
         except InputError as error:
             if len(images) == 1:
@@ -89,18 +93,18 @@ def write_map(
     overlap: int | None = None,
     verbose: int = 1,
 ) -> None:
-    """Maps one scene; each file appears only when it is complete.
+    """Maps a scene. Each output file appears when it is complete.
 
     Args:
-        scene: the open image.
-        predictor: predicts the classes.
+        scene: open image.
+        predictor: predictor of the classes.
         outputs: files to write; the folder must exist.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
-        verbose: 1 to show a progress bar, 0 to show nothing.
+        verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
 
     Raises:
-        InputError: the image file is truncated, an invalid overlap, or zones cannot be overlaid on
-            the image.
+        InputError: the image file is truncated, `overlap` is invalid, or there are zones and the
+            image has no coordinate system.
         OSError: the disk is full.
     """
     classes = predictor.classes
@@ -120,7 +124,7 @@ def write_map(
                 desc=scene.path.name,
                 unit="px",
                 unit_scale=True,
-                leave=None,  # removed when complete, if it is below the bar of all images
+                leave=None,  # stays when complete, unless it is below the bar of all images
                 disable=not verbose,
             )
         )
@@ -133,13 +137,13 @@ def write_map(
                 writer.write(np.moveaxis(values[kind], -1, 0), window=window)
             areas.add(values["classes"][block.valid][:, 0], block.rows, block.columns)
             progress.update(block.valid.size)
-        # The areas mark a complete map, so an earlier map's areas are deleted before its rasters
+        # The file of areas marks a complete map. It is deleted before the rasters of an earlier map
         # are replaced.
         files["areas"].unlink(missing_ok=True)
     if "overlay" in files:
         image, valid = scene.thumbnail(OVERLAY_SIDE)
         mask, mapped = read_map(files["classes"], valid.shape)
-        # The overviews of a scene can have other nodata pixels than those of the map.
+        # The nodata pixels of the scene's overviews can differ from those of the map's overviews.
         save_overlay(image, mask, valid & mapped, classes, files["overlay"])
     if "polygons" in files:
         write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
@@ -152,9 +156,9 @@ def write_map(
 def _writer(
     kind: str, file: Path, scene: Scene, classes: ClassTable
 ) -> contextlib.AbstractContextManager:
-    """Returns the writer of one of a scene's rasters."""
+    """Creates one of a scene's rasters."""
     if kind == "classes":
-        # The map keeps the scene's nodata value, unless that value is a class.
+        # The scene's nodata value is kept, unless it is a class id or not a uint8 value.
         nodata = scene.nodata
         if nodata is None or not classes.num_classes <= nodata <= NODATA or nodata % 1:
             nodata = NODATA
@@ -169,7 +173,16 @@ def _writer(
 def _values(
     predictor: EnsemblePredictor, block: Block, writers: Mapping[str, DatasetWriter]
 ) -> dict[str, np.ndarray]:
-    """Computes a block of each raster, uint8 `(rows, columns, bands)`."""
+    """Computes the values of a block of each raster.
+
+    Args:
+        predictor: predictor of the block.
+        block: predicted block.
+        writers: open rasters by kind.
+
+    Returns:
+        uint8 `(rows, columns, bands)` by kind.
+    """
     if block.values is None:
         return {
             kind: np.full((*block.valid.shape, writer.count), writer.nodata, np.uint8)

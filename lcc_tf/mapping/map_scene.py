@@ -1,4 +1,4 @@
-"""The map of a scene, in one call."""
+"""Public function that maps a scene."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,44 +34,51 @@ def map_scene(
 ) -> dict[str, Path]:
     """Maps the land cover of a scene of any size.
 
-    The class map and a table of areas are always written. Rasters have the scene's grid,
-    georeference and nodata pixels. Memory grows with the scene's width and not with its height.
+    A class map and a table of areas are always written. Rasters have the scene's grid, georeference
+    and nodata pixels. Memory grows with the scene's width, but not with its height.
 
     Args:
-        model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits or probabilities
-            `(batch, height, width, num_classes)`.
+        model: model with the input float32 `(batch, height, width, 3)`, RGB in [0, 255], and the
+            output `(batch, height, width, num_classes)`, logits or probabilities.
         scene: GeoTIFF, TIFF, JPEG or PNG file.
         output: folder for the files; it is created if it does not exist.
-        classes: names and colors of the model's output channels, in their order.
-        tile: side of the tiles, pixels; best the size that the model was trained on. It is rounded
-            to a multiple of the model's stride.
+        classes: names and colors of the model's output channels, in the order of the channels.
+        tile: side of the tiles, pixels. The best size is the size that the model was trained on. It
+            is rounded to a multiple of the model's stride.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
-        tta: test-time augmentation: "none", "flip" (the mean over 4 flips) or "d4" (the mean over
-            all 8 symmetries of the square).
-        extras: optional files: "probabilities" of each class, "confidence" (the largest
-            probability), "overlay" (a picture of the map over the image).
-        polygons: format of the map's regions as polygons, "gpkg" or "geojson"; None to write no
+        tta: test-time augmentation: "none", "flip" (mean of 4 flipped images) or "d4" (mean of 8
+            rotated and flipped images).
+        extras: optional rasters and pictures:
+
+            - "probabilities": the probability of each class.
+            - "confidence": the largest probability.
+            - "overlay": a picture of the map over the image.
+        polygons: file format for the map's regions as polygons, "gpkg" or "geojson"; None for no
             polygons.
-        min_region: regions of fewer pixels join their largest neighboring region before they become
+        min_region: a region of fewer pixels is merged into its largest neighboring region in the
             polygons.
-        zones: file of polygons (GeoPackage, GeoJSON, shapefile, ...) in which areas are computed
-            too.
-        bands: numbers of the red, green and blue band, from 1; None for the three bands of an image
-            that has three.
-        scale: values that become 0 and 255: "minmax", "percentile" (2 and 98 % of each band) or two
-            numbers; None for unchanged values of 8-bit images, and "percentile" for all others.
+        zones: file with polygons (GeoPackage, GeoJSON, shapefile, ...) in which areas are computed;
+            None for no zones.
+        bands: numbers of the red, green and blue band; the first band is 1. None for an image with
+            three bands, or with three bands and transparency.
+        scale: range of values that is scaled to [0, 255]:
+
+            - "minmax": minimum and maximum of each band.
+            - "percentile": the 2nd and 98th percentile of each band.
+            - Two numbers: the range of all bands.
+            - None: no scaling of 8-bit images, "percentile" for other images.
         resample_to: pixel size at which the scene is read and mapped, meters; None for the scene's
             pixel size.
-        overwrite: replaces files that exist.
+        overwrite: replace existing files.
         verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
 
     Returns:
-        The written files by kind: "classes", "areas", "polygons", "zones", and the extras.
+        Paths of the written files by kind: "classes", "areas", "polygons", "zones", and the extras.
 
     Raises:
-        InputError: an invalid argument, a scene that cannot be read, or a file that exists.
+        InputError: an argument is invalid, the scene cannot be read, or a file already exists.
         InstallationError: the extra "maps" is not installed.
-        OSError: the disk is full, or the folder cannot be written.
+        OSError: the disk is full, or the folder is not writable.
 
     Example:
         >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)
@@ -98,8 +105,8 @@ def map_scene(
     existing = [file for file in outputs.files(scene).values() if file.exists()]
     if existing and not overwrite:
         raise InputError(
-            f"{existing[0]} already exists. Replace the map with `overwrite=True`, or choose "
-            "another `output`."
+            f"{existing[0]} already exists. Replace it with `overwrite=True`, or choose another "
+            "`output`."
         )
     predictor = EnsemblePredictor.from_model(model, classes, tile=tile, tta=tta)
     map_images([scene], predictor, outputs, reading=reading, overlap=overlap, verbose=verbose)

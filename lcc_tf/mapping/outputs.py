@@ -1,4 +1,4 @@
-"""Output files of a mapping."""
+"""Names of the files that are written for each image."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from lcc_tf.errors import InputError
 
-if TYPE_CHECKING:  # for commands that show the choices below without importing rasterio
+if TYPE_CHECKING:  # the command line imports the constants without rasterio
     from lcc_tf.mapping.area_statistics import Zones
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
@@ -18,21 +18,25 @@ PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files that are written for each image: the class map, the areas, and optional files.
+    """Files that are written for each image: a class map, a table of areas, and optional files.
 
     Attributes:
         folder: folder of the files.
-        extras: optional files, of `EXTRAS`: the probability of each class; the largest probability;
-            the weighted fraction of ensemble members that predict another class than the map; a
-            picture of the map over the image.
-        polygons: format of the map's regions as polygons, of `POLYGON_FORMATS`; None to write no
+        extras: names in `EXTRAS`:
+
+            - "probabilities": the probability of each class.
+            - "confidence": the largest probability.
+            - "disagreement": the weighted fraction of ensemble members that predict a class other
+              than the ensemble's.
+            - "overlay": a picture of the map over the image.
+        polygons: file format for the map's regions as polygons, a name in `POLYGON_FORMATS`; None
+            for no polygons.
+        min_region: a region of fewer pixels is merged into its largest neighboring region in the
             polygons.
-        min_region: regions of fewer pixels join their largest neighboring region before they become
-            polygons.
-        zones: polygons in which areas are computed too; None to compute none.
+        zones: polygons in which areas are computed; None for no zones.
 
     Raises:
-        InputError: an unknown extra or polygon format, or `min_region` is below 1.
+        InputError: an unknown extra, an unknown polygon format, or `min_region` is less than 1.
     """
 
     folder: Path
@@ -44,12 +48,12 @@ class Outputs:
     def __post_init__(self) -> None:
         if isinstance(self.extras, str) or not set(self.extras) <= set(EXTRAS):
             raise InputError(
-                f"`extras` must be a list of {', '.join(EXTRAS)}. Received: {self.extras!r}."
+                f"`extras` must be a list of names in {EXTRAS}. Received: {self.extras!r}."
             )
         if self.polygons not in (None, *POLYGON_FORMATS):
             raise InputError(
-                f"Unknown `polygons`. Received: {self.polygons!r}. "
-                f"Choose one of {POLYGON_FORMATS}, or None."
+                f"`polygons` must be one of {POLYGON_FORMATS}, or None. "
+                f"Received: {self.polygons!r}."
             )
         if self.min_region < 1:
             raise InputError(
@@ -57,15 +61,19 @@ class Outputs:
             )
 
     def files(self, image: Path) -> dict[str, Path]:
-        """Returns the output files of an image by kind; the last one is written last.
+        """Returns the paths of an image's output files.
 
         Args:
-            image: the image's path.
+            image: path of the image.
+
+        Returns:
+            Paths by kind: "classes", "areas", "polygons", "zones", and the extras. The last entry
+            is the file that is written last.
         """
         raster = "png" if image.suffix.lower() in PLAIN_SUFFIXES else "tif"
         endings = {"classes": raster} | dict.fromkeys(self.extras, raster)
         if "probabilities" in endings:
-            endings["probabilities"] = "tif"  # PNG has no more than four bands
+            endings["probabilities"] = "tif"  # a PNG has at most four bands
         if "overlay" in endings:
             endings["overlay"] = "png"
         if self.polygons:

@@ -1,4 +1,4 @@
-"""Options for reading an image file as RGB."""
+"""Bands, value range and pixel size with which an image file is read."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,15 +12,20 @@ SCALES = ("minmax", "percentile")
 
 @dataclass(frozen=True)
 class SceneReading:
-    """Bands, value range and pixel size with which an image file is read.
+    """Bands, value range and pixel size with which an image file is read as RGB.
 
     Attributes:
-        bands: numbers of the red, green and blue band, from 1; None for the three bands of an image
-            that has three, or three and transparency.
-        scale: values that become 0 and 255, the same for the whole scene: "minmax", "percentile" (2
-            and 98 % of each band, from an overview), or two numbers; None for unchanged values of
-            8-bit images, and "percentile" for all others.
-        resample_to: pixel size at which the scene is read, meters; None for the file's pixel size.
+        bands: numbers of the red, green and blue band; the first band is 1. None for an image with
+            three bands, or with three bands and transparency.
+        scale: range of values that is scaled to [0, 255], the same for the whole image:
+
+            - "minmax": minimum and maximum of each band.
+            - "percentile": the 2nd and 98th percentile of each band.
+            - Two numbers: the range of all bands.
+            - None: no scaling of 8-bit images, "percentile" for other images.
+
+            "minmax" and "percentile" are computed from an overview of at most 2048 pixels per side.
+        resample_to: pixel size at which the image is read, meters; None for the file's pixel size.
 
     Raises:
         InputError: an invalid value.
@@ -34,13 +39,13 @@ class SceneReading:
         bands, scale, meters = self.bands, self.scale, self.resample_to
         if bands is not None and (isinstance(bands, str) or len(bands) != 3 or min(bands) < 1):
             raise InputError(
-                "`bands` must be the numbers of the red, green and blue band, from 1, such as "
-                f"3,2,1. Received: bands={joined(bands)}."
+                "`bands` must be the numbers of the red, green and blue band, such as 3,2,1. The "
+                f"first band is 1. Received: bands={joined(bands)}."
             )
         if scale is not None and not _is_scale(scale):
             raise InputError(
-                "`scale` must be minmax, percentile, or the two values that become 0 and 255, such "
-                f"as 0,3000. Received: scale={joined(scale)}."
+                "`scale` must be minmax, percentile, or a range of values such as 0,3000. "
+                f"Received: scale={joined(scale)}."
             )
         if meters is not None and not 0 < meters < np.inf:
             raise InputError(
@@ -50,11 +55,12 @@ class SceneReading:
 
 
 def joined(values: str | Sequence[object]) -> str:
-    """Returns values as text, as they are written on the command line."""
+    """Returns values as text such as "3,2,1", and text unchanged."""
     return values if isinstance(values, str) else ",".join(map(str, values))
 
 
 def _is_scale(scale: str | Sequence[float]) -> bool:
+    """Returns True for a name in `SCALES` or an increasing range of finite numbers."""
     if isinstance(scale, str):
         return scale in SCALES
     return len(scale) == 2 and -np.inf < scale[0] < scale[1] < np.inf

@@ -271,7 +271,7 @@ def test_invalid_arguments_raise_before_the_first_image(tmp_path, model, capsys)
     with pytest.raises(InputError, match=r"`overlap` must be in \[0, 16\].*overlap=17"):
         map_images(images, model, Outputs(tmp_path / "out"), overlap=17)
     alone = scene_model(member(always(1)))
-    with pytest.raises(InputError, match="Disagreement needs two networks or more.*any"):
+    with pytest.raises(InputError, match="'disagreement' only for two networks.*Received: any"):
         map_images(images, alone, Outputs(tmp_path / "out", ["disagreement"]))
     assert not (tmp_path / "out").exists()
     assert capsys.readouterr().err == ""
@@ -333,7 +333,7 @@ def test_stretch_is_stated(tmp_path, model, image, capsys):
         Outputs(tmp_path / "out"),
         reading=SceneReading(scale=(0, 2550)),
     )
-    assert "red, green and blue are scaled from 0 to 2550, 0 to 2550" in capsys.readouterr().out
+    assert "red, green and blue are scaled from [0, 2550], [0, 2550]" in capsys.readouterr().out
     with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), image[1])
 

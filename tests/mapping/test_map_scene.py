@@ -46,12 +46,12 @@ def test_keras_model_maps_a_scene(tmp_path, keras_model, image):
 @pytest.mark.parametrize(
     ("changed", "match"),
     [
-        ({"scene": "gone.tif"}, "gone.tif cannot be read.*there is no such file"),
+        ({"scene": "gone.tif"}, "gone.tif cannot be read.*the file does not exist"),
         ({"classes": ClassTable(("a",), ((0, 0, 0),))}, "`classes` must have.*1 classes"),
         ({"tile": 0}, "`tile` must be 1 pixel or more"),
         ({"overlap": 300}, "`overlap` must be"),
-        ({"tta": "d8"}, "Unknown `tta`.*'d8'"),
-        ({"extras": ["disagreement"]}, "two networks or more.*strongest_color"),
+        ({"tta": "d8"}, "`tta` must be one of.*Received: 'd8'"),
+        ({"extras": ["disagreement"]}, "two networks or more. Received: strongest_color"),
         ({"bands": (1, 2)}, "`bands` must be.*bands=1,2"),
         ({"scale": "max"}, "`scale` must be.*scale=max"),
         ({"resample_to": -1}, "`resample_to` must be.*-1"),

@@ -100,7 +100,7 @@ def test_chosen_bands(tmp_path):
     ):
         pass
     with (
-        pytest.raises(InputError, match="`bands` must be at most 4.*Received: bands=5,2,1"),
+        pytest.raises(InputError, match=r"`bands` must be in \[1, 4\].*Received: bands=5,2,1"),
         open_scene(path, SceneReading(bands=(5, 2, 1))),
     ):
         pass
@@ -148,7 +148,7 @@ def test_stretch_ignores_nodata(tmp_path):
         assert scene.stretch.max() < 2001
     nothing = np.zeros((5, 5, 3), np.uint16)
     path = write_scene(tmp_path / "b.tif", nothing, nodata=0)
-    with pytest.raises(InputError, match="b.tif has only nodata pixels"), open_scene(path):
+    with pytest.raises(InputError, match="b.tif contains only nodata pixels"), open_scene(path):
         pass
 
 
@@ -175,7 +175,7 @@ def test_resampling(tmp_path):
         np.testing.assert_array_equal(whole(scene), wide)  # the file's pixel size, but for rounding
     Image.fromarray(smooth).save(tmp_path / "a.png")
     with (
-        pytest.raises(InputError, match="no coordinate system.*Remove `resample_to`"),
+        pytest.raises(InputError, match="a coordinate system.*a.png.*Remove `resample_to`"),
         open_scene(tmp_path / "a.png", SceneReading(resample_to=1)),
     ):
         pass
@@ -217,7 +217,7 @@ def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, meters):
         np.testing.assert_allclose(whole(with_mask)[rows + 1 :], whole(scene)[rows + 1 :], atol=1)
         assert valid_pixels(with_mask)[rows:].all()
     with (
-        pytest.raises(InputError, match="band 4 is marked.*-colorinterp_4 undefined"),
+        pytest.raises(InputError, match="Received: band 4 of.*-colorinterp_4 undefined"),
         open_scene(infrared, SceneReading(bands=(4, 1, 2), resample_to=meters)),
     ):
         pass
@@ -251,7 +251,7 @@ def test_files_that_are_not_images_raise(tmp_path):
     (tmp_path / "text.tif").write_text("not an image")
     for name, message in {
         "text.tif": "cannot be read as an image",
-        "gone.tif": "no such file",
+        "gone.tif": "the file does not exist",
     }.items():
         with pytest.raises(InputError, match=message), open_scene(tmp_path / name):
             pass

@@ -7,13 +7,13 @@ from lcc_tf.mapping.scene_reading import SceneReading
 
 @pytest.mark.parametrize("bands", [(1, 2), "a,b,c", (0, 1, 2), ()])
 def test_invalid_bands_raise(bands):
-    with pytest.raises(InputError, match="red, green and blue band, from 1, such as 3,2,1"):
+    with pytest.raises(InputError, match="red, green and blue band, such as.*Received: bands="):
         SceneReading(bands=bands)
 
 
 @pytest.mark.parametrize("scale", [(5, 5), (9, 1), "max", (1, 2, 3), (np.nan, 1), (0, np.inf)])
 def test_invalid_scales_raise(scale):
-    with pytest.raises(InputError, match="minmax, percentile, or the two values"):
+    with pytest.raises(InputError, match="minmax, percentile, or a range.*Received: scale="):
         SceneReading(scale=scale)
 
 

@@ -22,7 +22,10 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 def write_untrained_run(config, path, seed):
-    """Writes a run folder without training; all classes are predicted, with high probabilities."""
+    """Writes a run folder with a network that is not trained.
+
+    Large weights in its last layer make its probabilities differ between pixels.
+    """
     keras.utils.set_random_seed(seed)
     options = config.model_options()
     model = build_model(config.arch, DEEPGLOBE_CLASSES.num_classes, encoder_weights=None, **options)
@@ -42,14 +45,14 @@ def two_runs(tiny_config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def half_scale_run(two_runs):
-    """A network for whole images of 128 pixels, resized to 64."""
+    """A run with `framing="whole"` that was trained on images of 128 pixels, resized to 64."""
     config = dataclasses.replace(two_runs[0].config, framing="whole")
     return dataclasses.replace(two_runs[0], config=config, native_size=128.0)
 
 
 @pytest.fixture(scope="module")
 def exported(two_runs, half_scale_run, tmp_path_factory):
-    """SavedModels of the ensemble and of the network at half the scale."""
+    """Two SavedModels: the ensemble of two runs, and the run at half the scale."""
     folder = tmp_path_factory.mktemp("exported")
     export_savedmodel(SourceModel.from_runs(two_runs, [3, 1]), folder / "ensemble")
     export_savedmodel(SourceModel.from_runs([half_scale_run]), folder / "half_scale")
@@ -72,7 +75,6 @@ def test_savedmodel_and_runs_predict_the_same(exported, two_runs):
     assert np.abs(members[0] - members[1]).max() > 0.1
 
 
-# The predictor's tile is the side of the run's images by default.
 @pytest.mark.parametrize("tile", [pytest.param(None, marks=pytest.mark.slow), 96])
 def test_savedmodel_and_run_at_a_coarser_resolution_predict_the_same(
     exported, half_scale_run, tile
@@ -81,27 +83,27 @@ def test_savedmodel_and_run_at_a_coarser_resolution_predict_the_same(
     from_file = load_savedmodel(exported / "half_scale", tile=tile)
     assert from_file.tile == from_run.tile == (tile or 128)
     tiles = noise_tiles(from_run.tile)
-    # The SavedModel rounds resized pixels to whole numbers, the run does not.
+    # Only the SavedModel rounds resized pixels to whole numbers.
     np.testing.assert_allclose(from_file.predict(tiles), from_run.predict(tiles), atol=0.02)
 
 
-def test_tile_of_a_savedmodel_is_by_default_the_size_of_its_training_images(exported):
+def test_default_tile_of_a_savedmodel_is_the_size_of_the_training_images(exported):
     assert load_savedmodel(exported / "ensemble").tile == 64
     assert load_savedmodel(exported / "half_scale").tile == 128
 
 
-def test_folder_that_is_no_savedmodel_of_ours(tmp_path):
+def test_folder_without_an_exported_savedmodel_raises(tmp_path):
     with pytest.raises(InputError, match="not a SavedModel that lcc_tf exported: .*model.json"):
         load_savedmodel(tmp_path)
 
 
 def predictor(network, framing):
-    return Predictor("any", probability_function(network), framing, 32, 32, size_divisor=1)
+    return Predictor("network", probability_function(network), framing, 32, 32, size_divisor=1)
 
 
 @pytest.fixture(scope="module")
 def network():
-    """One logit is the mean of a pixel's neighbourhood, the other is zero."""
+    """A network with two logits: the mean of a pixel's neighborhood, and zero."""
     inputs = keras.Input((None, None, 3))
     kernel = np.full((3, 3, 3, 1), 1 / 900, np.float32)
     x = keras.layers.Conv2D(1, 3, padding="same", use_bias=False)
@@ -111,7 +113,7 @@ def network():
     return model
 
 
-def test_whole_image_is_resized_to_the_square(network):
+def test_whole_image_is_resized_to_the_networks_size(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     result = predictor(network, "whole").predict_image(image)
     resized = tf.image.resize(image, (32, 32))[None]
@@ -121,9 +123,9 @@ def test_whole_image_is_resized_to_the_square(network):
 def test_crops_are_predicted_at_the_images_resolution(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     result = predictor(network, "crops").predict_image(image)
-    mirrored = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
-    expected = tf.nn.softmax(network(mirrored[None]))[0, 1:-1, 1:-1]
-    # Tiles' edges, where the network sees zeros, have little weight.
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
+    expected = tf.nn.softmax(network(padded[None]))[0, 1:-1, 1:-1]
+    # The network pads the edges of tiles with zeros. These pixels have small weights.
     np.testing.assert_allclose(result, expected, atol=0.02)
     np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
 
@@ -153,7 +155,7 @@ def test_predict_tiled_of_a_model_returns_probabilities(network, tile):
     np.testing.assert_allclose(result.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_model_that_outputs_probabilities_gets_no_second_softmax(network):
+def test_probabilities_of_a_model_are_not_changed_by_a_softmax(network):
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     expected = predict_tiled(network, image, tile=32)
     with_softmax = keras.Sequential([network, keras.layers.Softmax()])
@@ -177,18 +179,18 @@ def test_predict_tiled_rounds_the_tile_to_the_stride_of_the_model():
         (np.zeros((20, 20)), r"`image` must be RGB.*image.shape=\(20, 20\)"),
         (np.zeros((2, 20, 20, 3)), r"image.shape=\(2, 20, 20, 3\)"),
         (np.zeros((20, 20, 4)), r"image.shape=\(20, 20, 4\)"),
-        (np.full((20, 20, 3), 256.0), r"RGB in \[0, 255\].*values from 256.0 to 256.0"),
-        (np.full((20, 20, 3), -1), r"values from -1 to -1"),
-        (np.full((20, 20, 3), np.nan), r"values from nan to nan"),
+        (np.full((20, 20, 3), 256.0), r"RGB in \[0, 255\].*values in \[256.0, 256.0\]"),
+        (np.full((20, 20, 3), -1), r"values in \[-1, -1\]"),
+        (np.full((20, 20, 3), np.nan), r"values in \[nan, nan\]"),
     ],
 )
-def test_predict_tiled_refuses_what_is_not_rgb(network, image, message):
+def test_image_that_is_not_rgb_raises(network, image, message):
     with pytest.raises(InputError, match=message):
         predict_tiled(network, image)
 
 
-def test_predict_tiled_warns_of_images_in_0_to_1(network):
-    with pytest.warns(UserWarning, match="largest value of `image` is 0.5.*by 255"):
+def test_image_between_0_and_1_warns(network):
+    with pytest.warns(UserWarning, match="largest value is 0.5.*by 255"):
         predict_tiled(network, np.full((20, 20, 3), 0.5), tile=32)
 
 
@@ -197,7 +199,7 @@ class Subclassed(keras.Model):
         return images
 
 
-def test_model_without_known_outputs_is_refused():
+def test_model_without_known_outputs_raises():
     with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
         predict_tiled(Subclassed(), np.zeros((20, 20, 3)), tile=32)
     with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
@@ -211,6 +213,6 @@ def test_unknown_average_raises():
         Average((1.0,), "mean")
 
 
-def test_predictor_of_a_model_needs_a_class_per_channel(network):
+def test_number_of_classes_and_channels_must_be_equal(network):
     with pytest.raises(InputError, match="one class per output channel.* 2. Received: 7 classes"):
         EnsemblePredictor.from_model(network, DEEPGLOBE_CLASSES, tile=32)

@@ -36,5 +36,5 @@ def test_augmentation_averages_each_symmetry_once(tta, count):
     # What is found in a place comes back to that place.
     expected = tile[0, ..., 0] / 4 if count > 1 else [[1, 0], [0, 0]]
     np.testing.assert_allclose(result, expected)
-    with pytest.raises(InputError, match="Unknown `tta`.*'d8'.*'d4'"):
+    with pytest.raises(InputError, match="`tta` must be one of.*'d4'.*Received: 'd8'"):
         with_tta(corner, "d8")
