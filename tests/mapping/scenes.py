@@ -1,4 +1,4 @@
-"""GeoTIFFs and classes for tests."""
+"""Scenes, class maps and classes for tests."""
 
 import warnings
 
@@ -7,6 +7,8 @@ import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import from_origin
 
+from lcc_tf.mapping.grid import Grid, window_of
+from lcc_tf.mapping.map_raster import new_raster
 from tfds_deepglobe.classes import ClassTable
 
 HALF_METER = from_origin(500000, 5200000, 0.5, 0.5)
@@ -15,7 +17,7 @@ CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 
 
 
 def write_scene(path, bands, **options):
-    """Writes `(height, width, bands)` as a GeoTIFF in UTM."""
+    """Writes an image `(height, width, bands)` as a GeoTIFF in UTM."""
     options = {"crs": "EPSG:32633", "transform": HALF_METER, "driver": "GTiff"} | options
     colors, mask = options.pop("colorinterp", None), options.pop("mask", None)
     height, width, count = bands.shape
@@ -34,3 +36,14 @@ def write_scene(path, bands, **options):
 
 def noise(height, width, bands=3, dtype=np.uint8, high=256):
     return np.random.default_rng(0).integers(1, high, (height, width, bands)).astype(dtype)
+
+
+def write_class_map(
+    path, ids, *, crs="EPSG:32633", transform=HALF_METER, classes=CLASSES, nodata=None
+):
+    """Writes class ids `(height, width)` as a class map, 300 rows at once."""
+    grid = Grid(*ids.shape, crs and rasterio.CRS.from_string(crs), transform)
+    with new_raster(path, grid, classes=classes, nodata=nodata) as dataset:
+        for top in range(0, ids.shape[0], 300):
+            rows = slice(top, min(top + 300, ids.shape[0]))
+            dataset.write(ids[rows], 1, window=window_of(rows, slice(0, ids.shape[1])))

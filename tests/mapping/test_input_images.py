@@ -7,7 +7,7 @@ from lcc_tf.mapping.input_images import find_images, images_to_map
 from lcc_tf.mapping.outputs import Outputs
 
 
-def test_files_folders_and_patterns_of_images(tmp_path):
+def test_files_folders_and_patterns_are_found(tmp_path):
     for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
         (tmp_path / name).touch()
     (tmp_path / "deep").mkdir()
@@ -48,7 +48,7 @@ def test_existing_maps_raise_without_resume_or_overwrite(tmp_path):
     assert images_to_map(images[1:], Outputs(tmp_path), resume=False, overwrite=False) == images[1:]
 
 
-def test_folder_that_is_a_file_raises(tmp_path):
+def test_output_folder_that_is_a_file_raises(tmp_path):
     (tmp_path / "maps").touch()
     with pytest.raises(InputError, match="maps is a file, not a folder. Choose another folder"):
         images_to_map([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)

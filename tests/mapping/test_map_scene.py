@@ -11,7 +11,7 @@ from tfds_deepglobe.classes import ClassTable
 
 @pytest.fixture(scope="module")
 def keras_model():
-    """A logits model that predicts a class from the strongest color."""
+    """A logits model that predicts class 0, 1 or 2 where red, green or blue is largest."""
     image = keras.Input((None, None, 3))
     logits = keras.layers.Dense(3, kernel_initializer="identity", use_bias=False)(image)
     return keras.Model(image, logits, name="strongest_color")
@@ -58,9 +58,7 @@ def test_keras_model_maps_a_scene(tmp_path, keras_model, image):
         ({"zones": "gone.gpkg"}, "gone.gpkg cannot be read as polygons"),
     ],
 )
-def test_invalid_arguments_of_map_scene_raise_and_write_nothing(
-    tmp_path, keras_model, image, changed, match
-):
+def test_invalid_arguments_raise_and_write_no_files(tmp_path, keras_model, image, changed, match):
     scene = write_scene(tmp_path / "a.tif", image[0])
     arguments = {"scene": scene, "classes": CLASSES} | changed
     with pytest.raises(InputError, match=match):

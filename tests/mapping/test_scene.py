@@ -34,9 +34,9 @@ def test_parts_of_a_geotiff(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_plain_pictures_have_no_georeference(tmp_path, suffix, recwarn):
+def test_jpeg_and_png_have_no_georeference(tmp_path, suffix, recwarn):
     image = noise(40, 60)
-    # Decoders upsample color of half the resolution in different ways.
+    # Without subsampling of colors, which decoders upsample in different ways
     options = {"subsampling": 0} if suffix == ".jpg" else {}
     Image.fromarray(image).save(tmp_path / f"a{suffix}", **options)
     with open_scene(tmp_path / f"a{suffix}") as scene:
@@ -49,7 +49,7 @@ def test_plain_pictures_have_no_georeference(tmp_path, suffix, recwarn):
 def test_nodata_pixels(tmp_path):
     image = noise(30, 20)
     image[:10] = 0
-    image[20, 5, 0] = 0  # only one band: the pixel is not nodata
+    image[20, 5, 0] = 0  # not nodata, since the other bands are not 0
     with open_scene(write_scene(tmp_path / "a.tif", image, nodata=0)) as scene:
         assert (scene.nodata, scene.has_nodata) == (0, True)
         assert np.isnan(scene.read(slice(0, 10), slice(3, 20))).all()
@@ -66,7 +66,7 @@ def test_transparent_pixels_are_nodata(tmp_path):
         np.testing.assert_array_equal(whole(scene)[:, 7:], image[:, 7:, :3])
 
 
-def test_near_infrared_that_is_marked_as_transparency(tmp_path):
+def test_near_infrared_marked_as_transparency_is_not_a_mask(tmp_path):
     image = noise(30, 20, 4)
     image[:5, :, 3] = 0
     colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
@@ -89,7 +89,7 @@ def test_nan_is_nodata(tmp_path):
         np.testing.assert_allclose(whole(scene), image, rtol=1e-5)
 
 
-def test_chosen_bands(tmp_path):
+def test_bands_are_chosen_and_checked(tmp_path):
     image = noise(8, 9, 4)
     path = write_scene(tmp_path / "a.tif", image, photometric="MINISBLACK")
     with open_scene(path, SceneReading(bands=(3, 2, 1))) as scene:
@@ -110,13 +110,13 @@ def test_chosen_bands(tmp_path):
         open_scene(tmp_path / "palette.png"),
     ):
         pass
-    grey = write_scene(tmp_path / "b.tif", image[..., :1])
+    gray = write_scene(tmp_path / "b.tif", image[..., :1])
     with (
         pytest.raises(InputError, match=r"1 band\(s\) \(gray\).*`bands`, such as 1,1,1"),
-        open_scene(grey),
+        open_scene(gray),
     ):
         pass
-    with open_scene(grey, SceneReading(bands=(1, 1, 1))) as scene:
+    with open_scene(gray, SceneReading(bands=(1, 1, 1))) as scene:
         np.testing.assert_array_equal(whole(scene), image[..., [0, 0, 0]])
 
 
@@ -165,14 +165,14 @@ def test_resampling(tmp_path):
     with open_scene(path, SceneReading(resample_to=0.25)) as scene:
         assert scene.grid.size == (80, 40)
         np.testing.assert_allclose(scene.grid.transform @ (40, 80), (500010, 5199980))
-        # The new pixels' centers lie a quarter of an old one beside its own.
+        # The centers of new pixels are a quarter of an old pixel from the old centers.
         row = whole(scene)[10, 2:-2, 0]
         np.testing.assert_allclose(row.reshape(-1, 2), steps[1:-1, None] + [-3.0, 3.0])
     wide = noise(4, 6000)
     with open_scene(
         write_scene(tmp_path / "c.tif", wide), SceneReading(resample_to=0.5001)
     ) as scene:
-        np.testing.assert_array_equal(whole(scene), wide)  # the file's pixel size, but for rounding
+        np.testing.assert_array_equal(whole(scene), wide)  # equal sizes except for rounding
     Image.fromarray(smooth).save(tmp_path / "a.png")
     with (
         pytest.raises(InputError, match="a coordinate system.*a.png.*Remove `resample_to`"),
@@ -183,7 +183,7 @@ def test_resampling(tmp_path):
 
 @pytest.mark.parametrize("internal", [True, False])
 @pytest.mark.parametrize("meters", [1, 0.25])
-def test_resampled_scene_has_the_nodata_of_its_mask(tmp_path, internal, meters):
+def test_mask_of_a_resampled_scene_is_nodata(tmp_path, internal, meters):
     mask = np.ones((40, 60), bool)
     mask[:20] = False
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
@@ -213,7 +213,7 @@ def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, meters):
         assert not with_infrared.has_nodata
         rows = scene.grid.height // 2
         assert np.isnan(whole(with_mask)[:rows]).all()
-        # Beside the border of the mask hidden pixels are not part of the mean.
+        # Nodata pixels are not part of means.
         np.testing.assert_allclose(whole(with_mask)[rows + 1 :], whole(scene)[rows + 1 :], atol=1)
         assert valid_pixels(with_mask)[rows:].all()
     with (
@@ -235,7 +235,7 @@ def test_thumbnail(tmp_path):
 
 
 def broken_png(width, height):
-    """A PNG whose header claims more pixels than it has."""
+    """Returns a PNG with a header that claims more pixels than the file contains."""
 
     def chunk(kind, data):
         checksum = zlib.crc32(kind + data).to_bytes(4)

@@ -120,6 +120,25 @@ def test_whole_image_is_resized_to_the_networks_size(network):
     np.testing.assert_allclose(result, tf.nn.softmax(network(resized))[0], atol=1e-6)
 
 
+def test_members_predict_tiles_at_their_resolutions(network):
+    batches = []
+
+    def predict(images):
+        batches.append(images.shape)
+        return probability_function(network)(images)
+
+    half = Predictor("half", predict, "whole", image_size=48, tile=96, size_divisor=16)
+    both = EnsemblePredictor(DEEPGLOBE_CLASSES, [half, predictor(network, "crops")], Average.of(2))
+    assert both.tile == 96
+    result = both.predict(np.full((2, 96, 96, 3), [200, 20, 20], np.float32))
+    assert batches == [(2, 48, 48, 3)]
+    assert result.shape == (2, 96, 96, 4)
+    inside = result[:, 20:-20, 20:-20]  # without the zeros with which the network pads
+    np.testing.assert_allclose(inside[..., :2], inside[..., 2:], atol=0.01)
+    smaller = half.with_tile(60)
+    assert (smaller.tile, smaller.image_size) == (60, 32)  # 30 is not divisible by 16
+
+
 def test_crops_are_predicted_at_the_images_resolution(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     result = predictor(network, "crops").predict_image(image)
