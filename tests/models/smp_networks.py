@@ -11,27 +11,27 @@ from lcc_tf.models import build_model
 
 NUM_CLASSES = 7
 
-# The stored outputs of smp; `benchmarks.compare_with_smp --write-expected` writes them.
+# Folder of smp's outputs, which `python -m benchmarks.compare_with_smp --write-expected` writes
 EXPECTED = Path(__file__).parent / "data"
 EXPECTED_ENCODER = "resnet18"
-# Wide enough that the branches of rates 12, 24 and 36 see more than padding at output stride 8.
+# At output stride 8, even the convolution with the dilation rate 36 covers more than padding.
 EXPECTED_SIZE = (32, 448)
-EXPECTED_STEP = 9  # each ninth row and column is kept
+EXPECTED_STEP = 9  # every ninth row and column is stored
 
 
 def seeded_image(height: int, width: int) -> np.ndarray:
-    """An image of noise: float32 `(1, height, width, 3)`, RGB in [0, 255]."""
+    """Returns an image of noise, float32 `(1, height, width, 3)`, RGB in [0, 255]."""
     return np.random.default_rng(0).integers(0, 256, (1, height, width, 3)).astype(np.float32)
 
 
 def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Arrays for a state dict, each drawn by a generator of its own, seeded with its name.
+    """Returns random arrays for a state dict. The name of an array is its random seed.
 
     Args:
-        shapes: PyTorch's names and shapes.
+        shapes: shapes by PyTorch name.
 
     Returns:
-        float32 arrays of a size that keeps deep networks from running over or dying out.
+        float32 arrays. Their scale keeps the activations of deep networks finite and not zero.
     """
     weights = {}
     for name, shape in shapes.items():
@@ -48,7 +48,7 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarra
 
 
 def build_keras(arch: str, encoder: str, output_stride: int | None) -> keras.Model:
-    """Our network, built as smp builds its own."""
+    """Builds the Keras network with the same architecture as in smp."""
     options = {}
     if arch == "deeplabv3plus":
         options = {
