@@ -12,11 +12,11 @@ SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
 
 
 def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
-    """Returns the image files that are listed, are in listed folders, or match listed patterns.
+    """Finds image files by their paths, folders or patterns.
 
     Args:
-        inputs: files, folders, and patterns such as "a/*.tif". Subfolders are not searched, except
-            by a pattern with `**`.
+        inputs: paths of files, paths of folders, or patterns such as "a/*.tif". Subfolders are only
+            searched for patterns with `**`.
         output: folder for the maps.
 
     Returns:

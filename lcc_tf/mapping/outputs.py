@@ -36,7 +36,11 @@ class Outputs:
         zones: polygons in which areas are computed; None for no zones.
 
     Raises:
-        InputError: an unknown extra, an unknown polygon format, or `min_region` is less than 1.
+        InputError: an extra or the polygon format is unknown, or `min_region` is less than 1.
+
+    Example:
+        >>> list(Outputs(Path("maps"), ["confidence"]).files(Path("a.tif")))
+        ['classes', 'confidence', 'areas']
     """
 
     folder: Path

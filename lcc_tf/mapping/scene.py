@@ -17,7 +17,7 @@ from lcc_tf.mapping.geodesy import pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
 
-CACHE_MEGABYTES = 256  # GDAL's default, 5 % of the memory, is too much on large machines.
+CACHE_MEGABYTES = 256  # GDAL's default, 5 % of the memory, is too much on large machines
 OVERVIEW_SIDE = 2048  # longest side of the overview for minima, maxima and percentiles, pixels
 PERCENTILES = (2, 98)  # as "cumulative count cut" in QGIS
 # A broken JPEG or PNG header can claim so many pixels that decoding fills the memory. Such a header
@@ -30,7 +30,7 @@ SAME_SIZE = 1e-3
 
 
 class Scene:
-    """An open image of any size that is read as RGB in [0, 255]. `open_scene` creates it.
+    """Open image of any size that is read as RGB in [0, 255]. `open_scene` creates it.
 
     Attributes:
         path: path of the file.
@@ -97,10 +97,19 @@ class Scene:
         return self._read(out_shape=(3, *(max(1, round(s * factor)) for s in self.grid.size)))
 
     def _read(self, **options: object) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the values of the file `(rows, columns, 3)` and a mask of the valid pixels."""
+        """Reads values of the file.
+
+        Args:
+            **options: arguments of rasterio that select a window or a size.
+
+        Returns:
+            The values `(rows, columns, 3)`, and bool `(rows, columns)`, False for nodata pixels.
+        """
         with self._lock, _readable(self.path):
             image = np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
-            valid = np.isfinite(image).all(axis=-1)
+            valid = np.ones(image.shape[:2], bool)
+            if np.issubdtype(image.dtype, np.floating):
+                valid = np.isfinite(image).all(axis=-1)
             if self._has_mask:
                 # A pixel is nodata if it is nodata in all three bands, as in GDAL.
                 valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)

@@ -28,7 +28,15 @@ class SceneReading:
         resample_to: pixel size at which the image is read, meters; None for the file's pixel size.
 
     Raises:
-        InputError: an invalid value.
+        InputError: a value is invalid.
+
+    Example:
+        >>> SceneReading(bands=(4, 3, 2), scale=(0, 3000))
+        SceneReading(bands=(4, 3, 2), scale=(0, 3000), resample_to=None)
+        >>> SceneReading(scale=(9, 1))
+        Traceback (most recent call last):
+        ...
+        lcc_tf.errors.InputError: `scale` must be ... such as 0,3000. Received: scale=9,1.
     """
 
     bands: str | Sequence[float] | None = None
@@ -55,7 +63,7 @@ class SceneReading:
 
 
 def joined(values: str | Sequence[object]) -> str:
-    """Returns values as text such as "3,2,1", and text unchanged."""
+    """Formats values as text such as "3,2,1". Text is returned unchanged."""
     return values if isinstance(values, str) else ",".join(map(str, values))
 
 

@@ -62,7 +62,7 @@ def predict_tiled(
             "`image` must be RGB with the shape (height, width, 3). "
             f"Received: image.shape={image.shape}."
         )
-    if not (image.min() >= 0 and image.max() <= 255):  # also false for NaN
+    if not (image.min() >= 0 and image.max() <= 255):  # NaN is rejected too
         raise InputError(
             "`image` must be RGB in [0, 255]. "
             f"Received: values in [{image.min()}, {image.max()}]. Scale the image to [0, 255]."

@@ -176,7 +176,7 @@ def _predicted_tiles(
     tiles = (read_tile(read, size, origin, tile) for origin in origins)
 
     def read_batch() -> tuple[list[np.ndarray | None], list[np.ndarray]]:
-        """Reads tiles until the batch is full, and the masks of all tiles that were read."""
+        """Reads tiles until a batch is full. Returns a mask per tile, and the batch."""
         masks, batch = [], []
         while len(batch) < batch_size and (pixels := next(tiles, None)) is not None:
             valid = ~np.isnan(pixels[..., 0])
@@ -211,7 +211,7 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
         overlap: overlap of neighboring tiles, pixels.
 
     Returns:
-        Positions with the distance `tile - overlap`. The first position can be negative.
+        Positions that differ by `tile - overlap`. The first position can be negative.
 
     Example:
         >>> tile_origins(24, tile=16, overlap=4)
