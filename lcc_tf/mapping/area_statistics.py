@@ -21,7 +21,7 @@ STRIP_PIXELS = 2**24  # maximum number of a zone's pixels in memory
 
 
 class Areas:
-    """Number of pixels and hectares per class. Parts of a map are added one by one.
+    """Number of pixels and hectares per class, counted in parts of a map.
 
     Args:
         grid: grid of the map.
@@ -84,8 +84,8 @@ class Zones:
         file: file in any vector format that GDAL can read.
 
     Raises:
-        InputError: the file cannot be read, contains no polygons or other geometries, or has no
-            coordinate system.
+        InputError: the file cannot be read, contains no geometries or geometries that are not
+            polygons, or has no coordinate system.
     """
 
     def __init__(self, file: Path) -> None:
@@ -138,7 +138,7 @@ class Zones:
 
 
 def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
-    """Verifies that an image has the coordinate system that zones need.
+    """Verifies that an image has a coordinate system, which zones need.
 
     Raises:
         InputError: the image has no coordinate system.

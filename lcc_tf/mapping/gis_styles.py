@@ -13,7 +13,7 @@ def write_categories(file: Path, classes: ClassTable) -> None:
     GDAL reads this file together with the raster.
 
     Args:
-        file: the raster's `.aux.xml`. Other content of an existing file is kept.
+        file: the raster's `.aux.xml`. Other content of an existing file is not changed.
         classes: classes of the raster's first band.
     """
     root = ElementTree.parse(file).getroot() if file.exists() else ElementTree.Element("PAMDataset")

@@ -52,7 +52,7 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
         if (namesake := by_stem.setdefault(image.stem, image)) != image:
             raise InputError(
                 f"Images must have different names. Received: {namesake} and {image}, whose maps "
-                "would have the same name. Map each of them to its own `output`."
+                "would have the same name. Map them separately, to different `output` folders."
             )
     return list(images)
 

@@ -38,7 +38,7 @@ def map_images(
     overlap: int | None = None,
     verbose: int = 1,
 ) -> list[Path]:
-    """Maps images one by one. If one of several images cannot be mapped, the next one is mapped.
+    """Maps images. If one of several images cannot be mapped, the next image is mapped.
 
     Args:
         images: image files.
@@ -143,7 +143,7 @@ def write_map(
     if "overlay" in files:
         image, valid = scene.thumbnail(OVERLAY_SIDE)
         mask, mapped = read_map(files["classes"], valid.shape)
-        # The nodata pixels of the scene's overviews can differ from those of the map's overviews.
+        # The scene's overviews and the map's overviews can have different nodata pixels.
         save_overlay(image, mask, valid & mapped, classes, files["overlay"])
     if "polygons" in files:
         write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
@@ -158,7 +158,7 @@ def _writer(
 ) -> contextlib.AbstractContextManager:
     """Creates one of a scene's rasters."""
     if kind == "classes":
-        # The scene's nodata value is kept, unless it is a class id or not a uint8 value.
+        # The scene's nodata value is used unless it is a class id or is not a uint8 value.
         nodata = scene.nodata
         if nodata is None or not classes.num_classes <= nodata <= NODATA or nodata % 1:
             nodata = NODATA

@@ -142,7 +142,7 @@ def _without_georeference_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Converts GDAL's errors while a file is written to an `OSError` of one line."""
+    """Converts GDAL's write errors to an `OSError` with one line."""
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:

@@ -198,7 +198,7 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Converts GDAL's errors while a file is read to an `InputError`."""
+    """Converts GDAL's read errors to an `InputError`."""
     try:
         yield
     except RasterioError as error:

@@ -231,9 +231,9 @@ def test_invalid_arguments_raise_before_the_first_image(tmp_path, model, capsys)
     images = [tmp_path / "a.tif", tmp_path / "b.tif"]
     with pytest.raises(InputError, match=r"`overlap` must be in \[0, 16\].*overlap=17"):
         map_images(images, model, Outputs(tmp_path / "out"), overlap=17)
-    alone = ensemble_of(always(1))
+    single = ensemble_of(always(1))
     with pytest.raises(InputError, match="'disagreement' only for two networks.*Received: any"):
-        map_images(images, alone, Outputs(tmp_path / "out", ["disagreement"]))
+        map_images(images, single, Outputs(tmp_path / "out", ["disagreement"]))
     assert not (tmp_path / "out").exists()
     assert capsys.readouterr().err == ""
 

@@ -146,8 +146,8 @@ def test_stretch_ignores_nodata(tmp_path):
         write_scene(tmp_path / "a.tif", image, nodata=65535), SceneReading(scale="minmax")
     ) as scene:
         assert scene.stretch.max() < 2001
-    nothing = np.zeros((5, 5, 3), np.uint16)
-    path = write_scene(tmp_path / "b.tif", nothing, nodata=0)
+    empty = np.zeros((5, 5, 3), np.uint16)
+    path = write_scene(tmp_path / "b.tif", empty, nodata=0)
     with pytest.raises(InputError, match="b.tif contains only nodata pixels"), open_scene(path):
         pass
 
