@@ -13,9 +13,8 @@ Example:
 """
 
 import sys
-from collections.abc import Callable
 from importlib import import_module
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from lcc_tf.errors import InputError, InstallationError
 
@@ -70,22 +69,9 @@ def __getattr__(name: str) -> object:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _MODULES[name] != "tfds_deepglobe.classes":
         import_module("lcc_tf.keras_backend")  # raises if Keras has another backend
-    try:
-        value = getattr(import_module(_MODULES[name]), name)
-    except InstallationError as error:  # an extra is missing: raise when the function is called
-        return _unavailable(name, error)
+    value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
-
-
-def _unavailable(name: str, reason: ImportError) -> Callable[..., NoReturn]:
-    """Returns a function that raises `reason`, in place of a function that cannot be imported."""
-
-    def unavailable(*args: object, **kwargs: object) -> NoReturn:
-        raise reason
-
-    unavailable.__name__ = name
-    return unavailable
 
 
 def __dir__() -> list[str]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import lcc_tf
 from lcc_tf.data.demo_scenes import render_scene
-from tests.mapping.test_scene import write_scene
+from tests.mapping.scenes import write_scene
 
 ROOT = Path(__file__).parents[1]
 MODULES = [

@@ -176,7 +176,7 @@ facts = {
 from lcc_tf import *
 facts["has map_scene"] = hasattr(lcc_tf, "map_scene")
 try:
-    map_scene("model", "scene.tif", "maps")
+    map_scene("model", "scene.tif", "maps", classes=None)
 except lcc_tf.InstallationError as error:
     facts["error of map_scene"] = str(error)
 from lcc_tf.exporting.formats import writer

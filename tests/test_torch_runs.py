@@ -8,12 +8,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from benchmarks.compare_with_smp import (
-    EXPECTED_SIZE,
-    EXPECTED_STEP,
-    seeded_image,
-    seeded_weights,
-)
 from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
@@ -23,6 +17,12 @@ from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.torch_runs import import_torch
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from lcc_tf.training.resuming import check_workdir
+from tests.models.smp_networks import (
+    EXPECTED_SIZE,
+    EXPECTED_STEP,
+    seeded_image,
+    seeded_weights,
+)
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 DATA = Path(__file__).parent / "models" / "data"

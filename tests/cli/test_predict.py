@@ -4,7 +4,7 @@ import pytest
 
 import predict
 from lcc_tf.cli.predict import numbers_or_text
-from tests.mapping.test_scene import noise, write_scene
+from tests.mapping.scenes import noise, write_scene
 
 
 def test_numbers_in_options():
@@ -18,9 +18,9 @@ def test_numbers_in_options():
     ("arguments", "message"),
     [
         (["--bands", "1,2"], "`--bands` must be the numbers of the red, green and blue band"),
-        (["--bands", "a,b,c"], "such as 3,2,1. Received: bands=a,b,c."),
+        (["--bands", "a,b,c"], "such as 3,2,1. The first band is 1. Received: bands=a,b,c."),
         (["--bands", ""], "Received: bands=."),
-        (["--scale", "5,5"], "`--scale` must be minmax, percentile, or the two values"),
+        (["--scale", "5,5"], "`--scale` must be minmax, percentile, or a range of values"),
         (["--scale", "max"], "such as 0,3000. Received: scale=max."),
         (["--scale", "0,inf"], "Received: scale=0.0,inf."),
         (["--zones", "gone.gpkg"], "gone.gpkg cannot be read as polygons"),

@@ -129,7 +129,7 @@ def test_killed_training_goes_on(folder):
         ("train.py", (*SMALL, "--batch-size", "99"), ("fewer than a batch", "batch_size=99")),
         ("evaluate.py", ("--ensemble",), ("no trained run in runs", "train.py")),
         ("evaluate.py", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
-        ("predict.py", ("--input", "nowhere.tif"), ("no image at 'nowhere.tif'",)),
+        ("predict.py", ("--input", "nowhere.tif"), ("'nowhere.tif', which matches no image",)),
         ("export.py", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
     ],
 )

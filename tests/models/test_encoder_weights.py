@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
-from benchmarks.compare_with_smp import seeded_weights
 from lcc_tf.errors import InputError
 from lcc_tf.models.encoder_weights import clear_download_errors, clear_file_errors
 from lcc_tf.models.encoders import ENCODERS, build_encoder
+from tests.models.smp_networks import seeded_weights
 
 
 @pytest.fixture

@@ -7,13 +7,6 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks.compare_with_smp import (
-    EXPECTED_SIZE,
-    EXPECTED_STEP,
-    build_keras,
-    seeded_image,
-    seeded_weights,
-)
 from lcc_tf.errors import InputError
 from lcc_tf.models import UNetPlusPlus
 from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
@@ -21,6 +14,13 @@ from lcc_tf.models.torch_weights import (
     describe,
     load_torch_encoder,
     load_torch_state_dict,
+)
+from tests.models.smp_networks import (
+    EXPECTED_SIZE,
+    EXPECTED_STEP,
+    build_keras,
+    seeded_image,
+    seeded_weights,
 )
 
 DATA = Path(__file__).parent / "data"
