@@ -1,14 +1,14 @@
-"""Compares UNet++ and DeepLabV3+ with segmentation_models_pytorch's, number by number.
+"""Compares the logits of UNet++ and DeepLabV3+ with segmentation_models_pytorch (smp).
 
-Both sides get the same weights, drawn by name, batch normalisation's moving statistics included,
-and the same image of noise; printed is the largest deviation of a logit, divided by the largest
-logit. To repeat it, in an environment of its own:
+Both libraries compute the logits of the same image of noise with the same random weights. The
+weights include the moving statistics of batch normalization. The table shows the maximum difference
+of a logit, divided by the largest logit. Run the comparison in a new environment:
 
     pip install -r requirements.txt torch==2.13.0 huggingface_hub==2.4.0
     pip install --no-deps segmentation-models-pytorch==0.5.0 timm==1.0.31 torchvision==0.29.2
     python -m benchmarks.compare_with_smp
 
-On two shared cores of an AMD EPYC (AVX-512, Python 3.11, PyTorch's CPU build), in 6 minutes:
+Results on two shared cores of an AMD EPYC (AVX-512, Python 3.11, PyTorch for CPUs), in 6 minutes:
 
 | network | encoder | output stride | 64x64 | 96x160 | 256x256 | 512x512 |
 |---|---|---|---|---|---|---|
@@ -22,81 +22,38 @@ On two shared cores of an AMD EPYC (AVX-512, Python 3.11, PyTorch's CPU build), 
 | deeplabv3plus | resnet50 | 8 | 1.4e-06 | 1.4e-06 | 2.0e-06 | 2.2e-06 |
 | deeplabv3plus | resnet101 | 8 | 1.5e-06 | 1.7e-06 | 1.7e-06 | 2.3e-06 |
 
-`--write-expected` renews the outputs that the tests compare with instead.
+With `--write-expected`, the outputs of smp are written instead, for the tests.
 """
 
 import argparse
 import json
-import math
 import sys
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from tests.models.smp_networks import (
+    EXPECTED,
+    EXPECTED_ENCODER,
+    EXPECTED_SIZE,
+    EXPECTED_STEP,
+    NUM_CLASSES,
+    build_keras,
+    seeded_image,
+    seeded_weights,
+)
+
 if TYPE_CHECKING:
-    import keras
     import torch
 
-NUM_CLASSES = 7
 ENCODERS = ("resnet18", "resnet50", "resnet101")
 SIZES = ((64, 64), (96, 160), (256, 256), (512, 512))  # height, width
 NETWORKS = (("unetpp", None), ("deeplabv3plus", 16), ("deeplabv3plus", 8))  # output stride
 
-EXPECTED = Path(__file__).parents[1] / "tests" / "models" / "data"
-EXPECTED_ENCODER = "resnet18"
-# Wide enough that the branches of rates 12, 24 and 36 see more than padding at output stride 8.
-EXPECTED_SIZE = (32, 448)
-EXPECTED_STEP = 9  # each ninth row and column is kept
-
-
-def seeded_image(height: int, width: int) -> np.ndarray:
-    """An image of noise: float32 `(1, height, width, 3)`, RGB in [0, 255]."""
-    return np.random.default_rng(0).integers(0, 256, (1, height, width, 3)).astype(np.float32)
-
-
-def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarray]:
-    """Arrays for a state dict, each drawn by a generator of its own, seeded with its name.
-
-    Args:
-        shapes: PyTorch's names and shapes.
-
-    Returns:
-        float32 arrays of a size that keeps deep networks from running over or dying out.
-    """
-    weights = {}
-    for name, shape in shapes.items():
-        rng = np.random.default_rng(list(name.encode()))
-        if len(shape) > 1:  # a kernel, with half the variance of He et al. 2015
-            bound = math.sqrt(3 / math.prod(shape[1:]))
-            low, high = -bound, bound
-        elif name.endswith((".weight", ".running_var")):
-            low, high = 0.5, 1.5
-        else:
-            low, high = -0.2, 0.2
-        weights[name] = rng.uniform(low, high, shape).astype(np.float32)
-    return weights
-
-
-def build_keras(arch: str, encoder: str, output_stride: int | None) -> "keras.Model":
-    """Our network, built as smp builds its own."""
-    from lcc_tf.models import build_model
-
-    options = {}
-    if arch == "deeplabv3plus":
-        options = {
-            "output_stride": output_stride,
-            "dilation_rates": (12, 24, 36),
-            "align_corners": True,
-        }
-    return build_model(
-        arch, NUM_CLASSES, encoder=f"{encoder}_v1.5", encoder_weights=None, **options
-    )
-
 
 def build_smp(arch: str, encoder: str, output_stride: int | None) -> "torch.nn.Module":
-    """The network of smp in evaluation mode, with seeded weights."""
+    """Builds the network of smp in evaluation mode, with seeded weights."""
     import segmentation_models_pytorch as smp
     import torch
 
@@ -112,12 +69,12 @@ def build_smp(arch: str, encoder: str, output_stride: int | None) -> "torch.nn.M
     if incompatible.unexpected_keys or not all(
         name.endswith("num_batches_tracked") for name in incompatible.missing_keys
     ):
-        raise RuntimeError(f"The seeded weights don't fit smp's network: {incompatible}")
+        raise RuntimeError(f"The seeded weights do not fit the network of smp: {incompatible}.")
     return network.eval()
 
 
 def shapes_of(network: "torch.nn.Module") -> dict[str, tuple[int, ...]]:
-    """Names and shapes of a network's weights; the count of batches is none."""
+    """Returns names and shapes of a network's weights, without the counts of batches."""
     return {
         name: tuple(tensor.shape)
         for name, tensor in network.state_dict().items()
@@ -126,20 +83,28 @@ def shapes_of(network: "torch.nn.Module") -> dict[str, tuple[int, ...]]:
 
 
 def smp_logits(network: "torch.nn.Module", image: np.ndarray) -> np.ndarray:
-    """The logits of smp, float32 `(1, height, width, num_classes)`, of RGB in [0, 255]."""
+    """Computes the logits of smp.
+
+    Args:
+        network: network of smp.
+        image: float32 `(1, height, width, 3)`, RGB in [0, 255].
+
+    Returns:
+        float32 `(1, height, width, num_classes)`.
+    """
     import torch
 
-    standardised = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    normalized = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
     with torch.inference_mode():
-        x = torch.from_numpy(standardised.astype(np.float32).transpose(0, 3, 1, 2))
+        x = torch.from_numpy(normalized.astype(np.float32).transpose(0, 3, 1, 2))
         return network(x).numpy().transpose(0, 2, 3, 1)
 
 
 def import_torchvision() -> None:
-    """Imports torchvision, which smp takes its ResNets from.
+    """Imports torchvision, which contains the ResNets of smp.
 
-    The package index has torchvision for CUDA alone. Beside PyTorch for the CPU its compiled
-    operators are missing, of which none is needed here: stand-ins let it be imported.
+    The package index has torchvision only for CUDA. With PyTorch for CPUs, its import fails because
+    compiled operators are missing. No operator is needed here, so empty operators are defined.
     """
     import torch
 
@@ -155,7 +120,7 @@ def import_torchvision() -> None:
 
 
 def print_table() -> None:
-    """Compares everything and prints a table in Markdown."""
+    """Compares all networks and prints a table in Markdown."""
     from lcc_tf.models.torch_weights import load_torch_state_dict
 
     sizes = [f"{height}x{width}" for height, width in SIZES]
@@ -163,24 +128,24 @@ def print_table() -> None:
     print("|---|---|---|" + "---|" * len(sizes))
     for arch, output_stride in NETWORKS:
         for encoder in ENCODERS:
-            theirs = build_smp(arch, encoder, output_stride)
-            ours = build_keras(arch, encoder, output_stride)
-            weights = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
-            load_torch_state_dict(ours, weights)
-            deviations = []
+            network = build_smp(arch, encoder, output_stride)
+            model = build_keras(arch, encoder, output_stride)
+            weights = {name: tensor.numpy() for name, tensor in network.state_dict().items()}
+            load_torch_state_dict(model, weights)
+            differences = []
             for height, width in SIZES:
                 image = seeded_image(height, width)
-                expected = smp_logits(theirs, image)
-                deviation = np.abs(ours(image).numpy() - expected).max() / np.abs(expected).max()
-                deviations.append(f"{deviation:.1e}")
+                expected = smp_logits(network, image)
+                difference = np.abs(model(image).numpy() - expected).max() / np.abs(expected).max()
+                differences.append(f"{difference:.1e}")
             print(
-                f"| {arch} | {encoder} | {output_stride or 32} | {' | '.join(deviations)} |",
+                f"| {arch} | {encoder} | {output_stride or 32} | {' | '.join(differences)} |",
                 flush=True,
             )
 
 
 def write_expected(folder: Path) -> None:
-    """Writes smp's names, shapes and some of its logits to a small file for each network."""
+    """Writes one file per network with the weights' names and shapes, and some logits."""
     for arch, output_stride in NETWORKS:
         network = build_smp(arch, EXPECTED_ENCODER, output_stride)
         logits = smp_logits(network, seeded_image(*EXPECTED_SIZE))
@@ -192,12 +157,12 @@ def write_expected(folder: Path) -> None:
 
 
 def main() -> None:
-    """Runs the comparison, or renews what the tests expect."""
+    """Runs the comparison, or writes the files for the tests."""
     parser = argparse.ArgumentParser(
-        description="Compares our networks with those of segmentation_models_pytorch."
+        description="Compares UNet++ and DeepLabV3+ with segmentation_models_pytorch."
     )
     parser.add_argument(
-        "--write-expected", action="store_true", help=f"write the tests' files to {EXPECTED}"
+        "--write-expected", action="store_true", help=f"write the files for the tests to {EXPECTED}"
     )
     arguments = parser.parse_args()
     import_torchvision()

@@ -1,14 +1,14 @@
-r"""Compares exported ONNX and LiteRT files with their Keras model on images of your choice.
+r"""Compares exported ONNX and LiteRT files with their Keras model on chosen images.
 
-Each image is cut into tiles. `model.onnx` is also compared on a part of 1000x1333 pixels, which no
-stride divides.
+Each image is split into tiles. `model.onnx` is also compared on a part of 1000 x 1333 pixels. This
+size is not divisible by any stride.
 
     python export.py --runs runs/unetpp runs/deeplabv3plus --format onnx litert --tile 512
     python -m benchmarks.export_agreement --runs runs/unetpp runs/deeplabv3plus \
         --exported exported --images seen.jpg unseen.jpg
 
-The table goes to standard output as Markdown: for each image the fraction of pixels with the
-Keras model's class, and the maximum difference of a probability.
+A Markdown table is printed. Per image, it contains the fraction of pixels with the Keras model's
+class, and the maximum difference of a probability.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="the exported runs")
+    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="exported runs")
     parser.add_argument(
         "--exported", type=Path, required=True, help="folder with onnx/ and litert/"
     )
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def tiles_of(image: np.ndarray, side: int) -> list[np.ndarray]:
-    """Cuts an image `(height, width, 3)` into whole tiles `(1, side, side, 3)`."""
+    """Splits an image `(height, width, 3)` into complete tiles `(1, side, side, 3)`."""
     height, width, _ = image.shape
     return [
         image[None, top : top + side, left : left + side]
@@ -73,7 +73,7 @@ def tiles_of(image: np.ndarray, side: int) -> list[np.ndarray]:
 def with_keras(
     source: SourceModel, parts: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns parts of an image, and the Keras model's probabilities of them."""
+    """Returns parts of an image and the Keras model's probabilities of these parts."""
     return parts, [source.predict(part) for part in parts]
 
 
@@ -83,7 +83,7 @@ def print_row(
     images: list[tuple[list[np.ndarray], list[np.ndarray]]],
     remark: str = "",
 ) -> None:
-    """Prints the agreement of a file on each image."""
+    """Prints a file's agreement with the Keras model, one column per image."""
     found = [Agreement.of([predict(part) for part in parts], keras) for parts, keras in images]
     cells = [f"{100 * each.fraction:.3f} %, {each.max_difference:.0e}" for each in found]
     size = file.stat().st_size / 1e6

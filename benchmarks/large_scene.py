@@ -1,13 +1,13 @@
 r"""Maps large synthetic GeoTIFFs, and measures pixels per second and peak memory.
 
-Each GeoTIFF consists of procedural scenes on a UTM grid, with a border of nodata. Each size is
-mapped in a new process, whose peak memory the operating system reports.
+Each GeoTIFF consists of procedural scenes on a UTM grid, with a border of nodata. Each GeoTIFF is
+mapped in a new process. The operating system reports the peak memory of the process.
 
     python train.py --arch deeplabv3plus --encoder mobilenetv2 --learning-rate 1e-3 --epochs 15 \
         --data demo --demo-count 40 --demo-size 512 --batch-size 4 --workdir bench/run
     python -m benchmarks.large_scene --run bench/run --folder bench/large --sides 5000 10000 20000
 
-The table goes to standard output as Markdown. Existing results are reused.
+A Markdown table is printed. Existing results are reused.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from lcc_tf.data.demo_scenes import render_scene
 ROOT = Path(__file__).parents[1]
 PATCHES, PATCH = 6, 512  # number of different procedural scenes, and their side in pixels
 BORDER = 300  # nodata pixels on each side
-NODATA = 255  # not a class id, so that the map keeps it
+NODATA = 255  # the map has the same nodata value, since it is not a class id
 TRANSFORM = from_origin(500000, 5200000, 0.5, 0.5)
 
 
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def write_scene(path: Path, side: int) -> None:
-    """Writes a GeoTIFF of `side` x `side` pixels, block by block."""
+    """Writes a GeoTIFF of `side` x `side` pixels in blocks."""
     patches = [render_scene(0, index, PATCH)[0] for index in range(PATCHES)]
     rng = np.random.default_rng(0)
     unfinished = path.with_name(f".unfinished.{path.name}")
@@ -106,30 +106,30 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
         start = time.monotonic()
         process = subprocess.Popen(
             [*map(str, script), "--output", str(folder)],
-            stdout=sys.stderr,  # not into the table
+            stdout=sys.stderr,  # standard output is only for the table
         )
         _, status, usage = os.wait4(process.pid, 0)  # memory of this process only
         if status:
-            sys.exit(f"mapping {scene} failed with status {status}")
+            sys.exit(f"Mapping {scene} failed with status {status}.")
         result = {"seconds": time.monotonic() - start, "peak_mb": usage.ru_maxrss / 1024}
         file.write_text(json.dumps(result))
     return json.loads(file.read_text())
 
 
 def check(scene: Path, land_cover: Path) -> None:
-    """Stops the benchmark if the grid or nodata of the map differs from the scene."""
+    """Ends the benchmark if the map differs from the scene in its grid or nodata pixels."""
     with rasterio.open(scene) as source, rasterio.open(land_cover) as mapped:
         for key in ("shape", "crs", "transform", "nodata"):
             received, expected = getattr(mapped, key), getattr(source, key)
             if received != expected:
-                sys.exit(f"{land_cover} has the {key} {received}, {scene} has {expected}")
+                sys.exit(f"{land_cover} has the {key} {received}, but {scene} has {expected}.")
         step = 1000
         for top in range(0, source.height, step):
             window = Window(0, top, source.width, min(step, source.height - top))
             if not np.array_equal(
                 source.dataset_mask(window=window), mapped.read_masks(1, window=window)
             ):
-                sys.exit(f"{land_cover} has other nodata pixels than {scene}")
+                sys.exit(f"{land_cover} and {scene} differ in their nodata pixels.")
 
 
 if __name__ == "__main__":

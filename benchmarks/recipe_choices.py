@@ -1,19 +1,21 @@
-"""Measures the gain of each choice of a recipe on procedural scenes, at equal training time.
+"""Measures the gain of each choice in a training recipe, at equal training time.
 
-Each variant is the recipe without one of its choices. The last two are the default recipe, which
-this benchmark led to, and the recipe without any of the choices. The time of an epoch depends only
-on the framing: crops are validated on four squares of each image, whole images on one. The
-benchmark therefore
+Most variants are the recipe without one of its choices. The last two variants are the default
+recipe, which is a result of this benchmark, and the recipe without any of the choices. The networks
+are trained on procedural scenes. The seconds per epoch depend only on the framing, because crops
+are validated on four squares per image and whole images on one. The benchmark
 
-1. measures the seconds per epoch for both framings, on a machine without other work,
-2. trains each variant once per random seed, for as many epochs as fit into the same time and
-   without early stopping,
-3. scores each run by protocol official6 on the test split.
+1. measures the seconds per epoch for both framings,
+2. trains each variant once per random seed, with the number of epochs that fits into the time
+   budget and without early stopping,
+3. scores each run on the test split with the protocol official6.
+
+No other programs should run during the first step.
 
     python benchmarks/recipe_choices.py --folder bench/recipe --budget 120
 
-Finished steps are not repeated, so an interrupted benchmark resumes. Several processes can train
-different seeds once the seconds per epoch are known. The table is printed as Markdown.
+Finished steps are not repeated, so the command also resumes an interrupted benchmark. After the
+first step, several processes can train different seeds. The table is printed as Markdown.
 """
 
 import argparse
@@ -26,10 +28,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-RATE = 1e-3  # largest learning rate
-# Options of train.py that differ from its defaults when all choices are made
-ALL = ("--crop-scale", "0.5", "2", "--encoder-rate", "0.1", "--ema-decay", "0.999")
-# Name of the removed choice -> options of train.py that remove it
+LEARNING_RATE = 1e-3  # maximum
+# Options of train.py for the recipe with all choices. The other options have their defaults.
+RECIPE = ("--crop-scale", "0.5", "2", "--encoder-rate", "0.1", "--ema-decay", "0.999")
+# Options of train.py that remove a choice, by the name of the choice
 VARIANTS = {
     "nothing": (),
     "crops: whole images resized": ("--framing", "whole"),
@@ -37,22 +39,20 @@ VARIANTS = {
     "random scale of crops, 0.5 to 2: one scale": ("--crop-scale", "1", "1"),
     "cross entropy + Dice: cross entropy": ("--loss", "cross_entropy"),
     "cross entropy + Dice: Dice": ("--loss", "dice"),
-    "`unknown` left out of the loss: a class": ("--ignore-class", "none"),
-    "warm-up and cosine decay: constant, half the rate": (
-        *("--schedule", "constant", "--learning-rate", RATE / 2),
+    "`unknown` ignored in the loss: a class": ("--ignore-class", "none"),
+    "warm-up and cosine decay: constant, half the learning rate": (
+        *("--schedule", "constant", "--learning-rate", LEARNING_RATE / 2),
     ),
-    "warm-up and cosine decay: constant, the full rate": ("--schedule", "constant"),
-    "a tenth of the rate for the encoder: the same": ("--encoder-rate", "1"),
+    "warm-up and cosine decay: constant, the full learning rate": ("--schedule", "constant"),
+    "a tenth of the learning rate for the encoder: the same": ("--encoder-rate", "1"),
     "moving average of the weights, 0.999: none": ("--ema-decay", "0"),
-    "what became the default recipe": (
-        *("--crop-scale", "1", "1", "--encoder-rate", "1", "--ema-decay", "0"),
-    ),
+    "the default recipe": (*("--crop-scale", "1", "1", "--encoder-rate", "1", "--ema-decay", "0"),),
     "all of them, as in the original": (
         *("--framing", "whole", "--loss", "dice", "--schedule", "constant"),
         *("--encoder-rate", "1", "--ema-decay", "0", "--ignore-class", "none"),
     ),
 }
-PACE_EPOCHS = 4  # the first one builds the graph and is not counted
+PACE_EPOCHS = 4  # the first epoch is not measured, since it includes tracing
 
 
 def main() -> None:
@@ -60,12 +60,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--folder", type=Path, required=True, help="runs and scores")
-    parser.add_argument("--budget", type=float, default=120, help="seconds of epochs per run")
+    parser.add_argument("--folder", type=Path, required=True, help="folder for runs and scores")
+    parser.add_argument("--budget", type=float, default=120, help="training time per run, seconds")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arch", default="deeplabv3plus")
     parser.add_argument("--encoder", default="mobilenetv2")
-    parser.add_argument("--encoder-weights", default="imagenet", help="imagenet, none or a file")
+    parser.add_argument("--encoder-weights", default="imagenet", help="imagenet, none, or a file")
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--demo-count", type=int, default=240)
     parser.add_argument("--demo-size", type=int, default=512)
@@ -73,10 +73,10 @@ def main() -> None:
     common = (
         *("--arch", options.arch, "--encoder", options.encoder),
         *("--encoder-weights", options.encoder_weights, "--image-size", options.image_size),
-        *("--learning-rate", RATE, "--data", "demo"),
+        *("--learning-rate", LEARNING_RATE, "--data", "demo"),
         *("--demo-count", options.demo_count, "--demo-size", options.demo_size),
         *("--cache-dir", options.folder / "tfds"),
-        *ALL,
+        *RECIPE,
     )
     paces = {
         framing: pace(options.folder / "pace" / framing, *common, "--framing", framing)
@@ -89,7 +89,7 @@ def main() -> None:
     }
     print(f"epochs: {epochs}", file=sys.stderr)
     scores: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    # Seed by seed, so that an interruption leaves the same number of runs per variant.
+    # The seed is the outer loop. After an interruption, all variants have a similar number of runs.
     for seed in options.seeds:
         for name, changes in VARIANTS.items():
             run = options.folder / f"seed{seed}" / slug(name)
@@ -100,22 +100,22 @@ def main() -> None:
 
 
 def slug(name: str) -> str:
-    """Turns a variant's name into a folder's name."""
+    """Converts a variant's name to the name of a folder."""
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
 def script(*arguments: object) -> None:
-    """Runs one of the scripts; its failure ends the benchmark."""
+    """Runs a script. The benchmark ends if the script fails."""
     subprocess.run([sys.executable, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
 def train(run: Path, *arguments: object) -> None:
-    """Trains or resumes a run, or does nothing if it is finished."""
+    """Trains or resumes a run; a finished run is not changed."""
     script(ROOT / "train.py", "--workdir", run, "--resume", *arguments)
 
 
 def pace(run: Path, *arguments: object) -> float:
-    """Measures the shortest seconds per epoch, without the first one, which builds the graph."""
+    """Measures the minimum seconds per epoch. The first epoch includes tracing and is ignored."""
     history = run / "history.csv"
     if not history.exists():
         train(run, *arguments, "--epochs", PACE_EPOCHS)
@@ -124,7 +124,7 @@ def pace(run: Path, *arguments: object) -> float:
 
 
 def score(run: Path, *arguments: object) -> float:
-    """Trains a run and returns its mean IoU by protocol official6 on the test split, in [0, 1]."""
+    """Trains a run and returns its mean IoU on the test split, in [0, 1], protocol official6."""
     results = run.parent / f"{run.name}_scores"
     if not results.exists():
         train(run, *arguments)
@@ -138,7 +138,7 @@ def score(run: Path, *arguments: object) -> float:
 
 
 def table(seeds: Sequence[int], scores: dict[str, list[float]]) -> str:
-    """Returns the scores of all variants and the gain of each choice as Markdown."""
+    """Formats the scores of all variants and the gain of each choice as a Markdown table."""
     everything = scores["nothing"]
     lines = [
         f"| removed choice | seeds {', '.join(map(str, seeds))} | mean | gain of the choice |",

@@ -41,9 +41,10 @@ def command(options: argparse.Namespace) -> int:
     import_tensorflow()
     from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.area_statistics import Zones
-    from lcc_tf.mapping.map_scene import map_images
-    from lcc_tf.mapping.outputs import Outputs, find_images, plan
-    from lcc_tf.mapping.scene import check_reading
+    from lcc_tf.mapping.input_images import find_images, images_to_map
+    from lcc_tf.mapping.map_images import map_images
+    from lcc_tf.mapping.outputs import Outputs
+    from lcc_tf.mapping.scene_reading import SceneReading
     from lcc_tf.prediction.predictors import EnsemblePredictor
     from lcc_tf.runs import find_runs, read_run
 
@@ -55,16 +56,13 @@ def command(options: argparse.Namespace) -> int:
         zones=Zones(options.zones) if options.zones else None,
     )
     images = find_images(options.input, options.output)
-    todo = plan(images, outputs, resume=options.resume, overwrite=options.overwrite)
+    todo = images_to_map(images, outputs, resume=options.resume, overwrite=options.overwrite)
     if not todo:
         print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
-    reading = {
-        "bands": options.bands,
-        "scale": options.scale,
-        "resample_to": options.resample_to,
-    }
-    check_reading(**reading)
+    reading = SceneReading(
+        bands=options.bands, scale=options.scale, resample_to=options.resample_to
+    )
     if options.model and options.member_weights:
         raise InputError(
             "`--member-weights` needs `--runs`, since a SavedModel contains its weights. "
@@ -80,7 +78,7 @@ def command(options: argparse.Namespace) -> int:
             tta=options.tta,
             tile=options.tile,
         )
-    failed = map_images(todo, predictor, outputs, overlap=options.overlap, **reading)
+    failed = map_images(todo, predictor, outputs, reading=reading, overlap=options.overlap)
     skipped = f"; {len(images) - len(todo)} were already mapped" if len(todo) < len(images) else ""
     print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
     return 1 if failed else 0

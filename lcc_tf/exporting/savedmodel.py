@@ -111,4 +111,4 @@ def load_savedmodel(
         size_divisor=1,
     )
     predictor = predictor if tile is None else predictor.with_tile(tile)
-    return EnsemblePredictor(description.classes, [predictor], Average((1.0,), "probabilities"))
+    return EnsemblePredictor(description.classes, [predictor], Average.of(1))

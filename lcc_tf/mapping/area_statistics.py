@@ -1,4 +1,4 @@
-"""Area of each class, in a whole scene and in zones."""
+"""Area of each class in a map and in zones."""
 
 import csv
 import io
@@ -17,31 +17,34 @@ from lcc_tf.mapping.geodesy import has_areas, pixel_hectares
 from lcc_tf.mapping.grid import Grid, window_of
 
 COLUMNS = ("class", "pixels", "share", "hectares")
-STRIP_PIXELS = 2**24  # largest part of a zone that is counted at once
+STRIP_PIXELS = 2**24  # maximum number of a zone's pixels in memory
 
 
 class Areas:
-    """Counts of pixels and hectares per class, added up part by part.
+    """Number of pixels and hectares per class, counted in parts of a map.
 
     Args:
         grid: grid of the map.
         class_names: class names of the map.
+
+    Attributes:
+        pixels: int64 `(num_classes,)`, number of pixels.
+        hectares: float64 `(num_classes,)`; None if the area of a pixel is unknown.
     """
 
     def __init__(self, grid: Grid, class_names: Sequence[str]) -> None:
         self.grid = grid
         self.class_names = tuple(class_names)
         self.pixels = np.zeros(len(class_names), np.int64)
-        # None if the pixels' area is unknown
         self.hectares = np.zeros(len(class_names)) if has_areas(grid.crs) else None
 
     def add(self, class_ids: np.ndarray, rows: slice, columns: slice) -> None:
-        """Counts a part of the map.
+        """Adds a part of the map.
 
         Args:
-            class_ids: uint8 `(n,)`, the part's pixels that are not nodata.
-            rows: rows of the part.
-            columns: columns of the part.
+            class_ids: uint8 `(n,)`, class ids of the part's pixels without its nodata pixels.
+            rows: the part's rows.
+            columns: the part's columns.
         """
         counts = np.bincount(class_ids, minlength=len(self.class_names))
         self.pixels += counts
@@ -50,7 +53,12 @@ class Areas:
             self.hectares += counts * size
 
     def rows(self) -> list[tuple[str, int, str, str]]:
-        """Returns one row per class: name, pixels, fraction of pixels, hectares or nothing."""
+        """Returns one row per class.
+
+        Returns:
+            Class name, number of pixels, fraction of all pixels, and hectares. Hectares are an
+            empty text if the area of a pixel is unknown.
+        """
         total = max(int(self.pixels.sum()), 1)
         return [
             (
@@ -65,18 +73,19 @@ class Areas:
         ]
 
     def to_csv(self) -> str:
-        """Returns `rows` with a header, as CSV."""
+        """Returns a header and the rows as CSV."""
         return _csv([COLUMNS, *self.rows()])
 
 
 class Zones:
-    """Polygons of a user's file, such as parcels.
+    """Polygons in which areas are computed, such as parcels.
 
     Args:
-        file: a file of any vector format that GDAL reads.
+        file: file in any vector format that GDAL can read.
 
     Raises:
-        InputError: the file cannot be read, has no polygon, or has no coordinate system.
+        InputError: the file cannot be read, contains no geometries or geometries that are not
+            polygons, or has no coordinate system.
     """
 
     def __init__(self, file: Path) -> None:
@@ -89,7 +98,6 @@ class Zones:
                 f"{file} has no coordinate system, so its polygons cannot be overlaid on a map. "
                 "Save it with a coordinate system."
             )
-        self.file = file
         self.crs = rasterio.crs.CRS.from_user_input(meta["crs"])
         self.polygons = shapely.from_wkb(shapes)
         types = {shapely.GeometryType(i).name for i in shapely.get_type_id(self.polygons)}
@@ -104,15 +112,15 @@ class Zones:
     def areas(self, map_file: Path, class_names: Sequence[str]) -> str:
         """Computes the area of each class in each zone.
 
-        A pixel belongs to the zone that contains its center.
+        A pixel belongs to each zone that contains the pixel's center.
 
         Args:
-            map_file: the class map.
-            class_names: its class names.
+            map_file: class map.
+            class_names: class names of the map.
 
         Returns:
-            CSV with one row per zone and class: the zone's number from 1, its attributes, and the
-            columns of `Areas`.
+            CSV with one row per zone and class. Its columns are the zone's number (the first is
+            1), the zone's attributes, and `COLUMNS`.
 
         Raises:
             InputError: the map has no coordinate system.
@@ -130,7 +138,7 @@ class Zones:
 
 
 def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
-    """Checks that zones can be overlaid on an image.
+    """Verifies that an image has a coordinate system, which zones need.
 
     Raises:
         InputError: the image has no coordinate system.
@@ -145,6 +153,7 @@ def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
 def _transformed(
     polygons: np.ndarray, source: rasterio.crs.CRS, target: rasterio.crs.CRS
 ) -> np.ndarray:
+    """Transforms polygons `(n,)` to another coordinate system."""
     transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
     return shapely.transform(
         polygons, lambda points: np.column_stack(transformer.transform(*points.T))
@@ -154,8 +163,10 @@ def _transformed(
 def _areas_in(
     dataset: rasterio.DatasetReader, polygon: shapely.Geometry, class_names: Sequence[str]
 ) -> Areas:
+    """Counts the map's pixels inside a polygon in the map's coordinates."""
     areas = Areas(Grid.of(dataset), class_names)
-    if not np.isfinite(polygon.bounds).all():  # outside the map projection
+    # The map's projection is not defined at the polygon.
+    if not np.isfinite(polygon.bounds).all():
         return areas
     corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T
     columns, rows = ~dataset.transform @ corners
@@ -180,6 +191,7 @@ def _areas_in(
 
 
 def _csv(rows: Sequence[Sequence[object]]) -> str:
+    """Formats rows as CSV."""
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()

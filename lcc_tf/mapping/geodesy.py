@@ -1,7 +1,11 @@
-"""Lengths and areas of a raster's pixels on the ground.
+"""Lengths and areas of pixels on the ground.
 
-Projected coordinates are used directly, as surveyors do. For coordinates in degrees, and in web
-Mercator, whose meters grow with the latitude, lengths and areas are computed on the ellipsoid.
+In most projected coordinate systems, lengths and areas are computed from the coordinates, as is
+usual in surveying. They are computed on the ellipsoid in two cases:
+
+- The coordinates are degrees.
+- The coordinate system is web Mercator, where a meter on the map is less than a meter on the
+  ground, except at the equator.
 """
 
 import numpy as np
@@ -15,12 +19,15 @@ SQUARE_METERS = 10_000  # per hectare
 
 
 def pixel_meters(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[float, float]:
-    """Computes the width and height of a pixel in the center of a raster, meters.
+    """Computes the size of the pixel in the center of a raster.
 
     Args:
         crs: coordinate system.
-        transform: from columns and rows to coordinates.
-        size: height and width, pixels.
+        transform: transform from columns and rows to coordinates.
+        size: the raster's height and width, pixels.
+
+    Returns:
+        Width and height of the pixel, meters.
     """
     if not is_geodesic(crs):
         unit = crs.linear_units_factor[1]
@@ -36,16 +43,19 @@ def pixel_meters(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[fl
 
 
 def pixel_hectares(crs: CRS, transform: Affine, rows: slice, columns: slice) -> float:
-    """Computes the mean area of the pixels in a part of a raster, hectares.
+    """Computes the mean area of the pixels in a part of a raster.
 
-    On the ellipsoid this is the area of the quadrilateral around the part, whose edges are
-    geodesics, divided by the number of pixels.
+    On the ellipsoid, geodesics between the part's corners form a quadrilateral. Its area is divided
+    by the number of pixels.
 
     Args:
         crs: coordinate system.
-        transform: from columns and rows to coordinates.
-        rows: rows of the part.
-        columns: columns of the part.
+        transform: transform from columns and rows to coordinates.
+        rows: the part's rows.
+        columns: the part's columns.
+
+    Returns:
+        Hectares per pixel.
     """
     if not is_geodesic(crs):
         return abs(transform.determinant) * crs.linear_units_factor[1] ** 2 / SQUARE_METERS
@@ -58,14 +68,14 @@ def pixel_hectares(crs: CRS, transform: Affine, rows: slice, columns: slice) -> 
 
 
 def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
-    """Computes areas of polygons, hectares; NaN if the coordinates' unit is unknown.
+    """Computes the areas of polygons.
 
     Args:
         crs: coordinate system.
         polygons: geometries `(n,)` in coordinates of `crs`.
 
     Returns:
-        float64 `(n,)`.
+        float64 `(n,)`, hectares; NaN if `crs` does not define areas.
     """
     if not has_areas(crs):
         return np.full(len(polygons), np.nan)
@@ -80,7 +90,7 @@ def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
 
 
 def has_areas(crs: CRS | None) -> bool:
-    """Returns True if a coordinate system defines the area of pixels."""
+    """Returns True if areas can be computed in a coordinate system."""
     return crs is not None and (crs.is_projected or crs.is_geographic)
 
 
@@ -103,4 +113,5 @@ def _to_globe(crs: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _ellipsoid(crs: CRS) -> pyproj.Geod:
+    """Returns the ellipsoid of a coordinate system."""
     return pyproj.CRS.from_user_input(crs.to_wkt()).get_geod()

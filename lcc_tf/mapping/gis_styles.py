@@ -1,4 +1,4 @@
-"""Files with class names and colors, which GIS programs read together with a map."""
+"""Class names and colors of maps, for GIS programs."""
 
 from pathlib import Path
 from xml.etree import ElementTree
@@ -8,10 +8,12 @@ from tfds_deepglobe.classes import ClassTable
 
 
 def write_categories(file: Path, classes: ClassTable) -> None:
-    """Adds class names to a raster's `.aux.xml`, which GDAL reads; GeoTIFF cannot store them.
+    """Adds class names to a raster's `.aux.xml`, since a GeoTIFF cannot store them.
+
+    GDAL reads this file together with the raster.
 
     Args:
-        file: the raster's `.aux.xml`, which may exist.
+        file: the raster's `.aux.xml`. Other content of an existing file is not changed.
         classes: classes of the raster's first band.
     """
     root = ElementTree.parse(file).getroot() if file.exists() else ElementTree.Element("PAMDataset")
@@ -27,10 +29,10 @@ def write_categories(file: Path, classes: ClassTable) -> None:
 def write_raster_style(file: Path, classes: ClassTable) -> None:
     """Writes the style that QGIS applies to a raster.
 
-    Without it the legend lists all 256 entries of the raster's color table.
+    Without the style, the legend in QGIS lists all 256 entries of the raster's color table.
 
     Args:
-        file: file to write: the raster's name with the suffix `.qml`.
+        file: the raster's path with the suffix `.qml`.
         classes: classes of the raster's first band.
     """
     root = ElementTree.Element("qgis")
@@ -55,8 +57,8 @@ def write_polygon_style(file: Path, classes: ClassTable) -> None:
     """Writes the style that QGIS applies to polygons, one color per class.
 
     Args:
-        file: file to write: the polygons' name with the suffix `.qml`.
-        classes: classes, whose names the polygons have in their field `class`.
+        file: the polygon file's path with the suffix `.qml`.
+        classes: the polygons' classes; each polygon has its class name in the field `class`.
     """
     root = ElementTree.Element("qgis")
     renderer = ElementTree.SubElement(

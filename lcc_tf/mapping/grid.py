@@ -12,10 +12,10 @@ class Grid:
     """Size and georeference of a raster.
 
     Attributes:
-        height: pixels.
-        width: pixels.
-        crs: coordinate system; None without georeference.
-        transform: from columns and rows to coordinates of `crs`.
+        height: number of rows.
+        width: number of columns.
+        crs: coordinate system; None for a raster without georeference.
+        transform: transform from columns and rows to coordinates of `crs`.
     """
 
     height: int
@@ -35,5 +35,5 @@ class Grid:
 
 
 def window_of(rows: slice, columns: slice) -> Window:
-    """Converts a part of an image to rasterio's type."""
+    """Returns rows and columns as a rasterio window."""
     return Window.from_slices(rows, columns)

@@ -1,4 +1,4 @@
-"""Maps as GeoTIFFs and PNGs, written window by window, so that no size is too large."""
+"""Class maps and other rasters as GeoTIFF and PNG, written in parts for rasters of any size."""
 
 import contextlib
 import shutil
@@ -10,8 +10,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
-# A private name, since rasterio raises GDAL's errors on closing a file as they are and has no
-# public class for them. Without it, a full disk ends in a traceback; test_full_disk fails.
+# This name is private. When rasterio closes a file, it raises errors of this class, and it has no
+# public name for the class. Without the name, a full disk causes a traceback instead of one line.
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
@@ -22,7 +22,7 @@ from lcc_tf.mapping.gis_styles import write_categories, write_raster_style
 from lcc_tf.mapping.grid import Grid
 from tfds_deepglobe.classes import ClassTable
 
-BLOCK = 256  # side of a GeoTIFF's blocks, pixels
+BLOCK = 256  # side of a GeoTIFF's internal tiles, pixels
 NODATA = 255  # nodata value of class maps; all class ids are smaller
 
 
@@ -36,36 +36,37 @@ def new_raster(
     band_names: Sequence[str] = ("class",),
     scale: float = 1,
 ) -> Iterator[rasterio.io.DatasetWriter]:
-    """Writes a uint8 raster, whose file appears only when it is complete.
+    """Creates a uint8 raster to which windows can be written.
 
-    A `.tif` becomes a Cloud Optimized GeoTIFF with overviews, a `.png` a plain picture. A class map
-    gets a file with class names for GDAL (`.aux.xml`) and a style for QGIS (`.qml`).
+    The file appears at `path` when it is complete. A `.tif` file is a Cloud Optimized GeoTIFF with
+    overviews. A class map has two more files: class names for GDAL (`.aux.xml`) and a style for
+    QGIS (`.qml`).
 
     Args:
         path: file to write, `.tif` or `.png`.
         grid: size and georeference.
-        nodata: nodata value; None if no pixel is nodata.
+        nodata: nodata value; None for a raster without nodata pixels.
         classes: names and colors of a class map's classes; None for other rasters.
         band_names: one description per band.
-        scale: what a value of 1 stands for.
+        scale: factor from stored values to the values that they represent.
 
     Yields:
-        A data set to write windows to.
+        The open data set.
 
     Raises:
-        InputError: another process writes the same file.
-        OSError: the disk is full, or the folder cannot be written.
+        InputError: another process is writing the same file.
+        OSError: the disk is full, or the folder is not writable.
     """
     is_tiff = path.suffix == ".tif"
     with unfinished_folder(path) as folder:
-        # Not compressed, since blocks are rewritten several times until they are complete.
+        # The raw file is not compressed, because each internal tile is written several times.
         raw, final = folder / "raw.tif", folder / path.name
         need = grid.height * grid.width * len(band_names)
         if (free := shutil.disk_usage(folder).free) < 1.5 * need:
             need, free = (tqdm.format_sizeof(count, "B") for count in (1.5 * need, free))
             raise OSError(
-                f"Writing {path} needs up to {need} of disk space; {free} are free. Make room, or "
-                "choose another `output`."
+                f"Writing {path} needs up to {need} of disk space, but only {free} are free. "
+                "Delete other files, or choose another `output`."
             )
         with _writable(path), _without_georeference_warnings():
             with rasterio.open(
@@ -118,14 +119,14 @@ def new_raster(
 
 
 def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a class map, resampled to the nearest pixels.
+    """Reads a class map and resamples it to the nearest pixels.
 
     Args:
-        path: a map that `new_raster` wrote.
+        path: class map that `new_raster` wrote.
         size: height and width of the result, pixels.
 
     Returns:
-        uint8 `size`, class ids, and bool `size`, True for pixels that are not nodata.
+        Two arrays `(height, width)`: class ids, uint8, and bool, False for nodata pixels.
     """
     with _without_georeference_warnings(), rasterio.open(path) as dataset:
         return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
@@ -133,7 +134,7 @@ def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
 
 @contextlib.contextmanager
 def _without_georeference_warnings() -> Iterator[None]:
-    """Silences warnings about images without georeference, such as plain pictures."""
+    """Silences warnings about files without georeference, such as PNG files."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         yield
@@ -141,7 +142,7 @@ def _without_georeference_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Turns GDAL's errors on writing a file into one line for the user."""
+    """Converts GDAL's write errors to an `OSError` with one line."""
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
@@ -149,7 +150,10 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _check_copy(source: Path, copy: Path) -> None:
-    """Reads a copy again, since GDAL closes an incomplete one without an error on a full disk."""
+    """Verifies that a copy is complete.
+
+    On a full disk, GDAL closes an incomplete copy without an error.
+    """
     with rasterio.open(source) as original, rasterio.open(copy) as copied:
         for band in original.indexes:
             if original.checksum(band) != copied.checksum(band):

@@ -1,55 +1,63 @@
-"""Input images of a mapping, and output files of each image."""
+"""Names of the files that are written for each image."""
 
-import glob
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import check_no_file
-from lcc_tf.mapping.area_statistics import Zones
+
+if TYPE_CHECKING:  # the command line imports the constants without rasterio
+    from lcc_tf.mapping.area_statistics import Zones
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")
 MIN_REGION = 100  # pixels; 25 square meters at DeepGlobe's 0.5 m
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
-SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
 
 
 @dataclass(frozen=True)
 class Outputs:
-    """Files that are written for each image: the class map, the areas, and optional files.
+    """Files that are written for each image: a class map, a table of areas, and optional files.
 
     Attributes:
         folder: folder of the files.
-        extras: optional files, of `EXTRAS`: the probability of each class; the largest probability;
-            the weighted fraction of ensemble members that predict another class than the map; a
-            picture of the map over the image.
-        polygons: format of the map's regions as polygons, of `POLYGON_FORMATS`; None to write no
+        extras: names in `EXTRAS`:
+
+            - "probabilities": the probability of each class.
+            - "confidence": the largest probability.
+            - "disagreement": the weighted fraction of ensemble members that predict a class other
+              than the ensemble's.
+            - "overlay": a picture of the map over the image.
+        polygons: file format for the map's regions as polygons, a name in `POLYGON_FORMATS`; None
+            for no polygons.
+        min_region: a region of fewer pixels is merged into its largest neighboring region in the
             polygons.
-        min_region: regions of fewer pixels join their largest neighboring region before they become
-            polygons.
-        zones: polygons in which areas are computed too; None to compute none.
+        zones: polygons in which areas are computed; None for no zones.
 
     Raises:
-        InputError: an unknown extra or polygon format, or `min_region` is below 1.
+        InputError: an extra or the polygon format is unknown, or `min_region` is less than 1.
+
+    Example:
+        >>> list(Outputs(Path("maps"), ["confidence"]).files(Path("a.tif")))
+        ['classes', 'confidence', 'areas']
     """
 
     folder: Path
     extras: Sequence[str] = ()
     polygons: str | None = None
     min_region: int = MIN_REGION
-    zones: Zones | None = None
+    zones: "Zones | None" = None
 
     def __post_init__(self) -> None:
         if isinstance(self.extras, str) or not set(self.extras) <= set(EXTRAS):
             raise InputError(
-                f"`extras` must be a list of {', '.join(EXTRAS)}. Received: {self.extras!r}."
+                f"`extras` must be a list of names in {EXTRAS}. Received: {self.extras!r}."
             )
         if self.polygons not in (None, *POLYGON_FORMATS):
             raise InputError(
-                f"Unknown `polygons`. Received: {self.polygons!r}. "
-                f"Choose one of {POLYGON_FORMATS}, or None."
+                f"`polygons` must be one of {POLYGON_FORMATS}, or None. "
+                f"Received: {self.polygons!r}."
             )
         if self.min_region < 1:
             raise InputError(
@@ -57,15 +65,19 @@ class Outputs:
             )
 
     def files(self, image: Path) -> dict[str, Path]:
-        """Returns the output files of an image by kind; the last one is written last.
+        """Returns the paths of an image's output files.
 
         Args:
-            image: the image's path.
+            image: path of the image.
+
+        Returns:
+            Paths by kind: "classes", "areas", "polygons", "zones", and the extras. The last entry
+            is the file that is written last.
         """
         raster = "png" if image.suffix.lower() in PLAIN_SUFFIXES else "tif"
         endings = {"classes": raster} | dict.fromkeys(self.extras, raster)
         if "probabilities" in endings:
-            endings["probabilities"] = "tif"  # PNG has no more than four bands
+            endings["probabilities"] = "tif"  # a PNG has at most four bands
         if "overlay" in endings:
             endings["overlay"] = "png"
         if self.polygons:
@@ -76,73 +88,3 @@ class Outputs:
         return {
             kind: self.folder / f"{image.stem}_{kind}.{ending}" for kind, ending in endings.items()
         }
-
-
-def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
-    """Finds the image files in files, folders and patterns, each once, in order.
-
-    Args:
-        inputs: files; folders, for the images directly in them; or patterns such as "a/*.tif".
-        output: folder for the maps.
-
-    Raises:
-        InputError: an input matches no image; two images would get maps of the same name; or the
-            maps would be written into a folder of images.
-    """
-    images: dict[Path, None] = {}
-    for text in inputs:
-        path = Path(text)
-        if path.is_dir():
-            if path.resolve() == output.resolve():
-                raise InputError(
-                    f"Maps in {output} would become input images of the next call. Choose another "
-                    "`output`."
-                )
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
-        elif path.exists():
-            found = [path]
-        else:
-            found = sorted(Path(name) for name in glob.glob(text, recursive=True))
-        if not found:
-            raise InputError(
-                f"There is no image at {text!r}. Use files, folders with "
-                f"{', '.join(SUFFIXES)}, or a pattern such as 'scenes/*.tif'."
-            )
-        images |= dict.fromkeys(found)
-    by_stem: dict[str, Path] = {}
-    for image in images:
-        if (namesake := by_stem.setdefault(image.stem, image)) != image:
-            raise InputError(
-                f"{namesake} and {image} would get maps of the same name. Map them separately, "
-                "with another `output` for each."
-            )
-    return list(images)
-
-
-def plan(images: Sequence[Path], outputs: Outputs, *, resume: bool, overwrite: bool) -> list[Path]:
-    """Returns the images that must be mapped.
-
-    Args:
-        images: all images.
-        outputs: files that are written for each image.
-        resume: skips images whose files all exist.
-        overwrite: replaces files that exist.
-
-    Raises:
-        InputError: files exist, and neither `resume` nor `overwrite` is set; or the folder's path
-            is a file.
-    """
-    check_no_file(outputs.folder)
-    todo = []
-    for image in images:
-        files = outputs.files(image).values()
-        existing = [file for file in files if file.exists()]
-        if len(existing) == len(files) and resume:
-            continue
-        if existing and not (overwrite or resume):
-            raise InputError(
-                f"{existing[0]} already exists. Skip mapped images with `resume=True`, replace "
-                "them with `overwrite=True`, or choose another `output`."
-            )
-        todo.append(image)
-    return todo

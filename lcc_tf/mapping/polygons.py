@@ -15,24 +15,23 @@ from lcc_tf.mapping.gis_styles import write_polygon_style
 from tfds_deepglobe.classes import ClassTable
 
 
-def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> int:
-    """Writes a class map's regions, one polygon per region.
+def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> None:
+    """Writes the regions of a class map as polygons, and a style for QGIS (`.qml`).
 
-    GeoJSON has longitudes and latitudes, as RFC 7946 requires
-    (https://www.rfc-editor.org/rfc/rfc7946). A GeoPackage has the map's coordinates. Without a
-    coordinate system both have pixels.
+    A region consists of connected pixels of one class. The coordinates depend on the format:
 
-    A style for QGIS (`.qml`) is written too. Memory grows with the map: 4 bytes per pixel, and the
-    polygons.
+    - GeoPackage: the map's coordinates.
+    - GeoJSON: longitudes and latitudes, as RFC 7946 requires
+      (https://www.rfc-editor.org/rfc/rfc7946).
+    - Both formats, for a map without a coordinate system: columns and rows.
+
+    The map and its polygons must fit into memory: about 4 bytes per pixel, plus the polygons.
 
     Args:
-        map_file: the class map.
-        classes: names and colors of its classes.
+        map_file: class map.
+        classes: names and colors of the map's classes.
         file: file to write, `.gpkg` or `.geojson`.
-        min_pixels: regions of fewer pixels join their largest neighboring region.
-
-    Returns:
-        The number of polygons.
+        min_pixels: a region of fewer pixels is merged into its largest neighboring region.
 
     Raises:
         OSError: the disk is full.
@@ -61,15 +60,15 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
         raise not_written(file, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
-    return len(regions)
 
 
 def _write(
     file: Path, polygons: np.ndarray, fields: dict[str, np.ndarray], crs: rasterio.CRS | None
 ) -> None:
+    """Writes polygons `(n,)` with fields `(n,)` by name."""
     is_geojson = file.suffix == ".geojson"
     with warnings.catch_warnings():
-        # Plain pictures have no coordinate system.
+        # Maps of JPEG and PNG files have no coordinate system.
         warnings.filterwarnings("ignore", message="'crs' was not provided")
         warnings.filterwarnings("ignore", message="No SRS set on layer")
         pyogrio.raw.write(

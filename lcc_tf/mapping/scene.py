@@ -1,4 +1,4 @@
-"""Image files and GeoTIFFs, read window by window, so that no size is too large."""
+"""Image files and GeoTIFFs, read in parts for images of any size."""
 
 import contextlib
 import threading
@@ -15,32 +15,30 @@ from rasterio.vrt import WarpedVRT
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.geodesy import pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
+from lcc_tf.mapping.scene_reading import SceneReading, joined
 
-# GDAL's default is a twentieth of the machine's memory.
-CACHE_MEGABYTES = 256
-# Longest side of the overview from which a stretch is computed, pixels
-OVERVIEW_SIDE = 2048
-PERCENTILES = (2, 98)  # QGIS's "cumulative count cut"
-SCALES = ("minmax", "percentile")
-# Formats that are decoded from the start, whole lines at a time. Headers that claim more pixels
-# than the file can hold are rejected: deflate, which compresses more than JPEG, expands a byte to
-# at most 1032 bytes (https://zlib.net/zlib_tech.html).
+CACHE_MEGABYTES = 256  # GDAL's default, 5 % of the memory, is too much on large machines
+OVERVIEW_SIDE = 2048  # longest side of the overview for minima, maxima and percentiles, pixels
+PERCENTILES = (2, 98)  # as "cumulative count cut" in QGIS
+# A broken JPEG or PNG header can claim so many pixels that decoding fills the memory. Such a header
+# is rejected: one byte of a file contains at most 1032 pixels. This is the limit of deflate
+# (https://zlib.net/zlib_tech.html), which compresses more than JPEG.
 PLAIN_FORMATS = ("JPEG", "PNG")
 PIXELS_PER_BYTE = 1032
-# Pixel sizes with a smaller relative difference are equal, since files round pixel sizes.
+# Maximum relative difference of equal pixel sizes, since files contain rounded sizes
 SAME_SIZE = 1e-3
 
 
 class Scene:
-    """An open image of any size, read as RGB in [0, 255]. Made by `open_scene`.
+    """Open image of any size that is read as RGB in [0, 255]. `open_scene` creates it.
 
     Attributes:
-        path: the file.
-        grid: size and georeference, after any resampling.
-        nodata: the file's nodata value; None if it has none.
-        has_nodata: whether pixels can be nodata.
-        stretch: lower and upper ends of each band that become 0 and 255, float64 `(2, 3)`; None if
-            the bands' values are unchanged.
+        path: path of the file.
+        grid: size and georeference of the resampled image.
+        nodata: nodata value of the file; None for a file without one.
+        has_nodata: True if the image can contain nodata pixels.
+        stretch: per band, the values that are scaled to 0 and 255, float64 `(2, 3)`; None if the
+            values are not scaled.
     """
 
     def __init__(
@@ -48,7 +46,7 @@ class Scene:
         path: Path,
         dataset: rasterio.DatasetReader | WarpedVRT,
         bands: Sequence[int],
-        scale: str | tuple[float, float] | None,
+        scale: str | Sequence[float] | None,
         has_mask: bool,
     ) -> None:
         self.path = path
@@ -56,88 +54,77 @@ class Scene:
         self.nodata = dataset.nodata
         self._dataset = dataset
         self._bands = list(bands)
-        self._lock = threading.Lock()  # GDAL's data sets serve one thread at a time
-        self._is_float = any(dataset.dtypes[band - 1].startswith("float") for band in bands)
+        self._lock = threading.Lock()  # a GDAL data set is not thread-safe
         self._has_mask = has_mask
-        self.has_nodata = self._is_float or has_mask
+        # NaN is nodata in float bands.
+        self.has_nodata = has_mask or any(dataset.dtypes[i - 1].startswith("float") for i in bands)
         self.stretch = self._stretch(scale)
 
-    def read(self, rows: slice, columns: slice) -> np.ndarray | None:
+    def read(self, rows: slice, columns: slice) -> np.ndarray:
         """Reads a part of the image.
 
+        Args:
+            rows: rows to read; start and stop are required.
+            columns: columns to read; start and stop are required.
+
         Returns:
-            float32 `(rows, columns, 3)`, RGB in [0, 255]; nodata pixels are 0. None if all pixels
-            are nodata.
+            float32 `(rows, columns, 3)`, RGB in [0, 255]; nodata pixels are NaN.
 
         Raises:
             InputError: the file is truncated or broken.
         """
-        valid = self.valid(rows, columns)
-        if not valid.any():
-            return None
-        image = self._stretched(self._read(window=window_of(rows, columns)))
-        image[~valid] = 0
+        image, valid = self._read(window=window_of(rows, columns))
+        image = self._stretched(image)
+        image[~valid] = np.nan
         return image
 
     def thumbnail(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the whole image, resampled to the nearest pixels.
+        """Reads the whole image and resamples it to the nearest pixels.
 
         Args:
-            side: longest side of the result, pixels.
+            side: maximum height and width of the result, pixels.
 
         Returns:
-            float32 `(height, width, 3)`, RGB in [0, 255], and bool `(height, width)`, True for
-            pixels that are not nodata.
+            float32 `(height, width, 3)`, RGB in [0, 255], and bool `(height, width)`, False for
+            nodata pixels.
         """
         image, valid = self._overview(side)
         return self._stretched(image), valid
 
-    def valid(self, rows: slice, columns: slice) -> np.ndarray:
-        """Reads which pixels of a part of the image are not nodata.
+    def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
+        """Reads a thumbnail with the values of the file, which are not scaled."""
+        factor = min(1, side / max(self.grid.size))
+        return self._read(out_shape=(3, *(max(1, round(s * factor)) for s in self.grid.size)))
+
+    def _read(self, **options: object) -> tuple[np.ndarray, np.ndarray]:
+        """Reads values of the file.
+
+        Args:
+            **options: arguments of rasterio that select a window or a size.
 
         Returns:
-            bool `(rows, columns)`.
-
-        Raises:
-            InputError: the file is truncated or broken.
+            The values `(rows, columns, 3)`, and bool `(rows, columns)`, False for nodata pixels.
         """
-        if not self.has_nodata:
-            return np.ones((rows.stop - rows.start, columns.stop - columns.start), bool)
-        window = window_of(rows, columns)
-        valid = self._read_mask(window=window)
-        if self._is_float:
-            valid &= np.isfinite(self._read(window=window)).all(axis=-1)
-        return valid
-
-    def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Like `thumbnail`, but with the file's own values."""
-        factor = min(1, side / max(self.grid.size))
-        size = tuple(max(1, round(length * factor)) for length in self.grid.size)
-        image = self._read(out_shape=(3, *size))
-        return image, self._read_mask(out_shape=(3, *size)) & np.isfinite(image).all(axis=-1)
-
-    def _read(self, **options: object) -> np.ndarray:
-        """Reads the file's values of the chosen bands, `(rows, columns, 3)`."""
         with self._lock, _readable(self.path):
-            return np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
-
-    def _read_mask(self, **options: object) -> np.ndarray:
-        """Reads which pixels are not marked as nodata, bool `(rows, columns)`."""
-        with self._lock, _readable(self.path):
-            # A pixel is nodata if all chosen bands are, as in GDAL.
-            mask = self._dataset.read_masks(self._bands, **options).any(axis=0)
-        return mask if self._has_mask else np.ones_like(mask)
+            image = np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
+            valid = np.ones(image.shape[:2], bool)
+            if np.issubdtype(image.dtype, np.floating):
+                valid = np.isfinite(image).all(axis=-1)
+            if self._has_mask:
+                # A pixel is nodata if it is nodata in all three bands, as in GDAL.
+                valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
+        return image, valid
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
-        """Converts the file's values to float32 in [0, 255]."""
+        """Scales values of the file to float32 in [0, 255]."""
         image = image.astype(np.float32)
         if self.stretch is not None:
             low, high = self.stretch.astype(np.float32)
             image = ((image - low) / np.maximum(high - low, 1e-12) * 255).clip(0, 255)
         return np.nan_to_num(image)
 
-    def _stretch(self, scale: str | tuple[float, float] | None) -> np.ndarray | None:
-        """Computes lower and upper ends of each band, float64 `(2, 3)`; None for 8 bit."""
+    def _stretch(self, scale: str | Sequence[float] | None) -> np.ndarray | None:
+        """Computes the attribute `stretch`."""
         dtypes = {self._dataset.dtypes[band - 1] for band in self._bands}
         if scale is None:
             if dtypes == {"uint8"}:
@@ -147,42 +134,36 @@ class Scene:
             return np.repeat(np.array(scale, float)[:, None], 3, axis=1)
         image, valid = self._overview(OVERVIEW_SIDE)
         if not valid.any():
-            raise InputError(f"{self.path} has only nodata pixels.")
+            raise InputError(
+                f"{self.path} contains only nodata pixels, so `scale={scale}` cannot be computed. "
+                "Use an image with other pixels."
+            )
         ends = (0, 100) if scale == "minmax" else PERCENTILES
         return np.percentile(image[valid].astype(np.float64), ends, axis=0)
 
 
 @contextlib.contextmanager
-def open_scene(
-    path: Path,
-    *,
-    bands: Sequence[int] | None = None,
-    scale: str | tuple[float, float] | None = None,
-    resample_to: float | None = None,
-) -> Iterator[Scene]:
-    """Opens an image file of any format that GDAL reads.
+def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scene]:
+    """Opens an image file in any format that GDAL can read.
 
     Args:
-        path: the file.
-        bands: numbers of the red, green and blue band, from 1; None for the three bands of an image
-            that has three, or three and transparency.
-        scale: values that become 0 and 255, the same for the whole scene: "minmax", "percentile" (2
-            and 98 % of each band, from an overview), or two numbers; None for unchanged values of
-            8-bit images, and "percentile" for all others.
-        resample_to: pixel size at which the scene is read, meters; None for the file's pixel size.
+        path: path of the file.
+        reading: bands, value range and pixel size; None for the defaults of `SceneReading`.
 
     Yields:
         The open scene.
 
     Raises:
-        InputError: not an image, a broken file, missing bands or bands that must be chosen, more
-            pixels than a file of its size can hold, no georeference for resampling, or an argument
-            that `check_reading` rejects.
+        InputError: the image cannot be read as `reading` requires:
+
+            - The file is broken, is not an image, or claims more pixels than it can contain.
+            - The bands do not exist, or cannot be found without `reading.bands`.
+            - The file has no georeference and `reading.resample_to` is set.
     """
-    check_reading(bands=bands, scale=scale, resample_to=resample_to)
+    reading = reading or SceneReading()
     with rasterio.Env(
         GDAL_CACHEMAX=CACHE_MEGABYTES,
-        # For large progressive JPEGs. `_check_pixels` rejects wrong sizes.
+        # Large progressive JPEG files need this. `_check_pixels` rejects false sizes.
         GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC="YES",
         GDAL_PAM_ENABLED="YES",
     ):
@@ -194,73 +175,37 @@ def open_scene(
             _check_pixels(path, dataset)
             with _readable(path):
                 alpha_is_mask = _alpha_is_mask(dataset)
-            chosen = _chosen_bands(path, dataset, bands, alpha_is_mask)
+            chosen = _chosen_bands(path, dataset, reading.bands, alpha_is_mask)
             flags = [dataset.mask_flag_enums[band - 1] for band in chosen]
             has_mask = any(MaskFlags.all_valid not in flag for flag in flags)
             if any(MaskFlags.alpha in flag for flag in flags):
                 has_mask = alpha_is_mask
-            if resample_to is not None:
-                size = _resampled_size(path, dataset, resample_to)
+            if reading.resample_to is not None:
+                size = _resampled_size(path, dataset, reading.resample_to)
                 alpha = _alpha_bands(dataset)
-                # GDAL would use such a band as a mask and hide pixels.
+                # GDAL would use a band that is marked as transparency as a mask.
                 if marked := sorted(set(chosen) & set(alpha)):
                     raise InputError(
-                        f"{path}: band {marked[0]} is marked as transparency, so it cannot be "
-                        "resampled as a color. Remove the mark, for example with `gdal_translate "
-                        f"-colorinterp_{marked[0]} undefined {path} unmarked.tif`."
+                        "`resample_to` cannot be used with a band that is marked as transparency. "
+                        f"Received: band {marked[0]} of {path}. Remove the mark, for example with "
+                        f"`gdal_translate -colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
                 alpha = alpha if alpha_is_mask else []
                 dataset = stack.enter_context(_resampled(path, [*chosen, *alpha], size))
                 chosen = range(1, len(chosen) + 1)
-            yield Scene(path, dataset, chosen, scale, has_mask)
-
-
-def check_reading(
-    *,
-    bands: Sequence[int] | None = None,
-    scale: str | tuple[float, float] | None = None,
-    resample_to: float | None = None,
-) -> None:
-    """Checks the arguments of `open_scene` that do not depend on the image.
-
-    Raises:
-        InputError: an invalid argument.
-    """
-    if bands is not None and (isinstance(bands, str) or len(bands) != 3 or min(bands) < 1):
-        raise InputError(
-            "`bands` must be the numbers of the red, green and blue band, from 1, such as 3,2,1. "
-            f"Received: bands={_joined(bands)}."
-        )
-    if isinstance(scale, str):
-        is_valid = scale in SCALES
-    else:
-        is_valid = scale is None or (len(scale) == 2 and -np.inf < scale[0] < scale[1] < np.inf)
-    if not is_valid:
-        raise InputError(
-            "`scale` must be minmax, percentile, or the two values that become 0 and 255, such as "
-            f"0,3000. Received: scale={_joined(scale)}."
-        )
-    if resample_to is not None and not 0 < resample_to < np.inf:
-        raise InputError(
-            "`resample_to` must be a pixel size larger than 0 meters. "
-            f"Received: resample_to={resample_to}."
-        )
-
-
-def _joined(values: str | Sequence[object]) -> str:
-    return values if isinstance(values, str) else ",".join(map(str, values))
+            yield Scene(path, dataset, chosen, reading.scale, has_mask)
 
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Turns GDAL's errors on reading a file into one line for the user."""
+    """Converts GDAL's read errors to an `InputError`."""
     try:
         yield
     except RasterioError as error:
-        # The reason is GDAL's own error, which rasterio chains.
+        # rasterio raises its error from GDAL's error, which contains the reason.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         if not path.exists():
-            reason = "there is no such file"
+            reason = "the file does not exist"
         raise InputError(
             f"{path} cannot be read as an image: {reason}. Use a complete GeoTIFF, TIFF, JPEG or "
             "PNG file."
@@ -268,13 +213,17 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
-    """Rejects a header that claims more pixels than the file can hold."""
+    """Verifies that a file can contain the pixels that its header claims.
+
+    Raises:
+        InputError: the file is too small for its pixels.
+    """
     pixels = dataset.width * dataset.height
     if dataset.driver in PLAIN_FORMATS and pixels > PIXELS_PER_BYTE * path.stat().st_size:
         raise InputError(
             f"{path} claims {dataset.width}x{dataset.height} pixels in {path.stat().st_size} "
-            f"bytes, more than a {dataset.driver} file can hold: it is broken, or made to fill the "
-            "memory."
+            f"bytes, more than a {dataset.driver} file can contain. The file is broken or "
+            "malicious. Use another file."
         )
 
 
@@ -284,50 +233,53 @@ def _chosen_bands(
     bands: Sequence[int] | None,
     alpha_is_mask: bool,
 ) -> Sequence[int]:
-    """Returns the numbers of the red, green and blue band."""
+    """Returns the numbers of the red, green and blue band.
+
+    Raises:
+        InputError: the bands do not exist, are complex, or cannot be found without `bands`.
+    """
     alpha = _alpha_bands(dataset)
     colors = [band for band in dataset.indexes if band not in alpha]
     if bands is None and len(colors) == 3:
         if not alpha_is_mask:
             raise InputError(
-                f"{path} has {dataset.count} bands, one of which is marked as transparency but has "
-                "other values, such as near infrared. Choose the red, green and blue band with "
-                "`bands`, such as 1,2,3."
+                f"{path} has {dataset.count} bands. Band {alpha[0]} is marked as transparency, but "
+                "its values are not a mask; it may be near infrared. Choose the red, green and "
+                "blue band with `bands`, such as 1,2,3."
             )
         bands = colors
     if bands is None and ColorInterp.palette in dataset.colorinterp:
         raise InputError(
-            f"{path} has palette indices instead of colors. Save it as RGB, for example with "
+            f"{path} contains palette indices instead of colors. Save it as RGB, for example with "
             f"`gdal_translate -expand rgb {path} rgb.tif`."
         )
     if bands is None:
         kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
-        example = "1,1,1 to use gray for all three" if len(colors) == 1 else "3,2,1"
+        example = "1,1,1 for a gray image" if len(colors) == 1 else "3,2,1"
         raise InputError(
-            f"{path} has {dataset.count} band(s) ({kinds}), and its red, green and blue band are "
-            f"unknown. Choose them with `bands`, such as {example}."
+            f"{path} has {dataset.count} band(s) ({kinds}), and it is not known which bands are "
+            f"red, green and blue. Choose them with `bands`, such as {example}."
         )
     if max(bands) > dataset.count:
         raise InputError(
-            f"`bands` must be at most {dataset.count}, the number of bands of {path}. "
-            f"Received: bands={_joined(bands)}."
+            f"`bands` must be in [1, {dataset.count}], the bands of {path}. "
+            f"Received: bands={joined(bands)}."
         )
     if any(np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.complexfloating) for band in bands):
-        raise InputError(f"{path} has bands of complex numbers. Use bands of real numbers.")
+        raise InputError(f"{path} contains complex numbers. Use `bands` of real numbers.")
     return bands
 
 
 def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
-    """Returns the numbers of bands that are marked as transparency."""
+    """Returns the numbers of the bands that are marked as transparency."""
     kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
     return [band for band, kind in kinds if kind == ColorInterp.alpha]
 
 
 def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
-    """Returns True if the band that is marked as transparency is a mask.
+    """Returns True if the band that is marked as transparency is a mask, or no band is marked.
 
-    Many programs mark any fourth band as transparency. A mask is 0 or its maximum nearly
-    everywhere.
+    Many programs mark any fourth band as transparency. Most values of a mask are 0 or the maximum.
     """
     alpha = _alpha_bands(dataset)
     if not alpha:
@@ -339,10 +291,20 @@ def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
 
 
 def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) -> tuple[int, int]:
-    """Returns height and width of a data set that is resampled to another pixel size."""
+    """Returns the height and width of a data set after resampling.
+
+    Args:
+        path: path of the file.
+        dataset: open data set of the file.
+        meters: new pixel size, meters.
+
+    Raises:
+        InputError: the file has no coordinate system.
+    """
     if dataset.crs is None:
         raise InputError(
-            f"{path} has no coordinate system, so its pixel size is unknown. Remove `resample_to`."
+            "`resample_to` needs an image with a coordinate system, which defines its pixel size. "
+            f"Received: {path}, which has none. Remove `resample_to`."
         )
     sides = pixel_meters(dataset.crs, dataset.transform, dataset.shape)
     factors = [side / meters for side in sides]
@@ -354,16 +316,21 @@ def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) 
 
 @contextlib.contextmanager
 def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Iterator[WarpedVRT]:
-    """Opens a view of some bands of a file, and of its mask, with another number of pixels.
+    """Opens a resampled view of some bands of a file and of the file's mask.
 
-    The view has no other bands, since GDAL would resample them too, and would use a band that is
-    marked as transparency as a mask.
+    The view contains only these bands. GDAL would also resample the other bands, and would use a
+    band that is marked as transparency as a mask.
+
+    Args:
+        path: path of the file.
+        bands: numbers of the bands.
+        size: height and width of the view, pixels.
     """
     height, width = size
     with contextlib.ExitStack() as stack:
         with _readable(path):
-            # GDAL's syntax for some bands of a file: https://gdal.org/drivers/raster/vrt.html
-            source = f"vrt://{path}?bands={_joined(bands)}"
+            # Syntax for some bands of a file: https://gdal.org/drivers/raster/vrt.html
+            source = f"vrt://{path}?bands={joined(bands)}"
             dataset = stack.enter_context(rasterio.open(source))
         shrinks = height < dataset.height or width < dataset.width
         yield stack.enter_context(
@@ -375,7 +342,7 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
                 width=width,
                 height=height,
                 resampling=Resampling.average if shrinks else Resampling.bilinear,
-                # Adds a mask that is not a band. A mask that is a band is kept anyway.
+                # Adds the file's mask to the view, unless a band is the mask.
                 add_alpha=MaskFlags.per_dataset in dataset.mask_flag_enums[0]
                 and not _alpha_bands(dataset),
             )

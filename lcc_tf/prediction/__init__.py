@@ -1,1 +1,1 @@
-"""Probabilities of images of any size, from one network or several."""
+"""Class probabilities of images of any size."""

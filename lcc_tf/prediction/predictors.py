@@ -1,4 +1,4 @@
-"""Predictors: one network, or the average of several, applied as the networks were trained."""
+"""Predictors: a network, or an average of networks, at the resolution of their training."""
 
 import dataclasses
 import warnings
@@ -10,15 +10,10 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.ensemble import (
-    AVERAGES,
-    check_functional,
-    check_member_weights,
-    outputs_probabilities,
-    weighted_average,
-)
+from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
+from lcc_tf.models.model_outputs import check_functional, outputs_probabilities
 from lcc_tf.models.preprocessing import size_divisor
-from lcc_tf.prediction.tiling import Predict, predict_array
+from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, predict_array
 from lcc_tf.prediction.tta import with_tta
 from lcc_tf.runs import Run, check_same_classes, load_model
 from tfds_deepglobe.classes import ClassTable
@@ -35,20 +30,20 @@ def predict_tiled(
     """Predicts class probabilities of an image of any size in overlapping, blended tiles.
 
     Args:
-        model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits or probabilities
-            `(batch, height, width, num_classes)`.
+        model: model with the input float32 `(batch, height, width, 3)`, RGB in [0, 255], and the
+            output `(batch, height, width, num_classes)`, logits or probabilities.
         image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
-        tile: side of the tiles, pixels; best the size that the model was trained on. It is rounded
-            to a multiple of the model's stride.
+        tile: side of the tiles, pixels. The best size is the size that the model was trained on. It
+            is rounded to a multiple of the model's stride.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
-        tta: test-time augmentation: "none", "flip" (the mean over 4 flips) or "d4" (the mean over
-            all 8 symmetries of the square).
+        tta: test-time augmentation: "none", "flip" (mean of 4 flipped images) or "d4" (mean of 8
+            rotated and flipped images).
 
     Returns:
         float32 `(height, width, num_classes)`, probabilities that sum to 1 at each pixel.
 
     Raises:
-        InputError: not an RGB image in [0, 255], or an invalid `tile`, `overlap` or `tta`.
+        InputError: `image` is not RGB in [0, 255], or another argument is invalid.
 
     Example:
         >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)
@@ -59,18 +54,18 @@ def predict_tiled(
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(
-            "`image` must be RGB of the shape (height, width, 3). "
+            "`image` must be RGB with the shape (height, width, 3). "
             f"Received: image.shape={image.shape}."
         )
-    if not (image.min() >= 0 and image.max() <= 255):  # also where a value is NaN
+    if not (image.min() >= 0 and image.max() <= 255):  # NaN is rejected too
         raise InputError(
             "`image` must be RGB in [0, 255]. "
-            f"Received: values from {image.min()} to {image.max()}. Scale the image first."
+            f"Received: values in [{image.min()}, {image.max()}]. Scale the image to [0, 255]."
         )
     if np.issubdtype(image.dtype, np.floating) and 0 < image.max() <= 1:
         warnings.warn(
-            f"The largest value of `image` is {image.max():.3g}, where RGB in [0, 255] is expected."
-            " Multiply an image in [0, 1] by 255.",
+            f"`image` should be RGB in [0, 255], but its largest value is {image.max():.3g}. "
+            "Multiply an image in [0, 1] by 255.",
             stacklevel=2,
         )
     predictor = Predictor.from_model(model, tile=tile, tta=tta)
@@ -78,16 +73,24 @@ def predict_tiled(
 
 
 def probability_function(model: keras.Model) -> Predict:
-    """Wraps a model of logits or probabilities as a function that returns probabilities."""
+    """Wraps a model that returns logits or probabilities as a function that returns probabilities.
+
+    Args:
+        model: see `predict_tiled`.
+
+    Returns:
+        A function from float32 `(batch, height, width, 3)`, RGB in [0, 255], to probabilities,
+        float32 `(batch, height, width, num_classes)`.
+    """
     has_softmax = outputs_probabilities(model)
 
     @tf.function
     def probabilities(images: tf.Tensor) -> tf.Tensor:
-        # Of several outputs, such as those of deep supervision, the first is the prediction.
+        # A model with deep supervision has several outputs. The first output is the prediction.
         outputs = tf.cast(keras.tree.flatten(model(images, training=False))[0], tf.float32)
         return outputs if has_softmax else tf.nn.softmax(outputs)
 
-    # Traced once for all sizes, since batches of differently sized images differ in shape.
+    # The model is traced once for all shapes. Without a signature, it would be traced per shape.
     traced = probabilities.get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.float32))
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -98,15 +101,15 @@ def probability_function(model: keras.Model) -> Predict:
 
 @dataclass(frozen=True)
 class Predictor:
-    """One network and the way in which it was trained to see images.
+    """Network and the size and resolution of its input images.
 
     Attributes:
         name: name of the network.
-        predict_batch: predicts probabilities of square images at the network's resolution.
-        framing: "crops" for a network that takes tiles of the image at the image's resolution,
-            "whole" for one that takes the image resized to a square.
-        image_size: side of the square that the network takes, pixels.
-        tile: side of the part of a scene that this square shows, pixels of the scene.
+        predict_batch: function that predicts probabilities of square images of `image_size`.
+        framing: "crops" for a network that was trained on crops at the image's resolution, "whole"
+            for a network that was trained on whole images, resized to squares.
+        image_size: side of the network's input images, pixels.
+        tile: side of the part of a scene that one input image shows, pixels of the scene.
         size_divisor: number that `image_size` must be divisible by.
     """
 
@@ -121,16 +124,16 @@ class Predictor:
     def from_model(
         cls, model: keras.Model, *, tile: int, tta: str = "none", name: str | None = None
     ) -> "Predictor":
-        """Makes a predictor from a Keras model that takes tiles at the image's resolution.
+        """Creates a predictor from a Keras model for tiles at the image's resolution.
 
         Args:
             model: see `predict_tiled`.
             tile: side of the tiles, pixels; it is rounded to a multiple of the model's stride.
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
-            name: None for the model's name.
+            name: name of the predictor; None for the model's name.
 
         Raises:
-            InputError: an invalid `tile` or `tta`.
+            InputError: `tile` or `tta` is invalid, or the model's outputs are unknown.
         """
         if tile < 1:
             raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
@@ -142,14 +145,14 @@ class Predictor:
 
     @classmethod
     def from_run(cls, run: Run, *, tta: str = "none") -> "Predictor":
-        """Loads a run's best weights.
+        """Creates a predictor from the best weights of a run.
 
         Args:
-            run: the run.
+            run: training run.
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
 
         Raises:
-            InputError: the run has no weights, or they cannot be loaded.
+            InputError: the run has no weights, the weights cannot be loaded, or `tta` is invalid.
         """
         size = run.config.image_size
         model = load_model(run)
@@ -163,53 +166,71 @@ class Predictor:
         )
 
     def with_tile(self, tile: int) -> "Predictor":
-        """Returns the same predictor for tiles of another size.
+        """Returns a predictor with the same network for tiles of another size.
 
         Args:
-            tile: side of the tiles, pixels of the scene. The network takes squares of the nearest
-                size that its stride divides.
+            tile: side of the tiles, pixels of the scene. The network's images have the nearest size
+                that is divisible by `size_divisor`.
         """
         units = round(tile * self.image_size / self.tile / self.size_divisor)
         return dataclasses.replace(self, image_size=max(units, 1) * self.size_divisor, tile=tile)
 
     def predict_image(self, image: np.ndarray) -> np.ndarray:
-        """Predicts an image at the network's own resolution.
+        """Predicts an image at the network's resolution.
 
         Args:
             image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
 
         Returns:
-            float32 `(height, width, num_classes)` for "crops", `(image_size, image_size,
-            num_classes)` for "whole".
+            Probabilities, float32. Their shape is `(height, width, num_classes)` for "crops" and
+            `(image_size, image_size, num_classes)` for "whole".
         """
         if self.framing == "whole":
-            size = (self.image_size, self.image_size)
-            resized = tf.image.resize(image, size, method="bilinear")
-            return self.predict_batch(resized.numpy()[None])[0]
+            return self._predict_resized(image[None])[0]
         return predict_array(self.predict_batch, image, tile=self.image_size)
 
     def predict_tiles(self, tiles: np.ndarray) -> np.ndarray:
         """Predicts tiles of a scene at the scene's resolution.
 
         Args:
-            tiles: float32 `(batch, side, side, 3)`; the side is `tile`, or more for "crops".
+            tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255]; `side` is `tile` for "whole",
+                and `tile` or more for "crops".
 
         Returns:
-            float32 `(batch, side, side, num_classes)`.
+            Probabilities, float32 `(batch, side, side, num_classes)`.
         """
         side = tiles.shape[1]
-        if self.framing == "crops" and side == self.image_size:
+        if self.framing == "whole":
+            # Input images of the network can have more pixels than the tiles.
+            size = max(BATCH_PIXELS // self.image_size**2, 1)
+            batches = [tiles[first : first + size] for first in range(0, len(tiles), size)]
+            predicted = np.concatenate([self._predict_resized(batch) for batch in batches])
+        elif side == self.image_size:
             return self.predict_batch(tiles)
-        predicted = np.stack([self.predict_image(tile) for tile in tiles])
+        else:
+            predicted = np.stack([self.predict_image(tile) for tile in tiles])
         return tf.image.resize(predicted, (side, side), method="bilinear").numpy()
+
+    def _predict_resized(self, images: np.ndarray) -> np.ndarray:
+        """Resizes images `(batch, height, width, 3)` to `image_size` and predicts them."""
+        size = (self.image_size, self.image_size)
+        return self.predict_batch(tf.image.resize(images, size, method="bilinear").numpy())
 
 
 @dataclass(frozen=True)
 class Average:
-    """The way in which an ensemble averages the probabilities of its members."""
+    """Weighted average of the probabilities of an ensemble's members.
 
-    weights: tuple[float, ...]  # one weight per member; a member of weight 0 is left out
-    kind: str  # "probabilities" or "logits"
+    Attributes:
+        weights: one weight per member; members with the weight 0 are skipped.
+        kind: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
+
+    Raises:
+        InputError: `kind` is unknown.
+    """
+
+    weights: tuple[float, ...]
+    kind: str = "probabilities"
 
     def __post_init__(self) -> None:
         if self.kind not in AVERAGES:
@@ -217,8 +238,26 @@ class Average:
                 f"`average` must be one of {', '.join(AVERAGES)}. Received: average={self.kind!r}."
             )
 
+    @classmethod
+    def of(
+        cls, num_members: int, weights: Sequence[float] | None = None, kind: str = "probabilities"
+    ) -> "Average":
+        """Creates an average and verifies its weights.
+
+        Args:
+            num_members: number of members.
+            weights: one weight per member; None for equal weights.
+            kind: "probabilities" or "logits".
+
+        Raises:
+            InputError: `weights` are invalid, or `kind` is unknown.
+        """
+        weights = (1.0,) * num_members if weights is None else tuple(weights)
+        check_member_weights(weights, num_members)
+        return cls(weights, kind)
+
     def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        """Averages float32 `(..., num_classes)` arrays of the same pixels, one per member."""
+        """Averages probabilities, one float32 `(..., num_classes)` array per member."""
         weighted = [
             (p, weight) for p, weight in zip(probabilities, self.weights, strict=True) if weight
         ]
@@ -228,7 +267,13 @@ class Average:
 
 @dataclass(frozen=True)
 class EnsemblePredictor:
-    """One predictor or several, and the average of their probabilities."""
+    """Predictors and the average of their probabilities.
+
+    Attributes:
+        classes: names and colors of the classes.
+        members: one or more predictors.
+        average: average of the members' probabilities.
+    """
 
     classes: ClassTable
     members: Sequence[Predictor]
@@ -244,67 +289,76 @@ class EnsemblePredictor:
         tta: str = "none",
         tile: int | None = None,
     ) -> "EnsemblePredictor":
-        """Loads runs as an ensemble.
+        """Creates a predictor from the best weights of one or more runs.
 
         Args:
-            runs: at least one, all with the same classes.
-            weights: one weight per run; None for equal weights.
+            runs: one or more runs with the same classes.
+            weights: one weight per run; None for equal weights. Runs with the weight 0 are not
+                loaded.
             average: "probabilities" or "logits".
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
             tile: side of the tiles, pixels; None for the size that each run was trained on.
 
         Raises:
-            InputError: the runs' classes differ, a run cannot be loaded, or the weights are
+            InputError: the runs' classes differ, a run cannot be loaded, or another argument is
                 invalid.
         """
         check_same_classes(runs)
-        weights = [1.0] * len(runs) if weights is None else list(weights)
-        check_member_weights(weights, len(runs))
-        weighted = [(run, weight) for run, weight in zip(runs, weights, strict=True) if weight]
-        members = [Predictor.from_run(run, tta=tta) for run, _ in weighted]
+        combined = Average.of(len(runs), weights, average)
+        used = [i for i, weight in enumerate(combined.weights) if weight]
+        members = [Predictor.from_run(runs[i], tta=tta) for i in used]
         if tile is not None:
             members = [member.with_tile(tile) for member in members]
-        combined = Average(tuple(weight for _, weight in weighted), average)
+        combined = Average(tuple(combined.weights[i] for i in used), average)
         return cls(runs[0].classes, members, combined)
 
     @classmethod
     def from_model(
         cls, model: keras.Model, classes: ClassTable, *, tile: int, tta: str = "none"
     ) -> "EnsemblePredictor":
-        """Makes a predictor from one Keras model.
+        """Creates a predictor from one Keras model.
 
         Args:
             model: see `predict_tiled`.
-            classes: names and colors of the model's output channels, in their order.
+            classes: names and colors of the model's output channels, in the order of the channels.
             tile: side of the tiles, pixels.
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
 
         Raises:
-            InputError: `classes` does not have one class per output channel.
+            InputError: `classes` does not have one class per output channel, or another argument is
+                invalid.
         """
         check_num_classes(model, classes)
         member = Predictor.from_model(model, tile=tile, tta=tta)
-        return cls(classes, [member], Average((1.0,), "probabilities"))
+        return cls(classes, [member], Average.of(1))
 
     @property
     def tile(self) -> int:
-        """Side of the tiles in which each member sees at least what it was trained on, pixels."""
+        """Side of the tiles, pixels: the largest `tile` of the members."""
         return max(member.tile for member in self.members)
 
     def predict(self, tiles: np.ndarray) -> np.ndarray:
-        """Predicts probabilities of all members, `(batch, side, side, members * classes)`."""
+        """Predicts tiles with all members.
+
+        Args:
+            tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255].
+
+        Returns:
+            The members' probabilities, concatenated along the last axis: float32
+            `(batch, side, side, num_members * num_classes)`.
+        """
         return np.concatenate([member.predict_tiles(tiles) for member in self.members], axis=-1)
 
     def split(self, values: np.ndarray) -> list[np.ndarray]:
-        """Splits the result of `predict` into one `(..., classes)` array per member."""
+        """Splits the result of `predict` into one `(..., num_classes)` array per member."""
         return np.split(values, len(self.members), axis=-1)
 
 
 def check_num_classes(model: keras.Model, classes: ClassTable) -> None:
-    """Checks that a class table names the output channels of a model.
+    """Verifies that a class table has one class per output channel of a model.
 
     Raises:
-        InputError: the numbers differ.
+        InputError: the numbers differ, or the model's outputs are unknown.
     """
     check_functional(model)
     channels = model.outputs[0].shape[-1]

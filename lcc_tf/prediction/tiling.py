@@ -1,9 +1,10 @@
-"""Tiled prediction of images of any size, with networks that take tiles of one size.
+"""Prediction of images of any size in overlapping tiles.
 
-Tiles overlap. Where they do, their predictions are blended: each is multiplied by a weight that
-falls smoothly towards the tile's edges, then the sum is divided by the sum of the weights. Tiles
-are predicted row by row. A block of the image is yielded as soon as no later tile overlaps it, so
-memory grows with the width of the image and not with its height.
+The predictions of overlapping tiles are blended: each pixel's value is a weighted mean of the
+tiles' predictions. A tile's weight decreases smoothly towards the edges of the tile.
+
+Tiles are predicted row by row. A block of the image is yielded as soon as no later tile overlaps
+it. Memory therefore grows with the width of the image, but not with its height.
 """
 
 import math
@@ -16,35 +17,41 @@ import numpy as np
 from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
 
-OVERLAP = 1 / 4  # default overlap of neighboring tiles, as a fraction of the tile's side
-BATCH_PIXELS = 8 * 512**2  # largest number of pixels that are predicted at once
-NO_MORE_TILES = object()
+OVERLAP = 1 / 4  # default overlap of neighboring tiles, fraction of a tile's side
+BATCH_PIXELS = 8 * 512**2  # maximum number of pixels per batch
 
-# From images, float32 `(batch, side, side, 3)`, RGB in [0, 255], to float32
+# Function from float32 `(batch, side, side, 3)`, RGB in [0, 255], to predictions, float32
 # `(batch, side, side, channels)`
 Predict = Callable[[np.ndarray], np.ndarray]
-# From rows and columns of an image to its pixels `(rows, columns, channels)`; None if all of these
-# pixels are nodata
-Read = Callable[[slice, slice], np.ndarray | None]
+# Function from rows and columns of an image to `(rows, columns, channels)`; nodata pixels are NaN
+Read = Callable[[slice, slice], np.ndarray]
 
 
 class Block(NamedTuple):
-    """A finished part of a prediction."""
+    """Finished part of a prediction.
+
+    Attributes:
+        rows: rows of the image.
+        columns: columns of the image.
+        valid: bool `(rows, columns)`, False for nodata pixels.
+        values: float32 `(rows, columns, channels)`; None if the block's tile has only nodata
+            pixels.
+    """
 
     rows: slice
     columns: slice
-    # float32 (rows, columns, channels); None if all pixels of the tile are nodata
+    valid: np.ndarray
     values: np.ndarray | None
 
 
 def predict_array(
     predict: Predict, image: np.ndarray, *, tile: int, overlap: int | None = None
 ) -> np.ndarray:
-    """Predicts an array in tiles.
+    """Predicts an image in tiles.
 
     Args:
-        predict: predicts tiles.
-        image: `(height, width, 3)`.
+        predict: function that predicts tiles.
+        image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
         tile: side of the tiles, pixels.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
 
@@ -71,44 +78,47 @@ def predict_blocks(
 ) -> Iterator[Block]:
     """Predicts an image of any size in tiles and yields finished blocks.
 
-    Tiles reach beyond the image's border; there the image is reflect-padded. Tiles without a valid
-    pixel are not predicted.
+    The image is reflect-padded, because tiles extend beyond its borders. Tiles that contain only
+    nodata pixels are not predicted. In other tiles, nodata pixels are 0.
 
     Args:
-        predict: predicts tiles.
-        read: reads a part of the image; called from one other thread.
+        predict: function that predicts tiles.
+        read: function that reads a part of the image; it is called in another thread.
         size: height and width of the image, pixels.
         tile: side of the tiles, pixels.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
 
     Yields:
-        Blocks that together cover each pixel of the image exactly once.
+        Blocks that do not overlap and together cover the image.
 
     Raises:
-        InputError: an invalid tile or overlap, see `overlap_in_pixels`.
+        InputError: `tile` or `overlap` is invalid, see `overlap_in_pixels`.
     """
     overlap = overlap_in_pixels(tile, overlap)
     step = tile - overlap
     tops, lefts = (tile_origins(side, tile, overlap) for side in size)
     window = blending_window(tile, overlap)
-    # A tile's weight at a pixel is a row weight times a column weight; so is the sum over tiles.
+    # Weights, and sums of weights over tiles, are products of a row factor and a column factor.
     row_weights = _sum_of_weights(tops, size[0], window)[:, None, None]
     column_weights = _sum_of_weights(lefts, size[1], window)[None, :, None]
     weights = window[:, None, None] * window[None, :, None]
     origins = [(top, left) for top in tops for left in lefts]
-    beside = below = None  # partial sums that the next tile, and the next row of tiles, add to
-    for (top, left), values in zip(
+    # Sums of weighted predictions where the next tile and the next row of tiles overlap
+    beside = below = None
+    for (top, left), predicted in zip(
         origins, _predicted_tiles(predict, read, size, origins, tile), strict=True
     ):
         columns_done = tile if left == lefts[-1] else step
         rows_done = tile if top == tops[-1] else step
         rows, tile_rows = _intersection(top, rows_done, size[0])
         columns, tile_columns = _intersection(left, columns_done, size[1])
-        if values is None:
-            # The sums of neighboring tiles are lost here, where all pixels are nodata.
+        if predicted is None:
+            # All pixels are nodata here, so the sums are not needed.
             beside = None
-            yield Block(rows, columns, None)
+            valid = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
+            yield Block(rows, columns, valid, None)
             continue
+        valid, values = predicted
         values = values * weights
         if below is None:
             below = np.zeros((overlap, lefts[-1] + tile - lefts[0], values.shape[-1]), np.float32)
@@ -121,21 +131,19 @@ def predict_blocks(
             values[:overlap] += shared
         shared[:] = values[tile - overlap :]
         values = values[tile_rows, tile_columns]
-        yield Block(rows, columns, values / row_weights[rows] / column_weights[:, columns])
+        values = values / row_weights[rows] / column_weights[:, columns]
+        yield Block(rows, columns, valid[tile_rows, tile_columns], values)
 
 
 def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
-    """Checks the overlap of neighboring tiles and fills in the default.
+    """Returns the overlap of neighboring tiles.
 
     Args:
         tile: side of the tiles, pixels.
-        overlap: pixels; None for a quarter of a tile.
-
-    Returns:
-        The overlap, pixels.
+        overlap: requested overlap, pixels; None for a quarter of a tile.
 
     Raises:
-        InputError: a tile without pixels, or an overlap of more than half a tile.
+        InputError: `tile` is less than 1, or `overlap` is negative or more than half a tile.
     """
     if tile < 1:
         raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
@@ -143,7 +151,7 @@ def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
         return round(tile * OVERLAP)
     if not 0 <= overlap <= tile // 2:
         raise InputError(
-            f"`overlap` must be in [0, {tile // 2}], half of a tile of {tile} pixels. "
+            f"`overlap` must be in [0, {tile // 2}], at most half of a tile of {tile} pixels. "
             f"Received: overlap={overlap}."
         )
     return overlap
@@ -155,37 +163,47 @@ def _predicted_tiles(
     size: tuple[int, int],
     origins: Sequence[tuple[int, int]],
     tile: int,
-) -> Iterator[np.ndarray | None]:
-    """Predicts tiles in batches, while the next batch is read."""
-    # Batches have equal sizes, so that the network is traced once for an image size.
+) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
+    """Predicts tiles in batches. Another thread reads the next batch at the same time.
+
+    Yields:
+        Per tile, a mask, bool `(tile, tile)`, False for nodata pixels, and the prediction, float32
+        `(tile, tile, channels)`. None for a tile with only nodata pixels.
+    """
+    # All batches of an image have one size, since cuDNN selects its algorithms once per size.
     num_batches = math.ceil(len(origins) / max(BATCH_PIXELS // tile**2, 1))
     batch_size = math.ceil(len(origins) / num_batches)
     tiles = (read_tile(read, size, origin, tile) for origin in origins)
 
-    def read_batch() -> list[np.ndarray | None]:
-        """Reads tiles until a batch of tiles with valid pixels is full."""
-        batch, missing = [], batch_size
-        while missing and (pixels := next(tiles, NO_MORE_TILES)) is not NO_MORE_TILES:
-            batch.append(pixels)
-            missing -= pixels is not None
-        return batch
+    def read_batch() -> tuple[list[np.ndarray | None], list[np.ndarray]]:
+        """Reads tiles until a batch is full. Returns a mask per tile, and the batch."""
+        masks, batch = [], []
+        while len(batch) < batch_size and (pixels := next(tiles, None)) is not None:
+            valid = ~np.isnan(pixels[..., 0])
+            if valid.any():
+                masks.append(valid)
+                batch.append(np.where(valid[..., None], pixels, 0))
+            else:
+                masks.append(None)
+        return masks, batch
 
     with ThreadPoolExecutor(1) as reader:
         next_batch = reader.submit(read_batch)
-        while batch := next_batch.result():
+        while any(result := next_batch.result()):
             next_batch = reader.submit(read_batch)
-            valid = [pixels for pixels in batch if pixels is not None]
-            if valid:
-                padding = [(0, batch_size - len(valid)), (0, 0), (0, 0), (0, 0)]
-                predicted = iter(predict(np.pad(np.stack(valid).astype(np.float32), padding)))
-            yield from (None if pixels is None else next(predicted) for pixels in batch)
+            masks, batch = result
+            if batch:
+                padding = [(0, batch_size - len(batch)), (0, 0), (0, 0), (0, 0)]
+                predicted = iter(predict(np.pad(np.stack(batch).astype(np.float32), padding)))
+            yield from (None if valid is None else (valid, next(predicted)) for valid in masks)
 
 
 def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
-    """Returns where tiles begin along one side of an image.
+    """Returns the first row or column of each tile along one side of an image.
 
-    The outer tiles reach beyond the border by at least half of the overlap, so that no pixel lies
-    at the edge of all of its tiles. An image smaller than a tile lies in the middle of one tile.
+    The first and last tile extend beyond the image's borders by at least half of the overlap.
+    Therefore every pixel is away from the edges of at least one tile. If the image is smaller than
+    a tile, it is in the center of a single tile.
 
     Args:
         side: side of the image, pixels.
@@ -193,45 +211,46 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
         overlap: overlap of neighboring tiles, pixels.
 
     Returns:
-        First rows or columns, `tile - overlap` apart; the first one may be negative.
+        Positions that differ by `tile - overlap`. The first position can be negative.
+
+    Example:
+        >>> tile_origins(24, tile=16, overlap=4)
+        [-2, 10]
     """
     if side <= tile:
         return [-((tile - side) // 2)]
     first = -(overlap // 2)
-    # The last tile reaches beyond the border at least as far as the first one.
+    # The last tile extends beyond the border at least as far as the first tile.
     steps = math.ceil((side - tile - 2 * first) / (tile - overlap))
     return [first + i * (tile - overlap) for i in range(steps + 1)]
 
 
-def read_tile(
-    read: Read, size: tuple[int, int], origin: tuple[int, int], tile: int
-) -> np.ndarray | None:
-    """Reads a tile of an image that is reflect-padded beyond its border.
+def read_tile(read: Read, size: tuple[int, int], origin: tuple[int, int], tile: int) -> np.ndarray:
+    """Reads a tile of a reflect-padded image.
 
     Args:
-        read: reads a part of the image.
+        read: function that reads a part of the image.
         size: height and width of the image, pixels.
-        origin: first row and column; may lie outside the image.
+        origin: first row and column of the tile; they can be outside the image.
         tile: side of the tile, pixels.
 
     Returns:
-        `(tile, tile, channels)`, of the image's dtype; None if all pixels are nodata.
+        `(tile, tile, channels)` with the dtype that `read` returns.
     """
     indices = [
         reflect_indices(np.arange(first, first + tile), side)
         for first, side in zip(origin, size, strict=True)
     ]
     pixels = read(*(slice(index.min(), index.max() + 1) for index in indices))
-    if pixels is None:
-        return None
     rows, columns = (index - index.min() for index in indices)
     return pixels[rows][:, columns]
 
 
 def blending_window(tile: int, overlap: int) -> np.ndarray:
-    """Returns the weights along a tile's side: 1 in the middle, smaller towards both ends, never 0.
+    """Computes the weights of a tile's pixels along one side of the tile.
 
-    Where two tiles overlap, their weights sum to 1.
+    The weights are 1 in the center and decrease towards both ends, but are never 0. The weights of
+    two overlapping tiles sum to 1 at each pixel.
 
     Args:
         tile: side of a tile, pixels.
@@ -246,13 +265,17 @@ def blending_window(tile: int, overlap: int) -> np.ndarray:
 
 
 def _intersection(first: int, length: int, side: int) -> tuple[slice, slice]:
-    """Returns the overlap of an interval with an image's side, in image and interval pixels."""
+    """Intersects an interval with a side of an image.
+
+    Returns:
+        The intersection, counted from the image's border and from the interval's start.
+    """
     start, stop = max(first, 0), min(first + length, side)
     return slice(start, stop), slice(start - first, stop - first)
 
 
 def _sum_of_weights(origins: Sequence[int], side: int, window: np.ndarray) -> np.ndarray:
-    """Returns the sum of all tiles' windows along an image's side, float32 `(side,)`."""
+    """Returns the sum of all tiles' weights along a side of the image, float32 `(side,)`."""
     total = np.zeros(side, np.float32)
     for first in origins:
         place, part = _intersection(first, len(window), side)

@@ -13,9 +13,11 @@ from lcc_tf.cli.options import in_words
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.exporting.export import export_source
 from lcc_tf.exporting.source_model import SourceModel
-from lcc_tf.mapping.map_scene import map_images, map_scene
+from lcc_tf.mapping.map_images import map_images
+from lcc_tf.mapping.map_scene import map_scene
 from lcc_tf.mapping.outputs import EXTRAS, POLYGON_FORMATS
-from lcc_tf.models.ensemble import AVERAGES
+from lcc_tf.mapping.scene_reading import SceneReading
+from lcc_tf.models.averaging import AVERAGES
 from lcc_tf.models.preprocessing import PREPROCESSING_MODES
 from lcc_tf.prediction.predictors import EnsemblePredictor
 from lcc_tf.prediction.tta import TTA
@@ -65,6 +67,7 @@ def help_of(command, name):
         (predict, EnsemblePredictor.from_runs),
         (predict, map_images),
         (predict, map_scene),
+        (predict, SceneReading),
     ],
 )
 def test_defaults_are_those_of_the_library(command, function):

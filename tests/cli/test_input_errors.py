@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mapping.test_scene import noise, write_scene
+from tests.mapping.scenes import noise, write_scene
 
 SMALL = ("--encoder", "tiny", "--encoder-weights", "none", "--image-size", "64")
 
@@ -60,7 +60,7 @@ def test_encoder_has_no_downloadable_weights(refuse, demo):
     [
         ("evaluate", ("--ensemble",), ("no trained run in runs", "train.py")),
         ("evaluate", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
-        ("predict", ("--input", "nowhere.tif"), ("no image at 'nowhere.tif'",)),
+        ("predict", ("--input", "nowhere.tif"), ("'nowhere.tif', which matches no image",)),
         ("export", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
     ],
 )
@@ -94,9 +94,9 @@ def test_output_exists(refuse, command, file, texts):
     ("arguments", "text"),
     [
         (("--bands", "1,2"), "`--bands` must be the numbers of the red, green and blue band"),
-        (("--bands", "a,b,c"), "such as 3,2,1. Received: bands=a,b,c."),
+        (("--bands", "a,b,c"), "such as 3,2,1. The first band is 1. Received: bands=a,b,c."),
         (("--bands", ""), "Received: bands=."),
-        (("--scale", "5,5"), "`--scale` must be minmax, percentile, or the two values"),
+        (("--scale", "5,5"), "`--scale` must be minmax, percentile, or a range of values"),
         (("--scale", "max"), "such as 0,3000. Received: scale=max."),
         (("--scale", "0,inf"), "Received: scale=0.0,inf."),
         (("--zones", "gone.gpkg"), "gone.gpkg cannot be read as polygons"),

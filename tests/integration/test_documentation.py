@@ -21,7 +21,7 @@ from PIL import Image
 import lcc_tf
 from lcc_tf.data.demo import write_demo_archive
 from lcc_tf.data.demo_scenes import render_scene
-from tests.mapping.test_scene import write_scene
+from tests.mapping.scenes import write_scene
 from tests.models.test_torch_weights import stored
 from tfds_deepglobe.__main__ import main as data_main
 from tfds_deepglobe.fake_archive import zip_folder

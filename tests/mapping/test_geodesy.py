@@ -28,7 +28,7 @@ def test_projected_coordinates_are_used_directly():
 
 
 @pytest.mark.parametrize("latitude", [0, 45, -70])
-def test_degrees_are_measured_on_the_ellipsoid(latitude):
+def test_degrees_are_converted_on_the_ellipsoid(latitude):
     side = 1e-3
     transform = from_origin(10, latitude + 5 * side, side, side)
     width, height = pixel_meters(DEGREES, transform, (10, 10))
@@ -46,8 +46,8 @@ def test_degrees_are_measured_on_the_ellipsoid(latitude):
     assert area == pytest.approx(expected[0] * expected[1] / 1e4, rel=1e-4)
 
 
-def test_web_mercator_is_measured_on_the_ellipsoid():
-    # At 60 degrees its meters are twice as long as those on the ground.
+def test_web_mercator_is_converted_on_the_ellipsoid():
+    # At 60 degrees, 2 m on the map are 1 m on the ground.
     x, y = 1_000_000, RADIUS * math.log(math.tan(math.pi / 4 + math.radians(60) / 2))
     transform = from_origin(x, y, 1, 1)
     assert pixel_meters(MERCATOR, transform, (2, 2)) == pytest.approx((0.5, 0.5), rel=1e-2)
@@ -56,7 +56,7 @@ def test_web_mercator_is_measured_on_the_ellipsoid():
 
 
 @pytest.mark.parametrize("crs", [UTM, DEGREES, MERCATOR])
-def test_polygons_have_the_area_of_their_pixels(crs):
+def test_area_of_a_polygon_is_the_area_of_its_pixels(crs):
     side = 1e-4 if crs == DEGREES else 10
     transform = from_origin(12, 50, side, side)
     hole = shapely.box(12 + 2 * side, 50 - 4 * side, 12 + 3 * side, 50 - 2 * side)
@@ -68,8 +68,8 @@ def test_polygons_have_the_area_of_their_pixels(crs):
     assert polygon_hectares(crs, np.array([], object)).shape == (0,)
 
 
-def test_no_areas_without_a_known_size():
+def test_area_is_unknown_without_a_unit_of_length():
     assert not has_areas(None)
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     assert not has_areas(local)
-    assert np.isnan(polygon_hectares(None, np.array([shapely.box(0, 0, 1, 1)]))).tolist() == [True]
+    assert np.isnan(polygon_hectares(None, np.array([shapely.box(0, 0, 1, 1)]))).all()

@@ -6,7 +6,7 @@ from tfds_deepglobe.classes import ClassTable
 CLASSES = ClassTable(("grass & moss", "eau <1 m"), ((0, 128, 255), (255, 10, 3)))
 
 
-def test_names_join_what_gdal_has_written(tmp_path):
+def test_class_names_are_added_to_an_existing_file(tmp_path):
     file = tmp_path / "a.tif.aux.xml"
     file.write_text(
         "<PAMDataset><Metadata/><PAMRasterBand band='1'><Description>class</Description>"
@@ -20,7 +20,7 @@ def test_names_join_what_gdal_has_written(tmp_path):
     assert names == list(CLASSES.names)
 
 
-def test_qgis_lists_the_classes_of_a_raster_alone(tmp_path):
+def test_raster_style_lists_only_the_classes(tmp_path):
     write_raster_style(tmp_path / "a.qml", CLASSES)
     renderer = ElementTree.parse(tmp_path / "a.qml").find("pipe/rasterrenderer")
     assert (renderer.get("type"), renderer.get("band")) == ("paletted", "1")
@@ -31,7 +31,7 @@ def test_qgis_lists_the_classes_of_a_raster_alone(tmp_path):
     ]
 
 
-def test_qgis_draws_polygons_in_the_colours_of_their_classes(tmp_path):
+def test_polygon_style_has_one_color_per_class(tmp_path):
     write_polygon_style(tmp_path / "a.qml", CLASSES)
     renderer = ElementTree.parse(tmp_path / "a.qml").find("renderer-v2")
     assert (renderer.get("type"), renderer.get("attr")) == ("categorizedSymbol", "class")

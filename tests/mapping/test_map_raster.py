@@ -7,25 +7,17 @@ import rasterio
 from PIL import Image
 
 from lcc_tf.errors import InputError
-from lcc_tf.mapping.grid import Grid, window_of
+from lcc_tf.mapping.grid import Grid
 from lcc_tf.mapping.map_raster import new_raster, read_map
-from tests.mapping.test_scene import HALF_METER
+from tests.mapping.scenes import HALF_METER, write_class_map
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-
-
-def write_map(path, ids, **options):
-    grid = Grid(*ids.shape, rasterio.CRS.from_epsg(32633), HALF_METER)
-    with new_raster(path, grid, classes=DEEPGLOBE_CLASSES, **options) as dataset:
-        for top in range(0, ids.shape[0], 300):
-            rows = slice(top, min(top + 300, ids.shape[0]))
-            dataset.write(ids[rows], 1, window=window_of(rows, slice(0, ids.shape[1])))
 
 
 def test_map_is_a_cloud_optimized_geotiff(tmp_path):
     ids = np.random.default_rng(0).integers(0, 7, (700, 1300), np.uint8)
     ids[:100] = 255
     ids[400:, ::2], ids[400:, 1::2] = 1, 4
-    write_map(tmp_path / "a.tif", ids, nodata=255)
+    write_class_map(tmp_path / "a.tif", ids, classes=DEEPGLOBE_CLASSES, nodata=255)
     with rasterio.open(tmp_path / "a.tif") as dataset:
         assert dataset.tags(ns="IMAGE_STRUCTURE")["LAYOUT"] == "COG"
         assert dataset.overviews(1) == [2, 4]
@@ -35,7 +27,7 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
         for class_id, rgb in enumerate(DEEPGLOBE_CLASSES.palette):
             assert dataset.colormap(1)[class_id] == (*rgb, 255)
         assert dataset.colormap(1)[255][3] == 0
-        # An overview shows what most of its pixels are, not the mean of two colors.
+        # An overview pixel has the most frequent class. The mean of classes 1 and 4 is wrong.
         assert set(np.unique(dataset.read(1, out_shape=(350, 650))[200:])) <= {1, 4}
     sidecar = (tmp_path / "a.tif.aux.xml").read_text()
     assert [sidecar.index(name) for name in DEEPGLOBE_CLASSES.names] == sorted(
@@ -48,22 +40,22 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
     np.testing.assert_array_equal(valid, small != 255)
 
 
-def test_map_of_a_plain_picture_shows_its_colors(tmp_path):
+def test_png_map_has_the_colors_of_its_classes(tmp_path):
     ids = np.random.default_rng(0).integers(0, 7, (30, 40), np.uint8)
-    write_map(tmp_path / "a.png", ids)
+    write_class_map(tmp_path / "a.png", ids, classes=DEEPGLOBE_CLASSES)
     with Image.open(tmp_path / "a.png") as picture:
         assert picture.mode == "P"
         np.testing.assert_array_equal(
             np.array(picture.convert("RGB")), DEEPGLOBE_CLASSES.colorize(ids)
         )
     ids[:10] = 255
-    write_map(tmp_path / "b.png", ids, nodata=255)
+    write_class_map(tmp_path / "b.png", ids, classes=DEEPGLOBE_CLASSES, nodata=255)
     with Image.open(tmp_path / "b.png") as picture:
         alpha = np.array(picture.convert("RGBA"))[..., 3]
     np.testing.assert_array_equal(alpha, np.where(ids == 255, 0, 255))
 
 
-def test_fractions_are_scaled(tmp_path):
+def test_stored_fractions_are_scaled(tmp_path):
     grid = Grid(20, 30, rasterio.CRS.from_epsg(32633), HALF_METER)
     with new_raster(tmp_path / "a.tif", grid, band_names=("x", "y"), scale=1 / 254) as dataset:
         dataset.write(np.full((2, 20, 30), 127, np.uint8))
@@ -72,7 +64,7 @@ def test_fractions_are_scaled(tmp_path):
         np.testing.assert_allclose(dataset.read(1) * dataset.scales[0], 0.5)
 
 
-def test_interrupted_raster_leaves_nothing(tmp_path):
+def test_interrupted_raster_leaves_no_files(tmp_path):
     grid = Grid(20, 30, None, rasterio.Affine.identity())
     with (
         pytest.raises(KeyboardInterrupt),
@@ -95,7 +87,7 @@ def test_two_processes_cannot_write_one_map(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
 
 
-# No file of the process may become larger than a limit, as if the disk were full.
+# A limit of the size of files has the same effect as a full disk.
 WRITER = """
 import resource, signal, sys
 from pathlib import Path
@@ -119,8 +111,8 @@ for limit in map(int, sys.argv[2:]):
 """
 
 
-def test_full_disk(tmp_path):
-    # Too small for the first file; for its copy, which has overviews; large enough
+def test_full_disk_raises(tmp_path):
+    # The limits are too small for the raw file, too small for its copy with overviews, and enough.
     limits = (100_000, 1_150_000, 10_000_000)
     result = subprocess.run(
         [sys.executable, "-c", WRITER, str(tmp_path), *map(str, limits)],
@@ -140,7 +132,7 @@ def test_full_disk(tmp_path):
 def test_disk_that_is_too_small(tmp_path):
     grid = Grid(10_000_000, 10_000_000, None, rasterio.Affine.identity())
     with (
-        pytest.raises(OSError, match="needs up to 150TB of disk space; .*B are free. Make room"),
+        pytest.raises(OSError, match="needs up to 150TB of disk space, but only .*B are free"),
         new_raster(tmp_path / "a.tif", grid),
     ):
         pass

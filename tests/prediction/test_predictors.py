@@ -1,3 +1,5 @@
+import dataclasses
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel, load_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble
+from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.prediction.predictors import (
     Average,
     EnsemblePredictor,
@@ -14,56 +17,93 @@ from lcc_tf.prediction.predictors import (
     predict_tiled,
     probability_function,
 )
-from lcc_tf.runs import find_runs
+from lcc_tf.runs import BEST, Run, write_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
+def write_untrained_run(config, path, seed):
+    """Writes a run folder with a network that is not trained.
+
+    Large weights in its last layer make its probabilities differ between pixels.
+    """
+    keras.utils.set_random_seed(seed)
+    options = config.model_options()
+    model = build_model(config.arch, DEEPGLOBE_CLASSES.num_classes, encoder_weights=None, **options)
+    head = model.get_layer("head_logits")
+    head.set_weights([1e3 * weight for weight in head.get_weights()])
+    run = Run(path, config, DEEPGLOBE_CLASSES, fingerprint=None, native_size=config.image_size)
+    write_run(run, model.count_params())
+    model.save_weights(path / BEST)
+    return run
+
+
 @pytest.fixture(scope="module")
-def exported(runs, tmp_path_factory):
-    output = tmp_path_factory.mktemp("exported")
-    export_savedmodel(SourceModel.from_runs(find_runs(runs), [3, 1]), output)
-    return output
+def two_runs(tiny_config, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    return [write_untrained_run(tiny_config, folder / str(seed), seed) for seed in range(2)]
 
 
-@pytest.mark.parametrize("tile", [None, 96])
-def test_savedmodel_predicts_tiles_as_its_runs_do(exported, runs, tile):
-    ours = EnsemblePredictor.from_runs(find_runs(runs), [3, 1], tta="flip", tile=tile)
-    theirs = load_savedmodel(exported, tta="flip", tile=tile)
-    assert theirs.classes == ours.classes
-    assert theirs.tile == ours.tile
-    side = ours.tile
-    tiles = np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
-    (received,) = theirs.split(theirs.predict(tiles))
-    expected = ours.average(ours.split(ours.predict(tiles)))
-    np.testing.assert_allclose(received, expected, atol=1e-4)
+@pytest.fixture(scope="module")
+def half_scale_run(two_runs):
+    """A run with `framing="whole"` that was trained on images of 128 pixels, resized to 64."""
+    config = dataclasses.replace(two_runs[0].config, framing="whole")
+    return dataclasses.replace(two_runs[0], config=config, native_size=128.0)
 
 
-@pytest.mark.parametrize("tile", [None, 96])
-def test_savedmodel_at_a_coarser_resolution_sees_as_much_of_a_scene_as_its_run(
-    whole_image_run, tile, tmp_path
+@pytest.fixture(scope="module")
+def exported(two_runs, half_scale_run, tmp_path_factory):
+    """Two SavedModels: the ensemble of two runs, and the run at half the scale."""
+    folder = tmp_path_factory.mktemp("exported")
+    export_savedmodel(SourceModel.from_runs(two_runs, [3, 1]), folder / "ensemble")
+    export_savedmodel(SourceModel.from_runs([half_scale_run]), folder / "half_scale")
+    return folder
+
+
+def noise_tiles(side):
+    return np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
+
+
+def test_savedmodel_and_runs_predict_the_same(exported, two_runs):
+    from_runs = EnsemblePredictor.from_runs(two_runs, [3, 1], tta="flip", tile=96)
+    from_file = load_savedmodel(exported / "ensemble", tta="flip", tile=96)
+    assert from_file.classes == from_runs.classes
+    assert from_file.tile == from_runs.tile == 96
+    tiles = noise_tiles(96)
+    (received,) = from_file.split(from_file.predict(tiles))
+    members = from_runs.split(from_runs.predict(tiles))
+    np.testing.assert_allclose(received, from_runs.average(members), atol=1e-4)
+    assert np.abs(members[0] - members[1]).max() > 0.1
+
+
+@pytest.mark.parametrize("tile", [pytest.param(None, marks=pytest.mark.slow), 96])
+def test_savedmodel_and_run_at_a_coarser_resolution_predict_the_same(
+    exported, half_scale_run, tile
 ):
-    export_savedmodel(SourceModel.from_runs([whole_image_run]), tmp_path)
-    ours = EnsemblePredictor.from_runs([whole_image_run], tile=tile)
-    theirs = load_savedmodel(tmp_path, tile=tile)
-    assert theirs.tile == ours.tile == (tile or 128)
-    tiles = np.random.default_rng(0).integers(0, 256, (1, ours.tile, ours.tile, 3))
-    tiles = tiles.astype(np.float32)
-    # The SavedModel takes whole numbers, the run what resizing gives.
-    np.testing.assert_allclose(theirs.predict(tiles), ours.predict(tiles), atol=5e-3)
+    from_run = EnsemblePredictor.from_runs([half_scale_run], tile=tile)
+    from_file = load_savedmodel(exported / "half_scale", tile=tile)
+    assert from_file.tile == from_run.tile == (tile or 128)
+    tiles = noise_tiles(from_run.tile)
+    # Only the SavedModel rounds resized pixels to whole numbers.
+    np.testing.assert_allclose(from_file.predict(tiles), from_run.predict(tiles), atol=0.02)
 
 
-def test_folder_that_is_no_savedmodel_of_ours(tmp_path):
+def test_default_tile_of_a_savedmodel_is_the_size_of_the_training_images(exported):
+    assert load_savedmodel(exported / "ensemble").tile == 64
+    assert load_savedmodel(exported / "half_scale").tile == 128
+
+
+def test_folder_without_an_exported_savedmodel_raises(tmp_path):
     with pytest.raises(InputError, match="not a SavedModel that lcc_tf exported: .*model.json"):
         load_savedmodel(tmp_path)
 
 
 def predictor(network, framing):
-    return Predictor("any", probability_function(network), framing, 32, 32, size_divisor=1)
+    return Predictor("network", probability_function(network), framing, 32, 32, size_divisor=1)
 
 
 @pytest.fixture(scope="module")
 def network():
-    """One logit is the mean of a pixel's neighbourhood, the other is zero."""
+    """A network with two logits: the mean of a pixel's neighborhood, and zero."""
     inputs = keras.Input((None, None, 3))
     kernel = np.full((3, 3, 3, 1), 1 / 900, np.float32)
     x = keras.layers.Conv2D(1, 3, padding="same", use_bias=False)
@@ -73,19 +113,38 @@ def network():
     return model
 
 
-def test_whole_image_is_resized_to_the_square(network):
+def test_whole_image_is_resized_to_the_networks_size(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     result = predictor(network, "whole").predict_image(image)
     resized = tf.image.resize(image, (32, 32))[None]
     np.testing.assert_allclose(result, tf.nn.softmax(network(resized))[0], atol=1e-6)
 
 
+def test_members_predict_tiles_at_their_resolutions(network):
+    batches = []
+
+    def predict(images):
+        batches.append(images.shape)
+        return probability_function(network)(images)
+
+    half = Predictor("half", predict, "whole", image_size=48, tile=96, size_divisor=16)
+    both = EnsemblePredictor(DEEPGLOBE_CLASSES, [half, predictor(network, "crops")], Average.of(2))
+    assert both.tile == 96
+    result = both.predict(np.full((2, 96, 96, 3), [200, 20, 20], np.float32))
+    assert batches == [(2, 48, 48, 3)]
+    assert result.shape == (2, 96, 96, 4)
+    inside = result[:, 20:-20, 20:-20]  # without the zeros with which the network pads
+    np.testing.assert_allclose(inside[..., :2], inside[..., 2:], atol=0.01)
+    smaller = half.with_tile(60)
+    assert (smaller.tile, smaller.image_size) == (60, 32)  # 30 is not divisible by 16
+
+
 def test_crops_are_predicted_at_the_images_resolution(network):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)
     result = predictor(network, "crops").predict_image(image)
-    mirrored = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
-    expected = tf.nn.softmax(network(mirrored[None]))[0, 1:-1, 1:-1]
-    # Tiles' edges, where the network sees zeros, have little weight.
+    padded = np.pad(image, [(1, 1), (1, 1), (0, 0)], mode="reflect").astype(np.float32)
+    expected = tf.nn.softmax(network(padded[None]))[0, 1:-1, 1:-1]
+    # The network pads the edges of tiles with zeros. These pixels have small weights.
     np.testing.assert_allclose(result, expected, atol=0.02)
     np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
 
@@ -115,7 +174,7 @@ def test_predict_tiled_of_a_model_returns_probabilities(network, tile):
     np.testing.assert_allclose(result.sum(axis=-1), 1, atol=1e-6)
 
 
-def test_model_that_outputs_probabilities_gets_no_second_softmax(network):
+def test_probabilities_of_a_model_are_not_changed_by_a_softmax(network):
     image = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     expected = predict_tiled(network, image, tile=32)
     with_softmax = keras.Sequential([network, keras.layers.Softmax()])
@@ -123,12 +182,14 @@ def test_model_that_outputs_probabilities_gets_no_second_softmax(network):
         np.testing.assert_allclose(predict_tiled(model, image, tile=32), expected, atol=1e-6)
 
 
-def test_predict_tiled_rounds_a_tile_to_the_stride_of_the_model(tiny_encoder):
-    model = build_model("unetpp", 4, encoder=tiny_encoder, encoder_weights=None)
+def test_predict_tiled_rounds_the_tile_to_the_stride_of_the_model():
+    inputs = keras.Input((None, None, 3))
+    outputs = keras.layers.Conv2D(2, 9, padding="same")(EncoderPreprocessing("tf", 32)(inputs))
+    model = keras.Model(inputs, outputs)
     image = np.random.default_rng(0).integers(0, 256, (50, 90, 3), dtype=np.uint8)
-    np.testing.assert_array_equal(
-        predict_tiled(model, image, tile=70), predict_tiled(model, image, tile=64)
-    )
+    result = predict_tiled(model, image, tile=70)
+    np.testing.assert_array_equal(result, predict_tiled(model, image, tile=64))
+    assert (result != predict_tiled(model, image, tile=96)).any()
 
 
 @pytest.mark.parametrize(
@@ -137,18 +198,18 @@ def test_predict_tiled_rounds_a_tile_to_the_stride_of_the_model(tiny_encoder):
         (np.zeros((20, 20)), r"`image` must be RGB.*image.shape=\(20, 20\)"),
         (np.zeros((2, 20, 20, 3)), r"image.shape=\(2, 20, 20, 3\)"),
         (np.zeros((20, 20, 4)), r"image.shape=\(20, 20, 4\)"),
-        (np.full((20, 20, 3), 256.0), r"RGB in \[0, 255\].*values from 256.0 to 256.0"),
-        (np.full((20, 20, 3), -1), r"values from -1 to -1"),
-        (np.full((20, 20, 3), np.nan), r"values from nan to nan"),
+        (np.full((20, 20, 3), 256.0), r"RGB in \[0, 255\].*values in \[256.0, 256.0\]"),
+        (np.full((20, 20, 3), -1), r"values in \[-1, -1\]"),
+        (np.full((20, 20, 3), np.nan), r"values in \[nan, nan\]"),
     ],
 )
-def test_predict_tiled_refuses_what_is_not_rgb(network, image, message):
+def test_image_that_is_not_rgb_raises(network, image, message):
     with pytest.raises(InputError, match=message):
         predict_tiled(network, image)
 
 
-def test_predict_tiled_warns_of_images_in_0_to_1(network):
-    with pytest.warns(UserWarning, match="largest value of `image` is 0.5.*by 255"):
+def test_image_between_0_and_1_warns(network):
+    with pytest.warns(UserWarning, match="largest value is 0.5.*by 255"):
         predict_tiled(network, np.full((20, 20, 3), 0.5), tile=32)
 
 
@@ -157,7 +218,7 @@ class Subclassed(keras.Model):
         return images
 
 
-def test_model_without_known_outputs_is_refused():
+def test_model_without_known_outputs_raises():
     with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
         predict_tiled(Subclassed(), np.zeros((20, 20, 3)), tile=32)
     with pytest.raises(InputError, match="functional or sequential.*Received: Subclassed"):
@@ -171,6 +232,6 @@ def test_unknown_average_raises():
         Average((1.0,), "mean")
 
 
-def test_predictor_of_a_model_needs_a_class_per_channel(network):
+def test_number_of_classes_and_channels_must_be_equal(network):
     with pytest.raises(InputError, match="one class per output channel.* 2. Received: 7 classes"):
         EnsemblePredictor.from_model(network, DEEPGLOBE_CLASSES, tile=32)

@@ -12,14 +12,14 @@ from lcc_tf.prediction.tiling import (
 )
 
 
-def shares(images):
-    """Two "probabilities" that follow from each pixel alone."""
+def predict_pixels(images):
+    """Predicts two probabilities from each pixel's red value."""
     red = images[..., 0] / 255
     return np.stack([red, 1 - red], axis=-1).astype(np.float32)
 
 
-def by_content(tiles):
-    """A constant a tile, so that seams would show."""
+def predict_mean(tiles):
+    """Predicts each tile's mean for all its pixels, so that unblended tiles have seams."""
     values = tiles.mean(axis=(1, 2, 3), keepdims=True) / 255
     return np.broadcast_to(values, (*tiles.shape[:3], 1)).astype(np.float32)
 
@@ -29,26 +29,27 @@ def reader(image):
 
 
 @pytest.mark.parametrize("seed", range(30))
-def test_each_pixel_of_any_size_is_predicted_once(seed):
+def test_blocks_cover_each_pixel_once(seed):
     rng = np.random.default_rng(seed)
     height, width = rng.integers(1, 150, 2)
     tile = int(rng.choice([16, 17, 32, 48]))
     overlap = int(rng.integers(0, tile // 2 + 1))
     image = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     counts = np.zeros((height, width), int)
-    for rows, columns, values in predict_blocks(
-        shares, reader(image), (height, width), tile=tile, overlap=overlap
+    for rows, columns, valid, values in predict_blocks(
+        predict_pixels, reader(image), (height, width), tile=tile, overlap=overlap
     ):
+        assert valid.all()
         assert values.dtype == np.float32
-        np.testing.assert_allclose(values, shares(image[rows, columns]), atol=1e-6)
+        np.testing.assert_allclose(values, predict_pixels(image[rows, columns]), atol=1e-6)
         counts[rows, columns] += 1
     assert (counts == 1).all()
 
 
 @pytest.mark.parametrize("overlap", [0, 3, 4, 7, 8])
-def test_tiles_are_blended_by_the_window(overlap):
+def test_blended_tiles_are_weighted_means(overlap):
     image = np.random.default_rng(0).uniform(0, 255, (40, 25, 3))
-    result = predict_array(by_content, image, tile=16, overlap=overlap)
+    result = predict_array(predict_mean, image, tile=16, overlap=overlap)
     window = blending_window(16, overlap)
     total, weights = np.zeros((40, 25)), np.zeros((40, 25))
     padded = np.pad(image, [(16, 16), (16, 16), (0, 0)], mode="reflect")
@@ -66,10 +67,10 @@ def test_tiles_are_blended_by_the_window(overlap):
 @pytest.mark.parametrize(
     ("side", "overlap", "origins"),
     [
-        (7, 4, [-4]),  # in the middle of one tile
-        (16, 4, [0]),  # exactly one
-        (17, 4, [-2, 10]),  # 12 apart
-        (24, 4, [-2, 10]),  # ends 2 behind the border, as it begins 2 before it
+        (7, 4, [-4]),  # in the center of one tile
+        (16, 4, [0]),  # exactly one tile
+        (17, 4, [-2, 10]),  # tiles start every 12 pixels
+        (24, 4, [-2, 10]),  # 2 pixels beyond both borders
         (25, 4, [-2, 10, 22]),
         (33, 0, [0, 16, 32]),
         (32, 8, [-4, 4, 12, 20]),
@@ -87,21 +88,21 @@ def test_window_is_smooth_and_never_zero(tile, overlap):
     np.testing.assert_allclose(window, window[::-1])
     np.testing.assert_allclose(window[:overlap] + window[-overlap:], 1, atol=1e-6)
     assert np.abs(np.diff(window)).max() < 2 / overlap
-    # No kink at either end of the ramp, where a straight one is as steep as in its middle
+    # The weights change slowly at both ends. A linear ramp would have a constant slope.
     steps = np.diff(window[: overlap + 1])
     assert max(steps[0], steps[-1]) < 0.9 * steps.max()
 
 
-def test_tiles_that_cannot_be():
+def test_invalid_tiles_and_overlaps_raise():
     with pytest.raises(InputError, match="`tile` must be 1 pixel or more. Received: tile=0"):
-        predict_array(shares, np.zeros((20, 20, 3)), tile=0)
+        predict_array(predict_pixels, np.zeros((20, 20, 3)), tile=0)
     with pytest.raises(
         InputError, match=r"`overlap` must be in \[0, 8\].*16 pixels. Received: overlap=9"
     ):
-        predict_array(shares, np.zeros((20, 20, 3)), tile=16, overlap=9)
+        predict_array(predict_pixels, np.zeros((20, 20, 3)), tile=16, overlap=9)
 
 
-def test_tiles_go_on_mirrored():
+def test_tiles_are_reflect_padded():
     image = np.arange(30).reshape(5, 6, 1)
     expected = np.pad(image, [(3, 3), (3, 2), (0, 0)], mode="reflect")[:11, :11]
     np.testing.assert_array_equal(read_tile(reader(image), (5, 6), (-3, -3), 11), expected)
@@ -111,7 +112,7 @@ def test_tiles_go_on_mirrored():
     )
 
 
-def test_no_more_is_read_than_a_tile():
+def test_only_pixels_of_one_tile_are_read_at_once():
     sizes = []
 
     def read(rows, columns):
@@ -121,13 +122,13 @@ def test_no_more_is_read_than_a_tile():
         assert columns.stop <= 83
         return np.zeros((*sizes[-1], 3))
 
-    for _ in predict_blocks(shares, read, (100, 83), tile=16, overlap=4):
+    for _ in predict_blocks(predict_pixels, read, (100, 83), tile=16, overlap=4):
         pass
     assert np.max(sizes) == 16
 
 
 def random_network():
-    """A network that looks 6 pixels far, with random weights."""
+    """Builds a network with random weights. Each output pixel depends on 13 x 13 pixels."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Conv2D(8, 5, padding="same", activation="relu") for _ in range(3)]
     return keras.Sequential(
@@ -135,16 +136,16 @@ def random_network():
     )
 
 
-def test_image_that_is_shifted_by_whole_tiles_has_the_same_map():
+def test_prediction_is_the_same_after_a_shift_by_whole_tiles():
     network = random_network()
     image = np.random.default_rng(0).integers(0, 256, (230, 190, 3)).astype(np.float32)
-    # 32 is a whole tile, and two steps of tiles that overlap by half
+    # The shifts are one step of 24 pixels and two steps of 16 pixels.
     for overlap, shift in ((8, 24), (16, 32)):
         whole = predict_array(network.predict_on_batch, image, tile=32, overlap=overlap)
         part = predict_array(
             network.predict_on_batch, image[shift:, shift:], tile=32, overlap=overlap
         )
-        # The mirrored border is seen from the first tile alone.
+        # Only the first and last tiles contain reflect-padded pixels.
         np.testing.assert_allclose(
             part[shift:-shift, shift:-shift],
             whole[2 * shift : -shift, 2 * shift : -shift],
@@ -152,54 +153,54 @@ def test_image_that_is_shifted_by_whole_tiles_has_the_same_map():
         )
 
 
-def test_constant_image_has_a_constant_map():
-    result = predict_array(by_content, np.full((70, 45, 3), 99.0), tile=16)
+def test_prediction_of_a_constant_image_is_constant():
+    result = predict_array(predict_mean, np.full((70, 45, 3), 99.0), tile=16)
     np.testing.assert_allclose(result, 99 / 255, atol=1e-7)
 
 
-def test_batches_have_one_shape(monkeypatch):
-    monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 8 * 16**2)
+def test_batches_have_the_same_shape():
     shapes = []
 
     def predict(tiles):
         shapes.append(tiles.shape)
-        return shares(tiles)
+        return predict_pixels(tiles)
 
-    predict_array(predict, np.zeros((58, 58, 3)), tile=16)  # 5 x 5 tiles
-    assert shapes == [(7, 16, 16, 3)] * 4
+    # 6 x 6 tiles, at most 32 at once
+    predict_array(predict, np.zeros((1100, 1100, 3), np.uint8), tile=256)
+    assert shapes == [(18, 256, 256, 3)] * 2
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tiles_in_which_the_image_has_nothing_are_not_predicted(seed, monkeypatch):
+def test_tiles_of_nodata_are_not_predicted(seed, monkeypatch):
+    # Several batches of small tiles; with the real size, the images would have megapixels.
     monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 4 * 16**2)
     rng = np.random.default_rng(seed)
     height, width = rng.integers(20, 120, 2)
     overlap = int(rng.integers(0, 9))
     image = rng.uniform(1, 255, (height, width, 3))
-    # As a scene that lies askew in its file
+    # A rotated scene, with nodata in the corners of its file
     valid = np.add.outer(rng.uniform(-1, 1) * np.arange(height), np.arange(width)) < width / 2
-    image[~valid] = 0
-    seen = []
-
-    def read(rows, columns):
-        return image[rows, columns] if valid[rows, columns].any() else None
+    image[~valid] = np.nan
+    has_pixels = []
 
     def predict(tiles):
-        seen.append(tiles.any(axis=(1, 2, 3)))
-        return by_content(tiles)
+        has_pixels.append(tiles.any(axis=(1, 2, 3)))
+        return predict_mean(tiles)
 
-    expected = predict_array(by_content, image, tile=16, overlap=overlap)
+    expected = predict_array(predict_mean, np.nan_to_num(image), tile=16, overlap=overlap)
     covered = np.zeros((height, width), int)
-    blocks = list(predict_blocks(predict, read, (height, width), tile=16, overlap=overlap))
-    for rows, columns, values in blocks:
-        covered[rows, columns] += 1
-        if values is None:
-            assert not valid[rows, columns].any()
+    blocks = list(predict_blocks(predict, reader(image), (height, width), tile=16, overlap=overlap))
+    for block in blocks:
+        part = block.rows, block.columns
+        covered[part] += 1
+        np.testing.assert_array_equal(block.valid, valid[part])
+        if block.values is None:
+            assert not block.valid.any()
         else:
-            there = valid[rows, columns]
-            np.testing.assert_allclose(values[there], expected[rows, columns][there], atol=1e-6)
+            received = block.values[block.valid]
+            np.testing.assert_allclose(received, expected[part][block.valid], atol=1e-6)
     assert (covered == 1).all()
-    empty = sum(values is None for _, _, values in blocks)
-    assert np.sum(seen) == len(blocks) - empty
-    assert np.all(seen[:-1])  # of full batches
+    empty = sum(block.values is None for block in blocks)
+    assert np.sum(has_pixels) == len(blocks) - empty
+    assert np.all(has_pixels[:-1])  # full batches
     assert seed or empty > 5

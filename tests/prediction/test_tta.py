@@ -7,8 +7,8 @@ from lcc_tf.prediction.tta import TTA, with_tta
 
 
 @pytest.mark.parametrize("tta", TTA)
-def test_augmentation_of_a_symmetric_function_is_the_function(tta):
-    # What follows from each pixel alone, and what from a neighbourhood that has all symmetries
+def test_augmentation_does_not_change_a_symmetric_function(tta):
+    # The first channel depends on single pixels, the second channel on symmetric neighborhoods.
     kernel = np.ones((3, 3, 1, 1), np.float32) / 9
 
     def symmetric(tiles):
@@ -22,19 +22,20 @@ def test_augmentation_of_a_symmetric_function_is_the_function(tta):
 
 @pytest.mark.parametrize(("tta", "count"), [("none", 1), ("flip", 4), ("d4", 8)])
 def test_augmentation_averages_each_symmetry_once(tta, count):
-    seen = []
+    images = []
 
-    def corner(tiles):  # marks what stands in its upper left corner
-        seen.append(tiles[0, ..., 0].copy())
-        marked = np.zeros((1, 2, 2, 1), np.float32)
-        marked[0, 0, 0] = tiles[0, 0, 0, 0]
-        return marked
+    def corner(tiles):
+        """Copies the upper left pixel; all other pixels become 0."""
+        images.append(tiles[0, ..., 0].copy())
+        result = np.zeros((1, 2, 2, 1), np.float32)
+        result[0, 0, 0] = tiles[0, 0, 0, 0]
+        return result
 
     tile = np.arange(1.0, 5.0).reshape(1, 2, 2, 1)
     result = with_tta(corner, tta)(tile)[0, ..., 0]
-    assert len({image.tobytes() for image in seen}) == len(seen) == count
-    # What is found in a place comes back to that place.
+    assert len({image.tobytes() for image in images}) == len(images) == count
+    # Each corner is the upper left pixel of an equal number of images.
     expected = tile[0, ..., 0] / 4 if count > 1 else [[1, 0], [0, 0]]
     np.testing.assert_allclose(result, expected)
-    with pytest.raises(InputError, match="Unknown `tta`.*'d8'.*'d4'"):
+    with pytest.raises(InputError, match="`tta` must be one of.*'d4'.*Received: 'd8'"):
         with_tta(corner, "d8")

@@ -1,0 +1,88 @@
+"""Image files to map."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from lcc_tf.errors import InputError
+from lcc_tf.files import check_no_file
+from lcc_tf.mapping.outputs import PLAIN_SUFFIXES, Outputs
+
+SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
+
+
+def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
+    """Finds image files by their paths, folders or patterns.
+
+    Args:
+        inputs: paths of files, paths of folders, or patterns such as "a/*.tif". Subfolders are only
+            searched for patterns with `**`.
+        output: folder for the maps.
+
+    Returns:
+        The files in the order of `inputs`. A file that is found twice is returned once.
+
+    Raises:
+        InputError: an input matches no image, two images have the same name, or `output` is a
+            folder in `inputs`.
+    """
+    images: dict[Path, None] = {}
+    for text in inputs:
+        path = Path(text)
+        if path.is_dir():
+            if path.resolve() == output.resolve():
+                raise InputError(
+                    f"`output` must not be a folder in `input`. Received: {output}. Its maps would "
+                    "be input images of the next call. Choose another `output`."
+                )
+            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+        elif path.exists():
+            found = [path]
+        else:
+            found = sorted(Path(name) for name in glob.glob(text, recursive=True))
+        if not found:
+            raise InputError(
+                f"`input` must match image files. Received: {text!r}, which matches no image. Use "
+                f"files, folders with images ({', '.join(SUFFIXES)}), or a pattern such as "
+                "'scenes/*.tif'."
+            )
+        images |= dict.fromkeys(found)
+    by_stem: dict[str, Path] = {}
+    for image in images:
+        if (namesake := by_stem.setdefault(image.stem, image)) != image:
+            raise InputError(
+                f"Images must have different names. Received: {namesake} and {image}, whose maps "
+                "would have the same name. Map them separately, to different `output` folders."
+            )
+    return list(images)
+
+
+def images_to_map(
+    images: Sequence[Path], outputs: Outputs, *, resume: bool, overwrite: bool
+) -> list[Path]:
+    """Returns the images that must be mapped.
+
+    Args:
+        images: image files.
+        outputs: files that are written for each image.
+        resume: skip an image if all its output files exist.
+        overwrite: replace existing files.
+
+    Raises:
+        InputError: an output file exists and neither `resume` nor `overwrite` is True, or the
+            output folder is a file.
+    """
+    check_no_file(outputs.folder)
+    todo = []
+    for image in images:
+        files = outputs.files(image).values()
+        existing = [file for file in files if file.exists()]
+        if len(existing) == len(files) and resume:
+            continue
+        if existing and not (overwrite or resume):
+            raise InputError(
+                f"{existing[0]} already exists. Skip mapped images with `resume=True`, replace "
+                "them with `overwrite=True`, or choose another `output`."
+            )
+        todo.append(image)
+    return todo

@@ -1,0 +1,207 @@
+"""Maps of images, with tables of areas, polygons and other files, written in parts."""
+
+import contextlib
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from rasterio.io import DatasetWriter
+from tqdm import tqdm
+
+from lcc_tf.errors import InputError
+from lcc_tf.figures import save_overlay
+from lcc_tf.files import write_atomically
+from lcc_tf.mapping.area_statistics import Areas, check_crs
+from lcc_tf.mapping.grid import window_of
+from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map
+from lcc_tf.mapping.outputs import Outputs
+from lcc_tf.mapping.polygons import write_polygons
+from lcc_tf.mapping.scene import Scene, open_scene
+from lcc_tf.mapping.scene_reading import SceneReading
+from lcc_tf.prediction.predictors import EnsemblePredictor
+from lcc_tf.prediction.tiling import Block, overlap_in_pixels, predict_blocks
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import error_line
+
+SCALE = 254  # stored value of the fraction 1; 255 is nodata
+RASTERS = ("classes", "probabilities", "confidence", "disagreement")
+OVERLAY_SIDE = 2048  # maximum height and width, pixels
+
+
+def map_images(
+    images: Sequence[Path],
+    predictor: EnsemblePredictor,
+    outputs: Outputs,
+    *,
+    reading: SceneReading | None = None,
+    overlap: int | None = None,
+    verbose: int = 1,
+) -> list[Path]:
+    """Maps images. If one of several images cannot be mapped, the next image is mapped.
+
+    Args:
+        images: image files.
+        predictor: predictor of the classes.
+        outputs: files to write for each image; the folder is created if it does not exist.
+        reading: bands, value range and pixel size of the images; None for the defaults of
+            `SceneReading`.
+        overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
+        verbose: 1 to show progress bars with the remaining time, 0 to show only errors.
+
+    Returns:
+        The images that could not be mapped. Their errors are printed.
+
+    Raises:
+        InputError: one of these reasons:
+
+            - There is only one image, and it cannot be mapped.
+            - `overlap` is invalid.
+            - `outputs.extras` contains "disagreement", and there is only one network.
+        OSError: the folder is not writable, or the disk is full.
+    """
+    overlap = overlap_in_pixels(predictor.tile, overlap)
+    if "disagreement" in outputs.extras and len(predictor.members) < 2:
+        raise InputError(
+            "`extras` can contain 'disagreement' only for two networks or more. Received: "
+            f"{', '.join(member.name for member in predictor.members)}. Use more `runs`, or "
+            "remove 'disagreement'."
+        )
+    failed = []
+    hidden = not verbose or len(images) == 1
+    for image in tqdm(images, desc="all images", unit="image", disable=hidden):
+        try:
+            with open_scene(image, reading) as scene:
+                outputs.folder.mkdir(parents=True, exist_ok=True)
+                if verbose and scene.stretch is not None:
+                    ends = "], [".join(f"{low:.6g}, {high:.6g}" for low, high in scene.stretch.T)
+                    tqdm.write(f"{image}: red, green and blue are scaled from [{ends}] to [0, 255]")
+                write_map(scene, predictor, outputs, overlap=overlap, verbose=verbose)
+        except InputError as error:
+            if len(images) == 1:
+                raise
+            failed.append(image)
+            tqdm.write(error_line(error), file=sys.stderr)
+    return failed
+
+
+def write_map(
+    scene: Scene,
+    predictor: EnsemblePredictor,
+    outputs: Outputs,
+    *,
+    overlap: int | None = None,
+    verbose: int = 1,
+) -> None:
+    """Maps a scene. Each output file appears when it is complete.
+
+    Args:
+        scene: open image.
+        predictor: predictor of the classes.
+        outputs: files to write; the folder must exist.
+        overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
+        verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
+
+    Raises:
+        InputError: the image file is truncated, `overlap` is invalid, or there are zones and the
+            image has no coordinate system.
+        OSError: the disk is full.
+    """
+    classes = predictor.classes
+    if outputs.zones:
+        check_crs(scene.grid.crs, scene.path)
+    files = outputs.files(scene.path)
+    areas = Areas(scene.grid, classes.names)
+    with contextlib.ExitStack() as stack:
+        writers = {
+            kind: stack.enter_context(_writer(kind, file, scene, classes))
+            for kind, file in files.items()
+            if kind in RASTERS
+        }
+        progress = stack.enter_context(
+            tqdm(
+                total=scene.grid.height * scene.grid.width,
+                desc=scene.path.name,
+                unit="px",
+                unit_scale=True,
+                leave=None,  # stays when complete, unless it is below the bar of all images
+                disable=not verbose,
+            )
+        )
+        for block in predict_blocks(
+            predictor.predict, scene.read, scene.grid.size, tile=predictor.tile, overlap=overlap
+        ):
+            values = _values(predictor, block, writers)
+            window = window_of(block.rows, block.columns)
+            for kind, writer in writers.items():
+                writer.write(np.moveaxis(values[kind], -1, 0), window=window)
+            areas.add(values["classes"][block.valid][:, 0], block.rows, block.columns)
+            progress.update(block.valid.size)
+        # The file of areas marks a complete map. It is deleted before the rasters of an earlier map
+        # are replaced.
+        files["areas"].unlink(missing_ok=True)
+    if "overlay" in files:
+        image, valid = scene.thumbnail(OVERLAY_SIDE)
+        mask, mapped = read_map(files["classes"], valid.shape)
+        # The scene's overviews and the map's overviews can have different nodata pixels.
+        save_overlay(image, mask, valid & mapped, classes, files["overlay"])
+    if "polygons" in files:
+        write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
+    if outputs.zones:
+        text = outputs.zones.areas(files["classes"], classes.names)
+        write_atomically(files["zones"], text.encode())
+    write_atomically(files["areas"], areas.to_csv().encode())
+
+
+def _writer(
+    kind: str, file: Path, scene: Scene, classes: ClassTable
+) -> contextlib.AbstractContextManager:
+    """Creates one of a scene's rasters."""
+    if kind == "classes":
+        # The scene's nodata value is used unless it is a class id or is not a uint8 value.
+        nodata = scene.nodata
+        if nodata is None or not classes.num_classes <= nodata <= NODATA or nodata % 1:
+            nodata = NODATA
+        return new_raster(
+            file, scene.grid, nodata=nodata if scene.has_nodata else None, classes=classes
+        )
+    names = classes.names if kind == "probabilities" else (kind,)
+    nodata = NODATA if scene.has_nodata else None
+    return new_raster(file, scene.grid, nodata=nodata, band_names=names, scale=1 / SCALE)
+
+
+def _values(
+    predictor: EnsemblePredictor, block: Block, writers: Mapping[str, DatasetWriter]
+) -> dict[str, np.ndarray]:
+    """Computes the values of a block of each raster.
+
+    Args:
+        predictor: predictor of the block.
+        block: predicted block.
+        writers: open rasters by kind.
+
+    Returns:
+        uint8 `(rows, columns, bands)` by kind.
+    """
+    if block.values is None:
+        return {
+            kind: np.full((*block.valid.shape, writer.count), writer.nodata, np.uint8)
+            for kind, writer in writers.items()
+        }
+    members = predictor.split(block.values)
+    probabilities = predictor.average(members)
+    class_id = probabilities.argmax(axis=-1).astype(np.uint8)[..., None]
+    values = {"classes": class_id}
+    fractions = {"probabilities": probabilities, "confidence": probabilities.max(-1, keepdims=True)}
+    if "disagreement" in writers:
+        weights = np.array(predictor.average.weights) / sum(predictor.average.weights)
+        fractions["disagreement"] = sum(
+            weight * (p.argmax(axis=-1)[..., None] != class_id)
+            for weight, p in zip(weights, members, strict=True)
+        )
+    for kind in writers:
+        if kind in fractions:
+            values[kind] = np.rint(SCALE * fractions[kind]).astype(np.uint8)
+        if writers[kind].nodata is not None:
+            values[kind][~block.valid] = writers[kind].nodata
+    return values

@@ -1,0 +1,54 @@
+from pathlib import Path
+
+import pytest
+
+from lcc_tf.errors import InputError
+from lcc_tf.mapping.input_images import find_images, images_to_map
+from lcc_tf.mapping.outputs import Outputs
+
+
+def test_files_folders_and_patterns_are_found(tmp_path):
+    for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
+        (tmp_path / name).touch()
+    (tmp_path / "deep").mkdir()
+    (tmp_path / "deep" / "d.tiff").touch()
+
+    def names(*inputs):
+        paths = [str(tmp_path / name) for name in inputs]
+        return [path.name for path in find_images(paths, tmp_path / "maps")]
+
+    assert names("") == ["a.JPG", "b.tif", "c.png"]
+    assert names("c.png", "*.tif", "c.png") == ["c.png", "b.tif"]
+    assert names("**/*.tiff") == ["d.tiff"]
+    (tmp_path / "deep" / "deeper").mkdir()
+    (tmp_path / "deep" / "deeper" / "e.tiff").touch()
+    assert names("**/*.tiff") == ["d.tiff", "e.tiff"]
+    with pytest.raises(InputError, match=r"gone.tif', which matches no image"):
+        names("gone.tif")
+    with pytest.raises(InputError, match="`output` must not be a folder in `input`"):
+        find_images([str(tmp_path)], tmp_path / "deep" / "..")
+    (tmp_path / "deep" / "b.png").touch()
+    with pytest.raises(InputError, match=r"b.tif and .*b.png, whose maps would have the same name"):
+        names("", "deep")
+
+
+def test_existing_maps_raise_without_resume_or_overwrite(tmp_path):
+    images = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    outputs = Outputs(tmp_path, ["confidence"])
+    for file in outputs.files(images[0]).values():
+        file.touch()
+    assert images_to_map(images, outputs, resume=True, overwrite=False) == images[1:]
+    assert (
+        images_to_map(images, Outputs(tmp_path, ["overlay"]), resume=True, overwrite=False)
+        == images
+    )
+    assert images_to_map(images, outputs, resume=False, overwrite=True) == images
+    with pytest.raises(InputError, match="a_classes.tif already exists.*`resume=True`"):
+        images_to_map(images, Outputs(tmp_path), resume=False, overwrite=False)
+    assert images_to_map(images[1:], Outputs(tmp_path), resume=False, overwrite=False) == images[1:]
+
+
+def test_output_folder_that_is_a_file_raises(tmp_path):
+    (tmp_path / "maps").touch()
+    with pytest.raises(InputError, match="maps is a file, not a folder. Choose another folder"):
+        images_to_map([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)

@@ -1,0 +1,306 @@
+import csv
+from unittest.mock import Mock
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from rasterio.enums import Resampling
+
+from lcc_tf.errors import InputError
+from lcc_tf.mapping.area_statistics import Zones
+from lcc_tf.mapping.input_images import images_to_map
+from lcc_tf.mapping.map_images import map_images, write_map
+from lcc_tf.mapping.map_raster import read_map
+from lcc_tf.mapping.outputs import EXTRAS, Outputs
+from lcc_tf.mapping.scene import open_scene
+from lcc_tf.mapping.scene_reading import SceneReading
+from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
+from tests.mapping.scenes import CLASSES, HALF_METER, write_scene
+
+
+def by_color(sharpness):
+    """Returns a function that predicts class 0, 1 or 2 where red, green or blue is largest."""
+
+    def predict(images):
+        values = np.exp(sharpness * images / 255)
+        return (values / values.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    return predict
+
+
+def always(class_id):
+    """Returns a function that predicts one class everywhere."""
+    return lambda images: np.broadcast_to(
+        np.eye(3, dtype=np.float32)[class_id], (*images.shape[:3], 3)
+    )
+
+
+def ensemble_of(*functions, weights=None):
+    """Builds an ensemble of networks for tiles of 32 pixels."""
+    members = [Predictor("any", predict, "crops", 32, 32, size_divisor=1) for predict in functions]
+    return EnsemblePredictor(CLASSES, members, Average.of(len(members), weights))
+
+
+@pytest.fixture(scope="module")
+def model():
+    return ensemble_of(by_color(8), always(1), weights=[3, 1])
+
+
+@pytest.fixture(scope="module")
+def mapped(model, image, tmp_path_factory):
+    """The folder of a scene with nodata in its first rows, and of all possible map files."""
+    folder = tmp_path_factory.mktemp("mapped")
+    pixels = image[0].copy()
+    pixels[:9] = 0
+    write_scene(folder / "scene.tif", pixels, nodata=0)
+    zones = {
+        "west": shapely.box(500000, 5199000, 500020.01, 5201000),
+        "spot": shapely.box(500010, 5199980, 500012, 5199983),
+        "elsewhere": shapely.box(400000, 5199980, 400012, 5199983),
+    }
+    pyogrio.raw.write(
+        folder / "zones.gpkg",
+        geometry=shapely.to_wkb(list(zones.values())),
+        field_data=[np.array(list(zones), object)],
+        fields=["name"],
+        geometry_type="Polygon",
+        crs="EPSG:32633",
+        driver="GPKG",
+    )
+    with open_scene(folder / "scene.tif") as scene:
+        outputs = Outputs(folder, EXTRAS, polygons="gpkg", zones=Zones(folder / "zones.gpkg"))
+        write_map(scene, model, outputs)
+    return folder
+
+
+def read(file):
+    with rasterio.open(file) as dataset:
+        return dataset.read()
+
+
+def test_map_has_the_scenes_grid_and_nodata(mapped, image):
+    with rasterio.open(mapped / "scene_classes.tif") as dataset:
+        assert (dataset.shape, dataset.transform) == ((93, 131), HALF_METER)
+        assert (dataset.crs.to_epsg(), dataset.nodata) == (32633, 255)
+        ids = dataset.read(1)
+    assert (ids[:9] == 255).all()
+    np.testing.assert_array_equal(ids[9:], image[1][9:])
+
+
+@pytest.mark.parametrize("nodata", [0, np.nan])
+def test_nodata_pixels_of_the_scene_are_nodata_in_every_raster(tmp_path, image, nodata):
+    pixels = image[0].astype(np.float32)
+    pixels[:, 30:] = nodata
+    write_scene(tmp_path / "a.tif", pixels, nodata=nodata)
+    num_tiles = []
+
+    def predict(images):
+        assert not np.isnan(images).any()
+        num_tiles.append(images.any(axis=(1, 2, 3)).sum())
+        return by_color(8)(images)
+
+    with open_scene(tmp_path / "a.tif", SceneReading(scale=(0, 255))) as scene:
+        write_map(scene, ensemble_of(predict, always(1)), Outputs(tmp_path, EXTRAS))
+    assert sum(num_tiles) == 4 * 2  # the scene has 4 rows and 6 columns of tiles
+    for kind in ("classes", "probabilities", "confidence", "disagreement"):
+        written = read(tmp_path / f"a_{kind}.tif")
+        assert (written[..., 30:] == 255).all()
+        assert (written[..., :30] < 255).all()
+
+
+def test_probabilities_confidence_and_disagreement(mapped, image, model):
+    pixels, ids = image
+    first, second = (
+        network.predict_batch(pixels[None].astype(np.float32))[0] for network in model.members
+    )
+    expected = (3 * first + second) / 4
+    fractions = {
+        "probabilities": expected,
+        "confidence": expected.max(axis=-1, keepdims=True),
+        "disagreement": 0.25 * (ids != 1)[..., None],
+    }
+    for kind, values in fractions.items():
+        with rasterio.open(mapped / f"scene_{kind}.tif") as dataset:
+            written = np.moveaxis(dataset.read(), 0, -1)
+            assert (written[:9] == 255).all()
+            received = written[9:] * dataset.scales
+        np.testing.assert_allclose(received, values[9:], atol=0.5 / 254 + 1e-6)
+
+
+def test_areas(mapped, image):
+    counts = np.bincount(image[1][9:].ravel(), minlength=3)
+    with (mapped / "scene_areas.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["class"] for row in rows] == list(CLASSES.names)
+    assert [int(row["pixels"]) for row in rows] == counts.tolist()
+    np.testing.assert_allclose(
+        [float(row["share"]) for row in rows], counts / counts.sum(), atol=1e-6
+    )
+    np.testing.assert_allclose(
+        [float(row["hectares"]) for row in rows], counts * 0.25e-4, atol=5.1e-5
+    )
+
+
+def test_zones(mapped, image):
+    with (mapped / "scene_zones.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    counted = {
+        name: [int(row["pixels"]) for row in rows if row["name"] == name]
+        for name in ("west", "spot", "elsewhere")
+    }
+    ids = image[1]
+    assert counted["west"] == np.bincount(ids[9:, :40].ravel(), minlength=3).tolist()
+    # 10 m to 12 m to the right of the scene's corner, and 17 m to 20 m below the corner
+    assert counted["spot"] == np.bincount(ids[34:40, 20:24].ravel(), minlength=3).tolist()
+    assert counted["elsewhere"] == [0, 0, 0]
+    assert [row["zone"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
+
+
+def test_polygons(mapped, image):
+    meta, _, shapes, (class_ids, names, hectares) = pyogrio.raw.read(mapped / "scene_polygons.gpkg")
+    assert (mapped / "scene_polygons.qml").exists()
+    assert meta["crs"] == "EPSG:32633"
+    polygons = shapely.from_wkb(shapes)
+    assert shapely.is_valid(polygons).all()
+    np.testing.assert_allclose(shapely.area(polygons) / 1e4, hectares)
+    assert [CLASSES.names[i] for i in class_ids] == names.tolist()
+    counts = np.bincount(image[1][9:].ravel(), minlength=3)
+    by_class = np.bincount(class_ids, weights=hectares, minlength=3)
+    # Only some patches at the border have fewer than 100 pixels and are merged.
+    np.testing.assert_allclose(by_class, counts * 0.25e-4, rtol=0.02)
+
+
+def test_overlay_shows_image_and_map(mapped):
+    with Image.open(mapped / "scene_overlay.png") as picture:
+        pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
+    # Mean of red in the image and green in the map
+    assert (np.abs(pixels.astype(int) - [110, 138, 10]) <= 2).all(axis=-1).sum() > 1000
+
+
+def test_map_of_a_png_is_a_png(tmp_path, model, image):
+    Image.fromarray(image[0]).save(tmp_path / "photo.png")
+    with open_scene(tmp_path / "photo.png") as scene:
+        write_map(scene, model, Outputs(tmp_path, EXTRAS[:3], polygons="gpkg"))
+    with Image.open(tmp_path / "photo_classes.png") as picture:
+        np.testing.assert_array_equal(
+            np.array(picture.convert("RGB")), CLASSES.colorize(image[1].astype(np.uint8))
+        )
+    assert read(tmp_path / "photo_probabilities.tif").shape == (3, 93, 131)
+    assert read(tmp_path / "photo_confidence.png").max() > 100
+    rows = (tmp_path / "photo_areas.csv").read_text().splitlines()
+    assert rows[1].endswith(",")  # without hectares
+    assert all(np.isnan(pyogrio.raw.read(tmp_path / "photo_polygons.gpkg")[3][2]))
+
+
+def test_nodata_value_is_kept_unless_it_is_a_class_id(tmp_path, model, image):
+    for value, expected in ((9, 9), (1, 255)):
+        pixels = image[0].copy()
+        pixels[:5] = value
+        write_scene(tmp_path / "a.tif", pixels, nodata=value)
+        with open_scene(tmp_path / "a.tif") as scene:
+            write_map(scene, model, Outputs(tmp_path))
+        with rasterio.open(tmp_path / "a_classes.tif") as dataset:
+            assert dataset.nodata == expected
+            assert (dataset.read(1)[:5] == expected).all()
+
+
+def test_other_images_are_mapped_if_one_cannot_be_read(tmp_path, model, image, capsys):
+    write_scene(tmp_path / "good.tif", image[0])
+    (tmp_path / "bad.tif").write_text("not an image")
+    big = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    write_scene(tmp_path / "half.tif", big)
+    with (tmp_path / "half.tif").open("r+b") as file:
+        file.truncate(100_000)
+    out = tmp_path / "out"
+    paths = [tmp_path / name for name in ("bad.tif", "half.tif", "good.tif")]
+    assert map_images(paths, model, Outputs(out)) == paths[:2]
+    errors = capsys.readouterr().err
+    assert all(f"error: {path} cannot be read as an image" in errors for path in paths[:2])
+    assert "all images: 100%" in errors
+    assert sorted(file.name for file in out.iterdir()) == [
+        *("good_areas.csv", "good_classes.qml", "good_classes.tif", "good_classes.tif.aux.xml"),
+    ]
+    with pytest.raises(InputError, match="bad.tif cannot be read"):  # the only image
+        map_images(paths[:1], model, Outputs(out))
+
+
+def test_invalid_arguments_raise_before_the_first_image(tmp_path, model, capsys):
+    images = [tmp_path / "a.tif", tmp_path / "b.tif"]
+    with pytest.raises(InputError, match=r"`overlap` must be in \[0, 16\].*overlap=17"):
+        map_images(images, model, Outputs(tmp_path / "out"), overlap=17)
+    single = ensemble_of(always(1))
+    with pytest.raises(InputError, match="'disagreement' only for two networks.*Received: any"):
+        map_images(images, single, Outputs(tmp_path / "out", ["disagreement"]))
+    assert not (tmp_path / "out").exists()
+    assert capsys.readouterr().err == ""
+
+
+def test_failed_polygons_leave_no_files_of_polygons_and_areas(tmp_path, model, image, monkeypatch):
+    write_scene(tmp_path / "a.tif", image[0])
+    full = pyogrio.errors.FeatureError("database or disk is full")
+    monkeypatch.setattr("pyogrio.raw.write", Mock(side_effect=full))
+    outputs = Outputs(tmp_path / "out", polygons="gpkg")
+    with pytest.raises(OSError, match="a_polygons.gpkg cannot be written.*disk is full"):
+        map_images([tmp_path / "a.tif"], model, outputs)
+    names = {file.name for file in (tmp_path / "out").iterdir()}
+    assert names == {"a_classes.qml", "a_classes.tif", "a_classes.tif.aux.xml"}
+
+
+def test_interrupted_map_is_not_complete(tmp_path, model, image, monkeypatch):
+    write_scene(tmp_path / "a.tif", image[0])
+    outputs = Outputs(tmp_path, polygons="gpkg")
+    with open_scene(tmp_path / "a.tif") as scene:
+        write_map(scene, model, outputs)
+        assert images_to_map([scene.path], outputs, resume=True, overwrite=False) == []
+        monkeypatch.setattr("pyogrio.raw.write", Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            write_map(scene, model, outputs)
+    assert images_to_map([scene.path], outputs, resume=True, overwrite=False) == [scene.path]
+
+
+def test_scaling_of_values_is_printed(tmp_path, model, image, capsys):
+    write_scene(tmp_path / "a.tif", image[0].astype(np.uint16) * 10)
+    map_images(
+        [tmp_path / "a.tif"],
+        model,
+        Outputs(tmp_path / "out"),
+        reading=SceneReading(scale=(0, 2550)),
+    )
+    assert "red, green and blue are scaled from [0, 2550], [0, 2550]" in capsys.readouterr().out
+    with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
+        np.testing.assert_array_equal(dataset.read(1), image[1])
+
+
+@pytest.mark.parametrize(("overlap", "num_tiles"), [(None, 4 * 6), (8, 4 * 6), (0, 3 * 5)])
+def test_overlap_of_tiles(tmp_path, image, overlap, num_tiles):
+    write_scene(tmp_path / "a.tif", image[0])
+    batches = []
+
+    def predict(images):
+        batches.append(len(images))
+        return by_color(8)(images)
+
+    with open_scene(tmp_path / "a.tif") as scene:
+        write_map(scene, ensemble_of(predict), Outputs(tmp_path), overlap=overlap)
+    assert sum(batches) == num_tiles
+
+
+def test_overlay_of_a_scene_with_different_nodata_in_its_overviews(
+    tmp_path, model, image, monkeypatch
+):
+    # Otherwise, the scene would need megapixels to have overviews that are read.
+    monkeypatch.setattr("lcc_tf.mapping.map_images.OVERLAY_SIDE", 20)
+    pixels = image[0].copy()
+    pixels[:, :60] = 0
+    write_scene(tmp_path / "a.tif", pixels, nodata=0)
+    with rasterio.open(tmp_path / "a.tif", "r+") as dataset:
+        dataset.build_overviews([6], Resampling.cubic_spline)
+    with open_scene(tmp_path / "a.tif") as scene:
+        write_map(scene, model, Outputs(tmp_path, ["overlay"]))
+        _, valid = scene.thumbnail(20)
+    _, mapped = read_map(tmp_path / "a_classes.tif", valid.shape)
+    assert (valid & ~mapped).any()
+    assert (tmp_path / "a_overlay.png").exists()

@@ -1,0 +1,64 @@
+import json
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+from rasterio.transform import from_origin
+
+from lcc_tf.mapping.polygons import write_polygons
+from tests.mapping.scenes import CLASSES, write_class_map
+
+
+@pytest.mark.parametrize(("min_pixels", "class_ids"), [(25, [0, 2, 2]), (26, [0, 2])])
+def test_small_regions_are_merged_into_their_neighbors(tmp_path, min_pixels, class_ids):
+    ids = np.zeros((60, 60), np.uint8)
+    ids[10:15, 10:15] = 2
+    ids[30:50, 30:50] = 2
+    write_class_map(tmp_path / "a.tif", ids)
+    write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.gpkg", min_pixels=min_pixels)
+    received = pyogrio.raw.read(tmp_path / "a.gpkg")[3][0]
+    assert sorted(received.tolist()) == class_ids
+
+
+def points_and_hectares(file):
+    features = json.loads(file.read_text())["features"]
+    rings = [feature["geometry"]["coordinates"][0] for feature in features]
+    hectares = [feature["properties"]["hectares"] for feature in features]
+    return np.concatenate(rings, dtype=float), hectares
+
+
+def test_geojson_is_in_degrees(tmp_path):
+    ids = np.arange(3, dtype=np.uint8).repeat(30)[None].repeat(50, 0)
+    # On both sides of 15 degrees east, the center of the UTM zone
+    transform = from_origin(499980, 5200000, 0.5, 0.5)
+    write_class_map(tmp_path / "a.tif", ids, transform=transform)
+    write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.geojson", min_pixels=1)
+    points, hectares = points_and_hectares(tmp_path / "a.geojson")
+    assert points[:, 0].min() < 15 < points[:, 0].max()
+    np.testing.assert_allclose(points, np.broadcast_to([15, 46.9], points.shape), atol=0.1)
+    assert sum(hectares) == pytest.approx(50 * 90 * 0.25e-4)
+
+
+def test_geojson_without_a_coordinate_system_is_in_pixels(tmp_path):
+    ids = np.arange(3, dtype=np.uint8).repeat(30)[None].repeat(50, 0)
+    transform = rasterio.Affine.identity()
+    write_class_map(tmp_path / "a.png", ids, crs=None, transform=transform)
+    write_polygons(tmp_path / "a.png", CLASSES, tmp_path / "a.geojson", min_pixels=1)
+    points, hectares = points_and_hectares(tmp_path / "a.geojson")
+    assert points.max(axis=0).tolist() == [90, 50]
+    assert hectares == [None] * 3
+
+
+def test_failed_polygons_leave_no_files(tmp_path, monkeypatch):
+    write_class_map(tmp_path / "a.tif", np.zeros((9, 9), np.uint8))
+    before = set(tmp_path.iterdir())
+
+    def write(file, **options):
+        file.write_text("a part")
+        raise pyogrio.errors.FeatureError("database or disk is full")
+
+    monkeypatch.setattr("pyogrio.raw.write", write)
+    with pytest.raises(OSError, match="a.gpkg cannot be written.*disk is full"):
+        write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.gpkg", min_pixels=1)
+    assert set(tmp_path.iterdir()) == before
