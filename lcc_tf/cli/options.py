@@ -162,7 +162,12 @@ def add_flag(group: OptionGroup, name: str, text: str, *, default: object = Fals
 
 
 def in_words(value: object) -> str:
-    """Formats a value as the user would type it."""
+    """Formats a value as the user would type it.
+
+    Example:
+        >>> in_words((0.5, 2.0)), in_words(None)
+        ('0.5 2', 'none')
+    """
     if isinstance(value, list | tuple):
         return " ".join(map(in_words, value))
     if value is None:
@@ -179,6 +184,10 @@ def numbers_or_text(
         text: the option's value.
         number: type of the numbers.
         separator: text between the numbers; None for spaces.
+
+    Example:
+        >>> numbers_or_text("3,2,1", int), numbers_or_text("minmax")
+        ((3, 2, 1), 'minmax')
     """
     try:
         return tuple(number(part) for part in text.split(separator))
