@@ -26,22 +26,24 @@ ROOT = Path(__file__).parents[1]
 # that need trained runs.
 HEAVY = (
     "tests/integration/test_documentation.py",
+    "tests/training/test_xla.py",
     "tests/training/test_replicas.py",
     "tests/training/test_resuming.py",
     "tests/integration/test_scripts.py",
+    "tests/scoring/test_evaluate_runs.py",
     "tests/training/test_train.py",
     "tests/exporting/test_litert.py",
-    "tfds_deepglobe/prepare_test.py",
-    "tests/prediction/test_predictors.py",
-    "tests/models/test_keras_api.py",
-    "tests/scoring/test_evaluate_runs.py",
-    "tests/exporting/test_savedmodel.py",
-    "tfds_deepglobe/command_line_test.py",
+    "tests/models/test_segmentation_models.py",
     "tests/integration/test_any_classes.py",
-    "tests/test_torch_runs.py",
-    "tests/exporting/test_formats.py",
+    "tests/test_docstrings.py",
+    "tests/exporting/test_savedmodel.py",
+    "tests/models/test_keras_api.py",
     "tests/exporting/test_onnx.py",
+    "tests/prediction/test_predictors.py",
+    "tests/exporting/test_export.py",
+    "tests/test_package.py",
     "tests/scoring/test_evaluate.py",
+    "tests/test_torch_runs.py",
 )
 
 # A background process ignores SIGINT. Commands that tests start and interrupt would inherit that.
