@@ -101,6 +101,15 @@ def read_run(path: Path) -> Run:
         raise InputError(f"{file} cannot be read: {error}") from error
 
 
+def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
+    """Reads run folders, or all trained runs below `root` if `paths` is empty.
+
+    Raises:
+        InputError: a path is not a run folder, or `root` contains no trained run.
+    """
+    return [read_run(path) for path in paths] or find_runs(root)
+
+
 def find_runs(root: Path) -> list[Run]:
     """Returns all trained runs below a folder, sorted by name.
 

@@ -12,6 +12,7 @@ from lcc_tf.runs import (
     find_runs,
     load_model,
     read_run,
+    read_runs,
 )
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
@@ -25,6 +26,13 @@ def test_run_folder_is_read_back(runs, tiny_config):
     assert content["versions"]["keras"] == keras.__version__
     assert content["num_parameters"] > 1000
     assert [run.name for run in find_runs(runs)] == ["deeplabv3plus", "unetpp"]
+
+
+def test_runs_are_read_by_path_or_found(runs, tmp_path):
+    assert [run.name for run in read_runs([runs / "unetpp"], tmp_path)] == ["unetpp"]
+    assert [run.name for run in read_runs([], runs)] == ["deeplabv3plus", "unetpp"]
+    with pytest.raises(InputError, match="no trained run"):
+        read_runs([], tmp_path)
 
 
 def test_loaded_model_has_the_best_weights(runs):
