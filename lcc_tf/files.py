@@ -56,7 +56,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
         except BlockingIOError as error:
             raise InputError(
                 f"{path} is being written by another process. Wait for it, or choose another "
-                "folder."
+                "folder as `output`."
             ) from error
         except OSError:  # a file system without locks, such as a mounted cloud drive
             pass
@@ -86,52 +86,66 @@ def not_written(file: Path, reason: object) -> OSError:
     free = shutil.disk_usage(file.parent).free
     return OSError(
         f"{file} cannot be written, most likely because the disk is full: {free / 1e6:.1f} MB are "
-        f"free ({reason}). Make room, or choose another folder."
+        f"free ({reason}). Make room, or choose another folder as `output`."
     )
 
 
-def check_no_file(folder: Path) -> None:
+def check_no_file(folder: Path, argument: str = "output") -> None:
     """Checks that a folder's path is not a file.
 
+    Args:
+        folder: the path.
+        argument: name of the user's argument for the path, for the error message.
+
     Raises:
-        InputError: it is a file.
+        InputError: the path is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder. Choose another folder.")
+        raise InputError(
+            f"{folder} is a file, not a folder. Choose another folder as `{argument}`."
+        )
 
 
-def check_new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> None:
-    """Checks that `new_folder` may fill a folder, before any work.
+def check_new_folder(
+    path: Path, *, contents: set[str], overwrite: bool = False, argument: str = "output"
+) -> None:
+    """Checks, before any work, that `new_folder` may create or replace a folder.
 
     Args:
-        path: name of the complete folder.
-        holds: names of the files in such a folder.
-        overwrite: replace an earlier folder.
+        path: path of the complete folder.
+        contents: names of the files and folders in a complete folder.
+        overwrite: True to replace an earlier folder.
+        argument: name of the user's argument for the path, for error messages.
 
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
     """
-    check_no_file(path)
+    check_no_file(path, argument)
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    if foreign := sorted(names - holds):
+    if foreign := sorted(names - contents):
         raise InputError(
-            f"{path} exists and contains other files ({', '.join(foreign[:3])}). Choose another "
-            "folder."
+            f"{path} contains other files ({', '.join(foreign[:3])}). Choose another folder as "
+            f"`{argument}`."
         )
     if names and not overwrite:
         raise InputError(
-            f"{path} exists already. Choose another folder, or replace it with `overwrite=True`."
+            f"{path} already exists. Replace it with `overwrite=True`, or choose another folder as "
+            f"`{argument}`."
         )
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: Path, *, contents: set[str], overwrite: bool = False, argument: str = "output"
+) -> Iterator[Path]:
     """Yields a folder to fill, and renames it to `path` once it is complete.
 
     Args:
-        path: name of the complete folder.
-        holds: names of the files in such a folder; a folder with other files is never overwritten.
-        overwrite: replace an earlier folder, once the new one is complete.
+        path: path of the complete folder.
+        contents: names of the files and folders in a complete folder. A folder with other files is
+            never replaced.
+        overwrite: True to replace an earlier folder, once the new folder is complete.
+        argument: name of the user's argument for the path, for error messages.
 
     Yields:
         An empty folder beside `path`. It is deleted if filling it fails.
@@ -139,7 +153,7 @@ def new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> Itera
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
     """
-    check_new_folder(path, holds=holds, overwrite=overwrite)
+    check_new_folder(path, contents=contents, overwrite=overwrite, argument=argument)
     new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:

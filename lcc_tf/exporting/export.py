@@ -71,7 +71,7 @@ def export(
     """
     output = Path(output)
     writer(format)
-    check_new_folder(output / format, holds=FORMATS[format], overwrite=overwrite)
+    check_new_folder(output / format, contents=FORMATS[format], overwrite=overwrite)
     source = SourceModel.from_model(model, classes, tile=tile, resolution=resolution, images=images)
     return export_source(source, output, format, overwrite=overwrite)
 
@@ -95,5 +95,5 @@ def export_source(
         AgreementError: the export differs too much from the model. Nothing is written.
     """
     write = writer(format)
-    with new_folder(output / format, holds=FORMATS[format], overwrite=overwrite) as folder:
+    with new_folder(output / format, contents=FORMATS[format], overwrite=overwrite) as folder:
         return write(source, folder)

@@ -32,7 +32,7 @@ def test_savedmodel_of_a_logits_model_returns_its_probabilities(model, tmp_path)
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
     received = loaded.signatures["serving_default"](image=tf.constant(image))["probabilities"]
     np.testing.assert_allclose(received, probability_function(model)(image), atol=1e-5)
-    with pytest.raises(InputError, match="savedmodel exists already"):
+    with pytest.raises(InputError, match="savedmodel already exists"):
         export(model, tmp_path, **arguments)
     before = (tmp_path / "savedmodel" / "saved_model.pb").stat().st_ino
     export(model, tmp_path, overwrite=True, **arguments)

@@ -66,7 +66,7 @@ def test_nothing_is_loaded_if_one_format_already_exists(exported, capsys):
     assert loaded == [{"average": "probabilities", "tile": 64, "resolution": 2.0}]
     assert exported("--format", "savedmodel", "litert")[0] == 2
     error = capsys.readouterr().err
-    assert "litert exists already" in error
+    assert "litert already exists" in error
     assert "--overwrite" in error
     assert len(loaded) == 1
     assert [path.name for path in folder.iterdir()] == ["litert"]
