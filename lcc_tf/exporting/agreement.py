@@ -59,7 +59,7 @@ class Agreement:
             num_pixels=sum(map(len, same)),
         )
 
-    def require(self, name: str, *, min_fraction: float, max_difference: float) -> "Agreement":
+    def require(self, name: str, *, min_fraction: float, max_difference: float) -> None:
         """Checks that the export may be used.
 
         Args:
@@ -67,18 +67,15 @@ class Agreement:
             min_fraction: minimum fraction of pixels with the same class.
             max_difference: maximum difference of two probabilities.
 
-        Returns:
-            The agreement itself.
-
         Raises:
             AgreementError: the agreement is too low, or a probability is not a number.
         """
-        if self.fraction >= min_fraction and self.max_difference <= max_difference:
-            return self
-        raise AgreementError(
-            f"{name} differs from the Keras model: {self}. Required: the same class on "
-            f"{100 * min_fraction:g} %, probabilities within {max_difference:g}."
-        )
+        # A maximum difference of NaN is not acceptable.
+        if not (self.fraction >= min_fraction and self.max_difference <= max_difference):
+            raise AgreementError(
+                f"{name} differs from the Keras model: {self}. Required: the same class on "
+                f"{100 * min_fraction:g} %, probabilities within {max_difference:g}."
+            )
 
 
 @dataclass(frozen=True)

@@ -54,10 +54,16 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
         file = output / f"{name}.tflite"
         file.write_bytes(content)
         interpreter = Interpreter(str(file))
-        agreement = source.compare(litert_predictor(interpreter), any_size=False)
         min_fraction, max_difference = BOUNDS[name]
-        agreement.require(file.name, min_fraction=min_fraction, max_difference=max_difference)
-        files.append(ExportedFile(file.name, file.stat().st_size, agreement))
+        checked = source.comparison.check(
+            file.name,
+            len(content),
+            litert_predictor(interpreter),
+            any_size=False,
+            max_difference=max_difference,
+            min_fraction=min_fraction,
+        )
+        files.append(checked)
         types[file.name] = _types(interpreter)
     source.description.write(output, files=types)
     return files

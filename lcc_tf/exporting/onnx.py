@@ -11,7 +11,7 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.tiling import OVERLAP
 
@@ -46,59 +46,49 @@ def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
         InputError: the weights do not fit into a file.
     """
     source.check_file_size()
-    return [_any_size(source, output), _for_deepness(source, output)]
+    return [
+        _any_size(source, output / ANY_SIZE_FILE),
+        _for_deepness(source, output / DEEPNESS_FILE),
+    ]
 
 
 def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `model.onnx` for prediction.
+    """Loads an ONNX file that `export_onnx` wrote, for prediction.
 
     Args:
-        file: the ONNX file.
+        file: `model.onnx` or `deepness.onnx`. Images for `deepness.onnx` are prepared as its
+            metadata define.
 
     Returns:
         A function from uint8 `(batch, height, width, 3)`, RGB, to float32
-        `(batch, height, width, num_classes)`.
+        `(batch, height, width, num_classes)`. Height and width must be `tile` for `deepness.onnx`.
     """
-    session = _session(file)
-    return lambda image: session.run(["probabilities"], {"image": image})[0]
+    network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
+    def predict(image: np.ndarray) -> np.ndarray:
+        return network.run(["probabilities"], {"image": image})[0]
 
-def deepness_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `deepness.onnx` for prediction; tiles are prepared as the file's metadata say.
-
-    Args:
-        file: the ONNX file.
-
-    Returns:
-        A function from uint8 `(batch, tile, tile, 3)`, RGB, to float32
-        `(batch, tile, tile, num_classes)`.
-    """
-    session = _session(file)
-    metadata = session.get_modelmeta().custom_metadata_map
+    metadata = network.get_modelmeta().custom_metadata_map
+    if "standardization_mean" not in metadata:
+        return predict
     mean, std = (
         np.array(json.loads(metadata[f"standardization_{name}"]), np.float32)
         for name in ("mean", "std")
     )
 
-    def predict(image: np.ndarray) -> np.ndarray:
+    def predict_for_deepness(image: np.ndarray) -> np.ndarray:
         prepared = (np.float32(image * 1.0 / 255.0) - mean) / std
-        served = session.run(None, {"image": prepared.transpose(0, 3, 1, 2)})[0]
-        return served.transpose(0, 2, 3, 1)
+        return predict(prepared.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
 
-    return predict
-
-
-def _session(file: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return predict_for_deepness
 
 
-def _any_size(source: SourceModel, output: Path) -> ExportedFile:
+def _any_size(source: SourceModel, file: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = source.serve_for_conversion(image)
         class_id = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         return {"probabilities": probabilities, "class_id": class_id}
 
-    file = output / ANY_SIZE_FILE
     _write(
         file,
         serve,
@@ -106,28 +96,32 @@ def _any_size(source: SourceModel, output: Path) -> ExportedFile:
         axes=("batch", "height", "width"),
         metadata=source.description.to_json(),
     )
-    agreement = source.compare(onnx_predictor(file), any_size=True)
-    agreement.require(file.name, min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
-    return ExportedFile(file.name, file.stat().st_size, agreement)
+    return _checked(source, file, any_size=True)
 
 
-def _for_deepness(source: SourceModel, output: Path) -> ExportedFile:
+def _for_deepness(source: SourceModel, file: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = source.serve_for_conversion(255 * tf.transpose(image, (0, 2, 3, 1)))
         return {"probabilities": tf.transpose(probabilities, (0, 3, 1, 2))}
 
-    file = output / DEEPNESS_FILE
-    side = source.tile
     _write(
         file,
         serve,
-        tf.TensorSpec((None, 3, side, side), tf.float32, name="image"),
+        tf.TensorSpec((None, 3, source.tile, source.tile), tf.float32, name="image"),
         axes=("batch",),
         metadata=_deepness_metadata(source),
     )
-    agreement = source.compare(deepness_predictor(file), any_size=False)
-    agreement.require(file.name, min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
-    return ExportedFile(file.name, file.stat().st_size, agreement)
+    return _checked(source, file, any_size=False)
+
+
+def _checked(source: SourceModel, file: Path, *, any_size: bool) -> ExportedFile:
+    return source.comparison.check(
+        file.name,
+        file.stat().st_size,
+        onnx_predictor(file),
+        any_size=any_size,
+        max_difference=TOLERANCE,
+    )
 
 
 def _deepness_metadata(source: SourceModel) -> dict:

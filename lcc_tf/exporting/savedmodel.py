@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.description import MODEL_FILE, Description
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
@@ -66,10 +66,9 @@ def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
         served = loaded.signatures["serving_default"](image=tf.constant(image))
         return served["probabilities"].numpy()
 
-    agreement = source.compare(predict, any_size=True)
-    agreement.require("saved_model.pb", min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    return [ExportedFile("saved_model.pb", size, agreement)]
+    check = source.comparison.check
+    return [check("saved_model.pb", size, predict, any_size=True, max_difference=TOLERANCE)]
 
 
 def load_savedmodel(

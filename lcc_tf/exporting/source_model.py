@@ -1,7 +1,6 @@
-"""The Keras model that is exported, and the images on which its exports are compared with it."""
+"""The Keras model that is exported."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting.agreement import Agreement
+from lcc_tf.exporting.comparison import Comparison
 from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
@@ -23,8 +22,6 @@ from tfds_deepglobe.classes import ClassTable
 
 RESOLUTION = 0.5  # meters per pixel, DeepGlobe's
 MIN_TILE = 32  # pixels
-MAX_COMPARED_TILES = 4
-MAX_COMPARED_PIXELS = 4 * 512**2  # of all compared tiles, unless a single tile has more
 MAX_FILE_SIZE = 2**31  # bytes, the limit of a protocol buffer and of a flat buffer
 
 
@@ -127,24 +124,9 @@ class SourceModel:
         return Description(self.classes, self.tile, self.samples.scale)
 
     @cached_property
-    def tiles(self) -> list[np.ndarray]:
-        """Tiles on which exports are compared, uint8 `(1, tile, tile, 3)`."""
-        count = min(max(MAX_COMPARED_PIXELS // self.tile**2, 1), MAX_COMPARED_TILES)
-        return [image[None] for image in self.samples.crops("test", self.tile, count)]
-
-    @cached_property
-    def odd_image(self) -> np.ndarray:
-        """An image with odd sides, which no stride divides, uint8 `(1, height, width, 3)`."""
-        height, width = self.tile * 4 // 5 | 1, self.tile * 4 // 3 | 1
-        return self.samples.crops("test", width, 1)[0][None, :height]
-
-    @cached_property
-    def _expected(self) -> dict[str, list[np.ndarray]]:
-        """The Keras model's probabilities of `tiles` and `odd_image`, computed once."""
-        return {
-            "tiles": [self.predict(image) for image in self.tiles],
-            "odd_image": [self.predict(self.odd_image)],
-        }
+    def comparison(self) -> Comparison:
+        """The comparison of exports with the model."""
+        return Comparison(self.predict, self.samples, self.tile)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
         """Predicts the Keras model's probabilities of an image of any size.
@@ -168,24 +150,6 @@ class SourceModel:
             lambda image: self.model(image, training=False),
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
         )
-
-    def compare(self, predict: Callable[[np.ndarray], np.ndarray], *, any_size: bool) -> Agreement:
-        """Compares an export with the Keras model.
-
-        Args:
-            predict: runs the export, from uint8 `(1, height, width, 3)`, RGB, to probabilities
-                `(1, height, width, num_classes)`.
-            any_size: whether the export takes images of any size, and not only of `tile`.
-
-        Raises:
-            AgreementError: the probabilities' shapes differ.
-        """
-        with _full_float32():
-            images, expected = list(self.tiles), list(self._expected["tiles"])
-            if any_size:
-                images.append(self.odd_image)
-                expected += self._expected["odd_image"]
-            return Agreement.of([predict(image) for image in images], expected)
 
     def serve(self, image: tf.Tensor) -> tf.Tensor:
         """Builds the model's graph for images of any size, for TensorFlow.
@@ -228,17 +192,6 @@ class SourceModel:
                 f"{size / 1e9:.1f} GB. Export fewer networks together, or use "
                 "`format='savedmodel'`."
             )
-
-
-@contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
-    """Switches off TF32, with which GPUs drop 13 of float32's 23 mantissa bits."""
-    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
 def _at_any_size(model: keras.Model, image: tf.Tensor) -> tf.Tensor:

@@ -33,7 +33,7 @@ def test_description_is_enough_to_run_it(exported, description, source, name):
     assert types["image"]["shape"] == [1, 72, 72, 3]
     assert types["probabilities"]["shape"] == [1, 72, 72, 7]
     same = []
-    for tile in source.tiles:
+    for tile in source.comparison.tiles:
         result = runner(image=tile.astype(types["image"]["dtype"]))["probabilities"]
         expected = source.predict(tile)
         assert result.dtype == types["probabilities"]["dtype"]

@@ -75,10 +75,10 @@ def test_deepness_reads_and_feeds_it(exported, source):
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
     }
-    tiles = np.concatenate(source.tiles)
+    tiles = np.concatenate(source.comparison.tiles)
     prepared = (np.float32(tiles / 255.0) - np.float32(mean)) / np.float32(std)
     result = session.run(None, {image.name: prepared.transpose(0, 3, 1, 2)})[0]
-    expected = np.concatenate([source.predict(tile) for tile in source.tiles])
+    expected = np.concatenate([source.predict(tile) for tile in source.comparison.tiles])
     np.testing.assert_allclose(result, expected.transpose(0, 3, 1, 2), atol=1e-4)
 
 

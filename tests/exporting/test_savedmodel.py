@@ -71,7 +71,7 @@ def test_it_is_held_to_the_keras_model(exported, source):
     assert file.agreement.max_difference < 1e-5
     assert file.agreement.fraction == 1
     assert file.agreement.num_pixels == 4 * 72 * 72 + 57 * 97
-    assert source.odd_image.shape == (1, 57, 97, 3)
+    assert source.comparison.odd_image.shape == (1, 57, 97, 3)
     assert file.size > 4 * source.model.count_params()
 
 

@@ -6,6 +6,7 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
+from lcc_tf.exporting.comparison import Comparison
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples
 from lcc_tf.exporting.source_model import SourceModel
@@ -99,27 +100,23 @@ def test_dilation_is_one_operation(network, tiny_encoder):
 def test_checked_tiles_are_fewer_where_they_are_large():
     model = keras.Sequential([keras.Input((None, None, 3))])
     for tile, count in ((512, 4), (1024, 1), (2448, 1)):
-        assert len(SourceModel(model, DEEPGLOBE_CLASSES, tile, samples=Zeros()).tiles) == count
+        assert (
+            len(SourceModel(model, DEEPGLOBE_CLASSES, tile, samples=Zeros()).comparison.tiles)
+            == count
+        )
 
 
 def test_compared_with_all_digits_of_float32():
     """GPUs that have TF32 compute with it unless told not to."""
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
-    source = SourceModel(
-        keras.Sequential([keras.Input((None, None, 3))]),
-        DEEPGLOBE_CLASSES,
-        tile=64,
-        samples=Zeros(),
-    )
     seen = []
 
     def predict(image):
         seen.append(enabled())
         return image.astype(np.float32)
 
-    object.__setattr__(source, "predict", predict)
     assert enabled()
-    source.compare(predict, any_size=True)
+    Comparison(predict, Zeros(), tile=64).check("x", 1, predict, any_size=True, max_difference=0)
     assert enabled()
     assert seen == [False] * 10
 

@@ -156,7 +156,7 @@ def test_ensemble_at_scales_equals_what_is_evaluated(members):
 def test_scaled_member_exports_with_sizes_unknown(members, tmp_path):
     """The exporter compares on 201x333 pixels too, of which 0.3 are 60x100."""
     original = SourceModel(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
-    assert original.odd_image.shape == (1, 201, 333, 3)
+    assert original.comparison.odd_image.shape == (1, 201, 333, 3)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
     assert exported.agreement.max_difference < 1e-5
 
