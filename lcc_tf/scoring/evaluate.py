@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
+from tqdm import tqdm
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.ensemble import check_member_weights
@@ -36,6 +37,7 @@ def evaluate(
     average: str = "probabilities",
     ignore_class: int | None = None,
     split: str = "test",
+    verbose: int = 1,
 ) -> Evaluation:
     """Scores a Keras model, or several models and their ensemble, by published protocols.
 
@@ -63,6 +65,7 @@ def evaluate(
             scored as the protocol says.
         split: name of the examples' split for the tables; "test" makes them say which published
             scores the results compare with.
+        verbose: 1 for a progress bar, 0 for none.
 
     Returns:
         The scores; `evaluation.scores["original"]["ensemble"]["mean_iou"]` is one, and
@@ -106,7 +109,7 @@ def evaluate(
         )
     weights = [1.0] * len(models) if member_weights is None else list(member_weights)
     check_member_weights(weights, len(models))
-    rules = scoring_rules(protocols, classes.names)
+    rules = scoring_rules(protocols, classes)
 
     members = [
         Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
@@ -114,9 +117,10 @@ def evaluate(
     Average(tuple(weights), average)  # an invalid average raises also for a single model
     ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
     predictors = ScoredPredictors(members, ensembles)
+    examples = tqdm(examples, desc=f"scoring {split}", unit="image", disable=not verbose)
     checked = check_examples(examples, classes.num_classes, ignore_class)
     predicted_images = predictors.predict(checked)
-    return score(predicted_images, predictors, rules, classes=classes, split=split, tta=tta)
+    return score(predicted_images, predictors, rules, split=split, tta=tta)
 
 
 def score(
@@ -124,7 +128,6 @@ def score(
     predictors: ScoredPredictors,
     rules: Sequence[ScoringRules],
     *,
-    classes: ClassTable,
     split: str,
     tta: str,
     tuned: TunedWeights | None = None,
@@ -134,8 +137,7 @@ def score(
     Args:
         predicted_images: images of the split; each is released before the next is predicted.
         predictors: the predictors of these images.
-        rules: the rules of each protocol to score by.
-        classes: names and colors.
+        rules: the rules of each protocol to score by, at least one.
         split: name of the split.
         tta: test-time augmentation that the members were applied with.
         tuned: result of tuning the ensemble's weights; None if they were not tuned.
@@ -153,7 +155,7 @@ def score(
     return Evaluation(
         split=split,
         num_images=num_images,
-        classes=classes,
+        classes=rules[0].classes,
         members=tuple(member.name for member in predictors.members),
         scores={
             one.protocol.name: {

@@ -67,7 +67,7 @@ def evaluate_runs(
     num_images = split_size(builder, split)
     _check_ensemble(len(runs), ensemble, member_weights, average)
     classes = runs[0].classes
-    rules = scoring_rules(protocols, classes.names)
+    rules = scoring_rules(protocols, classes)
 
     members = [Predictor.from_run(run, tta=tta) for run in runs]
     tuned = None
@@ -83,8 +83,8 @@ def evaluate_runs(
     )
     images = predictors.predict(split_examples(builder, split, f"scoring {split}"))
     if panels:
-        images = draw_panels(images, panels, rules[0], classes, split=split, num_images=num_images)
-    return score(images, predictors, rules, classes=classes, split=split, tta=tta, tuned=tuned)
+        images = draw_panels(images, panels, rules[0], split=split, num_images=num_images)
+    return score(images, predictors, rules, split=split, tta=tta, tuned=tuned)
 
 
 def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> ColorBaseline:

@@ -59,8 +59,6 @@ def check_examples(
     Raises:
         InputError: an example is not an image with its mask, or labels are not classes.
     """
-    if isinstance(examples, tf.data.Dataset):
-        examples = examples.as_numpy_iterator()
     for index, example in enumerate(examples):
         if isinstance(example, Mapping):  # an example of the TFDS data set
             example = example["image"], example["segmentation_mask"]

@@ -13,7 +13,7 @@ import numpy as np
 
 from lcc_tf.errors import InputError
 from lcc_tf.metrics import confusion_matrix
-from tfds_deepglobe.classes import UNKNOWN
+from tfds_deepglobe.classes import UNKNOWN, ClassTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,23 +35,23 @@ class Protocol:
         comparable_with: published scores of DeepGlobe's classes that these scores compare with.
 
     Example:
-        >>> rules = OFFICIAL6.for_classes(lcc_tf.DEEPGLOBE_CLASSES.names)
+        >>> rules = OFFICIAL6.for_classes(lcc_tf.DEEPGLOBE_CLASSES)
         >>> rules.ignore_class, rules.averaged
         (6, [0, 1, 2, 3, 4, 5])
     """
 
     name: str
-    side: int | None
+    side: int | None = None
     masks_unknown: bool
     predicts_unknown: bool
     averages_unknown: bool
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ("mean_iou", "pixel_accuracy")
     num_images: int
     comparable_with: str
 
-    def for_classes(self, class_names: Sequence[str]) -> "ScoringRules":
+    def for_classes(self, classes: ClassTable) -> "ScoringRules":
         """Applies the protocol to the classes of a data set."""
-        return ScoringRules(self, tuple(class_names))
+        return ScoringRules(self, classes)
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,16 @@ class ScoringRules:
 
     Attributes:
         protocol: the protocol.
-        class_names: one name per class id.
+        classes: names and colors of the classes.
     """
 
     protocol: Protocol
-    class_names: tuple[str, ...]
+    classes: ClassTable
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class id."""
+        return self.classes.names
 
     @cached_property
     def ignore_class(self) -> int | None:
@@ -132,22 +137,18 @@ ORIGINAL = Protocol(
 )
 OFFICIAL6 = Protocol(
     name="official6",
-    side=None,
     masks_unknown=True,
     predicts_unknown=False,
     averages_unknown=False,
-    columns=("mean_iou", "pixel_accuracy"),
     num_images=172,
     comparable_with="mean IoU by the rule of the DeepGlobe 2018 challenge (arXiv 1805.06561); the "
     "masks of its leaderboard are not public, so no other split is the same",
 )
 GLNET = Protocol(
     name="glnet",
-    side=None,
     masks_unknown=False,
     predicts_unknown=True,
     averages_unknown=False,
-    columns=("mean_iou", "pixel_accuracy"),
     num_images=142,
     comparable_with="mIoU (%) of papers on the 454/207/142 split: FCN-8s 71.8, DeepLabv3+ 63.5, "
     "GLNet 71.6, MagNet 72.9, ISDNet 73.3, FCtL 73.5, WSDNet 74.1, GPWFormer 75.8, BPT 76.6 "
@@ -156,12 +157,12 @@ GLNET = Protocol(
 PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, OFFICIAL6, GLNET)}
 
 
-def scoring_rules(protocols: Sequence[str], class_names: Sequence[str]) -> list[ScoringRules]:
+def scoring_rules(protocols: Sequence[str], classes: ClassTable) -> list[ScoringRules]:
     """Applies protocols, by name, to the classes of a data set.
 
     Args:
         protocols: keys of `PROTOCOLS`, at least one.
-        class_names: one name per class id.
+        classes: names and colors of the classes.
 
     Raises:
         InputError: an unknown protocol, or none.
@@ -171,4 +172,4 @@ def scoring_rules(protocols: Sequence[str], class_names: Sequence[str]) -> list[
             f"`protocols` must be a list of names from {', '.join(PROTOCOLS)}. "
             f"Received: protocols={protocols!r}."
         )
-    return [PROTOCOLS[name].for_classes(class_names) for name in protocols]
+    return [PROTOCOLS[name].for_classes(classes) for name in protocols]

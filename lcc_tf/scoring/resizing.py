@@ -28,12 +28,13 @@ def resized_rows(x: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarra
     Args:
         x: float32 `(height, width, channels)`.
         size: new height and width, pixels.
-        rows: rows of the resized map; start and stop are given.
+        rows: rows of the resized map, with start and stop; a step is optional.
 
     Returns:
         float32 `(rows, new width, channels)`.
     """
-    for axis, positions in enumerate((np.arange(rows.start, rows.stop), np.arange(size[1]))):
+    row_ids = np.arange(rows.start, rows.stop, rows.step)
+    for axis, positions in enumerate((row_ids, np.arange(size[1]))):
         length = x.shape[axis]
         if length == size[axis]:
             x = x if axis else x[rows]

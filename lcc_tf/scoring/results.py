@@ -9,7 +9,7 @@ import numpy as np
 from lcc_tf.files import write_atomically
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring.definitions import comparison, definitions
-from lcc_tf.scoring.ensemble_weights import TunedWeights
+from lcc_tf.scoring.ensemble_weights import MAX_PIXELS, TunedWeights
 from lcc_tf.scoring.protocols import ScoringRules, scoring_rules
 from lcc_tf.scoring.scored_predictors import COLOR_BASELINE, ENSEMBLE, WITHOUT
 from tfds_deepglobe.classes import ClassTable
@@ -46,7 +46,7 @@ class Evaluation:
     @property
     def rules(self) -> list[ScoringRules]:
         """The rules that the scores were computed by, one per protocol."""
-        return scoring_rules(list(self.scores), self.classes.names)
+        return scoring_rules(list(self.scores), self.classes)
 
     def member_weights(self) -> dict[str, float]:
         """Returns each member's weight in the ensemble, with a sum of 1."""
@@ -100,7 +100,7 @@ class Evaluation:
             content["tuning"] = asdict(self.tuned)
             sentences["tuning"] = (
                 "mean IoU of the ensemble on the validation split by the named protocol, with "
-                "tuned weights and with equal weights"
+                f"tuned weights and with equal weights, on at most {MAX_PIXELS} pixels per image"
             )
         if COLOR_BASELINE in results:
             content[COLOR_BASELINE] = results[COLOR_BASELINE]
@@ -111,29 +111,6 @@ def write_metrics(evaluation: Evaluation, file: Path) -> None:
     """Writes `metrics.json`."""
     text = json.dumps(evaluation.to_json(), indent=2, allow_nan=False)
     write_atomically(file, text.encode())
-
-
-def read_metrics(file: Path) -> dict:
-    """Reads `metrics.json`.
-
-    In old files the protocol `original` has its former name, `seed`; it is renamed.
-
-    Returns:
-        See `Evaluation.to_json`.
-    """
-
-    def rename(entries: dict) -> dict:
-        for key in ("protocol", "protocols"):
-            if entries.get(key) == "seed":
-                entries[key] = "original"
-            elif isinstance(entries.get(key), dict) and "seed" in entries[key]:
-                entries[key] = {
-                    "original" if name == "seed" else name: content
-                    for name, content in entries[key].items()
-                }
-        return entries
-
-    return json.loads(file.read_text(), object_hook=rename)
 
 
 def _without_nan(value: object) -> object:

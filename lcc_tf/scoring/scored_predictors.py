@@ -70,7 +70,7 @@ class PredictedImage:
         """Computes each predictor's probabilities of some rows of the image.
 
         Args:
-            rows: rows of the image; start and stop are given.
+            rows: rows of the image, with start and stop; a step is optional.
 
         Yields:
             Name of the predictor, and float32 `(rows, width, num_classes)`.

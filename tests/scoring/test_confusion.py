@@ -11,7 +11,7 @@ from lcc_tf.scoring.protocols import PROTOCOLS, scoring_rules
 from lcc_tf.scoring.scored_predictors import PredictedImage, ScoredPredictors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES.names)
+ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES)
 
 
 class FixedMember:

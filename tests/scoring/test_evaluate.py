@@ -163,3 +163,12 @@ def test_bare_ensemble_is_scored_as_model():
 def test_unknown_average_raises_for_a_single_model():
     with pytest.raises(InputError, match="`average` must be one of"):
         evaluate(color_model(), [example([[0]])], classes=CLASSES, average="mean")
+
+
+@pytest.mark.parametrize(("verbose", "progress"), [(1, "scoring validation: 100%"), (0, "")])
+def test_progress_is_shown_unless_verbose_is_0(verbose, progress, capsys):
+    score([example([[0]])] * 3, split="validation", verbose=verbose)
+    error = capsys.readouterr().err
+    assert progress in error
+    assert ("3/3" in error) == bool(verbose)
+    assert bool(error) == bool(verbose)

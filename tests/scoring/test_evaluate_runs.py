@@ -158,7 +158,7 @@ def test_metrics_file_of_all_protocols(evaluation, tmp_path):
     assert (content["split"], content["num_images"]) == ("train", 13)
     assert list(content["protocols"]) == ["original", "official6", "glnet"]
     for name, part in content["protocols"].items():
-        rules = PROTOCOLS[name].for_classes(DEEPGLOBE_CLASSES.names)
+        rules = PROTOCOLS[name].for_classes(DEEPGLOBE_CLASSES)
         assert part["protocol"] == name
         assert list(part["members"]) == ["deeplabv3plus", "unetpp"]
         assert part["member_weights"] == {"deeplabv3plus": 0.75, "unetpp": 0.25}
@@ -203,7 +203,7 @@ def test_tuning_reads_no_test_image_before_the_weights_are_found(whole, builder,
 
     monkeypatch.setattr(builder, "as_dataset", watched)
     evaluate_runs(whole, builder, member_weights="tuned")
-    assert read == ["validation", "validation", "test"]
+    assert read == ["validation", "test"]
 
 
 def test_ensembles_without_one_member(three):

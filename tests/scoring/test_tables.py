@@ -22,7 +22,7 @@ def evaluation(
     results = {}
     num = classes.num_classes
     for protocol in protocols:
-        rules, rng = protocol.for_classes(classes.names), np.random.default_rng(0)
+        rules, rng = protocol.for_classes(classes), np.random.default_rng(0)
         results[protocol.name] = {}
         for predictor in ("my_run", "b|c", "ensemble"):
             cells = rng.multinomial(1000, np.full(num**2, num**-2), count)
