@@ -14,7 +14,17 @@ from lcc_tf.runs import (
     read_run,
     read_runs,
 )
+from tests.untrained_runs import write_untrained_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_config, builder, tmp_path_factory):
+    """The folder of two runs with random weights, `unetpp` and `deeplabv3plus`."""
+    root = tmp_path_factory.mktemp("runs")
+    for arch in ("unetpp", "deeplabv3plus"):
+        write_untrained_run(root / arch, tiny_config, builder, arch=arch)
+    return root
 
 
 def test_run_folder_is_read_back(runs, tiny_config):

@@ -10,11 +10,16 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import Agreement, AgreementError, ExportedFile
 from lcc_tf.exporting.formats import FORMATS, writer
 from lcc_tf.exporting.source_model import SourceModel
+from lcc_tf.runs import Run, write_run
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 @pytest.fixture
-def exported(runs, tmp_path, monkeypatch):
+def exported(tiny_config, tmp_path, monkeypatch):
     """Runs the command with formats that are written at once; ONNX differs from the model."""
+
+    run_folder = tmp_path / "run"
+    write_run(Run(run_folder, tiny_config, DEEPGLOBE_CLASSES, None, 64.0), num_parameters=1)
 
     def write(source, output):
         (output / "model.json").touch()
@@ -39,7 +44,7 @@ def exported(runs, tmp_path, monkeypatch):
     def run(*arguments):
         output = ["--output", str(tmp_path / "exported")]
         monkeypatch.setattr(
-            sys, "argv", ["export.py", "--runs", str(runs / "unetpp"), *output, *arguments]
+            sys, "argv", ["export.py", "--runs", str(run_folder), *output, *arguments]
         )
         with pytest.raises(SystemExit) as end:
             export.main()

@@ -5,7 +5,6 @@ import tensorflow as tf
 
 from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
-from lcc_tf.scoring import confusion
 from lcc_tf.scoring.confusion import ConfusionMatrices
 from lcc_tf.scoring.protocols import PROTOCOLS, scoring_rules
 from lcc_tf.scoring.scored_predictors import PredictedImage, ScoredPredictors
@@ -81,14 +80,6 @@ def test_members_meet_at_the_protocols_resolution(predictors, scene):
                 known = truth != 6
                 np.add.at(hard, (truth[known], probabilities[known][:, :6].argmax(-1)), 1)
                 np.testing.assert_array_equal(counts.matrices(OFFICIAL6)[name][0], hard[None])
-
-
-def test_strips_do_not_matter(predictors, scene, monkeypatch):
-    expected = count(predictors, scene, [GLNET]).matrices(GLNET)
-    monkeypatch.setattr(confusion, "STRIP_PIXELS", 70 * 8)
-    for name, (hard, soft) in count(predictors, scene, [GLNET]).matrices(GLNET).items():
-        np.testing.assert_array_equal(hard, expected[name][0])
-        np.testing.assert_allclose(soft, expected[name][1], rtol=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "logits"])

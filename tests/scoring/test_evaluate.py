@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models import ensemble
-from lcc_tf.runs import load_model, read_run
+from lcc_tf.runs import load_model
 from lcc_tf.scoring.evaluate import evaluate
 from lcc_tf.scoring.evaluate_runs import evaluate_runs
 from lcc_tf.scoring.examples import split_examples
@@ -43,16 +43,15 @@ def score(examples, models=None, **options):
     return evaluate(models, examples, **{"classes": CLASSES, "protocols": ["glnet"], **options})
 
 
-def test_models_have_the_scores_of_their_runs(runs, builder):
-    folders = [read_run(runs / name) for name in ("unetpp", "deeplabv3plus")]
+def test_models_have_the_scores_of_their_runs(pair, builder):
     as_crops = [
         dataclasses.replace(run, config=dataclasses.replace(run.config, framing="crops"))
-        for run in folders
+        for run in pair
     ]
     options = {"protocols": list(PROTOCOLS), "member_weights": [2, 1], "average": "logits"}
     expected = evaluate_runs(as_crops, builder, **options)
     received = evaluate(
-        {run.name: load_model(run) for run in folders},
+        {run.name: load_model(run) for run in pair},
         split_examples(builder, "test", "reading"),
         classes=DEEPGLOBE_CLASSES,
         tile=64,
