@@ -16,7 +16,7 @@ def test_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_folder_appears_when_it_is_complete(tmp_path):
+def test_folder_exists_only_when_it_is_complete(tmp_path):
     path = tmp_path / "results"
     with new_folder(path, contents={"a.json", "panels"}, overwrite=False) as new:
         (new / "a.json").write_text("1")
@@ -58,7 +58,7 @@ def test_folders_are_overwritten_on_request_only(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_foreign_folder_is_never_overwritten(tmp_path):
+def test_folder_with_other_files_is_never_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with (
         pytest.raises(InputError, match="contains other files"),
@@ -68,7 +68,7 @@ def test_foreign_folder_is_never_overwritten(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_folder_with_one_foreign_file_is_never_overwritten(tmp_path):
+def test_folder_with_one_other_file_is_never_overwritten(tmp_path):
     (tmp_path / "a.json").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     with (
@@ -103,7 +103,7 @@ def test_failures_leave_no_parents_and_restore_the_earlier_folder(tmp_path, monk
     assert (tmp_path / "results" / "a.json").read_text() == "old"
 
 
-def test_file_in_place_of_a_folder_is_refused(tmp_path):
+def test_file_in_place_of_a_folder_raises(tmp_path):
     (tmp_path / "run").write_text("mine")
     with (
         pytest.raises(InputError, match="run is a file, not a folder.*folder as `workdir`"),
@@ -118,5 +118,5 @@ def test_files_of_a_killed_process_are_deleted(tmp_path):
     left.parent.mkdir()
     left.write_bytes(b"half of a map")
     with unfinished_folder(tmp_path / "a.tif"):
-        assert not left.exists()  # its room may be needed
+        assert not left.exists()  # the new files may need its disk space
     assert list(tmp_path.iterdir()) == []

@@ -54,7 +54,7 @@ def test_loaded_model_has_the_best_weights(runs):
     np.testing.assert_allclose(model(image), twin(image), atol=1e-6)
 
 
-def test_folders_that_are_not_runs_are_refused(tmp_path, runs):
+def test_folders_that_are_not_runs_raise(tmp_path, runs):
     with pytest.raises(InputError, match="not a run folder"):
         read_run(tmp_path)
     with pytest.raises(InputError, match="no trained run"):

@@ -13,11 +13,11 @@ def write_untrained_run(folder, config, builder, *, seed=0, **changes):
     """Writes a run folder and returns the run.
 
     Args:
-        folder: the run folder.
-        config: the configuration.
-        builder: the data set that the network pretends to be trained on.
+        folder: path of the run folder.
+        config: configuration of the run.
+        builder: data set of the run.
         seed: random seed of the weights.
-        changes: fields to change in the configuration.
+        changes: changed fields of the configuration.
     """
     config = dataclasses.replace(config, **changes)
     classes, fingerprint = class_table(builder), builder.info.metadata["fingerprint"]
@@ -33,7 +33,7 @@ def write_untrained_run(folder, config, builder, *, seed=0, **changes):
 
 
 def with_several_classes(model):
-    """Makes the logits steep, so that a network with random weights predicts several classes."""
+    """Scales the logits, so that a network with random weights predicts several classes."""
     head = model.get_layer("head_logits")
     head.kernel.assign(100 * head.kernel)
     return model
