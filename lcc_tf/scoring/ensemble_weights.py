@@ -1,4 +1,4 @@
-"""Weights of an ensemble's members, tuned on the validation split."""
+"""Tuning of an ensemble's weights on the validation split."""
 
 import itertools
 import math
@@ -14,20 +14,19 @@ from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import ScoredPredictors
 from lcc_tf.scoring.scores import pooled_scores
 
-# Maximum number of pixels per image on which weights are scored: 0.9 MB per member and image
-MAX_PIXELS = 2**15
-FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64  # weight that is moved between two members
+MAX_PIXELS = 2**15  # pixels per image on which weights are scored: 0.9 MB per member and image
+FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64  # part of the total weight that moves between two members
 
 
 @dataclass(frozen=True)
 class TunedWeights:
-    """Tuned weights and the scores that they were chosen by.
+    """Tuned weights and their score.
 
     Attributes:
         protocol: name of the protocol.
         weights: one weight per member, with a sum of 1.
-        mean_iou: mean IoU of the ensemble with these weights on the validation split, on
-            `MAX_PIXELS` pixels per image or all pixels of smaller images.
+        mean_iou: mean IoU of the ensemble with these weights on the validation split, from at most
+            `MAX_PIXELS` pixels per image.
         equal_mean_iou: mean IoU of the ensemble with equal weights on the same pixels.
     """
 
@@ -45,27 +44,27 @@ def tune_weights(
 ) -> TunedWeights:
     """Searches weights that score higher on the validation split than equal weights.
 
-    Each image is predicted once. Its pixels at the protocol's resolution are reduced to a regular
-    grid of at most `MAX_PIXELS`, so that the probabilities of all images fit into memory.
+    Each image is predicted once. Only a regular grid of about `MAX_PIXELS` pixels at the protocol's
+    resolution is used, so that the probabilities of all images fit into memory.
 
     Args:
         members: the ensemble's members.
         builder: a prepared data set; only its split "validation" is read.
-        rules: the rules whose mean IoU is maximized.
+        rules: the rules for the mean IoU that is maximized.
         average: "probabilities" or "logits".
 
     Raises:
         InputError: the validation split is empty.
     """
     side = rules.protocol.side
-    samples = []  # per image, the mask and the probabilities of each member on the grid
+    samples = []  # per image: mask and each member's probabilities on the grid
     examples = split_examples(builder, "validation", "tuning weights")
     for predicted in ScoredPredictors(members).predict(examples):
         predicted = predicted if side is None else predicted.resize((side, side))
         height, width = predicted.mask.shape
         step = math.ceil(math.sqrt(height * width / MAX_PIXELS))
         rows = slice(0, height, step)
-        # Copies, since views would keep whole maps in memory
+        # Copies, since a view would keep the whole map in memory
         probabilities = [p[:, ::step].copy() for _, p in predicted.probabilities(rows)]
         samples.append((predicted.mask[rows, ::step], probabilities))
 
@@ -88,14 +87,15 @@ def tune_weights(
 
 
 def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np.ndarray:
-    """Climbs from equal weights until no small move of weight scores higher.
+    """Searches weights by hill climbing, which starts from equal weights.
 
-    Each round tries to move one step of weight between every pair of members, and makes the best
-    move if it scores strictly higher. Otherwise it halves the step. The result therefore never
-    scores lower than equal weights.
+    Each round tries to move one step of weight between every pair of members. The best move is kept
+    if it scores strictly higher. Otherwise the step is halved. So the result never scores lower
+    than equal weights.
 
     Args:
-        score: scores weights, float64 `(num_members,)` that sum to 1; higher is better.
+        score: function from weights, float64 `(num_members,)` with a sum of 1, to a score; higher
+            is better.
         num_members: number of weights.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Pictures of the first images of a split beside their ground truth and predictions."""
+"""Panels of the first images of a split with ground truth and predictions."""
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -7,7 +7,7 @@ from lcc_tf.figures import save_panel
 from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import WITHOUT, PredictedImage
 
-PANELS = 6  # images that are drawn
+PANELS = 6  # number of images that are drawn
 PANEL_SIDE = 512  # longer side of a picture, pixels
 
 
@@ -24,7 +24,7 @@ def draw_panels(
     Args:
         predicted_images: images of a split.
         folder: existing folder for the PNG files.
-        rules: the classes, and which of them may be predicted.
+        rules: rules of one protocol, with the classes and their colors.
         split: name of the split, for file names and titles.
         num_images: number of images in the split.
     """
@@ -36,7 +36,7 @@ def draw_panels(
 
 
 def _draw(predicted: PredictedImage, file: Path, rules: ScoringRules, title: str) -> None:
-    """Draws the predictions of one image, without those of ensembles that lack a member."""
+    """Draws the predictions of members, ensemble and color baseline for one image."""
     scale = PANEL_SIDE / max(predicted.mask.shape)
     height, width = (max(round(side * scale), 1) for side in predicted.mask.shape)
     resized = predicted.resize((height, width))

@@ -16,7 +16,7 @@ GLNET_RULES = GLNET.for_classes(DEEPGLOBE_CLASSES)
 ORIGINAL_RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES)
 
 
-def test_search_finds_a_smooth_maximum():
+def test_search_finds_the_maximum_of_a_smooth_score():
     target = np.array([0.6, 0.1, 0.3])
     found = search_weights(lambda weights: -np.sum((weights - target) ** 2), 3)
     np.testing.assert_allclose(found, target, atol=0.02)
@@ -29,8 +29,8 @@ def test_search_can_find_a_weight_of_zero():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_search_never_ends_below_equal_weights(seed):
-    """Not even where scores are noise."""
+def test_search_never_scores_lower_than_equal_weights(seed):
+    """The scores of this test are random."""
     drawn = {}
 
     def noise(weights):
@@ -50,7 +50,7 @@ def test_flat_scores_keep_equal_weights():
 
 
 class Oracle:
-    """A member that predicts a fraction of the pixels correctly, with high probability."""
+    """A member that predicts a fraction of the pixels correctly."""
 
     def __init__(self, masks, fraction, seed):
         self.name = f"oracle {fraction}"
@@ -80,7 +80,7 @@ def test_better_member_has_more_weight(members, builder, average):
 
 
 def test_tuned_score_is_close_to_the_score_of_all_pixels(members, builder):
-    """At 512x512 pixels only a grid of pixels is scored."""
+    """The protocol compares 512x512 pixels, and tuning a grid of them."""
     tuned = tune_weights(members, builder, ORIGINAL_RULES, "probabilities")
     ensembles = {
         "equal": Average((1, 1, 1), "probabilities"),
@@ -96,7 +96,7 @@ def test_tuned_score_is_close_to_the_score_of_all_pixels(members, builder):
         assert found == pytest.approx(exact, abs=0.01)
 
 
-def test_no_split_but_validation_is_read(members, builder, monkeypatch):
+def test_only_the_validation_split_is_read_and_only_once(members, builder, monkeypatch):
     read, as_dataset = [], builder.as_dataset
 
     def watched(split, **options):

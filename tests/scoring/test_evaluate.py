@@ -20,7 +20,7 @@ PIXEL_COLORS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 
 
 def color_model(gain=1.0, name="by_color"):
-    """Predicts class k where channel k is the brightest."""
+    """Returns a model that predicts class k where channel k is the brightest."""
     inputs = keras.Input((None, None, 3))
     layer = keras.layers.Conv2D(3, 1, use_bias=False)
     model = keras.Model(inputs, layer(inputs), name=name)
@@ -29,7 +29,7 @@ def color_model(gain=1.0, name="by_color"):
 
 
 def example(ids, labels=None):
-    """An image in which `color_model` predicts `ids`, and a mask of `labels`."""
+    """Returns an image for which `color_model` predicts `ids`, and a mask of `labels`."""
     ids = np.asarray(ids)
     return PIXEL_COLORS[ids], (ids if labels is None else np.asarray(labels)).astype(np.uint8)
 
@@ -43,7 +43,7 @@ def score(examples, models=None, **options):
     return evaluate(models, examples, **{"classes": CLASSES, "protocols": ["glnet"], **options})
 
 
-def test_models_have_the_scores_of_their_runs(pair, builder):
+def test_models_and_their_runs_have_the_same_scores(pair, builder):
     as_crops = [
         dataclasses.replace(run, config=dataclasses.replace(run.config, framing="crops"))
         for run in pair
@@ -61,11 +61,11 @@ def test_models_have_the_scores_of_their_runs(pair, builder):
     assert to_markdown(received) == to_markdown(expected)
 
 
-def test_scores_of_one_model_by_hand():
+def test_scores_of_one_model_computed_by_hand():
     pairs = [example([[0, 0, 1]], [[0, 1, 1]]), example([[2], [0]], [[1], [2]])]
     evaluation = score(pairs, protocols=["glnet", "official6"])
     assert matrix(evaluation) == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
-    # The label `unknown` is not scored, and the prediction `unknown` becomes the second class.
+    # Pixels of the label `unknown` are not scored. The prediction is never `unknown`.
     assert np.sum(matrix(evaluation, "official6")) == 4
     scores = evaluation.scores["glnet"]["by_color"]
     assert scores["iou"] == {"a": 1 / 3, "b": 1 / 3, "unknown": 0}
@@ -74,7 +74,7 @@ def test_scores_of_one_model_by_hand():
     assert "33.33" in to_markdown(evaluation)
 
 
-def test_several_models_are_scored_as_ensembles_too():
+def test_ensembles_of_several_models_are_scored_too():
     models = {f"m{gain}": color_model(gain) for gain in (1, 2, -3)}
     evaluation = score([example([[0, 1]])], models, member_weights=[1, 1, 2])
     assert list(evaluation.scores["glnet"]) == [
@@ -136,7 +136,9 @@ def test_invalid_examples_raise():
 
 def test_invalid_arguments_raise():
     pairs = [example([[0, 1]])]
-    with pytest.raises(InputError, match="outside the classes.*ignore_class=2, the class 'unkn"):
+    with pytest.raises(
+        InputError, match="outside the class ids.*ignore_class=2, the id of the class 'unkn"
+    ):
         score(pairs, ignore_class=2)
     with pytest.raises(InputError, match="one class per output channel.*Received: 7"):
         score(pairs, classes=DEEPGLOBE_CLASSES)
@@ -153,7 +155,7 @@ def test_invalid_arguments_raise():
         score(pairs, member_weights=[1, 1])
 
 
-def test_bare_ensemble_is_scored_as_model():
+def test_keras_ensemble_is_scored_as_one_model():
     both = ensemble([color_model(), color_model()])
     evaluation = evaluate(both, [example([[0, 1], [2, 0]])], classes=CLASSES, tile=32)
     assert list(evaluation.scores["original"]) == ["model"]

@@ -41,13 +41,13 @@ def loaded_once():
 
 
 def framed(run, framing, **changes):
-    """A run as if it had been trained in another framing."""
+    """Returns a run as if it had been trained in another framing."""
     config = dataclasses.replace(run.config, framing=framing, **changes)
     return dataclasses.replace(run, config=config)
 
 
 def copied(run, path):
-    """A copy of a run in another folder."""
+    """Copies a run to another folder."""
     shutil.copytree(run.path, path)
     return dataclasses.replace(run, path=path)
 
@@ -81,8 +81,8 @@ def tuned(pair, builder):
     return evaluate_runs(pair, builder, member_weights="tuned", **options)
 
 
-def test_scores_are_those_of_the_predictions(evaluation, pair, builder):
-    """Protocol `original` by its definition, without confusion matrices."""
+def test_scores_agree_with_the_predictions(evaluation, pair, builder):
+    """Expected scores of the protocol `original` are computed without confusion matrices."""
     p = {}
     for size in (64, 512):
         batches = evaluation_batches(builder, "train", image_size=size, batch_size=16)
@@ -112,7 +112,7 @@ def test_scores_are_those_of_the_predictions(evaluation, pair, builder):
         assert np.sum(scores["confusion_matrix"]) == masks.size
 
 
-def test_papers_protocols_are_scored_at_full_size(evaluation):
+def test_protocols_of_papers_are_scored_at_full_size(evaluation):
     by_protocol = evaluation[0].scores
     pixels = {name: np.sum(s["ensemble"]["confusion_matrix"]) for name, s in by_protocol.items()}
     assert pixels["original"] == 13 * 512**2
@@ -168,7 +168,7 @@ def test_metrics_file_of_all_protocols(evaluation, tmp_path):
         assert (part["ensemble"]["iou"]["unknown"] is None) == (name == "official6")
 
 
-def test_metrics_file_of_one_protocol_defines_each_number(three, tmp_path):
+def test_metrics_file_of_one_protocol_defines_each_score(three, tmp_path):
     write_metrics(three, tmp_path / "metrics.json")
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert (content["protocol"], content["split"]) == ("original", "test")
@@ -198,7 +198,7 @@ def test_tuned_weights_are_no_worse_than_equal_weights(tuned, pair, builder):
     assert reached >= before
 
 
-def test_tuning_reads_no_test_image_before_the_weights_are_found(pair, builder, monkeypatch):
+def test_tuning_reads_no_test_image(pair, builder, monkeypatch):
     read, as_dataset = [], builder.as_dataset
 
     def watched(split, **options):
@@ -234,7 +234,7 @@ def test_panels_are_pictures_of_the_first_images(evaluation):
     assert [file.name for file in files] == [f"train_{i:02d}.png" for i in range(6)]
     with Image.open(files[0]) as panel:
         width, height = panel.size
-        # Image, truth, two members, ensemble, baseline side by side.
+        # Image, ground truth, two members, ensemble and baseline side by side
         assert width > 4 * height
         colors = {rgb for _, rgb in panel.convert("RGB").getcolors(width * height)}
     assert {(0, 255, 255), (255, 255, 0)} & colors
@@ -248,11 +248,11 @@ def test_one_run_without_ensemble(pair, builder):
 
 def test_invalid_runs_raise(pair, builder):
     run, other = pair
-    with pytest.raises(InputError, match="same name"):
+    with pytest.raises(InputError, match="different names"):
         evaluate_runs([run, run], builder)
     names = tuple(f"class {i}" for i in range(7))
     classes = ClassTable(names, DEEPGLOBE_CLASSES.palette)
-    with pytest.raises(InputError, match="differ in their classes"):
+    with pytest.raises(InputError, match="`runs` must have the same classes"):
         check_runs([run, dataclasses.replace(other, classes=classes)])
     with pytest.raises(InputError, match="differ in their fingerprint"):
         open_dataset([run, dataclasses.replace(other, fingerprint="0" * 64)])
@@ -275,15 +275,15 @@ def test_run_folders_may_have_any_name(name, pair, builder, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["ensemble", "color_baseline"])
-def test_run_folders_may_not_be_named_like_another_predictor(name, pair):
-    with pytest.raises(InputError, match=f"can't be named '{name}'"):
+def test_run_folder_with_the_name_of_another_predictor_raises(name, pair):
+    with pytest.raises(InputError, match=f"cannot be named '{name}'"):
         check_runs([dataclasses.replace(pair[0], path=pair[0].path.parent / name)])
 
 
 def test_other_data_may_be_scored(pair, tiny_config):
     run = pair[0]
-    trained_by_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=trained_by_lists))
+    by_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=by_lists))
     assert open_dataset([run], "demo").info.metadata["fingerprint"] != run.fingerprint
 
 
@@ -305,21 +305,21 @@ def test_other_data_may_have_other_names(pair, tmp_path):
         open_dataset([run], **patterns)
 
 
-def test_imported_run_fits_any_data_set(pair):
-    own = pair[1]
+def test_imported_run_can_be_scored_on_any_data_set(pair):
+    trained = pair[1]
     imported = dataclasses.replace(pair[0], fingerprint=None)
-    assert open_dataset([imported, own]).info.metadata["fingerprint"] == own.fingerprint
+    assert open_dataset([imported, trained]).info.metadata["fingerprint"] == trained.fingerprint
     assert open_dataset([imported], "demo").info.splits["test"].num_examples
     with pytest.raises(InputError, match="were imported.*`data`"):
         open_dataset([imported])
 
 
-def test_changed_archive_is_refused(pair):
+def test_changed_archive_raises(pair):
     run = pair[0]
     assert open_dataset([run]).info.metadata["fingerprint"] == run.fingerprint
     with pytest.raises(InputError, match="has changed since"):
         open_dataset([dataclasses.replace(run, fingerprint="0" * 64)])
 
 
-def test_original_is_the_default(pair, builder):
+def test_default_protocol_is_original(pair, builder):
     assert evaluate_runs(pair[:1], builder).rules[0].protocol is ORIGINAL

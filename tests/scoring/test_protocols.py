@@ -7,11 +7,11 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 
 def named(*names):
-    """A class table with these names."""
+    """Returns a class table with these names."""
     return ClassTable(names, tuple((i, i, i) for i in range(len(names))))
 
 
-def test_protocols_are_those_of_the_papers():
+def test_protocols_agree_with_the_papers():
     assert {name: (p.side, p.num_images) for name, p in PROTOCOLS.items()} == {
         "original": (512, 81),
         "official6": (None, 172),
