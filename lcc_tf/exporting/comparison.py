@@ -12,14 +12,14 @@ from lcc_tf.exporting.agreement import FLOAT_FRACTION, Agreement, ExportedFile
 from lcc_tf.exporting.samples import Samples
 
 MAX_TILES = 4
-MAX_PIXELS = 4 * 512**2  # of all tiles, unless a single tile has more
+MAX_PIXELS = 4 * 512**2  # maximum of all tiles together, except for a single larger tile
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Sample images, and the probabilities that the Keras model predicts for them.
+    """Sample images and their probabilities, as the Keras model predicts them.
 
     Attributes:
         predict_expected: the Keras model, from uint8 `(1, height, width, 3)`, RGB, to float32
@@ -40,7 +40,7 @@ class Comparison:
 
     @cached_property
     def odd_image(self) -> np.ndarray:
-        """An image with odd sides, which no stride divides, uint8 `(1, height, width, 3)`."""
+        """Sample image with odd sides, which no stride divides, uint8 `(1, height, width, 3)`."""
         height, width = self.tile * 4 // 5 | 1, self.tile * 4 // 3 | 1
         return self.samples.crops("test", width, 1)[0][None, :height]
 
@@ -68,12 +68,13 @@ class Comparison:
             name: name of the export.
             size: size of the export, bytes.
             predict: the export, a function like `predict_expected`.
-            any_size: True if the export accepts images of any size, False if only of `tile`.
+            any_size: True for an export that accepts images of any size; its images include
+                `odd_image`. False for an export that accepts only `tile` x `tile` pixels.
             max_difference: maximum difference of two probabilities.
             min_fraction: minimum fraction of pixels with the same class.
 
         Returns:
-            The export with its agreement.
+            The export and its agreement.
 
         Raises:
             AgreementError: the export differs too much from the Keras model.
@@ -90,7 +91,7 @@ class Comparison:
 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
-    """Switches off TF32, with which GPUs drop 13 of float32's 23 mantissa bits."""
+    """Disables TF32, with which GPUs use only 10 of the 23 mantissa bits of float32."""
     enabled = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

@@ -1,4 +1,4 @@
-"""ONNX files: one for images of any size, one for the QGIS plugin Deepness."""
+"""ONNX files for onnxruntime (images of any size) and for the QGIS plugin Deepness."""
 
 import json
 import logging
@@ -15,23 +15,23 @@ from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.tiling import OVERLAP
 
-# Version of the operations: onnxruntime 1.12 (2022) and later know it; tf2onnx 1.17 ends at 18.
+# Version of the operations, for onnxruntime 1.12 (2022) and later; tf2onnx 1.17 supports up to 18
 OPSET = 17
 ANY_SIZE_FILE = "model.onnx"
 DEEPNESS_FILE = "deepness.onnx"
-TOLERANCE = 1e-3  # maximum difference of a probability from the Keras model's
+TOLERANCE = 1e-3  # maximum difference from a probability of the Keras model
 
 
 def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
-    """Writes two ONNX files and compares their predictions, in onnxruntime, with the Keras model's.
+    """Writes two ONNX files and compares their predictions in onnxruntime with the Keras model's.
 
-    `model.onnx` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any size. It returns
-    `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`, uint8
-    `(batch, height, width)`; the axes have these names. Its metadata are the model's `Description`.
+    `model.onnx` has the input `image`, uint8 `(batch, height, width, 3)`, RGB of any size. Its
+    outputs are `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`,
+    uint8 `(batch, height, width)`. Its metadata contain the model's `Description`.
 
-    `deepness.onnx` takes `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1]. It returns
-    `probabilities`, float32 `(batch, num_classes, tile, tile)`. It has the metadata that the QGIS
-    plugin reads: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
+    `deepness.onnx` has the input `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1], and the
+    output `probabilities`, float32 `(batch, num_classes, tile, tile)`. Its metadata are defined by
+    the QGIS plugin: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
 
     Args:
         source: the model.
@@ -41,8 +41,8 @@ def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
         Both files.
 
     Raises:
-        AgreementError: a probability differs from the Keras model's by more than `TOLERANCE`, or
-            the fraction of pixels with the same class is below `FLOAT_FRACTION`.
+        AgreementError: the difference of a probability is larger than `TOLERANCE`, or the fraction
+            of pixels with the same class is smaller than `FLOAT_FRACTION`.
         InputError: the weights do not fit into a file.
     """
     source.check_file_size()
@@ -53,15 +53,14 @@ def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
 
 
 def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads an ONNX file that `export_onnx` wrote, for prediction.
+    """Wraps an ONNX file of `export_onnx` as a function that returns probabilities.
 
     Args:
-        file: `model.onnx` or `deepness.onnx`. Images for `deepness.onnx` are prepared as its
-            metadata define.
+        file: `model.onnx` or `deepness.onnx`.
 
     Returns:
         A function from uint8 `(batch, height, width, 3)`, RGB, to float32
-        `(batch, height, width, num_classes)`. Height and width must be `tile` for `deepness.onnx`.
+        `(batch, height, width, num_classes)`. For `deepness.onnx`, height and width must be `tile`.
     """
     network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
@@ -125,19 +124,19 @@ def _checked(source: SourceModel, file: Path, *, any_size: bool) -> ExportedFile
 
 
 def _deepness_metadata(source: SourceModel) -> dict:
-    """Returns the metadata from which Deepness sets its options."""
+    """Returns the metadata with which Deepness sets its options."""
     return {
         "model_type": "Segmentor",
         "class_names": {str(i): name for i, name in enumerate(source.classes.names)},
         "resolution": 100 * source.resolution,  # centimeters per pixel
-        # Deepness's documentation says `tiles_size`, its code reads `tile_size`.
+        # `tiles_size` is in Deepness's documentation, `tile_size` in its code.
         "tiles_size": source.tile,
         "tile_size": source.tile,
         "tiles_overlap": round(100 * OVERLAP),  # percent
-        # Deepness divides by 255 first.
+        # After a division by 255
         "standardization_mean": [0.0, 0.0, 0.0],
         "standardization_std": [1.0, 1.0, 1.0],
-        # No threshold: pixels below it would become class 0.
+        # No threshold, since pixels below a threshold would become class 0
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
     }
@@ -157,10 +156,10 @@ def _write(
         file: file to write.
         serve: the function, from an image to named tensors.
         image: dtype and shape of the image.
-        axes: names of the first axes, whose size is unknown, of all inputs and outputs.
+        axes: names of the first axes of all inputs and outputs; their sizes are not fixed.
         metadata: JSON values by key.
     """
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it logs its optimizations
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # hides a log of optimizations
     model, _ = tf2onnx.convert.from_function(tf.function(serve), [image], opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):

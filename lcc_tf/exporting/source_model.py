@@ -1,4 +1,4 @@
-"""The Keras model that is exported."""
+"""Keras models for exporting."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -22,19 +22,20 @@ from tfds_deepglobe.classes import ClassTable
 
 RESOLUTION = 0.5  # meters per pixel, DeepGlobe's
 MIN_TILE = 32  # pixels
-MAX_FILE_SIZE = 2**31  # bytes, the limit of a protocol buffer and of a flat buffer
+MAX_FILE_SIZE = 2**31  # bytes; limit of protocol buffers (ONNX) and flat buffers (LiteRT)
 
 
 @dataclass(frozen=True, eq=False)
 class SourceModel:
-    """A Keras model that is to be exported.
+    """A Keras model for exporting.
 
     Attributes:
-        model: from float32 images, RGB in [0, 255], to float32 probabilities.
+        model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
+            `(batch, height, width, num_classes)`.
         classes: names and colors of the model's output channels.
-        tile: side of the tiles that exports of a fixed size take, pixels.
-        resolution: size of the pixels of the model's images on the ground, meters.
-        samples: source of the images on which exports are compared with the model.
+        tile: side of the images for exports of a fixed size, pixels.
+        resolution: pixel size of the model's images on the ground, meters.
+        samples: source of images for the comparison of exports with the model.
     """
 
     model: keras.Model
@@ -68,17 +69,18 @@ class SourceModel:
         """Loads the ensemble of runs for exporting.
 
         Args:
-            runs: at least one, all with the same classes.
+            runs: one run or more, all with the same classes.
             weights: one weight per run; None for equal weights.
             average: "probabilities" or "logits".
-            tile: side of the tiles that exports of a fixed size take, pixels of the exported
-                model's images; None for tiles in which each member gets the size that it was
-                trained on, or more.
-            resolution: size of the pixels of the data set's images on the ground, meters. If every
-                run resizes the data set's images, the exported model's pixels are larger.
+            tile: side of the images for exports of a fixed size, pixels of the exported model's
+                images. None for the smallest size at which each member's input has at least the
+                size of its training images.
+            resolution: pixel size of the data set's images on the ground, meters. The exported
+                model's pixels are larger if every run downsamples the data set's images.
 
         Raises:
-            InputError: see `lcc_tf.runs.load_ensemble`; or an invalid tile or resolution.
+            InputError: the runs cannot be loaded (see `lcc_tf.runs.load_ensemble`), or the tile or
+                the resolution is invalid.
         """
         finest = max(run.scale for run in runs)
         if tile is None:
@@ -104,14 +106,14 @@ class SourceModel:
         """Prepares a Keras model for exporting.
 
         Args:
-            model: see `lcc_tf.exporting.export.export`, as all arguments.
+            model: see `lcc_tf.exporting.export.export`.
             classes: names and colors of the model's output channels.
-            tile: side of the tiles that exports of a fixed size take, pixels.
-            resolution: size of the images' pixels on the ground, meters.
-            images: images to compare on; None for procedural scenes.
+            tile: side of the images for exports of a fixed size, pixels.
+            resolution: pixel size of the images on the ground, meters.
+            images: sample images, uint8 `(height, width, 3)` each, RGB; None for procedural scenes.
 
         Raises:
-            InputError: an invalid argument.
+            InputError: an argument is invalid.
         """
         check_num_classes(model, classes)
         if images is not None:
@@ -120,7 +122,7 @@ class SourceModel:
 
     @property
     def description(self) -> Description:
-        """The description that goes with each export."""
+        """The description for the files of an export."""
         return Description(self.classes, self.tile, self.samples.scale)
 
     @cached_property
@@ -129,7 +131,7 @@ class SourceModel:
         return Comparison(self.predict, self.samples, self.tile)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Predicts the Keras model's probabilities of an image of any size.
+        """Predicts probabilities with the Keras model, for an image of any size.
 
         Args:
             image: uint8 `(1, height, width, 3)`, RGB.
@@ -145,7 +147,7 @@ class SourceModel:
 
     @cached_property
     def _graph(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The model, traced once for all sizes; `predict` would trace it once per size."""
+        """The model, traced once for all sizes; `keras.Model.predict` traces it once per size."""
         return tf.function(
             lambda image: self.model(image, training=False),
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
@@ -154,7 +156,7 @@ class SourceModel:
     def serve(self, image: tf.Tensor) -> tf.Tensor:
         """Builds the model's graph for images of any size, for TensorFlow.
 
-        Images are reflect-padded to a multiple of the network's stride; the result is cropped.
+        Images are reflect-padded to a multiple of the network's stride, and the result is cropped.
 
         Args:
             image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
@@ -165,13 +167,13 @@ class SourceModel:
         return _at_any_size(self.model, image)
 
     def serve_for_conversion(self, image: tf.Tensor) -> tf.Tensor:
-        """Builds the same graph for converters, which know operations that TensorFlow cannot run.
+        """Builds the graph of `serve` for converters, with operations that TensorFlow cannot run.
 
         Args:
-            image: see `serve`.
+            image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
 
         Returns:
-            See `serve`.
+            float32 `(batch, height, width, num_classes)`, probabilities.
         """
         return _at_any_size(self._convertible, image)
 
@@ -180,15 +182,15 @@ class SourceModel:
         return with_single_operations(self.model)
 
     def check_file_size(self) -> None:
-        """Checks that the weights fit into one file of 2 GB.
+        """Checks that the weights fit into a file of 2 GB.
 
         Raises:
-            InputError: they do not fit.
+            InputError: the weights do not fit.
         """
         size = 4 * self.model.count_params()
         if size > 0.99 * MAX_FILE_SIZE:
             raise InputError(
-                "ONNX and LiteRT files must have less than 2 GB, but the weights have "
+                "The weights must have less than 2 GB for ONNX and LiteRT files. Received: "
                 f"{size / 1e9:.1f} GB. Export fewer networks together, or use "
                 "`format='savedmodel'`."
             )

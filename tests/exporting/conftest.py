@@ -12,7 +12,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 def small_unet():
-    """A network with the layers of UNet++, stride 32 and two levels."""
+    """Builds a network with the layers of UNet++, two levels and stride 32."""
     image = keras.Input((None, None, 3), name="image")
     x = EncoderPreprocessing("tf", size_divisor=32)(image)
     skip = keras.layers.Conv2D(8, 5, strides=4, padding="same", name="stage1")(x)
@@ -24,7 +24,10 @@ def small_unet():
 
 @pytest.fixture(scope="module")
 def source(tiny_encoder):
-    """Two members, one dilated and at half the scale; no stride divides the tile."""
+    """An ensemble of two networks: DeepLabV3+ at scale 0.5 and `small_unet`.
+
+    The tile is not divisible by a stride.
+    """
     keras.utils.set_random_seed(0)
     deeplab = build_model("deeplabv3plus", 7, encoder=tiny_encoder, encoder_weights=None)
     members = [with_several_classes(model) for model in (deeplab, small_unet())]
@@ -34,12 +37,12 @@ def source(tiny_encoder):
 
 @pytest.fixture(scope="module")
 def crops_run(tiny_config, builder, tmp_path_factory):
-    """A run on crops of 64 pixels, not trained."""
+    """A run with random weights on crops of 64 pixels."""
     return write_untrained_run(tmp_path_factory.mktemp("runs") / "crops", tiny_config, builder)
 
 
 @pytest.fixture(scope="module")
 def whole_run(crops_run):
-    """The same network on whole images of 128 pixels, resized to 64."""
+    """The same network as if trained on whole images, resized from 128 to 64 pixels."""
     config = dataclasses.replace(crops_run.config, framing="whole")
     return dataclasses.replace(crops_run, config=config, native_size=128.0)

@@ -6,7 +6,7 @@ from lcc_tf.models import DeepLabV3Plus, UNetPlusPlus
 
 
 @pytest.mark.parametrize("network", [UNetPlusPlus, DeepLabV3Plus])
-def test_dilation_is_one_operation(network, tiny_encoder):
+def test_dilated_convolution_is_a_single_operation(network, tiny_encoder):
     model = network(7, encoder=tiny_encoder, encoder_weights=None)
     converted = with_single_operations(model)
     if network is UNetPlusPlus:
@@ -22,5 +22,5 @@ def test_dilation_is_one_operation(network, tiny_encoder):
         assert "SpaceToBatchND" in before or shape[1]
         assert "SpaceToBatchND" not in after
         assert len(after) < len(before)
-        # ASPP has three branches, the last stage of the tiny encoder has one.
+        # Three branches of ASPP, and the last stage of the tiny encoder
         assert sum("DepthwiseConv2dNative" in kind for kind in after) == 5

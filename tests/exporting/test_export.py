@@ -1,4 +1,4 @@
-"""The export of Keras models without a run folder."""
+"""Tests of the export of Keras models without a run folder."""
 
 import subprocess
 import sys
@@ -49,7 +49,7 @@ def test_savedmodel_of_a_logits_model_returns_its_probabilities(model, tmp_path)
         ({"classes": ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))}, "`classes`.*2 classes"),
         ({"tile": 16}, "`tile` must be 32.*tile=16"),
         ({"resolution": -1}, "`resolution` must be larger than 0.*resolution=-1"),
-        ({"images": []}, "`images` must have at least one image"),
+        ({"images": []}, "`images` must contain at least one image"),
         ({"images": [np.zeros((64, 64, 3))]}, r"`images` must be uint8.*float64 \(64, 64, 3\)"),
         ({"images": np.zeros((64, 64, 3), np.uint8)}, r"`images` must be.*uint8 \(64, 3\)"),
     ],
@@ -67,18 +67,18 @@ class Noise(keras.layers.Layer):
 
 
 def test_export_that_differs_is_not_written(model, tmp_path):
-    """A network with random results differs from its export."""
+    """The outputs of this network are random, so they differ from the export's outputs."""
     random = keras.Model(model.inputs, Noise()(model.outputs[0]))
     with pytest.raises(AgreementError, match="saved_model.pb differs"):
         export(random, tmp_path / "out", format="savedmodel", classes=DEEPGLOBE_CLASSES, tile=64)
     assert not (tmp_path / "out").exists()
 
 
-# Half a minute each; `source` in conftest.py has the same kinds of layers.
+# Half a minute each. The ensemble in conftest.py has the same layers.
 @pytest.mark.slow
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
-def test_every_format_of_every_network(arch, format, tiny_encoder, tmp_path):
+def test_each_network_in_each_format(arch, format, tiny_encoder, tmp_path):
     network = build_model(arch, 7, encoder=tiny_encoder, encoder_weights=None)
     with_several_classes(network)
     files = export(network, tmp_path, format=format, classes=DEEPGLOBE_CLASSES, tile=72)

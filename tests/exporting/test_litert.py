@@ -28,7 +28,7 @@ def description(exported):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_description_is_enough_to_run_it(exported, description, source, name):
+def test_file_runs_with_the_types_in_its_description(exported, description, source, name):
     types = description["files"][name]
     runner = Interpreter(str(exported[0] / name)).get_signature_runner("serving_default")
     assert types["image"]["shape"] == [1, 72, 72, 3]
@@ -55,7 +55,7 @@ def agreement_of(exported, name):
     return file.agreement
 
 
-def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
+def test_int8_input_is_uint8_pixels(exported, description):
     assert description["tile"] == 72
     assert description["class_names"][4] == "water"
     image = description["files"]["int8.tflite"]["image"]
@@ -68,7 +68,7 @@ def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
 
 
 class Gray(Samples):
-    """Images of a single gray."""
+    """Sample images with one shade of gray."""
 
     def crops(self, split, side, count):
         assert (split, side, count) in (("train", 32, 32), ("test", 32, 4))
@@ -77,7 +77,7 @@ class Gray(Samples):
 
 @pytest.fixture(scope="module")
 def gray_source():
-    """A single convolution, compared on gray images."""
+    """A network with a single convolution, and gray sample images."""
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(2, 1, activation="softmax")(image))
     classes = ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))
@@ -90,7 +90,7 @@ def test_int8_input_range_is_full_for_gray_samples(gray_source, tmp_path):
     assert (types["dtype"], types["scale"], types["zero_point"]) == ("uint8", 1.0, 0)
 
 
-def test_int8_has_no_floating_point_numbers_inside(exported):
+def test_int8_contains_no_floating_point_tensors(exported):
     interpreter = Interpreter(str(exported[0] / "int8.tflite"))
     dtypes = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
     assert dtypes <= {"int8", "uint8", "int32"}
@@ -120,7 +120,7 @@ def test_file_that_differs_from_the_keras_model_raises(gray_source, monkeypatch,
 
 
 def file_of_nan(tile):
-    """A file whose probabilities contain NaN."""
+    """Returns a LiteRT file whose probabilities contain NaN."""
 
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((1, tile, tile, 3), tf.float32, name="image")])

@@ -49,14 +49,14 @@ def test_types_axes_and_opset(session, exported):
         model = onnx.load(exported[0] / name)
         assert {opset.domain: opset.version for opset in model.opset_import}[""] == 17
     kinds = [node.op_type for node in onnx.load(exported[0] / "model.onnx").graph.node]
-    assert "SpaceToDepth" not in kinds  # what dilated convolutions are without `dilation`
+    assert "SpaceToDepth" not in kinds  # part of a dilated convolution without `dilation.py`
     table = session.get_modelmeta().custom_metadata_map
     assert json.loads(table["class_names"])[4] == "water"
     assert json.loads(table["palette"])[4] == [0, 0, 255]
 
 
-def test_deepness_reads_and_feeds_it(exported, source):
-    """As https://github.com/PUTvision/qgis-plugin-deepness does in `ModelBase` and `Segmentor`."""
+def test_deepness_can_use_the_file(exported, source):
+    """Follows `ModelBase` and `Segmentor` of https://github.com/PUTvision/qgis-plugin-deepness."""
     session = onnxruntime.InferenceSession(exported[0] / "deepness.onnx")
     (image,), (output,) = session.get_inputs(), session.get_outputs()
     assert image.shape == ["batch", 3, 72, 72]
@@ -97,7 +97,7 @@ def test_both_files_agree_with_the_keras_model(exported):
 def test_file_that_differs_from_the_keras_model_raises(
     exported, source, monkeypatch, tmp_path, broken, num_written
 ):
-    """The stand-in for the converter returns the shared files, one of them with wrong weights."""
+    """A stand-in for the converter returns the shared files, one of them with wrong weights."""
 
     def convert(serve, inputs, opset):
         name = "model.onnx" if inputs[0].dtype == tf.uint8 else "deepness.onnx"

@@ -7,18 +7,18 @@ from lcc_tf.exporting.samples import Samples
 from lcc_tf.exporting.source_model import SourceModel
 
 
-def test_samples_have_the_network_s_resolution(crops_run, whole_run):
+def test_samples_have_the_resolution_of_the_network(crops_run, whole_run):
     native = SourceModel.from_runs([crops_run]).samples
     coarse = SourceModel.from_runs([whole_run]).samples
-    (full,) = native.crops("test", 64, 1)  # all of the image
+    (full,) = native.crops("test", 64, 1)  # the whole image
     (half,) = coarse.crops("test", 32, 1)
     assert half.shape == (32, 32, 3)
     assert half.dtype == np.uint8
     resized = tf.image.resize(full, (32, 32)).numpy()
-    assert np.abs(half - resized).max() <= 0.5  # rounded to whole numbers
+    assert np.abs(half - resized).max() <= 0.5  # the error of rounding
 
 
-def test_samples_come_from_the_split_and_are_the_same_again(crops_run):
+def test_samples_are_from_the_split_and_reproducible(crops_run):
     samples = SourceModel.from_runs([crops_run]).samples
     assert "deepglobe" in str(samples)
     train = samples.crops("train", 48, 20)  # more than there are images
@@ -29,7 +29,7 @@ def test_samples_come_from_the_split_and_are_the_same_again(crops_run):
     assert samples.crops("test", 64, 1)[0].tobytes() not in whole_train
 
 
-def test_procedural_scenes_stand_in_for_a_data_set_that_is_gone(crops_run, tmp_path):
+def test_samples_are_procedural_scenes_without_the_data_set(crops_run, tmp_path):
     data = dataclasses.replace(crops_run.config.data, cache_dir=str(tmp_path))
     config = dataclasses.replace(crops_run.config, data=data)
     samples = SourceModel.from_runs([dataclasses.replace(crops_run, config=config)]).samples
@@ -39,7 +39,7 @@ def test_procedural_scenes_stand_in_for_a_data_set_that_is_gone(crops_run, tmp_p
     assert (small != samples.crops("train", 40, 1)[0]).any()
 
 
-def test_crops_of_arrays_come_from_every_image():
+def test_crops_are_from_every_array():
     images = [np.full((50, 80, 3), value, np.uint8) for value in (10, 20, 30)]
     images[1][:, :40] = 21
     crops = Samples(images=images).crops("train", 64, 7)

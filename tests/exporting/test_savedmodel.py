@@ -11,7 +11,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIZES = [(64, 64), (57, 97), (130, 33), (1, 5)]  # height and width, pixels
 
-# Runs in a process of its own, which may import nothing but TensorFlow and numpy.
+# Runs in a new process, which may import only TensorFlow and numpy.
 CLIENT = """
 import sys
 import numpy as np
@@ -37,7 +37,7 @@ def exported(source, tmp_path_factory):
     return output, export_savedmodel(source, output)
 
 
-def test_process_with_only_tensorflow_gets_the_ensembles_probabilities(exported, source, tmp_path):
+def test_process_with_only_tensorflow_computes_the_probabilities(exported, source, tmp_path):
     rng = np.random.default_rng(0)
     images = {f"{h}x{w}": rng.integers(0, 256, (2, h, w, 3), dtype=np.uint8) for h, w in SIZES}
     data = tmp_path / "data.npz"
