@@ -9,7 +9,7 @@ becomes dozens of operations.
 import keras
 import tensorflow as tf
 
-from lcc_tf.models.blocks import ChannelwiseConv2D
+from lcc_tf.models.convolutions import ChannelwiseConv2D
 from lcc_tf.models.layers import all_layers
 
 

@@ -18,7 +18,7 @@ from lcc_tf.exporting.source_model import SourceModel
 # Minimum fraction of pixels with the same class, and maximum difference of two probabilities. The
 # errors of rounding are larger for networks with less confident predictions, so the agreement of
 # each file is printed. In float16, the class is the same on 99.9 % of the pixels for trained
-# networks (README), and sometimes on fewer pixels for undertrained networks. The limits of int8
+# networks (README). It is the same on fewer pixels for undertrained networks. The limits of int8
 # reject only useless files.
 BOUNDS = {"float32": (FLOAT_FRACTION, 1e-3), "float16": (0.99, 0.1), "int8": (0.5, 1.0)}
 NUM_CALIBRATION_IMAGES = 32  # crops of the training split for measuring the ranges of int8
