@@ -17,7 +17,7 @@ def comparison(rules: ScoringRules) -> str:
 def describe(rules: ScoringRules) -> str:
     """Describes resolution, treatment of `unknown` and averaged classes in a few words."""
     side, averaged = rules.protocol.side, len(rules.averaged)
-    size = f"{side}x{side} pixels" if side else "each image's own size"
+    size = f"{side}x{side} pixels" if side else "original size of each image"
     if UNKNOWN not in rules.class_names:
         return f"{size}, all {averaged} classes, since no class is named {UNKNOWN}"
     if rules.protocol.averages_unknown:
