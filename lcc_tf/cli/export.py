@@ -39,17 +39,17 @@ def command(options: argparse.Namespace) -> int:
 
     formats = list(dict.fromkeys(options.format))
     for name in formats:
-        check_new_folder(options.output / name, holds=FORMATS[name], overwrite=options.overwrite)
+        check_new_folder(options.output / name, contents=FORMATS[name], overwrite=options.overwrite)
     # TensorFlow takes seconds to import, so --help and invalid options are answered before.
     import_tensorflow()
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export_source
     from lcc_tf.exporting.source_model import SourceModel
-    from lcc_tf.runs import find_runs, read_run
+    from lcc_tf.runs import read_runs
 
     for name in formats:
         writer(name)  # a missing package is an error before anything is exported
-    runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+    runs = read_runs(options.runs, Path("runs"))
     source = SourceModel.from_runs(
         runs,
         options.member_weights,
