@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RANKS = [
     {"errors"},
-    {"files", "ground_truth", "keras_backend", "reflect_padding"},
-    {"figures", "losses", "metrics"},
+    {"class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
+    {"confusion_matrix", "figures", "loss_functions"},
+    {"losses", "metrics"},
     {"data", "models"},  # of plain arguments: they know no configuration
     {"config"},
-    {"runs"},
+    {"recipes", "runs"},
     {"prediction"},
     {"exporting", "mapping", "scoring", "training"},
     {"torch_runs"},  # writes a run folder as training does
@@ -27,7 +28,7 @@ RANKS = [
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
 # Useful without any data set, so without the package that reads data sets.
 WITHOUT_DATASET = {"errors", "files", "ground_truth", "keras_backend", "reflect_padding"} | {
-    *("losses", "metrics", "models")
+    *("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")
 }
 SCRIPTS = {file.stem for file in ROOT.glob("*.py")}
 

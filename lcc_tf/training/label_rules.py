@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import tensorflow_datasets as tfds
 
+from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table
 from lcc_tf.data.statistics import class_pixels
 from lcc_tf.errors import InputError
-from lcc_tf.losses import class_weights_from_pixels
 from tfds_deepglobe.classes import UNKNOWN
 
 

@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.pipeline import (
@@ -15,7 +16,6 @@ from lcc_tf.data.pipeline import (
     training_batches,
 )
 from lcc_tf.data.statistics import class_pixels
-from lcc_tf.losses import class_weights_from_pixels
 from lcc_tf.training.label_rules import LabelRules
 
 
