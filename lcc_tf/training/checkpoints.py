@@ -4,8 +4,6 @@ Each weights file also contains the optimizer's variables and the state of the t
 enough to resume, and weights and state always match.
 """
 
-import csv
-import io
 import json
 import os
 from dataclasses import dataclass, field
@@ -15,11 +13,11 @@ import h5py
 import keras
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import flush, link_or_copy, unfinished_name, write_atomically
+from lcc_tf.files import flush, link_or_copy, unfinished_name
 from lcc_tf.runs import BEST, load_weights
+from lcc_tf.training.optimizer import averaging_optimizer
 
 LAST = "last.weights.h5"
-HISTORY = "history.csv"
 _STATE = "training_state"
 
 
@@ -56,8 +54,6 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
         os.replace(unfinished, folder / LAST)
     finally:
         unfinished.unlink(missing_ok=True)
-    if state.history:
-        write_history_table(folder / HISTORY, state.history)
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
@@ -88,27 +84,23 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
 
 
 def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
-    """Loads a weights file into a compiled model.
+    """Loads a weights file into a model to train.
 
     Args:
-        model: compiled.
+        model: compiled with `AveragingAdamW`.
         file: written by `save_checkpoint`.
-        with_optimizer: load the optimizer's variables too.
+        with_optimizer: load the optimizer's variables too. False if the file is from an earlier
+            phase, whose optimizer had other variables.
 
     Raises:
         InputError: the file does not fit the model.
     """
+    optimizer = averaging_optimizer(model)
     if with_optimizer:
-        model.optimizer.build(model.trainable_variables)
+        model.optimizer.build(model.trainable_variables)  # float16's wrapper has variables too
         load_weights(model, file)
+        # A file contains the averages as the model's weights and the weights as the averages.
+        optimizer.swap_averages()
     else:
         load_weights(keras.Model(model.inputs, model.outputs), file)
-
-
-def write_history_table(file: Path, history: list[dict[str, float]]) -> None:
-    """Writes a CSV table with one row per epoch."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, fieldnames=list(history[-1]))
-    writer.writeheader()
-    writer.writerows(history)
-    write_atomically(file, text.getvalue().encode())
+        optimizer.start_averages()

@@ -12,6 +12,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import Run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.training.history import with_original_scores, write_table
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import Phase
 
@@ -66,8 +67,13 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch and puts the trained weights back into the model."""
         config = self.run.config
-        prefix = f"{self.model.output_names[0]}_"  # Keras' for models with several outputs
-        scores = {name.replace(prefix, ""): float(value) for name, value in logs.items()}
+        # Keras prefixes the names of scores for models with several outputs.
+        prefix = f"{self.model.output_names[0]}_"
+        scores = with_original_scores(
+            {name.replace(prefix, ""): float(value) for name, value in logs.items()},
+            self.run.classes.num_classes,
+        )
+        logs |= scores  # for the callbacks that follow, such as TensorBoard
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
             self.bar.close()
             raise InputError(
@@ -93,6 +99,7 @@ class RunRecorder(keras.callbacks.Callback):
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
         save_checkpoint(self.run.path, self.model, state)
+        write_table(self.run.path, state.history)
         averaging_optimizer(self.model).swap_averages()
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
-from lcc_tf.runs import Run, read_run
+from lcc_tf.runs import CONFIG, Run, read_run
 
 # A data set may have moved: its fingerprint tells whether it is the same one. XLA changes results
 # by rounding only.
@@ -47,12 +47,18 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
         )
 
 
-def check_same_data(run: Run, earlier: Run) -> None:
+def check_same_data(run: Run) -> None:
     """Checks that a run resumes with the data set that it was started with.
+
+    Args:
+        run: to train; a run folder without a configuration is a new run.
 
     Raises:
         InputError: files, classes or split have changed.
     """
+    if not (run.path / CONFIG).exists():
+        return
+    earlier = read_run(run.path)
     if (run.fingerprint, run.classes) != (earlier.fingerprint, earlier.classes):
         raise InputError(
             f"The data set {run.config.data.data} has changed since the run in {run.path} was "

@@ -13,10 +13,12 @@ from lcc_tf.errors import InputError
 from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
 from lcc_tf.runs import BEST, read_run
-from lcc_tf.training.checkpoints import HISTORY, LAST, read_state
+from lcc_tf.training.checkpoints import LAST, read_state
+from lcc_tf.training.history import HISTORY
 from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.network import compile_for
 from lcc_tf.training.phases import phases_of
-from lcc_tf.training.train import compile_for, train
+from lcc_tf.training.train import train
 
 SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
 
@@ -130,7 +132,7 @@ def test_out_of_memory_error_names_remedies(tiny_config, tmp_path, monkeypatch):
     def out_of_memory(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
-    monkeypatch.setattr("lcc_tf.training.train.fit", out_of_memory)
+    monkeypatch.setattr(keras.Model, "fit", out_of_memory)
     with pytest.raises(InputError, match="batch_size=4 and image_size=64.*`batch_size`"):
         train(tiny_config, tmp_path / "run")
 

@@ -14,8 +14,8 @@ from lcc_tf.losses import LOSS_TERMS, get_loss
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.models.encoders import ENCODERS
 from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.network import compile_for
 from lcc_tf.training.phases import Phase
-from lcc_tf.training.train import compile_for
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIDE = 64  # pixels; PSPNet's pooling and every stride fit into it
