@@ -1,4 +1,24 @@
-"""Losses for segmentation as plain functions, one value per sample."""
+"""Losses for segmentation as plain functions of `LossInputs`.
+
+Void pixels (see `lcc_tf.ground_truth`) are removed once, in `loss_inputs`. Their logits change
+neither the loss nor a gradient. The loss of a batch without any other pixel is exactly 0.
+
+Pixel weights. A pixel's weight is its sample weight, or the sample weight of its image for a shape
+`(batch,)`; without sample weights it is 1. A pixel of weight 0 is void. With pixel weights w:
+
+- Cross entropy and focal loss are sum(w l) / sum(w), l being the value of a pixel.
+- Dice and Jaccard loss use weighted sums.
+- Lovasz loss counts each pixel w times.
+
+Doubled weights change no loss. In a sum of losses the balance is therefore the same with and
+without weights. `keras.losses` divides by the number of pixels instead; to reproduce its values,
+multiply by the mean weight.
+
+Several replicas. Each replica has a part of the batch, and Keras averages the values of all
+samples. Dice loss, for example, is not such a mean, because its sums run over the whole batch. Such
+sums are added over all replicas first. Each loss then equals the loss of the whole batch on one
+device.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -10,17 +30,17 @@ from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
 from lcc_tf.keras_backend import keras
 
-FOCAL_GAMMA = 2.0  # the best in Lin et al. 2017, table 1b
+FOCAL_GAMMA = 2.0  # the best value in Lin et al. 2017, table 1b
 
 
 class LossInputs(NamedTuple):
-    """Inputs of the losses. Floats are float64 for float64 logits, else float32."""
+    """Inputs of the losses. Floats are float64 for float64 logits, otherwise float32."""
 
-    truth: tf.Tensor  # (batch, height, width, num_classes), one-hot; 0 where left out
-    logits: tf.Tensor  # (batch, height, width, num_classes); 0 where left out
-    probabilities: tf.Tensor  # (batch, height, width, num_classes); 0 where left out
+    truth: tf.Tensor  # (batch, height, width, num_classes), one-hot; 0 for void pixels
+    logits: tf.Tensor  # (batch, height, width, num_classes); 0 for void pixels
+    probabilities: tf.Tensor  # (batch, height, width, num_classes); 0 for void pixels
     class_weights: tf.Tensor  # (num_classes,)
-    pixel_weights: tf.Tensor | None  # (batch, height, width); 0 where left out; None: all 1
+    pixel_weights: tf.Tensor | None  # (batch, height, width); 0 for void pixels; None: all 1
     is_valid: tf.Tensor  # bool (batch,), see `lcc_tf.ground_truth.GroundTruth`
 
 
@@ -31,7 +51,20 @@ def loss_inputs(
     class_weights: Sequence[float] | None = None,
     ignore_class: int | None = None,
 ) -> LossInputs:
-    """Reads a batch for the plain functions; see `SegmentationLoss` for the arguments.
+    """Reads a batch.
+
+    Args:
+        y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: float logits `(batch, height, width, num_classes)`.
+        sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
+            `(batch, height, width, 1)`; None for equal weights.
+        class_weights: one weight per class; None for equal weights.
+        ignore_class: label of void pixels; None for no such label.
+
+    Raises:
+        InputError: a shape or the number of class weights does not fit.
+        tf.errors.InvalidArgumentError: see `lcc_tf.ground_truth.read_ground_truth`.
 
     Example:
         The mean over the batch is the value of `Dice`:
@@ -53,18 +86,18 @@ def loss_inputs(
     weights = np.array(np.ones(num_classes) if class_weights is None else class_weights)
     if len(weights) != num_classes:
         raise InputError(
-            f"`class_weights` must hold a number for each of the {num_classes} classes. "
+            f"`class_weights` must have one number for each of the {num_classes} classes. "
             f"Received: {class_weights}."
         )
     if ignore_class is not None and 0 <= ignore_class < num_classes:
-        weights[ignore_class] = 0  # it is no class that a mean over classes could be over
-    counts = tf.not_equal(truth.class_ids, NO_TRUTH)[..., None]
-    # Not multiplied by 0: left out is left out, were it infinite.
-    logits = tf.where(counts, logits, 0.0)
+        weights[ignore_class] = 0  # means over classes exclude it
+    has_truth = tf.not_equal(truth.class_ids, NO_TRUTH)[..., None]
+    # `where`, because 0 * infinity is NaN
+    logits = tf.where(has_truth, logits, 0.0)
     return LossInputs(
         truth=tf.one_hot(truth.class_ids, num_classes, dtype=logits.dtype),  # zeros for NO_TRUTH
         logits=logits,
-        probabilities=tf.where(counts, tf.nn.softmax(logits), 0.0),
+        probabilities=tf.where(has_truth, tf.nn.softmax(logits), 0.0),
         class_weights=tf.constant(weights, logits.dtype),
         pixel_weights=truth.weights,
         is_valid=truth.is_valid,
@@ -72,18 +105,22 @@ def loss_inputs(
 
 
 def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor:
-    """Returns the mean cross entropy of the pixels that count.
+    """Computes the mean cross entropy of the pixels that are not void.
 
-    With weights it is sum(w l) / sum(w), w the class weight of a pixel's true class times the
-    weight of the pixel, as in PyTorch's `cross_entropy`. Smoothed labels are
+    The mean is sum(w l) / sum(w), as in PyTorch's `cross_entropy`. The weight w is the class weight
+    of the pixel's true class times the pixel weight. Smoothed labels are
     (1 - s) one-hot + s / num_classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567,
-    section 7), weighted by the true class only.
+    section 7).
 
-    `keras.losses.categorical_crossentropy` computes each pixel's value; the mean of
-    `keras.losses.SparseCategoricalCrossentropy` divides by all pixels, ignored ones included.
+    `keras.losses.SparseCategoricalCrossentropy` divides by the number of all pixels, void pixels
+    included.
+
+    Args:
+        inputs: batch.
+        label_smoothing: s, in [0, 1).
 
     Returns:
-        float `(batch,)`, not negative, whose mean is the loss.
+        float `(batch,)`, not negative; its mean is the loss.
     """
     per_pixel = keras.losses.categorical_crossentropy(
         inputs.truth, inputs.logits, from_logits=True, label_smoothing=label_smoothing
@@ -94,77 +131,88 @@ def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor
 def focal(
     inputs: LossInputs, label_smoothing: float = 0.0, gamma: float = FOCAL_GAMMA
 ) -> tf.Tensor:
-    """Returns the mean focal loss, -(1 - p)^gamma log(p) for the probability p of a pixel's class.
+    """Computes the mean focal loss, -(1 - p)^gamma log(p) for the probability p of the true class.
 
-    Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, with softmax probabilities; class
-    weights take the place of the paper's alpha, and weights and smoothed labels enter as in
-    `cross_entropy`. `keras.losses.CategoricalFocalCrossentropy` clips the probabilities, so that
-    pixels that are utterly wrong get no gradient; `CategoricalFocalLoss` of segmentation-models
-    clips as well, and averages over classes, too.
+    The source is Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, here with softmax
+    probabilities. Class weights replace the paper's alpha. Weights and smoothed labels are used as
+    in `cross_entropy`.
+
+    Two other implementations clip the probabilities, so a pixel with a probability near 0 for its
+    true class has no gradient:
+
+    - `keras.losses.CategoricalFocalCrossentropy`
+    - `CategoricalFocalLoss` of segmentation-models, which also averages over classes
+
+    Args:
+        inputs: batch.
+        label_smoothing: in [0, 1).
+        gamma: not negative; 0 is cross entropy.
 
     Returns:
-        float `(batch,)`, not negative, whose mean is the loss.
+        float `(batch,)`, not negative; its mean is the loss.
     """
     target = inputs.truth
     if label_smoothing:
         target = (1.0 - label_smoothing) * target + label_smoothing / target.shape[-1]
-    easy = (1.0 - inputs.probabilities) ** gamma
-    per_pixel = -tf.reduce_sum(target * easy * tf.nn.log_softmax(inputs.logits), axis=-1)
+    factor = (1.0 - inputs.probabilities) ** gamma
+    per_pixel = -tf.reduce_sum(target * factor * tf.nn.log_softmax(inputs.logits), axis=-1)
     return _mean_over_pixels(per_pixel, inputs)
 
 
 def dice(inputs: LossInputs) -> tf.Tensor:
-    """Returns the multi-class Dice loss over the whole batch, as the original trained with.
+    """Computes the multi-class Dice loss of the whole batch, the original's loss.
 
-    For each class, 1 - 2 sum(p y) / (sum(p) + sum(y)) with the sums over all pixels of the batch
-    (Milletari et al. 2016, https://arxiv.org/abs/1606.04797, with plain instead of squared sums in
-    the denominator); the mean over classes, weighted by class weights, where a class that is absent
-    from the batch's masks adds 0. The weight of a pixel multiplies its terms in all three sums.
+    Per class: 1 - 2 sum(p y) / (sum(p) + sum(y)), with sums over all pixels of the batch (Milletari
+    et al. 2016, https://arxiv.org/abs/1606.04797, with plain instead of squared sums in the
+    denominator). A class that no mask of the batch contains adds 0. The loss is the mean over
+    classes, weighted by class weights. Pixel weights multiply the terms of all three sums.
 
-    This is `DiceLoss(mode="multiclass")` of segmentation_models_pytorch. `keras.losses.Dice` and
-    `DiceLoss` of segmentation-models differ: a class that is absent from the masks adds 1 where it
-    is predicted at all.
+    `DiceLoss(mode="multiclass")` of segmentation_models_pytorch has the same values. In
+    `keras.losses.Dice` and in `DiceLoss` of segmentation-models, a class that is predicted but not
+    in the masks adds 1.
 
     Returns:
-        float `(batch,)`, each the loss of the whole batch, in [0, 1].
+        float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
     """
     intersection, predicted, actual = _class_sums(inputs)
     return _mean_over_classes(2.0 * intersection, predicted + actual, actual, inputs)
 
 
 def jaccard(inputs: LossInputs) -> tf.Tensor:
-    """Returns the multi-class soft Jaccard loss over the whole batch.
+    """Computes the multi-class soft Jaccard loss of the whole batch.
 
-    As `dice`, but for each class 1 - sum(p y) / (sum(p) + sum(y) - sum(p y)) (Rahman & Wang 2016,
-    https://doi.org/10.1007/978-3-319-50835-1_22, equation 3). This is
-    `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch. `JaccardLoss` of
-    segmentation-models differs in classes that are absent from the masks, as its Dice loss does.
+    Per class: 1 - sum(p y) / (sum(p) + sum(y) - sum(p y)) (Rahman & Wang 2016,
+    https://doi.org/10.1007/978-3-319-50835-1_22, equation 3). Sums, the mean over classes and
+    weights are the same as in `dice`.
+
+    `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch has the same values. In
+    `JaccardLoss` of segmentation-models, a class that is predicted but not in the masks adds 1.
 
     Returns:
-        float `(batch,)`, each the loss of the whole batch, in [0, 1].
+        float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
     """
     intersection, predicted, actual = _class_sums(inputs)
     return _mean_over_classes(intersection, predicted + actual - intersection, actual, inputs)
 
 
 def lovasz(inputs: LossInputs) -> tf.Tensor:
-    """Returns the Lovasz-Softmax loss: the Lovasz extension of the Jaccard loss, per image.
+    """Computes the Lovasz-Softmax loss, the Lovasz extension of the Jaccard loss, per image.
 
-    Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11, of each image by
-    itself: the mean, weighted by class weights, over the classes that occur in its mask, then
-    the mean over images. Neither Keras nor segmentation-models has it. Taking the pixels of the
-    whole batch together, as the paper's default does, would need a sort across replicas.
+    The source is Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11. An
+    image's loss is the mean over the classes in its mask, weighted by class weights. The loss of
+    the batch is the mean over images. The paper's default sorts the pixels of the whole batch,
+    which several replicas would have to sort together.
 
-    With weights of pixels, the Jaccard index counts pixels by weight, which keeps it submodular
-    and the extension convex. An image's weight in the mean over images is the mean of its pixels'
-    positive weights.
+    With pixel weights, the Jaccard index counts each pixel by its weight. It stays submodular and
+    the extension stays convex. An image's weight in the mean over images is the mean of its
+    positive pixel weights.
 
     Returns:
-        float `(batch,)`, not negative, whose mean is the loss.
+        float `(batch,)`, not negative; its mean is the loss.
     """
     errors = _classes_first(tf.abs(inputs.truth - inputs.probabilities))
     truth = _classes_first(inputs.truth)
-    # Pixels left out have an error of 0. They come last, or among equals, and add nothing.
+    # Void pixels have an error of 0. They are sorted last or among equals, and add nothing.
     errors, order = tf.math.top_k(errors, k=tf.shape(errors)[-1])
     truth = tf.gather(truth, order, batch_dims=2)
     false = 1.0 - truth
@@ -175,10 +223,10 @@ def lovasz(inputs: LossInputs) -> tf.Tensor:
     actual = tf.reduce_sum(truth, axis=-1, keepdims=True)
     missed = tf.cumsum(truth, axis=-1)
     union = actual + tf.cumsum(false, axis=-1)
-    # The Jaccard loss if the k pixels with the largest errors, and no others, were wrong
-    jaccard_of_first = 1.0 - tf.math.divide_no_nan(actual - missed, union)
+    # Entry k: the Jaccard loss of a map in which only the k + 1 pixels of largest error are wrong
+    jaccard_losses = 1.0 - tf.math.divide_no_nan(actual - missed, union)
     slopes = tf.concat(
-        [jaccard_of_first[..., :1], jaccard_of_first[..., 1:] - jaccard_of_first[..., :-1]], axis=-1
+        [jaccard_losses[..., :1], jaccard_losses[..., 1:] - jaccard_losses[..., :-1]], axis=-1
     )
     per_class = tf.reduce_sum(errors * slopes, axis=-1)
     weights = inputs.class_weights * tf.cast(actual[..., 0] > 0, errors.dtype)
@@ -192,20 +240,20 @@ def lovasz(inputs: LossInputs) -> tf.Tensor:
 
 
 def _sum_over_replicas(x: tf.Tensor) -> tf.Tensor:
-    """Sum of a tensor over all replicas, with gradients to each of them."""
+    """Adds a tensor over all replicas; gradients flow back to each replica."""
     context = tf.distribute.get_replica_context()
-    # None while Keras builds a model symbolically, outside of any replica.
+    # None while Keras builds a model symbolically, outside of any replica
     if context is None or context.num_replicas_in_sync == 1:
         return x
     return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 def _mean_over_samples(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """sum(sums) / sum(weights) over all replicas, as values whose mean over all samples it is.
+    """Divides sums so that their mean over all samples is sum(sums) / sum(weights).
 
     Args:
-        sums: float `(batch,)`.
-        weights: float `(batch,)`; where all are 0, the result is 0.
+        sums: float `(batch,)`, a replica's samples.
+        weights: float `(batch,)`; if the weights of all replicas are 0, the result is 0.
 
     Returns:
         float `(batch,)`.
@@ -216,7 +264,7 @@ def _mean_over_samples(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _mean_over_pixels(per_pixel: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
-    """Mean of float `(batch, height, width)`, weighted by true classes and weights of pixels."""
+    """Averages float `(batch, height, width)`, weighted by true classes and pixel weights."""
     weights = tf.linalg.matvec(inputs.truth, inputs.class_weights)
     if inputs.pixel_weights is not None:
         weights *= inputs.pixel_weights
@@ -226,7 +274,7 @@ def _mean_over_pixels(per_pixel: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
 
 
 def _class_sums(inputs: LossInputs) -> list[tf.Tensor]:
-    """sum(p y), sum(p) and sum(y) of each class over all pixels of all replicas, by weight."""
+    """Computes sum(p y), sum(p) and sum(y) per class over the weighted pixels of all replicas."""
     truth, probabilities = inputs.truth, inputs.probabilities
     products = [probabilities * truth, probabilities, truth]
     if inputs.pixel_weights is not None:
@@ -238,7 +286,17 @@ def _class_sums(inputs: LossInputs) -> list[tf.Tensor]:
 def _mean_over_classes(
     numerator: tf.Tensor, denominator: tf.Tensor, actual: tf.Tensor, inputs: LossInputs
 ) -> tf.Tensor:
-    """Mean of 1 - numerator / denominator over classes, per sample; 0 for absent classes."""
+    """Averages 1 - numerator / denominator over classes, 0 for absent classes; repeats the mean.
+
+    Args:
+        numerator: float `(num_classes,)`.
+        denominator: float `(num_classes,)`.
+        actual: float `(num_classes,)`; 0 for classes that are absent from the masks.
+        inputs: batch, for its class weights and its number of samples.
+
+    Returns:
+        float `(batch,)`, the mean for each sample.
+    """
     per_class = tf.where(actual > 0, 1.0 - tf.math.divide_no_nan(numerator, denominator), 0.0)
     weights = inputs.class_weights
     loss = tf.math.divide_no_nan(tf.reduce_sum(weights * per_class), tf.reduce_sum(weights))

@@ -1,21 +1,7 @@
-"""Losses for segmentation, from logits and class ids.
+"""Losses for segmentation: Keras classes, their sums, and losses by name.
 
-Each loss is a plain function of `LossInputs`, which `loss_inputs` makes of masks and logits, and a
-Keras class around it. Pixels that are left out
-(see `lcc_tf.ground_truth`) are removed once, before any loss: a prediction there changes neither
-the value nor a gradient, and a batch in which nothing counts costs exactly 0.
-
-Weights of pixels. The weight of a pixel is its sample weight, 1 by default; of a sample weight of
-shape `(batch,)`, that of its image. A weight of 0 leaves a pixel out. Cross entropy and focal loss
-are sum(w l) / sum(w), Dice and Jaccard take weighted sums, Lovasz counts pixels by weight. All of
-them keep their value if all weights are doubled, so a sum of losses keeps its balance, and weights
-of 0 and 1 are a mask. `keras.losses` divides by the number of pixels instead; multiply by the mean
-weight for its values.
-
-Under `tf.distribute` each replica has its part of the global batch, and Keras averages the values
-of the samples over all replicas. Where a loss is no such mean, like Dice with its sums over the
-batch, the sums are taken over all replicas first. Each loss then equals its value of the whole
-batch on one device.
+Each class wraps a plain function of `lcc_tf.loss_functions`, whose docstring defines void pixels,
+pixel weights and the sums over several replicas.
 """
 
 import re
@@ -61,30 +47,32 @@ __all__ = [
 
 
 class SegmentationLoss(keras.losses.Loss):
-    """Base class of the losses: reads masks and weights, and adds losses up.
+    """Base class of the losses: reads masks and weights, and supports sums.
 
-    `loss_a + loss_b` and `0.5 * loss_a` make a `LossSum`.
+    `loss_a + loss_b` and `0.5 * loss_a` are a `LossSum`.
+
+    Call a loss with `loss(y_true, y_pred, sample_weight=None)`:
+
+    - y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+      `(batch, height, width, 1)`.
+    - y_pred: float logits `(batch, height, width, num_classes)`.
+    - sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
+      `(batch, height, width, 1)`; see `lcc_tf.loss_functions`.
 
     Args:
         class_weights: one weight per class, not negative, not all 0; None for equal weights. Cross
-            entropy and focal loss weigh pixels by their true class, the other losses weigh classes
-            in the mean over classes.
-        ignore_class: a label whose pixels are left out, such as 255. Inside the classes it also has
-            weight 0 in means over classes. None for no such label; -1 is always left out.
-        reduction: as in `keras.losses`; the values that are reduced are one per sample.
-        name: name of the loss; None for the class's name in snake case.
-        dtype: float32 or float64, the dtype of the computation; None for `keras.config.floatx()`.
-
-    Calling a loss: `loss(y_true, y_pred, sample_weight=None)` with
-        y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
-        y_pred: float logits `(batch, height, width, num_classes)`.
-        sample_weight: not negative, `(batch,)`, `(batch, height, width)` or
-            `(batch, height, width, 1)`; this module's docstring says what it means.
+            entropy and focal loss weight each pixel by its true class. The other losses weight
+            classes in their mean over classes.
+        ignore_class: label of void pixels, such as 255. If it is a class id, means over classes
+            exclude the class. None for no such label. Pixels with the label -1 are always void.
+        reduction: as in `keras.losses`, over one value per sample.
+        name: name of the loss; None for the class name in snake case.
+        dtype: dtype of the computation, float32 or float64; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: arguments or shapes that do not fit.
-        tf.errors.InvalidArgumentError: a label outside the classes that is not left out. XLA
-            drops this check; the loss is NaN as well.
+        InputError: an argument or a shape is invalid.
+        tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops this
+            check; the loss is then NaN.
     """
 
     def __init__(
@@ -99,8 +87,8 @@ class SegmentationLoss(keras.losses.Loss):
         super().__init__(name or _snake_case(type(self).__name__), reduction, dtype)
         if self.dtype not in ("float32", "float64"):
             raise InputError(
-                f"A loss is computed in float32 or float64. Received: dtype={self.dtype!r}. Leave "
-                "it out: logits of any dtype are accepted."
+                f"`dtype` of a loss must be float32 or float64. Received: dtype={self.dtype!r}. "
+                "Omit `dtype`; logits can have any dtype."
             )
         if class_weights is not None:
             class_weights = tuple(float(weight) for weight in class_weights)
@@ -108,13 +96,13 @@ class SegmentationLoss(keras.losses.Loss):
         self.class_weights = class_weights
         self.ignore_class = None if ignore_class is None else int(ignore_class)
 
-    # Not a property: Keras saves a model by walking all attributes, and would never end here.
+    # Not a property: Keras visits all attributes to save a model, and would never end.
     def terms(self) -> list[tuple[float, "SegmentationLoss"]]:
-        """Returns the factors and losses that the loss is the sum of."""
+        """Returns the factor and the loss of each term of the sum."""
         return [(1.0, self)]
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, whose mean is the loss; subclasses implement it."""
+        """Computes float `(batch,)`, whose mean is the loss; subclasses implement it."""
         raise NotImplementedError
 
     def __call__(
@@ -122,15 +110,15 @@ class SegmentationLoss(keras.losses.Loss):
     ) -> tf.Tensor:
         """Computes the loss of a batch."""
         if sample_weight is not None:
-            # Keras would multiply the values of samples by it. It has to enter their sums.
+            # Keras would multiply each sample's value by it. The sums over pixels need it.
             y_true = tf.convert_to_tensor(y_true), tf.convert_to_tensor(sample_weight)
         return super().__call__(y_true, y_pred)
 
     def call(self, y_true: tf.Tensor | tuple[tf.Tensor, tf.Tensor], y_pred: tf.Tensor) -> tf.Tensor:
-        """Computes one value per sample, whose mean over all samples is the loss of the batch.
+        """Computes one value per sample; the mean of all values is the loss of the batch.
 
         Args:
-            y_true: class ids; or a pair of class ids and sample weights.
+            y_true: class ids, or a pair of class ids and sample weights.
             y_pred: float logits `(batch, height, width, num_classes)`.
 
         Returns:
@@ -154,7 +142,7 @@ class SegmentationLoss(keras.losses.Loss):
         settings = [(loss.reduction, loss.dtype) for loss in (self, other)]
         if settings[0] != settings[1]:
             raise InputError(
-                "Losses that are added must have the same `reduction` and `dtype`. "
+                "Losses in a sum must have the same `reduction` and `dtype`. "
                 f"Received: {settings[0]} and {settings[1]}."
             )
         return self._sum_of([*self.terms(), *other.terms()])
@@ -167,7 +155,7 @@ class SegmentationLoss(keras.losses.Loss):
         """Returns the loss times a number."""
         if not isinstance(factor, (int, float)):
             return NotImplemented
-        return self._sum_of([(factor * own, loss) for own, loss in self.terms()])
+        return self._sum_of([(factor * inner, loss) for inner, loss in self.terms()])
 
     __rmul__ = __mul__
 
@@ -187,18 +175,14 @@ class SegmentationLoss(keras.losses.Loss):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class CrossEntropy(SegmentationLoss):
-    """Cross entropy, see `cross_entropy`.
+    """Cross entropy, see `lcc_tf.losses.cross_entropy`.
 
     Args:
-        class_weights: see `SegmentationLoss`, as the arguments that follow.
         label_smoothing: fraction of a label that is spread evenly over all classes, in [0, 1).
-        ignore_class: a label whose pixels are left out.
-        reduction: as in `keras.losses`.
-        name: name of the loss.
-        dtype: float32 or float64.
+        **options: arguments of `SegmentationLoss`.
 
     Example:
-        Two pixels, logits of the probabilities (3/4, 1/4) for both; the second pixel is void:
+        Both pixels have the probabilities (3/4, 1/4), and the second pixel is void:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.75, 0.25]]]])
         >>> loss = CrossEntropy(ignore_class=255)
@@ -206,28 +190,13 @@ class CrossEntropy(SegmentationLoss):
         0.2877
     """
 
-    def __init__(
-        self,
-        *,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        ignore_class: int | None = None,
-        reduction: str | None = "sum_over_batch_size",
-        name: str | None = None,
-        dtype: str | None = None,
-    ) -> None:
-        super().__init__(
-            class_weights=class_weights,
-            ignore_class=ignore_class,
-            reduction=reduction,
-            name=name,
-            dtype=dtype,
-        )
+    def __init__(self, *, label_smoothing: float = 0.0, **options: Any) -> None:
+        super().__init__(**options)
         _check_label_smoothing(label_smoothing)
         self.label_smoothing = label_smoothing
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, whose mean over all samples is the loss of the batch."""
+        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
         return cross_entropy(inputs, self.label_smoothing)
 
     def get_config(self) -> dict:
@@ -237,7 +206,7 @@ class CrossEntropy(SegmentationLoss):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class Focal(CrossEntropy):
-    """Focal loss: cross entropy with less weight on pixels that are easy, see `focal`.
+    """Focal loss, cross entropy with less weight on easy pixels, see `lcc_tf.losses.focal`.
 
     Args:
         gamma: exponent of (1 - p), not negative; 0 is cross entropy.
@@ -258,7 +227,7 @@ class Focal(CrossEntropy):
         self.gamma = gamma
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, whose mean over all samples is the loss of the batch."""
+        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
         return focal(inputs, self.label_smoothing, self.gamma)
 
     def get_config(self) -> dict:
@@ -268,11 +237,13 @@ class Focal(CrossEntropy):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class Dice(SegmentationLoss):
-    """Multi-class Dice loss over the whole batch, see `dice`; arguments of `SegmentationLoss`.
+    """Multi-class Dice loss of the whole batch, see `lcc_tf.losses.dice`.
+
+    Args: see `SegmentationLoss`.
 
     Example:
-        Two pixels of the classes 0 and 1, each with a probability of 3/4 for its class. For both
-        classes sum(p y) = 3/4, sum(p) = 1, sum(y) = 1:
+        Two pixels have the classes 0 and 1, and a probability of 3/4 for their class. For both
+        classes, sum(p y) = 3/4, sum(p) = 1 and sum(y) = 1:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{Dice()(np.array([[[0, 1]]]), logits):.4f}")  # 1 - 2 (3/4) / (1 + 1)
@@ -280,16 +251,18 @@ class Dice(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, each the loss of the whole batch."""
+        """Computes float `(batch,)`; each value is the loss of the whole batch."""
         return dice(inputs)
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class Jaccard(SegmentationLoss):
-    """Multi-class soft Jaccard loss, see `jaccard`; arguments of `SegmentationLoss`.
+    """Multi-class soft Jaccard loss of the whole batch, see `lcc_tf.losses.jaccard`.
+
+    Args: see `SegmentationLoss`.
 
     Example:
-        The pixels of the example of `Dice`:
+        Same pixels as in the example of `Dice`:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{Jaccard()(np.array([[[0, 1]]]), logits):.4f}")  # 1 - (3/4) / (2 - 3/4)
@@ -297,17 +270,19 @@ class Jaccard(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, each the loss of the whole batch."""
+        """Computes float `(batch,)`; each value is the loss of the whole batch."""
         return jaccard(inputs)
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class Lovasz(SegmentationLoss):
-    """Lovasz-Softmax loss, see `lovasz`; arguments of `SegmentationLoss`.
+    """Lovasz-Softmax loss, see `lcc_tf.losses.lovasz`.
+
+    Args: see `SegmentationLoss`.
 
     Example:
-        The pixels of the example of `Dice`. For both classes the errors are 1/4 and 1/4. The
-        Jaccard loss is 1/2 with one pixel wrong and 1 with both:
+        Same pixels as in the example of `Dice`. For both classes, both errors are 1/4. The Jaccard
+        loss is 1/2 if one pixel is wrong, and 1 if both pixels are wrong:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{Lovasz()(np.array([[[0, 1]]]), logits):.4f}")  # 1/4 (1/2) + 1/4 (1 - 1/2)
@@ -315,16 +290,18 @@ class Lovasz(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, whose mean over all samples is the loss of the batch."""
+        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
         return lovasz(inputs)
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class CrossEntropyDice(CrossEntropy):
-    """Cross entropy plus Dice loss, one to one; arguments of `CrossEntropy`.
+    """Cross entropy plus Dice loss, with equal factors.
+
+    Args: see `CrossEntropy`.
 
     Example:
-        The pixels of the example of `Dice`:
+        Same pixels as in the example of `Dice`:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{CrossEntropyDice()(np.array([[[0, 1]]]), logits):.4f}")  # -log(3/4) + 1/4
@@ -332,20 +309,23 @@ class CrossEntropyDice(CrossEntropy):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Returns float `(batch,)`, whose mean over all samples is the loss of the batch."""
+        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
         return super().per_sample(inputs) + dice(inputs)
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class LossSum(SegmentationLoss):
-    """Weighted sum of losses, made by `+` and `*`.
+    """Weighted sum of losses, the result of `+` and `*`.
 
     Args:
-        losses: losses of this module; each keeps its own class weights and ignored class.
+        losses: losses of this module, each with class weights and an ignored class of its own.
         factors: one number per loss; None for 1 each.
-        reduction: as in `keras.losses`, of the sum.
-        name: name of the loss; None for the names of the losses.
-        dtype: float32 or float64.
+        reduction: reduction of the sum, as in `keras.losses`.
+        name: name of the sum; None for the joined names of the losses.
+        dtype: float32 or float64; None for `keras.config.floatx()`.
+
+    Raises:
+        InputError: there is no loss, or the number of factors differs.
 
     Example:
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
@@ -375,7 +355,7 @@ class LossSum(SegmentationLoss):
         self.factors = factors
 
     def terms(self) -> list[tuple[float, SegmentationLoss]]:
-        """Returns the factors and losses that the loss is the sum of."""
+        """Returns the factor and the loss of each term of the sum, nested sums included."""
         return [
             (factor * inner, loss)
             for factor, member in zip(self.factors, self.losses, strict=True)
@@ -394,12 +374,12 @@ class LossSum(SegmentationLoss):
 
     @classmethod
     def from_config(cls, config: dict) -> "LossSum":
-        """Builds the loss from what `get_config` returned."""
+        """Builds the loss from the result of `get_config`."""
         losses = [keras.losses.deserialize(loss) for loss in config["losses"]]
         return cls(**config | {"losses": losses})
 
 
-# By their names in configurations, where "cross_entropy+dice" is a sum
+# Losses by name; "cross_entropy+dice" is the name of a sum.
 LOSS_TERMS = {
     "dice": Dice,
     "cross_entropy": CrossEntropy,
@@ -407,9 +387,8 @@ LOSS_TERMS = {
     "jaccard": Jaccard,
     "lovasz": Lovasz,
 }
-SMOOTHING_TERMS = tuple(
-    name for name, loss in LOSS_TERMS.items() if issubclass(loss, CrossEntropy)
-)  # those that compare with a distribution over classes
+# Losses with the argument `label_smoothing`
+SMOOTHING_TERMS = tuple(name for name, loss in LOSS_TERMS.items() if issubclass(loss, CrossEntropy))
 
 
 def check_loss(
@@ -418,22 +397,25 @@ def check_loss(
     """Checks the arguments of `get_loss`.
 
     Raises:
-        InputError: an unknown or repeated loss, smoothing that is out of range or that no loss of
-            the sum has, class weights that are negative, infinite or all 0.
+        InputError: one of the following is wrong.
+
+            - A loss is unknown or repeated.
+            - `label_smoothing` is out of range, or no loss of the sum supports it.
+            - A class weight is negative or infinite, or all class weights are 0.
     """
     terms = name.split("+")
     if unknown := [term for term in terms if term not in LOSS_TERMS]:
         raise InputError(
-            f"Unknown loss. Received: {name!r}, where {unknown[0]!r} is no term. Use one of "
-            f"{list(LOSS_TERMS)}, or a sum such as 'cross_entropy+dice'."
+            f"Unknown loss {unknown[0]!r}. Received: {name!r}. Use one of {list(LOSS_TERMS)}, or "
+            "a sum such as 'cross_entropy+dice'."
         )
     if len(set(terms)) < len(terms):
-        raise InputError(f"A loss has each term once. Received: {name!r}.")
+        raise InputError(f"A sum must contain each loss once. Received: {name!r}.")
     _check_label_smoothing(label_smoothing)
     if label_smoothing and set(SMOOTHING_TERMS).isdisjoint(terms):
         raise InputError(
-            f"The loss {name!r} has no labels to smooth. Received: "
-            f"label_smoothing={label_smoothing}. Leave it out, or use a loss with one of "
+            f"The loss {name!r} does not support `label_smoothing`. Received: "
+            f"label_smoothing={label_smoothing}. Use 0, or a loss with one of "
             f"{list(SMOOTHING_TERMS)}."
         )
     if class_weights is not None:
@@ -447,16 +429,20 @@ def get_loss(
     label_smoothing: float = 0.0,
     ignore_class: int | None = None,
 ) -> SegmentationLoss:
-    """Builds a loss by its name.
+    """Builds a loss by name.
 
     Args:
-        name: a key of `LOSS_TERMS`, or several joined by "+", such as "cross_entropy+dice".
+        name: a key of `LOSS_TERMS`, or several keys joined by "+", such as "cross_entropy+dice".
         class_weights: see `SegmentationLoss`.
-        label_smoothing: see `CrossEntropy`; for cross entropy and focal loss.
+        label_smoothing: see `CrossEntropy`; cross entropy and focal loss only.
         ignore_class: see `SegmentationLoss`.
 
     Raises:
         InputError: see `check_loss`.
+
+    Example:
+        >>> get_loss("cross_entropy+dice", ignore_class=255).name
+        'cross_entropy_dice'
     """
     check_loss(name, class_weights=class_weights, label_smoothing=label_smoothing)
     losses = []

@@ -1,4 +1,4 @@
-"""Keras metrics for segmentation, and the scores of a confusion matrix."""
+"""Metrics for segmentation: Keras classes, and the scores of a confusion matrix."""
 
 import tensorflow as tf
 
@@ -36,10 +36,10 @@ MICRO_SCORES = ("accuracy", "f1", "precision", "recall", "iou")  # see `micro_sc
 
 
 class _ConfusionMatrixMetric(keras.metrics.Metric):
-    """Adds up one confusion matrix over all batches, in float64.
+    """Adds the confusion matrices of all batches, in float64.
 
-    Counts are exact up to 2^53 pixels per entry. `keras.metrics.MeanIoU` counts in float32, which
-    is exact up to 2^24 pixels, no more than 64 images of 512x512.
+    Float64 counts are exact up to 2^53 pixels per entry. The float32 counts of
+    `keras.metrics.MeanIoU` are exact up to 2^24 pixels, which is 64 images of 512x512.
     """
 
     default_name: str  # of the metric; set by subclasses
@@ -54,8 +54,8 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         super().__init__(name=name or self.default_name, dtype=dtype)
         self.num_classes = num_classes
         self.ignore_class = ignore_class
-        # A private name of Keras. Without it, `EarlyStopping` and `ModelCheckpoint` in mode "auto"
-        # refuse to monitor the metric.
+        # A private name of Keras. If it goes, `EarlyStopping` and `ModelCheckpoint` cannot monitor
+        # the metric in mode "auto".
         self._direction = "up"
         self.matrix = self.add_weight(
             shape=(num_classes, num_classes), initializer="zeros", dtype="float64", name="matrix"
@@ -67,16 +67,17 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
-            y_pred: logits or probabilities `(batch, height, width, num_classes)`.
-            sample_weight: how often a pixel counts; `(batch,)`, `(batch, height, width)` or
-                `(batch, height, width, 1)`; None for once. Keras passes it on to
-                `weighted_metrics` of `compile` only.
+            y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+                `(batch, height, width, 1)`.
+            y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
+            sample_weight: number of times that a pixel is counted, float, not negative, `(batch,)`,
+                `(batch, height, width)` or `(batch, height, width, 1)`; None for once. Keras passes
+                sample weights only to `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
-            tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops
-                this check; the result is NaN as well.
+            tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
+                this check; the result is then NaN.
         """
         _check_num_classes(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -88,11 +89,12 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         )
         size = self.num_classes**2
         pairs = truth.class_ids * self.num_classes + tf.argmax(y_pred, -1, tf.int32)
+        # Void pixels are counted in an extra entry, which is dropped.
         pairs = tf.where(tf.equal(truth.class_ids, NO_TRUTH), size, pairs)
         ids = tf.reshape(pairs, [-1])
         counts = tf.ones_like(ids) if truth.weights is None else tf.reshape(truth.weights, [-1])
-        # Pixels that are left out are counted behind the matrix. Not `tf.math.bincount`: XLA, with
-        # which Keras compiles the steps on a single GPU, does not compile it.
+        # Not `tf.math.bincount`, which XLA cannot compile. Keras compiles steps with XLA on a
+        # single GPU.
         counts = tf.math.unsorted_segment_sum(counts, ids, size + 1)[:size]
         counts = tf.cast(tf.reshape(counts, self.matrix.shape), tf.float64)
         nan = tf.constant(float("nan"), tf.float64)
@@ -106,20 +108,19 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class MeanIoU(_ConfusionMatrixMetric):
-    """Mean IoU of one confusion matrix over all images while a model trains.
+    """Mean IoU of the classes, from one confusion matrix over all images.
 
     The mean is over the classes that occur in the masks or in the predictions.
 
     Args:
         num_classes: number of classes.
-        ignore_class: a label whose pixels are left out, such as 255. Inside the classes it is also
-            left out of the mean. None for no such label; -1 is always left out.
-        name: name of the metric; None for `mean_iou`.
+        ignore_class: label of void pixels, such as 255. If it is a class id, the mean excludes the
+            class. None for no such label. Pixels with the label -1 are always void.
+        name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Example:
-        Four pixels, the last one void. Class 0: 1 of 2 pixels that are or were predicted class 0;
-        class 1: 1 of 2.
+        Of four pixels, the last is void. Each class has 1 right pixel of 2 pixels in its union:
 
         >>> metric = MeanIoU(num_classes=2, ignore_class=255)
         >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
@@ -130,12 +131,12 @@ class MeanIoU(_ConfusionMatrixMetric):
     default_name = "mean_iou"
 
     def result(self) -> tf.Tensor:
-        """Returns the mean over the classes that occur in masks or predictions, 0 without any."""
+        """Computes the mean, in [0, 1]; 0 if no class occurs."""
         matrix = tf.convert_to_tensor(self.matrix)
         tp = tf.linalg.diag_part(matrix)
         union = tf.reduce_sum(matrix, 0) + tf.reduce_sum(matrix, 1) - tp
-        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # also where it is NaN
-        if self.ignore_class is not None:  # predicted in place of another, it would count as 0
+        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # NaN is not equal to 0 either
+        if self.ignore_class is not None:  # where it is predicted, its IoU would be 0
             present *= 1 - tf.one_hot(self.ignore_class, self.num_classes, dtype=tf.float64)
         iou = tf.math.divide_no_nan(tp, union)
         mean = tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present))
@@ -144,15 +145,18 @@ class MeanIoU(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class PixelAccuracy(_ConfusionMatrixMetric):
-    """Fraction of pixels whose class is right, over all images, while a model trains.
+    """Fraction of pixels with the right class, over all images.
 
     Args:
         num_classes: number of classes.
-        ignore_class: a label whose pixels are left out; None for no such label.
-        name: name of the metric; None for `pixel_accuracy`.
+        ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
+            label -1 are always void.
+        name: name of the metric; None for "pixel_accuracy".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Example:
+        Of four pixels, the last is void. Two of the others are right:
+
         >>> metric = PixelAccuracy(num_classes=2, ignore_class=255)
         >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
         >>> print(f"{float(metric.result()):.4f}")
@@ -162,7 +166,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
     default_name = "pixel_accuracy"
 
     def result(self) -> tf.Tensor:
-        """Returns the fraction, 0 without any pixels."""
+        """Computes the fraction; 0 if there are no pixels."""
         matrix = tf.convert_to_tensor(self.matrix)
         return tf.cast(
             tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix)), self.dtype
@@ -171,23 +175,24 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ImagewiseScore(keras.metrics.Mean):
-    """One of `micro_scores`, averaged over images while a model trains.
+    """One of `micro_scores` per image, averaged over images.
 
-    It follows from each image's pixel accuracy alone (see `micro_scores`). Images of which every
-    pixel is left out are left out.
+    Each of these scores follows from the image's pixel accuracy, see `micro_scores`. The mean
+    excludes images that have void pixels only.
 
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
         num_classes: number of classes.
-        ignore_class: a label whose pixels are left out; None for no such label.
+        ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
+            label -1 are always void.
         name: name of the metric; None for `score`.
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: unknown score.
+        InputError: the score is unknown.
 
     Example:
-        Two images of two pixels, with two and one right:
+        The first image has two right pixels, the second image has one right pixel of two:
 
         >>> metric = ImagewiseScore("f1", num_classes=2)
         >>> metric.update_state(np.array([[[0, 1]], [[0, 1]]]), tf.one_hot([[[0, 1]], [[0, 0]]], 2))
@@ -217,17 +222,18 @@ class ImagewiseScore(keras.metrics.Mean):
         """Adds a batch.
 
         Args:
-            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
-            y_pred: logits or probabilities `(batch, height, width, num_classes)`.
-            sample_weight: `(batch,)`, `(batch, height, width)` or `(batch, height, width, 1)`; None
-                for equal weights. An image's accuracy weighs its pixels; its weight in the mean
-                over images is the mean of its pixels' positive weights. Keras passes it on to
-                `weighted_metrics` of `compile` only.
+            y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+                `(batch, height, width, 1)`.
+            y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
+            sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
+                `(batch, height, width, 1)`; None for equal weights. An image's accuracy weights its
+                pixels. The image's weight in the mean over images is the mean of its positive pixel
+                weights. Keras passes sample weights only to `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
-            tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops
-                this check; the result is NaN as well.
+            tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
+                this check; the result is then NaN.
         """
         _check_num_classes(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -236,16 +242,17 @@ class ImagewiseScore(keras.metrics.Mean):
         weights = truth.weights
         if weights is None:
             weights = tf.cast(tf.not_equal(truth.class_ids, NO_TRUTH), tf.float32)
-        hits = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), truth.class_ids), tf.float32)
-        right = tf.math.divide_no_nan(
-            tf.reduce_sum(weights * hits, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
+        is_right = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), truth.class_ids), tf.float32)
+        accuracy = tf.math.divide_no_nan(
+            tf.reduce_sum(weights * is_right, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
         )
+        score = accuracy  # of "f1", "precision" and "recall"
         if self.score == "accuracy":
-            right = 1 - 2 * (1 - right) / self.num_classes
+            score = 1 - 2 * (1 - accuracy) / self.num_classes
         elif self.score == "iou":
-            right = right / (2 - right)
-        right = tf.where(truth.is_valid, right, float("nan"))
-        super().update_state(right, sample_weight=image_weights(weights))
+            score = accuracy / (2 - accuracy)
+        score = tf.where(truth.is_valid, score, float("nan"))
+        super().update_state(score, sample_weight=image_weights(weights))
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
@@ -259,7 +266,7 @@ class ImagewiseScore(keras.metrics.Mean):
 def _check_num_classes(y_pred: tf.Tensor, num_classes: int) -> None:
     if y_pred.shape[-1] != num_classes:
         raise InputError(
-            "`num_classes` of a metric must be the number of the model's outputs per pixel. "
+            "`num_classes` of a metric must equal the number of the model's output channels. "
             f"Received: num_classes={num_classes}, with predictions of shape "
-            f"{tuple(y_pred.shape)}."
+            f"{tuple(y_pred.shape)}. Use {y_pred.shape[-1]}."
         )

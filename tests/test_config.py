@@ -68,7 +68,7 @@ def test_recipe_seed_of_old_runs_is_the_original():
         ({"loss": "hinge"}, "hinge.*lovasz"),
         ({"class_weights": "often"}, "Unknown `class_weights`.*median_frequency"),
         ({"class_weights": (1.0, -1.0)}, "finite, not negative and not all 0"),
-        ({"loss": "dice", "label_smoothing": 0.1}, "no labels to smooth"),
+        ({"loss": "dice", "label_smoothing": 0.1}, "does not support `label_smoothing`"),
         ({"regime": "gradual", "epochs": 10}, "frozen_epochs=10, epochs=10"),
     ],
 )
