@@ -1,4 +1,4 @@
-"""Recipes, and configurations made from recipes and options."""
+"""Recipes: named sets of options, and configurations from recipes and options."""
 
 import dataclasses
 
@@ -52,12 +52,12 @@ def from_options(options: dict, *, earlier: TrainConfig | None = None) -> TrainC
     """Makes a configuration from options.
 
     Args:
-        options: values by the names of fields of `TrainConfig` and `DataConfig`.
-        earlier: configuration of a run to resume, which fills in fields without an option. None to
-            fill them in from the recipe.
+        options: values of fields of `TrainConfig` and `DataConfig`, by name.
+        earlier: configuration of a run to resume, with the values of all other fields; None to use
+            the recipe's values.
 
     Raises:
-        InputError: a value cannot be used.
+        InputError: a value is invalid.
 
     Example:
         >>> config = from_options({"recipe": "original", "arch": "deeplabv3plus", "data": "demo"})

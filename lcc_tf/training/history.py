@@ -14,8 +14,7 @@ CURVES = "curves.png"
 def with_original_scores(scores: dict[str, float], num_classes: int) -> dict[str, float]:
     """Adds the original's accuracy, precision and recall, which follow from its F1.
 
-    With one label per pixel they need no counts of their own, see
-    `lcc_tf.confusion_matrix.micro_scores`.
+    `lcc_tf.confusion_matrix.micro_scores` explains why, for one label per pixel.
 
     Args:
         scores: scores of an epoch by name, with "f1" and "val_f1", in [0, 1].

@@ -1,4 +1,4 @@
-"""Network of a training: built once, compiled for each phase."""
+"""Network of a training, built once and compiled for each phase."""
 
 import keras
 import tensorflow as tf
@@ -23,10 +23,10 @@ def build_network(
     """Builds a configuration's network in its precision.
 
     Args:
-        config: architecture, encoder, image size and precision.
+        config: configuration with architecture, encoder, image size and precision.
         num_classes: number of classes.
         pretrained: load the encoder's initial weights; False if a checkpoint replaces them.
-        strategy: to train under; None for TensorFlow's default strategy.
+        strategy: strategy of the training; None for TensorFlow's default strategy.
 
     Returns:
         A model from images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], to
@@ -67,7 +67,7 @@ def compile_for(
         label_smoothing=config.label_smoothing,
         ignore_class=rules.ignore_class,
     )
-    # `with_original_scores` computes the original's other scores from "f1".
+    # `with_original_scores` derives the original's other scores from "f1".
     scores = [
         MeanIoU(rules.num_classes, ignore_class=rules.ignore_class),
         ImagewiseScore("iou", rules.num_classes, ignore_class=rules.ignore_class),
@@ -75,7 +75,7 @@ def compile_for(
     ]
     num_heads = len(model.outputs) - 1
     if num_heads:
-        # The first output, the mean of all heads, is scored; the heads are trained.
+        # The first output, the mean of all heads, has scores. The heads have losses.
         outputs = {
             "loss": [None, *([loss] * num_heads)],
             "loss_weights": [0.0, *([1 / num_heads] * num_heads)],
@@ -90,9 +90,9 @@ def compile_for(
 def _optimizer(
     phase: Phase, model: keras.Model, config: TrainConfig, steps_per_epoch: int
 ) -> AveragingAdamW:
-    """Returns a phase's optimizer, built for the model's trainable variables."""
+    """Returns the optimizer of a phase, built for the model's trainable variables."""
     encoder = model.get_layer("encoder")
-    # A frozen encoder does not change, so it needs no average.
+    # A frozen encoder has no averages, because its weights do not change.
     frozen = () if phase.encoder_trains else {id(variable) for variable in encoder.weights}
     averaged = [variable for variable in model.weights if id(variable) not in frozen]
     optimizer = AveragingAdamW(
@@ -104,6 +104,6 @@ def _optimizer(
         average_decay=config.ema_decay,
         epsilon=1e-8,  # PyTorch's default, as in the original
     )
-    # Build now: variables created in the first step would trace it twice.
+    # Build now: if the first step created variables, it would be traced twice.
     optimizer.build(model.trainable_variables)
     return optimizer

@@ -7,9 +7,9 @@ import tensorflow as tf
 
 
 class AveragingAdamW(keras.optimizers.Adam):
-    """AdamW for a network with a pretrained part.
+    """AdamW with a lower learning rate for some variables and a moving average of weights.
 
-    Two optimizers of Keras have similar features that do not fit here:
+    Keras has similar features, which lack something that training needs:
 
     - `MultiOptimizer` has no learning rate to record.
     - `use_ema` averages trained variables only. The statistics of batch normalization would not
@@ -56,10 +56,10 @@ class AveragingAdamW(keras.optimizers.Adam):
         self.decoupled_decay = weight_decay
         self.slow_rate = slow_rate
         self.average_decay = average_decay
-        # Keras passes `update_step` each replica's copy of a variable.
+        # `update_step` receives each replica's copy of a variable, not the variable.
         copies = tf.distribute.get_strategy().experimental_local_results
         self._slow = {copy.ref() for slow in slow_variables for copy in copies(slow.value)}
-        # A function, since Keras would save a list of variables as variables of the optimizer.
+        # A function: Keras would save a list of variables as variables of the optimizer.
         self._averaged = lambda: averaged_variables
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -87,16 +87,17 @@ class AveragingAdamW(keras.optimizers.Adam):
     def apply(
         self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None
     ) -> None:
-        """Takes a step and updates the averages.
+        """Updates the variables, then the averages.
 
-        `LossScaleOptimizer` does not call it in a step that it skips, so the averages skip it too.
+        In float16, `LossScaleOptimizer` skips a step with infinite gradients. It then does not call
+        `apply`, so the averages stay the same.
         """
         super().apply(grads, trainable_variables)
         step = tf.cast(tf.convert_to_tensor(self.iterations) - 1, tf.float32)
         decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
         for variable, average in zip(self._averaged(), self._averages, strict=True):
-            share = 1 - tf.cast(decay, average.dtype)
-            self.assign_sub(average, share * (average - tf.convert_to_tensor(variable)))
+            fraction = 1 - tf.cast(decay, average.dtype)
+            self.assign_sub(average, fraction * (average - tf.convert_to_tensor(variable)))
 
     def swap_averages(self) -> None:
         """Swaps the averages and the model's weights; a second call swaps them back."""
@@ -107,5 +108,5 @@ class AveragingAdamW(keras.optimizers.Adam):
 
 
 def averaging_optimizer(model: keras.Model) -> AveragingAdamW:
-    """Returns a compiled model's optimizer, without the wrapper that scales float16's loss."""
+    """Returns a compiled model's optimizer without float16's `LossScaleOptimizer` around it."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)

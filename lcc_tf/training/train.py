@@ -1,4 +1,4 @@
-"""Trains one network: checks, data, network, epochs."""
+"""Training of one network: checks, data, network, epochs."""
 
 from dataclasses import asdict
 from pathlib import Path
@@ -40,14 +40,18 @@ def train(
         config: the configuration.
         workdir: the run folder.
         resume: resume the run in `workdir`, if there is one.
-        strategy: to train under; None to choose one for the machine's devices.
+        strategy: `tf.distribute` strategy; None to choose one for the machine's devices.
 
     Returns:
         The state after the last epoch.
 
     Raises:
-        InputError: the run folder is not empty, the data set or the weights are not available, the
-            batch size does not fit, or the loss is not a finite number.
+        InputError: one of the following is wrong.
+
+            - The run folder is not empty, or its run cannot resume.
+            - The data set or the encoder's weights cannot be read.
+            - The batch size is too large, or not divisible by the number of devices.
+            - The loss is not a finite number.
     """
     # Checks first, because the steps after them take long
     check_workdir(config, workdir, resume=resume)
@@ -57,7 +61,7 @@ def train(
     state, checkpoint = read_state(workdir) if resume else (TrainingState(), None)
     if state.finished or state.epoch >= config.epochs:
         ending = "stopped early" if state.finished else "done"
-        print(f"{workdir}: {ending} after {state.epoch} epochs already; nothing is left to train")
+        print(f"{workdir}: {ending} after {state.epoch} epochs; nothing is left to train")
         write_history(workdir, state.history)
         return state
 
@@ -97,9 +101,10 @@ def train(
             fit(model, data, RunRecorder(run, phase, state, data.steps_per_epoch))
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
-            f"The device's memory is too small for batch_size={config.batch_size} and "
-            f"image_size={config.image_size} in {config.precision}. Use a smaller `batch_size` "
-            "or `image_size`, or `precision='mixed_bfloat16'`."
+            "The device has too little memory. Received: "
+            f"batch_size={config.batch_size}, image_size={config.image_size}, "
+            f"precision={config.precision!r}. Use a smaller `batch_size` or `image_size`, or "
+            "`precision='mixed_bfloat16'`."
         ) from error
     finally:
         write_history(workdir, state.history)
@@ -107,7 +112,7 @@ def train(
 
 
 def fit(model: keras.Model, data: TrainingData, recorder: RunRecorder) -> None:
-    """Trains from the recorder's epoch until its phase ends or its score stops growing."""
+    """Trains until the recorder's phase ends or its score stops growing."""
     first_epoch = recorder.state.epoch
     batches, validation = data.training_batches(first_epoch), data.validation_batches()
     if (num_outputs := len(model.outputs)) > 1:
@@ -116,7 +121,7 @@ def fit(model: keras.Model, data: TrainingData, recorder: RunRecorder) -> None:
             for dataset in (batches, validation)
         )
     xla = "with XLA" if model.jit_compile else "without XLA"
-    print(f"The first step is compiled {xla}, which takes up to some minutes.")
+    print(f"Compiling the first step {xla}; this can take some minutes.")
     model.fit(
         batches,
         validation_data=validation,

@@ -126,7 +126,7 @@ def test_occupied_folders_raise(config, uninterrupted, tmp_path):
     with pytest.raises(InputError, match="not empty.*`resume=True`"):
         check_workdir(config, uninterrupted, resume=False)
     other = dataclasses.replace(config, seed=3, epochs=50)
-    with pytest.raises(InputError, match="seed=0, now 3") as error:
+    with pytest.raises(InputError, match="seed=3 instead of 0") as error:
         check_workdir(other, uninterrupted, resume=True)
     assert "epochs=" not in str(error.value)
     (tmp_path / "notes.txt").write_text("mine")

@@ -155,5 +155,5 @@ def test_out_of_memory_error_names_remedies(one_step, tmp_path, monkeypatch):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(keras.Model, "fit", out_of_memory)
-    with pytest.raises(InputError, match="batch_size=13 and image_size=32.*`batch_size`"):
+    with pytest.raises(InputError, match="batch_size=13, image_size=32.*`batch_size`"):
         train(one_step, tmp_path / "run")
