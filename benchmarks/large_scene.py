@@ -23,7 +23,7 @@ import rasterio
 from rasterio.transform import from_origin
 from rasterio.windows import Window
 
-from lcc_tf.data.demo import render_scene
+from lcc_tf.data.demo_scenes import render_scene
 
 ROOT = Path(__file__).parents[1]
 PATCHES, PATCH = 6, 512  # number of different procedural scenes, and their side in pixels

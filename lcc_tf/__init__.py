@@ -1,9 +1,11 @@
 """Land-cover maps from satellite images with TensorFlow and Keras 3.
 
-Importing the package changes nothing in the process, and imports TensorFlow and Keras at the first
-use of a name that needs them. If Keras is imported already, its layers, losses and metrics are
-registered with Keras at once. In a new process, `keras.saving.load_model` needs that: import Keras
-before `lcc_tf`, or import `lcc_tf.models`.
+Importing the package changes nothing in the process. It imports TensorFlow and Keras at the first
+use of a name that needs them.
+
+`keras.saving.load_model` can load a model of `lcc_tf` after the layers, losses and metrics are
+registered with Keras. `import lcc_tf.models` registers them, and so does `import lcc_tf` if Keras
+was imported before.
 
 Example:
     >>> import lcc_tf
@@ -17,7 +19,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from lcc_tf.errors import InputError, InstallationError
 
-if TYPE_CHECKING:  # what editors and type checkers see; `_MODULES` is what Python does
+if TYPE_CHECKING:  # for editors and type checkers; at run time, `__getattr__` imports the names
     from lcc_tf import losses, metrics, models
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export
@@ -47,7 +49,7 @@ __all__ = [
 ]
 
 _SUBMODULES = ("losses", "metrics", "models")
-# The module that defines each public name.
+# Module of each public name
 _MODULES = {
     "DEEPGLOBE_CLASSES": "tfds_deepglobe.classes",
     "AgreementError": "lcc_tf.exporting.agreement",
@@ -67,17 +69,17 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _MODULES[name] != "tfds_deepglobe.classes":
-        import_module("lcc_tf.keras_backend")  # an error if Keras has another backend
+        import_module("lcc_tf.keras_backend")  # raises if Keras has another backend
     try:
         value = getattr(import_module(_MODULES[name]), name)
-    except InstallationError as error:  # an extra is missing: an error of the call, not the lookup
+    except InstallationError as error:  # an extra is missing: raise when the function is called
         return _unavailable(name, error)
     globals()[name] = value
     return value
 
 
 def _unavailable(name: str, reason: ImportError) -> Callable[..., NoReturn]:
-    """Returns a function in place of one whose packages are not installed."""
+    """Returns a function that raises `reason`, in place of a function that cannot be imported."""
 
     def unavailable(*args: object, **kwargs: object) -> NoReturn:
         raise reason
@@ -87,12 +89,11 @@ def _unavailable(name: str, reason: ImportError) -> Callable[..., NoReturn]:
 
 
 def __dir__() -> list[str]:
-    """Lists the public names, imported or not."""
+    """Lists the public names, including names that are not imported yet."""
     return sorted({*globals(), *__all__})
 
 
-# Where Keras is in use already, register our layers, losses and metrics with it now, so that
-# `import lcc_tf` is all that `keras.saving.load_model` needs to load a model made with them.
+# Register the layers, losses and metrics with Keras for `keras.saving.load_model`.
 if "keras" in sys.modules:
     for _name in _SUBMODULES:
         import_module(f"lcc_tf.{_name}")

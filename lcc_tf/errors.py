@@ -1,9 +1,8 @@
-"""The errors that a user can fix: an input, or a package that is not installed."""
+"""Errors that a user can fix: an invalid input, or a package that is not installed."""
 
 from importlib.util import find_spec
 
-# What each extra of the distribution is for, and the modules that it installs. The same packages
-# are listed in pyproject.toml.
+# Purpose and modules of each extra of the distribution. pyproject.toml lists the same packages.
 _EXTRAS = {
     "maps": ("Maps need", ("rasterio", "pyogrio", "pyproj", "shapely")),
     "export": (
@@ -15,14 +14,15 @@ _EXTRAS = {
 
 
 class InputError(ValueError):
-    """An input cannot be used; the message says what was received and how to fix it.
+    """Error for an input that cannot be used.
 
-    The commands print the message as one line and exit with code 2. A message names Python
-    arguments in backticks (`` `batch_size=7` ``), and the commands print the matching option
-    (`` `--batch-size 7` ``). Any other exception is a defect and keeps its traceback.
+    The message contains the received value and a way to fix it. It names Python arguments in
+    backticks (`` `batch_size=7` ``). The commands print it in one line, with the matching option
+    (`` `--batch-size 7` ``), and exit with code 2. Every other exception is a defect and keeps its
+    traceback.
 
-    The data set package `tfds_deepglobe` imports nothing of `lcc_tf` and raises its own
-    `tfds_deepglobe.errors.InputError`. Both are `ValueError`s.
+    The package `tfds_deepglobe` imports nothing of `lcc_tf` and raises
+    `tfds_deepglobe.errors.InputError`. Both errors are a `ValueError`.
 
     Example:
         >>> raise InputError("`tile` must be 32 or more. Received: tile=8.")
@@ -33,9 +33,13 @@ class InputError(ValueError):
 
 
 class InstallationError(InputError, ImportError):
-    """The Python environment lacks a package, or Keras is set up for another backend.
+    """Error for a missing package, or for Keras with another backend than TensorFlow.
 
-    It is an `ImportError` too, so that code with an optional import of `lcc_tf` can catch it.
+    It is also an `ImportError`, which code with an optional import of `lcc_tf` can catch.
+
+    Example:
+        >>> issubclass(InstallationError, ImportError)
+        True
     """
 
 
@@ -46,10 +50,10 @@ def require_extra(extra: str) -> None:
         extra: "maps", "export" or "baselines".
 
     Raises:
-        InstallationError: a package is missing; the message names the extra to install.
+        InstallationError: a package is missing; the message contains the command that installs it.
 
     Example:
-        >>> require_extra("maps")  # no error where rasterio and the others are installed
+        >>> require_extra("maps")  # no error: the packages are installed
     """
     purpose, modules = _EXTRAS[extra]
     missing = [module.replace("_", "-") for module in modules if find_spec(module) is None]

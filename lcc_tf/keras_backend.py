@@ -1,7 +1,7 @@
-"""Keras, after a check that it runs on TensorFlow.
+"""Imports Keras after a check of its backend, which must be TensorFlow.
 
-`lcc_tf.losses`, `lcc_tf.metrics` and `lcc_tf.models` import Keras from here. A user whose Keras is
-set up for JAX or PyTorch then reads one clear error, not a failure deep inside Keras.
+`lcc_tf.losses`, `lcc_tf.metrics` and `lcc_tf.models` import Keras from this module. If Keras is
+configured for JAX or PyTorch, the user gets one clear error, not a failure deep inside Keras.
 """
 
 import json
@@ -13,18 +13,18 @@ from lcc_tf.errors import InstallationError
 
 
 def _configured_backend() -> str:
-    """Returns the backend that Keras will choose when it is imported, by Keras' own rules."""
+    """Returns the backend that Keras will choose at its import, according to Keras' rules."""
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"]
     folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     try:
         return json.loads(Path(folder, "keras.json").read_text())["backend"]
     except (OSError, ValueError, KeyError):
-        return "tensorflow"  # no such file, or one that names no backend
+        return "tensorflow"  # no file, or no backend in the file
 
 
 def _check_backend() -> None:
-    """Verifies that Keras runs on TensorFlow, or will.
+    """Verifies that the backend of Keras is TensorFlow.
 
     Raises:
         InstallationError: Keras is imported or configured with another backend.
@@ -42,6 +42,6 @@ def _check_backend() -> None:
 
 _check_backend()
 
-import keras  # noqa: E402  only now: importing Keras imports its backend
+import keras  # noqa: E402  after the check: importing Keras imports its backend
 
 __all__ = ["keras"]

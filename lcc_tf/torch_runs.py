@@ -6,13 +6,13 @@ from pathlib import Path
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
-from lcc_tf.models import build_model, load_torch_state_dict
-from lcc_tf.models.torch_weights import describe, read_torch_weights
+from lcc_tf.models import build_model, load_torch_state_dict, read_torch_weights
+from lcc_tf.models.torch_weights import describe
 from lcc_tf.runs import Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from tfds_deepglobe.classes import ClassTable
 
-# segmentation_models_pytorch's DeepLabV3+ has these at every output stride
+# Settings of segmentation_models_pytorch's DeepLabV3+ at every output stride
 SMP_DEEPLAB = {"dilation_rates": (12, 24, 36), "align_corners": True}
 
 
@@ -29,36 +29,40 @@ def import_torch(
 ) -> Run:
     """Imports a model of segmentation_models_pytorch as a run folder.
 
-    The weights tell its architecture, encoder and number of classes. They do not tell how its
-    images were prepared and, for DeepLabV3+, the output stride.
+    The architecture, the encoder and the number of classes are derived from the weights. The
+    preparation of the images and the output stride of DeepLabV3+ cannot be derived, so they are
+    arguments.
 
     Args:
         weights: a `.safetensors`, `.pth` or Lightning `.ckpt` file; see `read_torch_weights`.
         workdir: the run folder, empty or new.
-        classes: in the order of the model's output channels.
-        image_size: side of the model's training images, pixels.
+        classes: class table in the order of the model's output channels.
+        image_size: side of the training images, pixels.
         framing: "whole" if images were resized to `image_size`, "crops" if they were cropped.
-        native_size: side of the images before they were resized, pixels.
-        preprocessing: "torch" (ImageNet's mean and standard deviation), "torch_255" (the same, for
-            images in [0, 255]), "unit" (images in [0, 1]) or "none" (images in [0, 255]).
-        output_stride: of DeepLabV3+'s encoder, 16 or 8.
+        native_size: side of the images before resizing, pixels.
+        preprocessing: mode of `lcc_tf.models.preprocessing.EncoderPreprocessing` for training
+            images in [0, 255]: "torch", "torch_255", "unit" or "none".
+        output_stride: output stride of DeepLabV3+'s encoder, 16 or 8.
 
     Returns:
         The run.
 
     Raises:
-        InputError: the file cannot be read or does not fit, or the folder is not empty.
+        InputError: the file cannot be read, the weights do not match `classes` or a supported
+            network, or the folder is not empty.
     """
     if not native_size > 0:
-        raise InputError(f"`native_size` must be larger than 0. Received: {native_size}.")
+        raise InputError(
+            f"`native_size` must be larger than 0. Received: native_size={native_size}."
+        )
     with new_folder(workdir, holds=set()) as folder:
         state_dict = read_torch_weights(weights)
         arch, encoder, num_classes = describe(state_dict)
         if num_classes != classes.num_classes:
             raise InputError(
-                f"The model in {weights} has {num_classes} classes, the class table has "
-                f"{classes.num_classes}: {list(classes.names)}. Give the model's classes, in the "
-                "order of its channels, as `classes`."
+                f"`classes` must be the {num_classes} classes of the model in {weights}, in the "
+                f"order of its channels. Received {classes.num_classes} classes: "
+                f"{list(classes.names)}."
             )
         config = TrainConfig(
             arch=arch,

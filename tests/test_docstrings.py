@@ -1,5 +1,6 @@
-"""Runs the examples in docstrings."""
+"""Docstrings: their examples run, and their first lines are plain English."""
 
+import ast
 import doctest
 import importlib
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 import tensorflow as tf
 
 import lcc_tf
-from lcc_tf.data.demo import render_scene
+from lcc_tf.data.demo_scenes import render_scene
 from tests.mapping.test_scene import write_scene
 
 ROOT = Path(__file__).parents[1]
@@ -19,7 +20,7 @@ MODULES = [
     for file in sorted(ROOT.glob("lcc_tf/**/*.py"))
     if ">>> " in file.read_text()
 ]
-# Half a minute; tests/exporting and the README's example export small models.
+# Takes 30 seconds. tests/exporting and the README's example export small models.
 SLOW = {"lcc_tf.exporting.export"}
 
 
@@ -37,3 +38,43 @@ def test_examples_of_a_module(module, tmp_path, monkeypatch, eagerly):
     )
     assert result.attempted > 0
     assert result.failed == 0
+
+
+# Openings of a sentence without a main clause
+RIDDLES = (
+    *("What ", "Which ", "Whether ", "How ", "That of ", "Those ", "Gives ", "One that "),
+    *("Whatever ", "Where ", "If "),
+)
+FILES = [
+    *ROOT.glob("*.py"),
+    *(
+        file
+        for folder in ("lcc_tf", "tfds_deepglobe", "tests", "benchmarks")
+        for file in sorted(ROOT.glob(f"{folder}/**/*.py"))
+    ),
+]
+
+
+def docstrings(file):
+    """Yields the line number and the docstring of a module, its classes and its functions."""
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)):
+            text = ast.get_docstring(node)
+            if text:
+                yield getattr(node, "lineno", 1), text
+
+
+def test_docstrings_open_with_a_verb_or_a_noun():
+    riddles = [
+        f"{file.relative_to(ROOT)}:{line}: {text.splitlines()[0]}"
+        for file in FILES
+        for line, text in docstrings(file)
+        if text.startswith(RIDDLES)
+    ]
+    assert not riddles, "\n".join(riddles)
+
+
+def test_docstrings_are_found():
+    (_, module), *functions = docstrings(Path(__file__))
+    assert module == __doc__
+    assert len(functions) == 1

@@ -1,7 +1,7 @@
-"""Which folder may import which: arrows go down only, so that no two folders need each other.
+"""Imports between the folders of `lcc_tf`, so that no two folders need each other.
 
-Each folder of `lcc_tf`, and each module beside them, has a rank. A file imports its own folder and
-lower ranks. A new folder gets a rank here, or the first test fails.
+Each folder, and each module next to the folders, has a rank in `RANKS`. A module may import its own
+folder and lower ranks.
 """
 
 import ast
@@ -16,17 +16,17 @@ RANKS = [
     {"class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
     {"confusion_matrix", "figures", "loss_functions"},
     {"losses", "metrics"},
-    {"data", "models"},  # of plain arguments: they know no configuration
+    {"data", "models"},  # below "config": they accept plain arguments only
     {"config"},
     {"recipes", "runs"},
     {"prediction"},
     {"exporting", "mapping", "scoring", "training"},
-    {"torch_runs"},  # writes a run folder as training does
+    {"torch_runs"},  # writes run folders with the functions of training
     {"cli"},
     {"lcc_tf"},  # lcc_tf/__init__.py: the public names
 ]
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
-# Useful without any data set, so without the package that reads data sets.
+# Usable without a data set, so without `tfds_deepglobe`
 WITHOUT_DATASET = {"errors", "files", "ground_truth", "keras_backend", "reflect_padding"} | {
     *("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")
 }
@@ -54,13 +54,13 @@ def imports(module):
             assert node.level == 0, f"{module}: relative import"
             for alias in node.names:
                 name = f"{node.module}.{alias.name}"
-                # The version is a constant of the package, which any module may write to its files.
+                # Every module may import the version, which is a constant.
                 if name != "lcc_tf.__version__":
                     yield name if name in MODULES else node.module
 
 
 def folder(module):
-    """Returns the part of `lcc_tf` that a module belongs to; None outside."""
+    """Returns the folder of `lcc_tf` that a module belongs to; None for other packages."""
     package, *parts = module.split(".")
     if package == "lcc_tf":
         return parts[0] if parts else package
@@ -70,7 +70,7 @@ def folder(module):
 ARROWS = {(module, target) for module in MODULES for target in imports(module)}
 
 
-def offences(arrows):
+def listed(arrows):
     return sorted(f"{module} imports {target}" for module, target in arrows)
 
 
@@ -79,14 +79,14 @@ def test_every_folder_has_a_rank():
 
 
 def test_arrows_are_found():
-    assert ("lcc_tf.cli.train", "lcc_tf.training.train") in ARROWS  # in a function
+    assert ("lcc_tf.cli.train", "lcc_tf.training.train") in ARROWS  # inside a function
     assert ("lcc_tf.models.unetpp", "lcc_tf.models.blocks") in ARROWS
     assert ("tfds_deepglobe.prepare", "tfds_deepglobe.archive") in ARROWS
 
 
 @pytest.mark.parametrize("name", sorted(RANK))
 def test_folder_imports_lower_ranks_only(name):
-    assert not offences(
+    assert not listed(
         (module, target)
         for module, target in ARROWS
         if folder(module) == name and folder(target) not in (name, None)
@@ -94,33 +94,33 @@ def test_folder_imports_lower_ranks_only(name):
     )
 
 
-def test_modules_import_each_other_in_no_circle():
+def test_imports_form_no_circle():
     graph = {module: set() for module in MODULES}
     for module, target in ARROWS:
         if target in MODULES:
             graph[module].add(target)
-    TopologicalSorter(graph).prepare()  # an error names the circle
+    TopologicalSorter(graph).prepare()  # raises an error that names the circle
 
 
-def test_dataset_package_stands_alone():
-    assert not offences(
+def test_dataset_package_imports_nothing_of_lcc_tf():
+    assert not listed(
         (module, target)
         for module, target in ARROWS
         if module.startswith("tfds_deepglobe") and target.startswith("lcc_tf")
     )
 
 
-def test_networks_losses_and_metrics_need_no_dataset_package():
-    assert not offences(
+def test_networks_losses_and_metrics_do_not_import_the_dataset_package():
+    assert not listed(
         (module, target)
         for module, target in ARROWS
         if folder(module) in WITHOUT_DATASET and target.startswith("tfds_deepglobe")
     )
 
 
-def test_nothing_imports_a_script_or_a_command():
+def test_no_module_imports_a_script_or_a_command():
     assert {"train", "evaluate", "predict", "export", "import_torch"} <= SCRIPTS
-    assert not offences(
+    assert not listed(
         (module, target)
         for module, target in ARROWS
         if target.split(".")[0] in SCRIPTS or (folder(target) == "cli" and folder(module) != "cli")

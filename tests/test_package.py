@@ -1,11 +1,13 @@
 """The package as users install and import it: names, metadata, wheel and missing packages."""
 
+import importlib
+import json
 import subprocess
 import sys
 import tomllib
+import types
 import zipfile
 from email import message_from_bytes
-from importlib import import_module
 from pathlib import Path
 
 import hatchling.build
@@ -20,7 +22,7 @@ COMMANDS = ("train", "evaluate", "predict", "export", "import-torch", "data")
 
 
 def python(code, **variables):
-    """Runs Python code in a new process with these environment variables added."""
+    """Runs Python code in a new process with additional environment variables."""
     return subprocess.run(
         [sys.executable, "-c", code],
         cwd=ROOT,
@@ -30,15 +32,7 @@ def python(code, **variables):
     )
 
 
-@pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
-    """The wheel that `pip install <checkout>` builds, opened."""
-    folder = tmp_path_factory.mktemp("wheel")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(ROOT)  # where a build backend is run
-        name = hatchling.build.build_wheel(str(folder))
-    with zipfile.ZipFile(folder / name) as archive:
-        yield archive
+# Names
 
 
 @pytest.mark.parametrize("name", lcc_tf.__all__)
@@ -69,45 +63,54 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
     assert not result.stdout
 
 
-def test_import_after_keras_registers_the_classes():
+# Keras with another backend
+
+
+def test_names_raise_with_another_configured_backend():
     result = python(
         """
-import sys
-import keras, lcc_tf
-assert {"lcc_tf.losses", "lcc_tf.metrics", "lcc_tf.models"} <= set(sys.modules)
-"""
+import lcc_tf
+for name in ("models", "losses", "metrics", "evaluate", "predict_tiled"):
+    try:
+        getattr(lcc_tf, name)
+    except lcc_tf.InstallationError as error:
+        print(error)
+""",
+        KERAS_BACKEND="jax",
     )
-    assert result.returncode == 0, result.stderr
-
-
-@pytest.mark.parametrize("name", ["models", "losses", "metrics", "evaluate", "predict_tiled"])
-def test_other_backend_raises(name):
-    result = python(f"import lcc_tf\nlcc_tf.{name}", KERAS_BACKEND="jax")
-    assert result.stderr.splitlines()[-1] == (
-        "lcc_tf.errors.InstallationError: lcc_tf needs Keras with the TensorFlow backend. "
+    message = (
+        "lcc_tf needs Keras with the TensorFlow backend. "
         "Received: Keras is configured for the backend 'jax'. "
         "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
     )
+    assert result.stdout.splitlines() == [message] * 5, result.stderr
 
 
-def test_other_backend_in_keras_configuration_raises(tmp_path):
+@pytest.fixture
+def import_check(monkeypatch):
+    """Imports `lcc_tf.keras_backend` anew, as if Keras was not imported yet."""
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.delitem(sys.modules, "lcc_tf.keras_backend")
+    return lambda: importlib.import_module("lcc_tf.keras_backend")
+
+
+def test_other_backend_in_keras_configuration_raises(import_check, monkeypatch, tmp_path):
     (tmp_path / "keras.json").write_text('{"backend": "torch"}')
-    result = python("from lcc_tf.losses import LOSS_TERMS", KERAS_HOME=str(tmp_path))
-    assert "configured for the backend 'torch'" in result.stderr.splitlines()[-1]
+    monkeypatch.delenv("KERAS_BACKEND")
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(InstallationError, match="is configured for the backend 'torch'"):
+        import_check()
 
 
-def test_other_backend_already_imported_raises():
-    result = python(
-        """
-import sys, types
-# In the place of Keras on JAX, which the tests have not.
-config = types.SimpleNamespace(backend=lambda: "jax")
-sys.modules["keras"] = types.SimpleNamespace(config=config)
-import lcc_tf
-""",
-        KERAS_BACKEND="tensorflow",
-    )
-    assert "Received: Keras is already imported with the backend 'jax'." in result.stderr
+def test_other_imported_backend_raises(import_check, monkeypatch):
+    # Stands for Keras on JAX, which is not installed.
+    config = types.SimpleNamespace(backend=lambda: "jax")
+    monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(config=config))
+    with pytest.raises(InstallationError, match="is already imported with the backend 'jax'"):
+        import_check()
+
+
+# Missing extras
 
 
 @pytest.mark.parametrize(
@@ -119,8 +122,8 @@ import lcc_tf
     ],
 )
 def test_missing_extra_raises(extra, module, purpose, monkeypatch):
-    require_extra(extra)  # all are installed
-    monkeypatch.setitem(sys.modules, module, None)  # which makes Python take it for not installed
+    require_extra(extra)  # all extras are installed
+    monkeypatch.setitem(sys.modules, module, None)  # Python treats the module as not installed
     with pytest.raises(InstallationError) as error:
         require_extra(extra)
     assert isinstance(error.value, InputError)
@@ -139,51 +142,87 @@ def test_missing_extra_raises(extra, module, purpose, monkeypatch):
         ("export", ["--format", "litert"], "ai_edge_litert", "export"),
     ],
 )
-def test_command_names_the_missing_extra_in_one_line(command, options, module, extra):
-    result = python(
-        f"""
-import sys
-sys.modules[{module!r}] = None
-sys.argv[1:] = {options}
-from lcc_tf.cli.{command} import main
-main()
-"""
-    )
-    assert result.returncode == 2
-    assert result.stdout == ""
-    (line,) = result.stderr.splitlines()
+def test_command_names_the_missing_extra_in_one_line(
+    command, options, module, extra, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, module, None)
+    monkeypatch.setattr(sys, "argv", [command, *options])
+    with pytest.raises(SystemExit) as exit:
+        importlib.import_module(f"lcc_tf.cli.{command}").main()
+    assert exit.value.code == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = output.err.splitlines()
     assert line.startswith("error: ")
     assert line.endswith(f"which is not installed. Run: pip install 'lcc_tf[{extra}]'")
 
 
-def test_savedmodel_needs_no_extra():
+@pytest.fixture(scope="module")
+def without_extras():
+    """Facts about a process with Keras and `lcc_tf`, in which no extra is installed."""
     result = python(
         """
-import sys
-for module in ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"):
+import json, sys
+for module in ("rasterio", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"):
     sys.modules[module] = None
+import keras
+import lcc_tf
+names = ("MeanIoU", "CrossEntropyDice", "EncoderPreprocessing")
+facts = {
+    "registered": [keras.saving.get_registered_object(f"lcc_tf>{name}") is not None
+                   for name in names],
+}
+from lcc_tf import *
+facts["has map_scene"] = hasattr(lcc_tf, "map_scene")
+try:
+    map_scene("model", "scene.tif", "maps")
+except lcc_tf.InstallationError as error:
+    facts["error of map_scene"] = str(error)
 from lcc_tf.exporting.formats import writer
-writer("savedmodel")
+facts["writer"] = writer("savedmodel").__name__
+print(json.dumps(facts))
 """
     )
     assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
 
 
-def test_mapping_names_the_missing_extra():
-    result = python(
-        """
-import sys
-sys.modules["rasterio"] = None
-import lcc_tf
-from lcc_tf import *
-assert hasattr(lcc_tf, "map_scene")
-map_scene("model", "scene.tif", "maps")
-"""
+def test_import_after_keras_registers_the_classes(without_extras):
+    assert without_extras["registered"] == [True, True, True]
+
+
+def test_mapping_without_its_extra_raises_when_called(without_extras):
+    assert without_extras["has map_scene"]
+    assert without_extras["error of map_scene"] == (
+        "Maps need rasterio, which is not installed. Run: pip install 'lcc_tf[maps]'"
     )
-    assert result.stderr.splitlines()[-1] == (
-        "lcc_tf.errors.InstallationError: Maps need rasterio, which is not installed. "
-        "Run: pip install 'lcc_tf[maps]'"
-    )
+
+
+def test_savedmodel_needs_no_extra(without_extras):
+    assert without_extras["writer"] == "export_savedmodel"
+
+
+def test_other_import_errors_are_not_delayed(monkeypatch):
+    monkeypatch.delitem(vars(lcc_tf), "map_scene", raising=False)
+    # Importing the module raises an ImportError that is not about an extra.
+    monkeypatch.setitem(sys.modules, "lcc_tf.mapping.map_scene", None)
+    with pytest.raises(ImportError, match="lcc_tf.mapping.map_scene"):
+        _ = lcc_tf.map_scene
+
+
+# Distribution
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    """The opened wheel that `pip install <checkout>` builds."""
+    folder = tmp_path_factory.mktemp("wheel")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)  # build backends run in the root of the project
+        name = hatchling.build.build_wheel(str(folder))
+    with zipfile.ZipFile(folder / name) as archive:
+        yield archive
 
 
 def test_version_is_in_one_place(wheel):
@@ -212,7 +251,7 @@ def test_wheel_has_both_packages_and_no_tests(wheel):
 @pytest.mark.parametrize("command", COMMANDS)
 def test_command_shows_help_without_slow_imports(command):
     module, function = PROJECT["scripts"][f"lcc-{command}"].split(":")
-    assert callable(getattr(import_module(module), function))
+    assert callable(getattr(importlib.import_module(module), function))
     result = python(
         f"""
 import atexit, sys
@@ -231,8 +270,7 @@ def test_every_command_is_tested():
     assert set(PROJECT["scripts"]) == {f"lcc-{command}" for command in COMMANDS}
 
 
-def test_requirements_pin_what_the_distribution_needs():
-    """Each lower bound in pyproject.toml is the version pinned in requirements.txt."""
+def test_requirements_pin_the_lower_bounds_of_the_distribution():
     lines = (ROOT / "requirements.txt").read_text().splitlines()
     pins = {line.split("#")[0].strip() for line in lines} - {""}
     needed = [*PROJECT["dependencies"], *sum(PROJECT["optional-dependencies"].values(), [])]
@@ -242,17 +280,3 @@ def test_requirements_pin_what_the_distribution_needs():
         if not requirement.startswith(("lcc_tf[", "tensorflow["))
     }
     assert bounds == pins
-
-
-@pytest.mark.parametrize("imports", ["import keras\nimport lcc_tf", "import lcc_tf.models"])
-def test_classes_are_registered_for_loading(imports):
-    result = python(
-        f"""
-{imports}
-import keras
-assert keras.saving.get_registered_object("lcc_tf>MeanIoU")
-assert keras.saving.get_registered_object("lcc_tf>CrossEntropyDice")
-assert keras.saving.get_registered_object("lcc_tf>EncoderPreprocessing")
-"""
-    )
-    assert result.returncode == 0, result.stderr

@@ -1,4 +1,4 @@
-"""A whole model from PyTorch becomes a run that is scored, averaged and exported like any other."""
+"""A PyTorch model becomes a run folder that can be scored, averaged and exported."""
 
 import dataclasses
 import json
@@ -17,9 +17,11 @@ from benchmarks.compare_with_smp import (
 from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
-from lcc_tf.runs import load_model, read_run
+from lcc_tf.models import build_model
+from lcc_tf.runs import Run, load_model, read_run, write_run
 from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.torch_runs import import_torch
+from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from lcc_tf.training.resuming import check_workdir
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
@@ -29,7 +31,7 @@ OPTIONS = {"image_size": 64, "framing": "whole", "native_size": 64, "preprocessi
 
 @pytest.fixture(scope="module")
 def torch_file(tmp_path_factory):
-    """smp's DeepLabV3Plus with resnet18, and the logits that smp makes of `seeded_image`."""
+    """Weights of smp's DeepLabV3Plus with resnet18, and smp's logits for `seeded_image`."""
     with np.load(DATA / "smp_deeplabv3plus_16.npz") as stored:
         weights, logits = seeded_weights(json.loads(str(stored["shapes"]))), stored["logits"]
     file = tmp_path_factory.mktemp("torch") / "model.safetensors"
@@ -54,22 +56,37 @@ def test_run_returns_the_logits_of_smp(imported, torch_file):
     assert np.abs(logits - expected).max() < 1e-4 * np.abs(expected).max()
 
 
-def test_imported_run_is_scored_in_an_ensemble(imported, runs):
-    members = [imported, read_run(runs / "unetpp")]
+@pytest.fixture(scope="module")
+def trained(builder, tiny_config, tmp_path_factory):
+    """A run on the tiny data set, with random weights."""
+    config = dataclasses.replace(tiny_config, arch="unetpp")
+    folder = tmp_path_factory.mktemp("runs") / "unetpp"
+    fingerprint = builder.info.metadata["fingerprint"]
+    run = Run(folder, config, DEEPGLOBE_CLASSES, fingerprint, native_size=64)
+    model = build_model("unetpp", 7, encoder_weights=None, **config.model_options())
+    write_run(run, model.count_params())
+    save_checkpoint(folder, model, TrainingState())
+    return run
+
+
+def test_imported_run_is_scored_in_an_ensemble(imported, trained, eagerly):
+    members = [imported, trained]
     evaluation = evaluate_runs(members, open_dataset(members), split="validation")
     assert list(evaluation.scores["original"]) == ["from_torch", "unetpp", "ensemble"]
     with pytest.raises(InputError, match="imported.*`data`"):
         open_dataset([imported])
 
 
+# By default, tests/models/test_resampling.py exports the layer with aligned corners.
+@pytest.mark.slow
 def test_aligned_corners_are_exported(imported, tmp_path):
     (exported,) = export_savedmodel(SourceModel.from_runs([imported]), tmp_path / "out")
     assert exported.agreement.max_difference < 1e-5
 
 
-def test_refused_imports_leave_no_folder(torch_file, imported, tmp_path):
+def test_failed_imports_leave_no_folder(torch_file, imported, tmp_path):
     two = ClassTable(("land", "water"), ((0, 0, 0), (1, 1, 1)))
-    with pytest.raises(InputError, match="has 7 classes, the class table has 2.*`classes`"):
+    with pytest.raises(InputError, match="`classes` must be the 7 classes of .*Received 2 classes"):
         import_torch(torch_file[0], tmp_path / "run", two, **OPTIONS)
     with pytest.raises(InputError, match="divisible by 16"):
         import_torch(
@@ -80,7 +97,7 @@ def test_refused_imports_leave_no_folder(torch_file, imported, tmp_path):
         import_torch(torch_file[0], imported.path, DEEPGLOBE_CLASSES, **OPTIONS)
 
 
-def test_options_of_another_network_are_refused(tmp_path):
+def test_options_of_another_network_raise(tmp_path):
     with np.load(DATA / "smp_unetpp_32.npz") as stored:
         weights = seeded_weights(json.loads(str(stored["shapes"])))
     file = tmp_path / "unetpp.safetensors"
@@ -100,7 +117,7 @@ def test_interrupted_import_leaves_no_folder(torch_file, tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_training_of_an_imported_run_cannot_resume(imported):
+def test_resuming_the_training_of_an_imported_run_raises(imported):
     config = dataclasses.replace(imported.config, epochs=200)
     with pytest.raises(InputError, match="imported model, whose training cannot resume"):
         check_workdir(config, imported.path, resume=True)

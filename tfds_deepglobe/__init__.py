@@ -1,6 +1,5 @@
 """DeepGlobe Land Cover as a TensorFlow Datasets builder.
 
-`python -m tfds_deepglobe --help` prepares and checks a raw archive from the command line,
-`tfds_deepglobe.prepare.prepare` does so from Python. Importing the package itself is cheap: it
-loads no TensorFlow.
+`python -m tfds_deepglobe --help` shows the command line. `tfds_deepglobe.prepare.prepare` prepares
+an archive from Python. Importing this package does not import TensorFlow.
 """

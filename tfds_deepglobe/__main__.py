@@ -1,7 +1,8 @@
-"""Command line: `python -m tfds_deepglobe check|prepare`."""
+"""The command line: `python -m tfds_deepglobe`, or `lcc-data` of the wheel."""
 
 import argparse
 import collections
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -16,24 +17,23 @@ if TYPE_CHECKING:
     from tfds_deepglobe.archive import Archive, Report
 
 _DESCRIPTION = """\
-Prepares the DeepGlobe Land Cover archive, or another one of images and masks, for training.
+Checks and prepares the DeepGlobe Land Cover archive, or your own images and masks, for training.
 
-The archive is the folder or the zip that Kaggle gives ("balraj98/deepglobe-land-cover-
-classification-dataset"), or any folder or zip with images and masks. Classes of your own are listed
-in its class_dict.csv (columns name,r,g,b); --image-glob and --mask-pattern say what files are
-called.
+The archive is a folder or a zip, such as Kaggle's zip of
+"balraj98/deepglobe-land-cover-classification-dataset". Your own classes are in its class_dict.csv
+(columns name,r,g,b). Describe your own file names with --image-glob and --mask-pattern.
 """
 _EXAMPLES = """\
 examples:
-  python -m tfds_deepglobe check --data archive.zip
-  python -m tfds_deepglobe prepare --data archive.zip
-  python -m tfds_deepglobe prepare --data data/deepglobe --split-files my_splits
-  python -m tfds_deepglobe prepare --data resized --map-color 255,0,0=unknown
-  python -m tfds_deepglobe prepare --data mine.zip --image-glob 'images/*.tif' \\
+  {command} check --data archive.zip
+  {command} prepare --data archive.zip
+  {command} prepare --data data/deepglobe --split-files my_splits
+  {command} prepare --data resized --map-color 255,0,0=unknown
+  {command} prepare --data mine.zip --image-glob 'images/*.tif' \\
       --mask-pattern 'labels/*_gt.png'
 
-exit codes: 0 fine, 1 faults found by check, 2 the input cannot be used, 130 interrupted, 143
-terminated
+exit codes: 0 success, 1 check found faults, 2 the input cannot be used, 130 interrupted (Ctrl-C),
+143 terminated (SIGTERM)
 """
 
 
@@ -41,7 +41,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Runs the command line.
 
     Args:
-        arguments: those after the program's name; default `sys.argv[1:]`.
+        arguments: the command and its options; None for `sys.argv[1:]`.
 
     Returns:
         The exit code.
@@ -50,15 +50,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return options.run(options)
     except (InputError, OSError) as error:
-        print(error_line(error), file=sys.stderr)
+        print(_in_options(error_line(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; nothing was left half-written", file=sys.stderr)
+        print("interrupted; no incomplete data set is left", file=sys.stderr)
         return 130
 
 
 def command_line() -> NoReturn:
-    """Runs the command line and ends the process: the command `lcc-data`."""
+    """Runs the command line and ends the process. Entry point of `lcc-data`."""
     terminated = False
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -71,27 +71,41 @@ def command_line() -> NoReturn:
     sys.exit(128 + signal.SIGTERM if terminated else code)
 
 
+def _in_options(message: str) -> str:
+    """Replaces Python arguments in backticks by options.
+
+    `` `map_color=1,2,3=CLASS` `` becomes `` `--map-color 1,2,3=CLASS` ``.
+    """
+
+    def option(match: re.Match[str]) -> str:
+        name, value = match.groups()
+        return f"`--{name.replace('_', '-')}{f' {value}' if value else ''}`"
+
+    names = "data|image_glob|mask_pattern|map_color|cache_dir|split_files|num_shards"
+    return re.sub(rf"`({names})(?:=([^`]*))?`", option, message)
+
+
 def _parser() -> argparse.ArgumentParser:
+    started = Path(sys.argv[0]).stem
+    command_name = started if started == "lcc-data" else "python -m tfds_deepglobe"
     layout: dict[str, Any] = {
         "formatter_class": argparse.RawDescriptionHelpFormatter,
-        "epilog": _EXAMPLES,
+        "epilog": _EXAMPLES.format(command=command_name),
     }
-    parser = argparse.ArgumentParser(
-        prog="python -m tfds_deepglobe", description=_DESCRIPTION, **layout
-    )
+    parser = argparse.ArgumentParser(prog=command_name, description=_DESCRIPTION, **layout)
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     check = commands.add_parser(
         "check",
-        help="read every file and list every fault",
-        description="Reads every file and lists every fault, a line each; writes nothing.",
+        help="read every file and list all faults",
+        description="Reads every file and lists all faults, one per line. Writes nothing.",
         **layout,
     )
     check.set_defaults(run=_check)
     prepare = commands.add_parser(
         "prepare",
-        help="write the TFRecords that training reads",
-        description="Verifies every file, then writes the TFRecords that training reads. What is "
-        "already prepared is not prepared again.",
+        help="write the TFRecords for training",
+        description="Verifies every file and writes the TFRecords for training. A data set that "
+        "is prepared already is not prepared again.",
         **layout,
     )
     prepare.set_defaults(run=_prepare)
@@ -106,14 +120,14 @@ def _parser() -> argparse.ArgumentParser:
             "--image-glob",
             metavar="PATTERN",
             default=IMAGE_GLOB,
-            help="what images are called; the * is the image's id, and folders may come before, as "
-            "in 'images/*.tif': .jpg, .png, .tif or .bmp (default: %(default)s)",
+            help="names of images (.jpg, .png, .tif or .bmp); the * is the image's id, and folders "
+            "may precede it, as in 'images/*.tif' (default: %(default)s)",
         )
         command.add_argument(
             "--mask-pattern",
             metavar="PATTERN",
             default=MASK_PATTERN,
-            help="what masks are called, with the id of their image for the *: .png, .tif or .bmp "
+            help="names of masks (.png, .tif or .bmp), with their image's id as the * "
             "(default: %(default)s)",
         )
         command.add_argument(
@@ -121,20 +135,20 @@ def _parser() -> argparse.ArgumentParser:
             metavar="R,G,B=CLASS",
             action="append",
             default=[],
-            help="count a mask colour that is not in the class table as CLASS; repeatable "
-            "(default: such a colour is a fault)",
+            help="class of a mask color that is not in the class table; repeatable "
+            "(default: such a color is a fault)",
         )
     prepare.add_argument(
         "--cache-dir",
         metavar="DIR",
         default="data/tfds",
-        help="where prepared data sets are kept (default: %(default)s)",
+        help="folder of prepared data sets (default: %(default)s)",
     )
     prepare.add_argument(
         "--split-files",
         metavar="DIR",
-        help="folder with train.txt, crossvali.txt or val.txt, and test.txt, one image's file "
-        "name or <id> a line (default: a random split, 649 : 73 : 81)",
+        help="folder with train.txt, crossvali.txt or val.txt, and test.txt, with one image file "
+        "name or id per line (default: a random split, 649 : 73 : 81)",
     )
     prepare.add_argument(
         "--num-shards",
@@ -147,7 +161,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _check(options: argparse.Namespace) -> int:
-    # numpy and Pillow take a quarter of a second that --help can do without.
+    # numpy and Pillow need a quarter of a second, which --help saves.
     from tfds_deepglobe.archive import open_archive, verify
     from tfds_deepglobe.classes import parse_color_map
 
@@ -157,13 +171,13 @@ def _check(options: argparse.Namespace) -> int:
     except InputError as error:
         if not Path(options.data).exists():
             raise
-        print(f"{error}\n{options.data}: 1 fault")
+        print(_in_options(f"{error}\n{options.data}: 1 fault"))
         return 1
     color_map = archive.classes.resolve_color_map(parse_color_map(options.map_color))
     report = verify(archive, color_map)
-    print(*report.faults, sep="\n", end="\n" * bool(report.faults))
     if report.faults:
-        print(f"{archive.path}: {len(report.faults)} fault{'s' * (len(report.faults) != 1)}")
+        count = f"{len(report.faults)} fault{'s' * (len(report.faults) != 1)}"
+        print(_in_options("\n".join([*report.faults, f"{archive.path}: {count}"])))
         return 1
     print(_summary(archive, report))
     return 0
@@ -176,23 +190,23 @@ def _summary(archive: "Archive", report: "Report") -> str:
     listed = ", ".join(f"{count} of {width}x{height}" for (width, height), count in sizes)
     more = f", {len(report.sizes) - 5} more sizes" if len(report.sizes) > 5 else ""
     lines = [f"{archive.path}: {describe(archive)}; no fault", f"image sizes: {listed}{more}"]
-    shares = report.pixels / report.pixels.sum()
-    classes = zip(archive.classes.names, archive.classes.palette, shares, strict=True)
-    for class_id, (name, color, share) in enumerate(classes):
-        lines.append(f"{class_id:3d}  {name:20s} {str(color):16s} {share:7.2%} of pixels")
+    fractions = report.pixels / report.pixels.sum()
+    classes = zip(archive.classes.names, archive.classes.palette, fractions, strict=True)
+    for class_id, (name, color, fraction) in enumerate(classes):
+        lines.append(f"{class_id:3d}  {name:20s} {str(color):16s} {fraction:7.2%} of pixels")
     return "\n".join(lines)
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from tfds_deepglobe.classes import parse_color_map
-    from tfds_deepglobe.prepare import prepare  # TFDS takes a second that `check` can do without
+    from tfds_deepglobe.prepare import prepare  # TFDS needs a second, which `check` saves
 
     prepare(
         options.data,
         options.cache_dir,
-        names=FileNames.parse(options.image_glob, options.mask_pattern),
+        image_glob=options.image_glob,
+        mask_pattern=options.mask_pattern,
         split_files=options.split_files,
-        color_map=parse_color_map(options.map_color),
+        map_color=options.map_color,
         num_shards=options.num_shards,
     )
     return 0

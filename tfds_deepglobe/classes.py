@@ -1,4 +1,4 @@
-"""The class table: names, colours, and the way from colours to class ids and back."""
+"""The class table: names and colors of the classes, and the conversion of colors to class ids."""
 
 import csv
 import dataclasses
@@ -12,9 +12,9 @@ from tfds_deepglobe.errors import InputError, UnknownColorError
 
 RGB = tuple[int, int, int]
 
-UNKNOWN = "unknown"  # the class of clouds and of what nobody could tell
+UNKNOWN = "unknown"  # class of clouds and of areas that annotators could not identify
 
-# Class ids are uint8; this one marks a colour that is not in the table.
+# Class ids are uint8. This value marks a color that is not in the table.
 _NO_CLASS = 255
 _MAX_COLORS_IN_MESSAGE = 5
 
@@ -25,15 +25,20 @@ def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
 
 @dataclasses.dataclass(frozen=True)
 class ClassTable:
-    """Names and colours of the classes; a class's id is its place in the table.
+    """Names and colors of the classes, in the order of the class ids.
 
     Args:
         names: one name per class.
-        palette: one RGB colour per class, each channel in [0, 255].
+        palette: one RGB color per class, each channel in [0, 255].
 
     Raises:
-        InputError: no or too many classes, an empty name or one of several lines, a duplicate name
-            or colour, or a channel out of range.
+        InputError: The table has no class or too many classes, an empty name or a name with a line
+            break, a duplicate name or color, or a channel out of range.
+
+    Example:
+        >>> classes = ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255)))
+        >>> classes.class_id("water")
+        1
     """
 
     names: tuple[str, ...]
@@ -42,31 +47,37 @@ class ClassTable:
     def __post_init__(self) -> None:
         if not 1 <= len(self.names) <= _NO_CLASS or len(self.names) != len(self.palette):
             raise InputError(
-                f"a class table holds 1 to {_NO_CLASS} classes with one colour each. "
-                f"Received: {len(self.names)} names, {len(self.palette)} colours."
+                f"A class table needs 1 to {_NO_CLASS} classes with one color per class. "
+                f"Received: {len(self.names)} names, {len(self.palette)} colors."
             )
-        for what, values in (("name", self.names), ("colour", self.palette)):
+        for what, values in (("name", self.names), ("color", self.palette)):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
-                raise InputError(f"the class table holds the {what} {repeated[0]} more than once")
-        for name, color in zip(self.names, self.palette, strict=True):
-            if len(name.splitlines()) != 1 or not name.strip():  # files of names have one a line
                 raise InputError(
-                    f"the class of colour {color} needs a name of one line. Received: {name!r}."
+                    f"The class table has the {what} {repeated[0]} more than once. Every class "
+                    f"needs another {what}."
+                )
+        for name, color in zip(self.names, self.palette, strict=True):
+            if len(name.splitlines()) != 1 or not name.strip():  # exports write one name per line
+                raise InputError(
+                    f"The class of color {color} needs a name of one line. Received: {name!r}."
                 )
             if not _is_rgb(color):
-                raise InputError(f"colour of class {name}: {color} is not three of 0..255")
+                raise InputError(
+                    f"The color of class {name} must be three numbers in [0, 255]. "
+                    f"Received: {color}."
+                )
 
     @property
     def num_classes(self) -> int:
-        """How many classes the table holds."""
+        """Number of classes."""
         return len(self.names)
 
     @property
-    def is_cut(self) -> bool:
-        """Whether masks are cut at 128 before they are matched: the palette is of 0 and 255 alone.
+    def is_binarized(self) -> bool:
+        """True if `encode` binarizes mask colors at 128, because the palette has only 0 and 255.
 
-        Masks of resized copies hold interpolated colours, and the challenge's rules say to
-        binarise each channel at 128.
+        Masks of resized copies have interpolated colors. The challenge's rules binarize each
+        channel at 128.
 
         Reference: Demir et al., DeepGlobe 2018 (CVPRW), https://arxiv.org/abs/1805.06561
         """
@@ -74,15 +85,19 @@ class ClassTable:
 
     @classmethod
     def from_csv(cls, content: bytes) -> Self:
-        """Parses a `class_dict.csv`.
+        r"""Parses a `class_dict.csv`.
 
         Args:
-            content: the file's content, UTF-8, with the columns `name`, `r`, `g` and `b` in any
-                order; the rows' order is that of the class ids.
+            content: content of the file, UTF-8, with the columns `name`, `r`, `g` and `b` in any
+                order. The rows are in the order of the class ids.
 
         Raises:
-            InputError: not UTF-8, a column is missing, a row is not a name and three numbers in
-                0..255, a name or a colour comes twice, or there is no row.
+            InputError: The file is not UTF-8, a column is missing, a row is not a name and three
+                numbers in [0, 255], or the table is not valid.
+
+        Example:
+            >>> ClassTable.from_csv(b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names
+            ('land', 'water')
         """
         try:
             text = content.decode("utf-8-sig")
@@ -94,59 +109,70 @@ class ClassTable:
             column for column in ("name", "r", "g", "b") if column not in rows.fieldnames
         ]:
             raise InputError(
-                f"class_dict.csv lacks the columns {', '.join(missing)}; expected the columns "
-                f"name,r,g,b. Received: {','.join(rows.fieldnames) or 'an empty file'}."
+                f"class_dict.csv lacks the columns {', '.join(missing)}. Expected: name,r,g,b. "
+                f"Received: {','.join(rows.fieldnames) or 'an empty file'}."
             )
         names, palette = [], []
         for row in rows:
             try:
                 names.append(row["name"].strip())
                 palette.append((int(row["r"]), int(row["g"]), int(row["b"])))
-            except (AttributeError, TypeError, ValueError):  # a field is missing or no number
+            except (AttributeError, TypeError, ValueError):  # a missing field, or not a number
                 raise InputError(
                     f"class_dict.csv, line {rows.line_num}: expected a name and three numbers. "
                     f"Received: {list(row.values())}."
                 ) from None
         if not names:
-            raise InputError("class_dict.csv holds no class; expected one row per class")
+            raise InputError("class_dict.csv has no class. Add one row per class.")
         return cls(tuple(names), tuple(palette))
 
     def class_id(self, name: str) -> int:
-        """Finds a class by its name, or by the beginning of its name where that fits only one.
+        """Returns the id of a class.
+
+        Args:
+            name: name of the class, or its first letters if no other class has them.
 
         Raises:
-            InputError: no class, or more than one, is meant.
+            InputError: No class or several classes match.
+
+        Example:
+            >>> DEEPGLOBE_CLASSES.class_id("forest")
+            3
         """
         if name in self.names:
             return self.names.index(name)
         matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
         if len(matches) != 1:
-            raise InputError(f"no class is named {name!r}; the classes are {', '.join(self.names)}")
+            raise InputError(f"No class is named {name!r}. Choose one of: {', '.join(self.names)}.")
         return matches[0]
 
     def resolve_color_map(self, color_map: Mapping[RGB, str]) -> dict[RGB, int]:
-        """Turns a map from extra colours to class names into one from colours to class ids.
+        """Returns the class ids of extra colors for `encode`.
 
         Args:
-            color_map: colours that are not in the table, each with the class it shall count as.
-
-        Returns:
-            The map that `encode` takes.
+            color_map: class names of colors that are not in the table.
 
         Raises:
-            InputError: a name is unknown, or a colour is that of another class or can never occur.
+            InputError: A name is unknown, or a color belongs to another class or cannot occur.
+
+        Example:
+            >>> DEEPGLOBE_CLASSES.resolve_color_map({(255, 0, 0): "unknown"})
+            {(255, 0, 0): 6}
         """
         resolved = {}
         for color, name in color_map.items():
             class_id = self.class_id(name)
             if color in self.palette and self.palette.index(color) != class_id:
                 owner = self.names[self.palette.index(color)]
-                raise InputError(f"colour {color} cannot be mapped to {name}: it is {owner}")
-            if self.is_cut and not set(color) <= {0, 255}:
-                cut = tuple(255 if channel >= 128 else 0 for channel in color)
                 raise InputError(
-                    f"colour {color} never occurs, since masks of this palette are cut at 128 "
-                    f"before colours are mapped; map {cut} instead"
+                    f"The color {color} cannot be mapped to {name}, because it is the color of "
+                    f"{owner}. Map another color."
+                )
+            if self.is_binarized and not set(color) <= {0, 255}:
+                binarized = tuple(255 if channel >= 128 else 0 for channel in color)
+                raise InputError(
+                    f"The color {color} cannot occur, because masks of this palette are binarized "
+                    f"at 128 first. Map {binarized} instead."
                 )
             resolved[color] = class_id
         return resolved
@@ -154,29 +180,34 @@ class ClassTable:
     def encode(
         self, mask_rgb: np.ndarray, color_map: Mapping[RGB, int] | None = None
     ) -> np.ndarray:
-        """Encodes a colour mask as class ids.
+        """Converts the colors of a mask to class ids.
 
         Args:
             mask_rgb: uint8 `(height, width, 3)`, RGB in [0, 255].
-            color_map: class ids of colours that are not in the table, see `resolve_color_map`.
+            color_map: class ids of colors that are not in the table, from `resolve_color_map`.
 
         Returns:
             uint8 `(height, width)`, class ids in `[0, num_classes)`.
 
         Raises:
-            UnknownColorError: the mask holds colours that are neither in the table nor in
-                `color_map`; the message names them, as they are after the cut, with their pixel
-                counts.
-            InputError: the mask's colours are cut at 128, but seem to be class ids.
+            UnknownColorError: Colors are neither in the table nor in `color_map`. The message lists
+                them, binarized if `is_binarized`, with their numbers of pixels.
+            InputError: Binarized colors are black, but seem to be class ids as shades of gray.
+            ValueError: The mask has another dtype or shape.
+
+        Example:
+            >>> mask_rgb = np.array([[[0, 255, 255], [0, 0, 250]]], np.uint8)
+            >>> DEEPGLOBE_CLASSES.encode(mask_rgb).tolist()
+            [[0, 4]]
         """
         if mask_rgb.dtype != np.uint8 or mask_rgb.ndim != 3 or mask_rgb.shape[2] != 3:
             raise ValueError(
                 "`mask_rgb` must be uint8 of shape (height, width, 3). "
                 f"Received: dtype={mask_rgb.dtype}, shape={mask_rgb.shape}."
             )
-        # Cutting at 128 is keeping the highest bit, so both rules are one table look-up by a code
-        # of either 3 or 24 bits: 20 ms for 2448x2448 pixels.
-        bits = 1 if self.is_cut else 8
+        # The highest bit is the channel binarized at 128. So both rules are one table look-up with
+        # a code of 3 or 24 bits: 20 ms for 2448x2448 pixels.
+        bits = 1 if self.is_binarized else 8
         table = np.full(1 << 3 * bits, _NO_CLASS, np.uint8)
         colors = {color: class_id for class_id, color in enumerate(self.palette)}
         for color, class_id in (colors | dict(color_map or {})).items():
@@ -185,21 +216,25 @@ class ClassTable:
         class_ids = table[codes]
         if class_ids.max(initial=0) == _NO_CLASS:
             raise UnknownColorError(_unknown_colors(codes[class_ids == _NO_CLASS], bits))
-        if self.is_cut and not codes.any():
+        if self.is_binarized and not codes.any():
             _check_black(mask_rgb)
         return class_ids
 
     def colorize(self, class_ids: np.ndarray) -> np.ndarray:
-        """Paints class ids in the classes' colours.
+        """Converts class ids to the colors of the classes.
 
         Args:
             class_ids: integers of any shape, in `[0, num_classes)`.
 
         Returns:
-            uint8 `class_ids.shape + (3,)`, RGB.
+            uint8 `class_ids.shape + (3,)`, RGB in [0, 255].
 
         Raises:
-            ValueError: an id is out of range.
+            ValueError: An id is out of range.
+
+        Example:
+            >>> DEEPGLOBE_CLASSES.colorize(np.array([4])).tolist()
+            [[0, 0, 255]]
         """
         if class_ids.size and not 0 <= class_ids.min() <= class_ids.max() < self.num_classes:
             raise ValueError(
@@ -232,20 +267,24 @@ DEEPGLOBE_CLASSES = ClassTable(
 )
 
 
-def parse_color_map(entries: Sequence[str]) -> dict[RGB, str]:
-    """Parses what the command line takes as `--map-color`.
+def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
+    """Parses the class names of extra colors.
 
     Args:
-        entries: texts such as `"255,0,0=unknown"`.
+        map_color: texts such as "255,0,0=unknown".
 
     Returns:
-        The class name of each colour.
+        The class name of each color.
 
     Raises:
-        InputError: an entry has another form, or a colour is given twice.
+        InputError: An entry has another form, or a color occurs twice.
+
+    Example:
+        >>> parse_color_map(["255,0,0=unknown"])
+        {(255, 0, 0): 'unknown'}
     """
-    color_map = {}
-    for entry in entries:
+    color_map: dict[RGB, str] = {}
+    for entry in map_color:
         color_text, separator, name = entry.partition("=")
         try:
             color = tuple(int(channel) for channel in color_text.split(","))
@@ -253,11 +292,11 @@ def parse_color_map(entries: Sequence[str]) -> dict[RGB, str]:
             color = ()
         if not (separator and name.strip() and _is_rgb(color)):
             raise InputError(
-                "--map-color takes R,G,B=CLASS with R, G and B in 0..255, such as "
-                f"255,0,0=unknown. Received: {entry}."
+                "`map_color` needs R,G,B=CLASS with R, G and B in [0, 255], such as "
+                f"255,0,0=unknown. Received: map_color={entry}."
             )
         if color in color_map:
-            raise InputError(f"--map-color gives the colour {color} twice")
+            raise InputError(f"`map_color` has the color {color} twice. Delete one of the entries.")
         color_map[color] = name.strip()
     return color_map
 
@@ -269,19 +308,19 @@ def _pack(rgb: np.ndarray, bits: int) -> np.ndarray:
 
 
 def _check_black(mask_rgb: np.ndarray) -> None:
-    """Refuses a mask that the cut made black, where it is one of class ids as shades of gray."""
+    """Raises an error if a mask, black after binarizing, has class ids as shades of gray."""
     red, green, blue = np.moveaxis(mask_rgb, -1, 0)
     largest = int(red.max(initial=0))
     if largest and (red == green).all() and (red == blue).all():
         raise InputError(
-            f"holds shades of gray up to {largest} and no other colour, which look like class "
-            "ids, but the classes' colours are of 0 and 255 alone; if they are ids, give a "
-            "class_dict.csv in which each class's r, g and b are its id"
+            f"contains shades of gray up to {largest} and no other color, which look like class "
+            "ids, but the palette has only 0 and 255; for class ids, add a class_dict.csv in which "
+            "r, g and b of each class are its id"
         )
 
 
 def _unknown_colors(codes: np.ndarray, bits: int) -> str:
-    """Says which colours, packed by `_pack`, no class has."""
+    """Lists colors without a class, packed by `_pack`, the most frequent first."""
     values, counts = np.unique(codes, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_MAX_COLORS_IN_MESSAGE]
     scale = 255 // ((1 << bits) - 1)
@@ -293,9 +332,9 @@ def _unknown_colors(codes: np.ndarray, bits: int) -> str:
         f"{count} pixel{'s' * (count != 1)} of {color}"
         for color, count in zip(colors, counts[order].tolist(), strict=True)
     )
-    more = f" and {len(values) - len(order)} more colours" * (len(values) > len(order))
+    more = f" and {len(values) - len(order)} more colors" * (len(values) > len(order))
     example = ",".join(map(str, colors[0]))
     return (
         f"{listed}{more}, which no class has; "
-        f"to map a colour on purpose, add --map-color {example}=CLASS"
+        f"to map a color on purpose, use `map_color={example}=CLASS`"
     )

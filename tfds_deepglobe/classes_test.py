@@ -6,7 +6,7 @@ import pytest
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable, parse_color_map
 from tfds_deepglobe.errors import InputError
 
-# Three classes with shades in between, so that nothing is cut.
+# Three classes with channel values other than 0 and 255, so that masks are not binarized.
 SHADES = ClassTable(("rock", "sand", "sandstone"), ((10, 20, 30), (10, 20, 31), (200, 0, 0)))
 
 
@@ -15,7 +15,7 @@ def mask_of(*colors):
     return np.array([colors], np.uint8)
 
 
-def test_deepglobe_class_ids_are_the_rows_of_kaggles_table():
+def test_deepglobe_classes_are_kaggles_table():
     kaggle = (
         "name,r,g,b\nurban_land,0,255,255\nagriculture_land,255,255,0\nrangeland,255,0,255\n"
         "forest_land,0,255,0\nwater,0,0,255\nbarren_land,255,255,255\nunknown,0,0,0\n"
@@ -32,33 +32,39 @@ def test_encode_inverts_colorize(classes):
     np.testing.assert_array_equal(encoded, class_ids)
 
 
-def test_channels_are_cut_at_128():
+def test_channels_are_binarized_at_128():
     mask = mask_of((127, 128, 200), (128, 255, 127), (0, 1, 0))
     assert DEEPGLOBE_CLASSES.encode(mask).tolist() == [[0, 1, 6]]
 
 
-def test_palette_with_shades_matches_exactly():
+def test_gray_mask_of_black_and_white_classes_is_binarized():
+    classes = ClassTable(("land", "water"), ((0, 0, 0), (255, 255, 255)))
+    mask = mask_of(*[(level,) * 3 for level in (0, 3, 250, 255)])
+    assert classes.encode(mask).tolist() == [[0, 0, 1, 1]]
+
+
+def test_other_palettes_match_exactly():
     assert SHADES.encode(mask_of((10, 20, 31), (200, 0, 0))).tolist() == [[1, 2]]
     with pytest.raises(InputError, match=r"1 pixel of \(10, 20, 32\), which no class has"):
         SHADES.encode(mask_of((10, 20, 31), (10, 20, 32)))
 
 
-def test_unknown_colors_are_named_most_frequent_first():
+def test_most_frequent_unknown_colors_are_listed_first():
     mask = mask_of((200, 0, 0), *[(0, 0, 99)] * 3, *[(i, i, i) for i in range(100, 110)])
     with pytest.raises(InputError) as error:
         ClassTable(("only",), ((200, 0, 1),)).encode(mask)
     assert str(error.value).startswith("3 pixels of (0, 0, 99), 1 pixel of (100, 100, 100), ")
-    assert "and 7 more colours" in str(error.value)
-    assert "--map-color 0,0,99=CLASS" in str(error.value)
+    assert "and 7 more colors" in str(error.value)
+    assert "`map_color=0,0,99=CLASS`" in str(error.value)
 
 
-def test_unknown_color_is_reported_as_it_is_after_the_cut():
+def test_unknown_colors_are_reported_binarized():
     with pytest.raises(InputError, match=r"2 pixels of \(255, 0, 0\), which no class has"):
         DEEPGLOBE_CLASSES.encode(mask_of((140, 3, 5), (255, 0, 0), (0, 0, 0)))
 
 
-def test_faultless_mask_is_not_sorted(monkeypatch):
-    """Sorting the pixels to find the colours takes a hundred times longer than the look-up."""
+def test_pixels_of_a_faultless_mask_are_not_sorted(monkeypatch):
+    """Sorting the pixels to find their colors takes a hundred times longer than the look-up."""
     monkeypatch.setattr(np, "unique", None)
     DEEPGLOBE_CLASSES.encode(DEEPGLOBE_CLASSES.colorize(np.zeros((4, 4), np.uint8)))
 
@@ -66,31 +72,33 @@ def test_faultless_mask_is_not_sorted(monkeypatch):
 @pytest.mark.parametrize(
     ("classes", "color"), [(DEEPGLOBE_CLASSES, (255, 0, 0)), (SHADES, (1, 2, 3))]
 )
-def test_color_map_is_applied_after_the_cut(classes, color):
+def test_extra_colors_are_mapped_after_binarizing(classes, color):
     color_map = classes.resolve_color_map({color: classes.names[2]})
     assert classes.encode(mask_of(color, classes.palette[1]), color_map).tolist() == [[2, 1]]
 
 
-def test_class_is_found_by_name_or_its_beginning():
+def test_class_id_of_a_name_or_its_first_letters():
     assert DEEPGLOBE_CLASSES.class_id("unknown") == 6
     assert DEEPGLOBE_CLASSES.class_id("urban") == 0
-    assert SHADES.class_id("sand") == 1  # the exact name, though it also begins another
+    assert SHADES.class_id("sand") == 1  # the exact name, although sandstone begins with it
 
 
 @pytest.mark.parametrize("name", ["lava", "", "s"])
-def test_class_that_is_not_there_or_ambiguous(name):
-    with pytest.raises(InputError, match="the classes are rock, sand, sandstone"):
+def test_unknown_and_ambiguous_names_raise(name):
+    with pytest.raises(InputError, match="Choose one of: rock, sand, sandstone"):
         SHADES.class_id(name)
 
 
-def test_color_map_that_changes_the_table_or_never_applies():
-    with pytest.raises(InputError, match=r"\(0, 0, 255\) cannot be mapped to unknown: it is water"):
+def test_color_of_a_class_and_color_that_cannot_occur_raise():
+    with pytest.raises(
+        InputError, match=r"\(0, 0, 255\) cannot be mapped to unknown, .* the color of water"
+    ):
         DEEPGLOBE_CLASSES.resolve_color_map({(0, 0, 255): "unknown"})
-    with pytest.raises(InputError, match=r"never occurs.* map \(255, 0, 0\) instead"):
+    with pytest.raises(InputError, match=r"cannot occur.* Map \(255, 0, 0\) instead"):
         DEEPGLOBE_CLASSES.resolve_color_map({(200, 3, 3): "unknown"})
 
 
-def test_csv_columns_in_any_order_with_mark_and_windows_lines():
+def test_csv_with_a_byte_order_mark_windows_lines_and_another_column_order():
     text = "\ufeffr, g, b, Name\r\n1, 2, 3, a\r\n\r\n4, 5, 6, b\r\n"
     assert ClassTable.from_csv(text.encode()) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
 
@@ -100,24 +108,30 @@ def test_csv_columns_in_any_order_with_mark_and_windows_lines():
     [
         ("", "lacks the columns name, r, g, b"),
         ("name,r,b\nx,1,2\n", "lacks the columns g"),
-        ("name,r,g,b\n", "holds no class"),
+        ("name,r,g,b\n", "has no class"),
         ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),
-        ("name,r,g,b\nx,1,2,256\n", r"class x: \(1, 2, 256\) is not three of 0..255"),
-        ("name,r,g,b\nx,-1,2,3\n", r"class x: \(-1, 2, 3\) is not three of 0..255"),
-        ("name,r,g,b\n ,1,2,3\n", r"colour \(1, 2, 3\) needs a name of one line. Received: ''"),
+        (
+            "name,r,g,b\nx,1,2,256\n",
+            r"class x must be three numbers in \[0, 255\]. Received: \(1, 2, 256\)",
+        ),
+        (
+            "name,r,g,b\nx,-1,2,3\n",
+            r"class x must be three numbers in \[0, 255\]. Received: \(-1, 2, 3\)",
+        ),
+        ("name,r,g,b\n ,1,2,3\n", r"color \(1, 2, 3\) needs a name of one line. Received: ''"),
         ('name,r,g,b\n"x\ny",1,2,3\n', r"needs a name of one line. Received: 'x\\ny'"),
         ("name,r,g,b\nx,1,2,3\nx,4,5,6\n", "the name x more than once"),
-        ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the colour \(1, 2, 3\) more than once"),
+        ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the color \(1, 2, 3\) more than once"),
         ("name,r,g,b\n" + "".join(f"{i},0,0,{i}\n" for i in range(256)), "1 to 255 classes"),
     ],
 )
-def test_faulty_csv(text, message):
+def test_faulty_csv_raises(text, message):
     with pytest.raises(InputError, match=message):
         ClassTable.from_csv(text.encode())
 
 
-def test_csv_that_is_no_text():
+def test_csv_that_is_not_text_raises():
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         ClassTable.from_csv(b"\xff\xfe\x00")
 
@@ -128,17 +142,17 @@ def test_parse_color_map():
 
 
 @pytest.mark.parametrize("entry", ["255,0,0", "255,0=x", "1,2,300=x", "a,b,c=x", "1,2,3=", "=x"])
-def test_color_map_of_another_form(entry):
-    with pytest.raises(InputError, match="takes R,G,B=CLASS"):
+def test_color_map_of_another_form_raises(entry):
+    with pytest.raises(InputError, match="`map_color` needs R,G,B=CLASS.*Received: map_color="):
         parse_color_map([entry])
 
 
-def test_color_mapped_twice():
-    with pytest.raises(InputError, match="twice"):
+def test_color_mapped_twice_raises():
+    with pytest.raises(InputError, match="has the color .* twice"):
         parse_color_map(["1,2,3=a", "1,2,3=b"])
 
 
-def test_arrays_of_another_form():
+def test_arrays_of_another_form_raise():
     with pytest.raises(ValueError, match="must be uint8 of shape"):
         DEEPGLOBE_CLASSES.encode(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"must be in \[0, 7\)"):

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import tfds_deepglobe
-from tfds_deepglobe.__main__ import main
+from tfds_deepglobe.__main__ import command_line, main
+from tfds_deepglobe.archive import Archive
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
 
 ROOT = Path(tfds_deepglobe.__file__).parents[1]
-INTERRUPTED = "interrupted; nothing was left half-written"
 
 
 @pytest.fixture
@@ -20,16 +20,11 @@ def data(tmp_path):
     return write_kaggle_folder(tmp_path / "raw", count=8)
 
 
-def run(*arguments):
-    command = [sys.executable, "-m", "tfds_deepglobe", *map(str, arguments)]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-
-
 def test_check_of_a_faultless_archive(data, capsys):
     assert main(["check", "--data", str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        f"{data}: 8 labelled images, 7 classes; 2 unlabelled images in valid/, test/ left out; "
+        f"{data}: 8 labeled images, 7 classes; 2 unlabeled images in valid/, test/ skipped; "
         "no fault"
     )
     assert lines[1] == "image sizes: 8 of 32x24"
@@ -43,12 +38,12 @@ def test_check_of_a_faulty_archive(data, capsys):
     assert main(["check", "--data", str(data)]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "train/101_sat.jpg: missing partner 101_mask.png",
-        "train/100_sat.jpg: is not a JPEG file, whatever its name says",
+        "train/100_sat.jpg: is not a JPEG file, in spite of its name",
         f"{data}: 2 faults",
     ]
 
 
-def test_check_of_many_faults_lists_all(tmp_path, capsys):
+def test_check_lists_all_of_many_faults(tmp_path, capsys):
     for i in range(50):
         write_pair(tmp_path, f"{i:02d}", size=(8, 8))
         (tmp_path / f"{i:02d}_sat.jpg").write_bytes(b"x")
@@ -56,7 +51,7 @@ def test_check_of_many_faults_lists_all(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 51
 
 
-def test_archive_that_cannot_be_opened_is_a_fault_to_check(tmp_path, capsys):
+def test_archive_that_cannot_be_opened_is_a_fault_for_check(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.zip").write_bytes(b"PK")
     for name in ("empty", "broken.zip"):
@@ -71,10 +66,10 @@ def test_archive_that_cannot_be_opened_is_a_fault_to_check(tmp_path, capsys):
     ("options", "message"),
     [
         (["--data", "/nowhere"], "error: /nowhere does not exist. Download DeepGlobe from Kaggle"),
-        (["--image-glob", "images/*"], "error: --image-glob must end in one of .jpg"),
-        (["--mask-pattern", "1.png"], "error: --mask-pattern takes one `*`"),
-        (["--map-color", "1,2=x"], "error: --map-color takes R,G,B=CLASS"),
-        (["--map-color", "255,0,0=lava"], "error: no class is named 'lava'; the classes are urban"),
+        (["--image-glob", "images/*"], "error: `--image-glob` must end in one of .jpg"),
+        (["--mask-pattern", "1.png"], "error: `--mask-pattern` needs exactly one *"),
+        (["--map-color", "1,2=x"], "error: `--map-color` needs R,G,B=CLASS"),
+        (["--map-color", "255,0,0=lava"], "error: No class is named 'lava'. Choose one of: urban"),
     ],
 )
 def test_input_that_cannot_be_used(data, capsys, command, options, message):
@@ -83,14 +78,32 @@ def test_input_that_cannot_be_used(data, capsys, command, options, message):
     assert captured.err.splitlines()[-1].startswith(message)
 
 
-def test_files_of_other_names(data, tmp_path, capsys):
+def test_messages_name_options(data, tmp_path, capsys):
+    def error_of(*arguments):
+        arguments = ["--cache-dir", str(tmp_path / "cache"), *arguments]
+        assert main(["prepare", "--data", str(data), *arguments]) == 2
+        return capsys.readouterr().err
+
+    assert "`--num-shards` must be 1 or more" in error_of("--num-shards", "0")
+    assert '`--image-glob "images/*.tif"`' in error_of("--image-glob", "train/*.tif")
+    (tmp_path / "file").write_text("")
+    assert "another `--cache-dir`" in error_of("--cache-dir", str(tmp_path / "file" / "cache"))
+    write_pair(tmp_path / "one", "1")
+    assert "with `--split-files`" in error_of("--data", str(tmp_path / "one"))
+    text = (data / "class_dict.csv").read_text().replace("water,0,0,255", "water,255,0,0")
+    (data / "class_dict.csv").write_text(text)
+    assert main(["check", "--data", str(data)]) == 1
+    assert "use `--map-color 0,0,255=CLASS`" in capsys.readouterr().out
+
+
+def test_other_file_names(data, tmp_path, capsys):
     for path in sorted((data / "train").iterdir()):
         path.rename(path.with_name(path.name.replace("_sat", "").replace("_mask", "_gt")))
     shutil.rmtree(data / "valid")
     shutil.rmtree(data / "test")
     names = ["--image-glob", "train/*.jpg", "--mask-pattern", "*_gt.png"]
     assert main(["check", "--data", str(data), *names]) == 0
-    assert "8 labelled images, 7 classes; no fault" in capsys.readouterr().out
+    assert "8 labeled images, 7 classes; no fault" in capsys.readouterr().out
     cache = tmp_path / "cache"
     assert main(["prepare", "--data", str(data), "--cache-dir", str(cache), *names]) == 0
     assert "train: 6 images" in capsys.readouterr().out
@@ -98,13 +111,13 @@ def test_files_of_other_names(data, tmp_path, capsys):
     assert "0 images match imgs/*.jpg" in capsys.readouterr().out
 
 
-def test_prepare_refuses_with_the_list_of_faults(data, tmp_path, capsys):
+def test_prepare_lists_faults(data, tmp_path, capsys):
     (data / "train" / "101_mask.png").unlink()
     arguments = ["prepare", "--data", str(data), "--cache-dir", str(tmp_path / "cache")]
     assert main(arguments) == 2
     error = capsys.readouterr().err[: -len("\n")].split("error: ")[1]
     assert error.splitlines() == [
-        f"{data} cannot be used, 1 fault(s):",
+        f"{data} cannot be used, 1 fault:",
         "train/101_sat.jpg: missing partner 101_mask.png",
     ]
 
@@ -121,55 +134,59 @@ def test_file_system_errors_are_one_line(data, capsys, monkeypatch):
     )
 
 
-def test_prepare_with_every_option(data, tmp_path):
+def test_prepare_with_every_option(data, tmp_path, capsys):
     for name, ids in (("train", "100\n101"), ("val", "102"), ("test", "103_sat.jpg")):
         (tmp_path / f"{name}.txt").write_text(ids)
     archive = zip_folder(data, tmp_path / "d.zip")
-    options = ["--split-files", tmp_path, "--map-color", "255,0,0=unknown", "--num-shards", "2"]
-    options += ["--cache-dir", tmp_path / "cache"]
-    first = run("prepare", "--data", archive, *options)
+    arguments = ["prepare", "--data", archive, "--split-files", tmp_path, "--num-shards", "2"]
+    arguments += ["--map-color", "255,0,0=unknown", "--cache-dir", tmp_path / "cache"]
+    arguments = list(map(str, arguments))
+    command = [sys.executable, "-m", "tfds_deepglobe", *arguments]
+    first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "train: 2 images, 2 files" in first.stdout
-    assert "Dataset deepglobe downloaded" not in first.stdout  # which TFDS says
+    assert "Dataset deepglobe downloaded" not in first.stdout  # a message of TFDS
     progress = first.stderr.replace("\r", "\n").splitlines()
-    labels = ("verifying: ", "writing train: ", "writing validation: ", "writing test: ")
+    labels = ("writing train: ", "writing validation: ", "writing test: ")
     assert progress
-    assert all(not line or line.startswith(labels) for line in progress)  # no noise of TensorFlow
-    second = run("prepare", "--data", archive, *options)
-    assert (second.returncode, second.stderr) == (0, "")
-    assert "already prepared: " in second.stdout
+    assert all(not line or line.startswith(labels) for line in progress)  # nothing of TensorFlow
+    assert main(arguments) == 0
+    assert "already prepared: " in capsys.readouterr().out
 
 
-def test_interruption(data, tmp_path):
-    script = """if True:
-        import os, runpy, signal, sys, time
-        from tfds_deepglobe.deepglobe_dataset_builder import Builder
-        interrupt, read_all = int(sys.argv.pop()), Builder._generate_examples
-        def be_interrupted(self, config, split):
-            if split == "test":
-                os.kill(os.getpid(), interrupt)
-                time.sleep(5)
-            yield from read_all(self, config, split)
-        Builder._generate_examples = be_interrupted
-        # Where the tests run in the background of a script, SIGINT is ignored from the start.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        runpy.run_module("tfds_deepglobe", run_name="__main__", alter_sys=True)
-    """
-    runs = {}
-    for interrupt in (signal.SIGINT, signal.SIGTERM):
-        cache = tmp_path / interrupt.name
-        command = [sys.executable, "-c", script, "prepare", "--data", data, "--cache-dir", cache]
-        command.append(str(int(interrupt)))
-        runs[cache, 128 + interrupt] = subprocess.Popen(
-            command, cwd=ROOT, stderr=subprocess.PIPE, text=True
-        )
-    for (cache, code), run in runs.items():
-        _, error = run.communicate()
-        assert (run.returncode, error.splitlines()[-1]) == (code, INTERRUPTED)
-        assert list(cache.iterdir()) == []
+@pytest.mark.parametrize(
+    ("number", "handler"),
+    # A run in the background ignores SIGINT, and so would this test.
+    [(signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)],
+)
+def test_interruption_leaves_nothing(data, tmp_path, monkeypatch, capsys, number, handler):
+    read, calls = Archive.read, []
+
+    def interrupt_at_the_last(*arguments):
+        calls.append(arguments)
+        if len(calls) == 8:
+            os.kill(os.getpid(), number)
+        return read(*arguments)
+
+    cache = tmp_path / "cache"
+    command = ["lcc-data", "prepare", "--data", str(data), "--cache-dir", str(cache)]
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(Archive, "read", interrupt_at_the_last)
+    earlier = {n: signal.getsignal(n) for n in (signal.SIGINT, signal.SIGTERM)}
+    signal.signal(number, handler)
+    try:
+        with pytest.raises(SystemExit) as end:
+            command_line()
+    finally:
+        for n, action in earlier.items():
+            signal.signal(n, action)
+    assert end.value.code == 128 + number
+    message = "interrupted; no incomplete data set is left"
+    assert capsys.readouterr().err.splitlines()[-1] == message
+    assert list(cache.iterdir()) == []
 
 
-def test_help_and_check_load_no_tensorflow(data):
+def test_check_loads_no_tensorflow(data):
     script = f"""if True:
         import sys
         from tfds_deepglobe.__main__ import main
@@ -181,8 +198,19 @@ def test_help_and_check_load_no_tensorflow(data):
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["check", "--help"], ["prepare", "--help"]])
-def test_help_shows_examples(arguments, capsys):
+@pytest.mark.parametrize(
+    ("started", "name"),
+    [
+        ("/usr/bin/lcc-data", "lcc-data"),
+        ("/x/tfds_deepglobe/__main__.py", "python -m tfds_deepglobe"),
+    ],
+)
+def test_help_names_the_command_as_started(arguments, started, name, capsys, monkeypatch):
+    monkeypatch.setattr(sys, "argv", [started])
     with pytest.raises(SystemExit) as stop:
         main(arguments)
     assert stop.value.code == 0
-    assert "python -m tfds_deepglobe prepare --data archive.zip" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: {name} ")
+    assert f"\n  {name} prepare --data archive.zip\n" in out
+    assert ("lcc-data" in out) != ("python -m tfds_deepglobe" in out)

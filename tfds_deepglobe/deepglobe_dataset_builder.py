@@ -1,28 +1,40 @@
 """The TFDS builder."""
 
 import dataclasses
-import io
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow_datasets as tfds
-from PIL import Image
 
-from tfds_deepglobe.archive import DOWNLOAD, Archive, Pair, open_archive, ordered_map, verify
+from tfds_deepglobe.archive import (
+    DOWNLOAD,
+    Archive,
+    count_pixels,
+    open_archive,
+    require_faultless,
+)
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.pairing import Pair
+from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.splits import assign
+
+# File beside the TFRecords: int64 `(num_images, num_classes)`, pixels per class of each training
+# image, in no particular order.
+CLASS_PIXELS = "class_pixels.npy"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class DeepGlobeConfig(tfds.core.BuilderConfig):
-    """One data set to be made, from an archive that is verified.
+    """A data set to prepare.
 
     Attributes:
-        archive: the raw files and the class table.
-        splits: ids of each split; an empty one is left out, since TFDS cannot write it.
-        color_map: class ids of colours that are not in the class table.
-        fingerprint: what the data set is made of, in hexadecimal digits.
+        archive: files and class table, without `faults`.
+        splits: ids per split. TFDS cannot write a split without ids, so the builder skips it.
+        color_map: class ids of colors that are not in the class table.
+        fingerprint: hash of the data set's content, hexadecimal.
     """
 
     archive: Archive
@@ -34,9 +46,9 @@ class DeepGlobeConfig(tfds.core.BuilderConfig):
 class Builder(tfds.core.GeneratorBasedBuilder):
     """DeepGlobe Land Cover: RGB satellite images and their class ids.
 
-    With a `DeepGlobeConfig` it makes the data set that the config describes; that is the way of
-    `tfds_deepglobe.prepare`. Without one it takes the archive from TFDS's folder for manual
-    downloads, verifies it, and splits it with seed 0.
+    With a `DeepGlobeConfig`, the builder writes the data set that the config describes.
+    `tfds_deepglobe.prepare` works so. Without a config, it reads the archive in TFDS's folder for
+    manual downloads and splits it with seed 0.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -60,7 +72,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "image": tfds.features.Image(
                     shape=(None, None, 3),
                     encoding_format=config.archive.image_encoding if config else "jpeg",
-                    doc="RGB; of JPEG and PNG the archive's own bytes.",
+                    doc="RGB; JPEG and PNG files of the archive are unchanged.",
                 ),
                 "segmentation_mask": tfds.features.LabeledImage(
                     labels=list(classes.names),
@@ -68,10 +80,10 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     encoding_format="png",
                     doc="Class ids.",
                 ),
-                "id": tfds.features.Text(doc="File name without what all images' names share."),
+                "id": tfds.features.Text(doc="File name without the parts that all images share."),
             }
         )
-        if classes != DEEPGLOBE_CLASSES:  # nor is DeepGlobe's paper the one to cite
+        if classes != DEEPGLOBE_CLASSES:  # then DeepGlobe's paper is not the source either
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"Images and land cover: {', '.join(classes.names)}.",
@@ -98,33 +110,48 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, config: DeepGlobeConfig, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields each image's id and features, in the split's order."""
+        """Yields the id and the features of each image, in the split's order.
+
+        Raises:
+            InputError: A file of the archive cannot be used. The message lists all faults.
+        """
         archive = config.archive
 
-        def encode(pair: Pair) -> tuple[str, dict[str, Any]]:
-            mask_png = io.BytesIO()
-            Image.fromarray(archive.encode_mask(pair, config.color_map)).save(mask_png, "PNG")
-            return pair.id, {
-                "image": archive.encode_image(pair),
-                "segmentation_mask": mask_png.getvalue(),
+        def encode(pair: Pair) -> tuple[str, dict[str, Any], np.ndarray]:
+            example = archive.read(pair, config.color_map)
+            features = {
+                "image": example.encoded_image(),
+                "segmentation_mask": example.encoded_mask(),
                 "id": pair.id,
             }
+            return pair.id, features, count_pixels(example.class_ids, archive.classes.num_classes)
 
         pairs = {pair.id: pair for pair in archive.pairs}
-        yield from ordered_map(encode, [pairs[i] for i in config.splits[split]], f"writing {split}")
+        counts = []
+        try:
+            for image_id, features, pixels in ordered_map(
+                encode, [pairs[image_id] for image_id in config.splits[split]], f"writing {split}"
+            ):
+                counts.append(pixels)
+                yield image_id, features
+        except InputError:
+            require_faultless(archive, config.color_map)
+            raise
+        if split == "train":  # until all splits are written, `data_dir` is an incomplete folder
+            np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
 
 
 def _manual_config(dl_manager: tfds.download.DownloadManager) -> DeepGlobeConfig:
-    """Describes the data set made of the archive in TFDS's folder for manual downloads."""
+    """Describes the data set of the archive in TFDS's folder for manual downloads."""
     zip_path = dl_manager.manual_dir / "deepglobe.zip"
     archive = open_archive(zip_path if zip_path.exists() else dl_manager.manual_dir / "deepglobe")
     if archive.classes != DEEPGLOBE_CLASSES:
         raise InputError(
-            f"{archive.path} has a class table of its own; prepare it with "
-            "python -m tfds_deepglobe prepare"
+            f"The class table of {archive.path} is not DeepGlobe's. Prepare this archive with "
+            "`tfds_deepglobe.prepare.prepare`."
         )
-    if faults := verify(archive, {}).faults:
-        raise InputError("\n".join((f"{archive.path} cannot be used:", *faults)))
+    if archive.faults:
+        require_faultless(archive, {})
     return DeepGlobeConfig(
         name="manual",
         archive=archive,

@@ -2,16 +2,18 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
 import tensorflow_datasets as tfds
 
 from tfds_deepglobe.archive import open_archive
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
+from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_kaggle_folder
 
 
 class DeepGlobeTest(tfds.testing.DatasetBuilderTestCase):
-    """TFDS's contract, on an archive in its folder for manual downloads."""
+    """Tests TFDS's contract with an archive in the folder for manual downloads."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 6, "validation": 1, "test": 1}
@@ -25,7 +27,7 @@ class DeepGlobeTest(tfds.testing.DatasetBuilderTestCase):
 
 
 class ConfiguredDeepGlobeTest(DeepGlobeTest):
-    """The same with a config, as `prepare` makes it, and a split of the caller's."""
+    """Tests TFDS's contract with a config as from `prepare`, with an empty split."""
 
     SPLITS = {"train": 3, "test": 2}
 
@@ -48,3 +50,21 @@ def test_features_and_metadata(tmp_path):
     assert info.features["segmentation_mask"].encoding_format == "png"
     assert "DeepGlobe" in info.citation
     assert info.description.startswith("# DeepGlobe Land Cover")
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("class_dict.csv", b"name,r,g,b\na,1,2,3\n", "The class table of .* is not DeepGlobe's"),
+        ("train/101_sat.jpg", b"x", "cannot be used, 1 fault:\ntrain/101_sat.jpg: is not a JPEG"),
+        ("train/200_sat.jpg", b"x", "cannot be used, 1 fault:\ntrain/200_sat.jpg: missing partner"),
+    ],
+)
+def test_manual_download_that_cannot_be_used_raises(tmp_path, file, content, message):
+    root = write_kaggle_folder(tmp_path / "manual" / "deepglobe", count=4)
+    (root / file).write_bytes(content)
+    config = tfds.download.DownloadConfig(manual_dir=tmp_path / "manual")
+    builder = Builder(data_dir=tmp_path / "cache")
+    with pytest.raises(InputError, match=message):
+        builder.download_and_prepare(download_dir=tmp_path / "downloads", download_config=config)
+    assert not list((tmp_path / "cache").rglob("*.tfrecord*"))

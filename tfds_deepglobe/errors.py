@@ -1,4 +1,4 @@
-"""The errors that a user can mend, and how they are said."""
+"""Errors that a user can fix, and their text on the command line."""
 
 import errno
 
@@ -12,19 +12,20 @@ _REMEDIES = {
 
 
 class InputError(ValueError):
-    """What the user gave cannot be used; the message says how to mend it.
+    """An input cannot be used. The message explains how to fix it.
 
-    Command lines print its message as one line and exit with code 2. Every other exception is a
-    defect and keeps its traceback.
+    A message names Python arguments in backticks, and command lines replace them by options.
+    Command lines print the message and exit with code 2. Any other exception is a defect and keeps
+    its traceback.
     """
 
 
 class UnknownColorError(InputError):
-    """A mask holds colours that no class has."""
+    """A mask contains colors that no class has."""
 
 
 def error_line(error: Exception) -> str:
-    """What a command line prints of an error: one line, with a way out where there is one."""
+    """Formats an error for the command line, with a remedy if the system reported the error."""
     reason = str(error)
     if isinstance(error, OSError) and error.filename is not None:
         remedy = _REMEDIES.get(error.errno or 0, "")

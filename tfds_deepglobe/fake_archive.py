@@ -1,4 +1,4 @@
-"""Makes small raw archives for tests: seeded noise in place of imagery, masks of every class."""
+"""Small raw archives for tests: images of seeded noise, and masks of all classes."""
 
 import zipfile
 from pathlib import Path
@@ -16,13 +16,13 @@ def write_pair(
     size: tuple[int, int] = (32, 24),
     classes: ClassTable = DEEPGLOBE_CLASSES,
 ) -> None:
-    """Writes `<image_id>_sat.jpg` and `<image_id>_mask.png`, which depend on the id alone.
+    """Writes `<image_id>_sat.jpg` and `<image_id>_mask.png`. The id seeds their pixels.
 
     Args:
-        folder: where to; made if missing.
-        image_id: the pair's id.
-        size: `(width, height)` in pixels.
-        classes: the mask's colours.
+        folder: folder to write to; created if it does not exist.
+        image_id: id of the pair.
+        size: `(width, height)`, pixels.
+        classes: colors of the mask.
     """
     width, height = size
     random = np.random.default_rng(list(image_id.encode()))
@@ -35,11 +35,11 @@ def write_pair(
 
 
 def write_kaggle_folder(root: Path, count: int = 5) -> Path:
-    """Writes a folder laid out as Kaggle's, with ids 100, 101 and so on, and two unlabelled images.
+    """Writes a folder as Kaggle's, with ids from 100 on and two unlabeled images.
 
     Args:
-        root: where to.
-        count: how many labelled images.
+        root: folder to write.
+        count: number of labeled images.
 
     Returns:
         `root`.
@@ -57,12 +57,12 @@ def write_kaggle_folder(root: Path, count: int = 5) -> Path:
 
 
 def zip_folder(folder: Path, path: Path, top: str = "") -> Path:
-    """Zips a folder.
+    """Writes a folder as a zip.
 
     Args:
-        folder: what to zip.
+        folder: folder to pack.
         path: the zip to write.
-        top: a folder to wrap all in, such as `"archive/"`.
+        top: a folder around all files, such as "archive/".
 
     Returns:
         `path`.

@@ -1,4 +1,4 @@
-"""How images and masks are told by their names, and which mask is which image's."""
+"""Name patterns of images and masks."""
 
 import dataclasses
 import posixpath
@@ -9,7 +9,7 @@ from tfds_deepglobe.errors import InputError
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
 
-# Pillow's name of the format, by the file name's ending in lower case.
+# Pillow's name of the format, by the extension of the file name in lower case.
 _FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -22,15 +22,19 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """File names with one `*`, such as `images/*.tif`; the `*` stands for the image's id.
+    """A name pattern with one `*` for the image's id, such as `images/*.tif`.
 
-    Folders are matched from the right, so that it does not matter how deep an archive is packed;
-    without folders a file may lie anywhere. Upper and lower case differ.
+    Folders are compared from the right, so an archive may be packed in further folders. A pattern
+    without folders matches files in any folder. Upper case and lower case differ.
 
     Attributes:
-        folders: names of the folders that hold the file, the innermost last.
-        prefix: of the file's name, before the id.
-        suffix: of the file's name, after the id.
+        folders: folders of the file, the innermost last.
+        prefix: part of the file name before the id.
+        suffix: part of the file name after the id.
+
+    Example:
+        >>> Pattern.parse("images/*.tif", "image_glob").match("train/images/7.tif")
+        ('7', 'train')
     """
 
     folders: tuple[str, ...]
@@ -38,55 +42,54 @@ class Pattern:
     suffix: str
 
     @classmethod
-    def parse(cls, text: str, option: str) -> Self:
+    def parse(cls, text: str, argument: str) -> Self:
         """Parses a pattern.
 
         Args:
-            text: such as `"*_sat.jpg"` or `"images/*.tif"`.
-            option: of the command line, for messages.
+            text: such as "*_sat.jpg" or "images/*.tif".
+            argument: name of the Python argument, for error messages.
 
         Raises:
-            InputError: there is not exactly one `*`, in the last part; a part is empty or `..`; or
-                the ending is not that of an image file.
+            InputError: The file name does not contain exactly one `*`, a folder is empty or `..`,
+                or the extension is not an image format.
         """
         *folders, base = text.replace("\\", "/").removeprefix("./").split("/")
         prefix, star, suffix = base.partition("*")
         if not star or "*" in suffix or any("*" in folder for folder in folders):
             raise InputError(
-                f"{option} takes one `*`, in the file's name, which stands for the image's id, "
-                f"such as `*_sat.jpg` or `images/*.tif`. Received: `{text}`."
+                f"`{argument}` needs exactly one *, in the file name, for the image's id, such as "
+                f"*_sat.jpg or images/*.tif. Received: {argument}={text}."
             )
         if any(folder in ("", ".", "..") for folder in folders):
             raise InputError(
-                f"{option} takes names of folders inside of the archive before the file's name, "
-                f"such as `images/*.tif`. Received: `{text}`."
+                f"`{argument}` needs names of folders in the archive before the file name, such as "
+                f"images/*.tif. Received: {argument}={text}."
             )
-        pattern = cls(tuple(folders), prefix, suffix)
-        if pattern.format is None:
+        if _extension(suffix) not in _FORMATS:
             raise InputError(
-                f"{option} must end in one of {', '.join(_FORMATS)}, such as `images/*.tif`. "
-                f"Received: `{text}`."
+                f"`{argument}` must end in one of {', '.join(_FORMATS)}, such as images/*.tif. "
+                f"Received: {argument}={text}."
             )
-        return pattern
+        return cls(tuple(folders), prefix, suffix)
 
     @property
-    def format(self) -> str | None:
-        """Pillow's name of the files' format; None if the ending is unknown."""
-        return _FORMATS.get(posixpath.splitext("x" + self.suffix)[1].lower())
+    def format(self) -> str:
+        """Pillow's name of the files' format, such as "JPEG"."""
+        return _FORMATS[_extension(self.suffix)]
 
     @property
     def precision(self) -> tuple[int, int]:
-        """How much of a name the pattern sets; of two that match, the larger one is meant."""
+        """Number of fixed characters in the file name, and number of folders."""
         return len(self.prefix + self.suffix), len(self.folders)
 
     def match(self, name: str) -> tuple[str, str] | None:
-        """Takes a path apart.
+        """Matches the path of a file.
 
         Args:
             name: path from the archive's root, with slashes.
 
         Returns:
-            The image's id, and the path of the folder that the pattern begins in; None if the
+            The image's id, and the path of the folder in which the pattern begins; None if the
             pattern does not match.
         """
         *folders, base = name.split("/")
@@ -97,7 +100,7 @@ class Pattern:
         return None if image_id is None else (image_id, "/".join(folders[:around]))
 
     def id_in(self, base: str) -> str | None:
-        """The id in a file's name without folders; None if the pattern does not match."""
+        """Returns the id in a file name without folders; None if the pattern does not match."""
         if len(base) <= len(self.prefix + self.suffix):
             return None
         if not (base.startswith(self.prefix) and base.endswith(self.suffix)):
@@ -105,7 +108,7 @@ class Pattern:
         return base[len(self.prefix) : len(base) - len(self.suffix)]
 
     def name_of(self, image_id: str) -> str:
-        """The file's name for an id, with the pattern's folders."""
+        """Returns the file name for an id, with the pattern's folders."""
         return "/".join((*self.folders, self.prefix + image_id + self.suffix))
 
     def __str__(self) -> str:
@@ -114,11 +117,16 @@ class Pattern:
 
 @dataclasses.dataclass(frozen=True)
 class FileNames:
-    """What the files of a data set are called.
+    """Name patterns of a data set.
 
     Attributes:
-        images: of the images.
-        masks: of the masks; its `*` stands for what that of `images` does.
+        images: pattern of the images.
+        masks: pattern of the masks, with the id of their image.
+
+    Example:
+        >>> names = FileNames.parse("images/*.tif", "labels/*_gt.png")
+        >>> names.match("train/labels/7_gt.png")
+        ('7', 'train', True)
     """
 
     images: Pattern
@@ -126,40 +134,46 @@ class FileNames:
 
     @classmethod
     def parse(cls, image_glob: str = IMAGE_GLOB, mask_pattern: str = MASK_PATTERN) -> Self:
-        """Parses what the command line takes as `--image-glob` and `--mask-pattern`.
+        """Parses both patterns.
+
+        Args:
+            image_glob: names of images, such as "images/*.tif".
+            mask_pattern: names of masks, such as "labels/*_gt.png".
 
         Raises:
-            InputError: a pattern has another form, masks are JPEG, or both are the same.
+            InputError: A pattern cannot be used, masks are JPEG files, or the patterns are equal.
         """
-        images = Pattern.parse(image_glob, "--image-glob")
-        masks = Pattern.parse(mask_pattern, "--mask-pattern")
+        images = Pattern.parse(image_glob, "image_glob")
+        masks = Pattern.parse(mask_pattern, "mask_pattern")
         if masks.format == "JPEG":
             raise InputError(
-                "--mask-pattern cannot be of JPEG files, which do not keep colours exactly; save "
-                f"the masks anew as PNG, from where they were drawn. Received: `{mask_pattern}`."
+                "`mask_pattern` must not be of JPEG files, because JPEG changes colors. Save the "
+                f"masks as PNG from their source. Received: mask_pattern={mask_pattern}."
             )
         if images == masks:
             raise InputError(
-                "--image-glob and --mask-pattern must differ, by folders such as `images/*.png` "
-                f"and `masks/*.png`. Received: `{image_glob}` for both."
+                "`image_glob` and `mask_pattern` must differ, such as images/*.png and "
+                f"masks/*.png. Received: {image_glob} for both."
             )
         return cls(images, masks)
 
     @property
     def is_deepglobe(self) -> bool:
-        """Whether files are called as in the DeepGlobe archive."""
+        """True for the file names of the DeepGlobe archive."""
         return (str(self.images), str(self.masks)) == (IMAGE_GLOB, MASK_PATTERN)
 
     def match(self, name: str) -> tuple[str, str, bool] | None:
-        """Tells what a file is.
+        """Finds the pattern that matches the path of a file.
+
+        If both match, the pattern with more fixed characters wins: `1_mask.png` is a mask with
+        `*_mask.png`, although `*.png` matches too.
 
         Args:
             name: path from the archive's root, with slashes.
 
         Returns:
-            The image's id, the path of the folder that the pattern begins in, and whether it is a
-            mask; None for another file. What both patterns match is what the one says that sets
-            more of the file's name: `1_mask.png` is a mask by `*_mask.png`, though `*.png` matches.
+            The image's id, the path of the folder in which the pattern begins, and True for a mask;
+            None if no pattern matches.
         """
         image, mask = self.images.match(name), self.masks.match(name)
         if image and mask:
@@ -170,5 +184,10 @@ class FileNames:
         return found and (*found, is_mask)
 
     def id_in_list(self, line: str) -> str:
-        """The id that a line of a split list names: an image's file name or the id itself."""
+        """Returns the id in a line of a split list: an image's file name, or the id itself."""
         return self.images.id_in(posixpath.basename(line)) or line
+
+
+def _extension(suffix: str) -> str:
+    """Returns the extension of a file name in lower case, such as ".jpg"."""
+    return posixpath.splitext("x" + suffix)[1].lower()

@@ -21,46 +21,50 @@ from tfds_deepglobe.file_names import FileNames, Pattern
         ("a*a.png", "a.png", None),
         ("a*a.png", "aa.png", None),
         ("a*a.png", "aba.png", ("b", "")),
-        ("[1-9]*.png", "[1-9]7.png", ("7", "")),  # nothing but the * is special
+        ("[1-9]*.png", "[1-9]7.png", ("7", "")),  # only the * is special
     ],
 )
 def test_match(pattern, name, expected):
-    parsed = Pattern.parse(pattern, "--image-glob")
+    parsed = Pattern.parse(pattern, "image_glob")
     assert parsed.match(name) == expected
     if expected:
         assert name.endswith(parsed.name_of(expected[0]))
 
 
 @pytest.mark.parametrize("text", ["", "images/a.tif", "*/*.tif", "**.tif", "*/a.tif", "*.t*f"])
-def test_pattern_without_exactly_one_star(text):
-    with pytest.raises(InputError, match=r"--image-glob takes one `\*`.*Received: `"):
-        Pattern.parse(text, "--image-glob")
+def test_pattern_without_exactly_one_star_raises(text):
+    with pytest.raises(
+        InputError, match=r"`image_glob` needs exactly one \*.*Received: image_glob="
+    ):
+        Pattern.parse(text, "image_glob")
 
 
 @pytest.mark.parametrize("text", ["/images/*.tif", "../images/*.tif", "a//*.tif", "a/./*.tif"])
-def test_pattern_with_folders_that_cannot_be(text):
-    with pytest.raises(InputError, match="names of folders inside of the archive.*Received"):
-        Pattern.parse(text, "--mask-pattern")
+def test_pattern_with_invalid_folders_raises(text):
+    with pytest.raises(
+        InputError, match="`mask_pattern` needs names of folders in the archive.*Received"
+    ):
+        Pattern.parse(text, "mask_pattern")
 
 
 @pytest.mark.parametrize("text", ["*", "images/*", "*.jp2", "*_sat", "*.npy"])
-def test_pattern_of_no_image_format(text):
-    with pytest.raises(InputError, match=r"--image-glob must end in one of .jpg, .*Received"):
-        Pattern.parse(text, "--image-glob")
+def test_pattern_without_an_image_suffix_raises(text):
+    with pytest.raises(InputError, match=r"`image_glob` must end in one of .jpg, .*Received"):
+        Pattern.parse(text, "image_glob")
 
 
 @pytest.mark.parametrize(
     ("text", "expected"),
     [("*.JPG", "JPEG"), ("*.jpeg", "JPEG"), ("*.a.png", "PNG"), ("*.tiff", "TIFF")],
 )
-def test_format_follows_from_the_ending(text, expected):
-    assert Pattern.parse(text, "--image-glob").format == expected
+def test_format_of_a_suffix(text, expected):
+    assert Pattern.parse(text, "image_glob").format == expected
 
 
 @pytest.mark.parametrize(
     ("images", "masks", "name", "expected"),
     [
-        # What both match
+        # Both patterns match all names but the last.
         ("*.png", "*_mask.png", "1_mask.png", ("1", "", True)),
         ("*_sat.png", "*.png", "1_sat.png", ("1", "", False)),
         ("images/*.png", "*_mask.png", "images/1_mask.png", ("1", "images", True)),
@@ -70,18 +74,18 @@ def test_format_follows_from_the_ending(text, expected):
         ("*.png", "*_mask.png", "1.txt", None),
     ],
 )
-def test_what_both_match_is_what_the_closer_pattern_says(images, masks, name, expected):
+def test_pattern_with_more_fixed_characters_wins(images, masks, name, expected):
     assert FileNames.parse(images, masks).match(name) == expected
 
 
-def test_names_that_cannot_be():
-    with pytest.raises(InputError, match="--mask-pattern cannot be of JPEG.*PNG.*`\\*_mask.jpg`"):
+def test_invalid_pairs_of_patterns_raise():
+    with pytest.raises(InputError, match=r"`mask_pattern` must not be of JPEG.*PNG.*=\*_mask.jpg"):
         FileNames.parse("*_sat.jpg", "*_mask.jpg")
-    with pytest.raises(InputError, match="must differ, by folders.*for both"):
+    with pytest.raises(InputError, match="must differ, such as.*for both"):
         FileNames.parse("*.png", "./*.png")
 
 
-def test_deepglobe_is_told_from_others():
+def test_is_deepglobe():
     assert FileNames.parse().is_deepglobe
     assert not FileNames.parse("images/*_sat.jpg").is_deepglobe
 

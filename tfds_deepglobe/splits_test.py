@@ -20,7 +20,7 @@ def ids(count):
     # 100 images: 100 * 73 / 803 = 9.09, 100 * 81 / 803 = 10.09
     [(803, (649, 73, 81)), (100, (81, 9, 10)), (8, (6, 1, 1)), (4, (2, 1, 1)), (3, (1, 1, 1))],
 )
-def test_shares(count, expected):
+def test_sizes_of_random_splits(count, expected):
     assert sizes(assign(ids(count))) == expected
 
 
@@ -29,19 +29,19 @@ def test_each_image_is_in_one_split():
     assert sorted(itertools.chain(*splits.values())) == sorted(ids(50))
 
 
-def test_listing_order_does_not_matter_but_the_seed_does():
+def test_split_depends_on_the_seed_and_not_on_the_order():
     shuffled = random.Random(0).sample(ids(50), 50)
     assert assign(shuffled, seed=1) == assign(ids(50), seed=1)
     assert assign(ids(50), seed=1) != assign(ids(50), seed=2)
 
 
-def test_split_stays_as_it_is_from_release_to_release():
+def test_split_is_the_same_in_every_release():
     # sha256 of "0:0" to "0:4" begins ac72, ef13, 9328, 76d3, 48f0.
     assert assign(ids(5)) == {"train": ("4", "3", "2"), "validation": ("0",), "test": ("1",)}
 
 
-def test_too_few_images():
-    with pytest.raises(InputError, match="at least 3 labelled images. Received: 2"):
+def test_too_few_images_raise():
+    with pytest.raises(InputError, match="at least 3 labeled images. Received: 2.*`split_files`"):
         assign(ids(2))
 
 
@@ -61,18 +61,18 @@ def test_split_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train.txt", "val.txt", "test.txt"])
-def test_missing_list(tmp_path, name):
+def test_missing_list_raises(tmp_path, name):
     (write_lists(tmp_path) / name).unlink()
-    with pytest.raises(InputError, match=f"no .*{name} in "):
+    with pytest.raises(InputError, match=f"`split_files` has no .*{name}"):
         read_split_files(tmp_path)
 
 
-def test_id_in_two_lists(tmp_path):
+def test_id_in_two_lists_raises(tmp_path):
     with pytest.raises(InputError, match="2 is in two lists of .*: train and test"):
         read_split_files(write_lists(tmp_path, test="4\n2\n"))
 
 
-def test_list_that_is_no_text(tmp_path):
+def test_list_that_is_not_text_raises(tmp_path):
     (write_lists(tmp_path) / "test.txt").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InputError, match="test.txt is not a text file"):
         read_split_files(tmp_path)
@@ -85,6 +85,6 @@ def test_listed_and_present_images_are_compared(tmp_path):
     assert unlisted == ["9"]
 
 
-def test_no_listed_image_is_present(tmp_path):
-    with pytest.raises(InputError, match="First id listed: 1; first id in the archive: 7"):
+def test_lists_without_an_existing_image_raise(tmp_path):
+    with pytest.raises(InputError, match="First id in the lists: 1; first id in the archive: 7"):
         keep_present(read_split_files(write_lists(tmp_path)), ["8", "7"])

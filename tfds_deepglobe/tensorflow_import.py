@@ -1,4 +1,4 @@
-"""Imports TensorFlow without its greetings."""
+"""Imports TensorFlow without its log messages."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ import types
 
 
 def import_tensorflow() -> types.ModuleType:
-    """Imports TensorFlow and finds the machine's devices, quietly.
+    """Imports TensorFlow and finds the machine's devices, without log messages.
 
-    Some of its greetings ignore its log level, so they are kept from the standard error stream
-    itself. With `TF_CPP_MIN_LOG_LEVEL=0` in the environment all of them are shown, such as why a
-    GPU is not used.
+    Some messages ignore TensorFlow's log level, so the import writes no standard error at all. Set
+    `TF_CPP_MIN_LOG_LEVEL=0` in the environment to see all messages, such as why TensorFlow does not
+    use a GPU.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         import tensorflow

@@ -1,1 +1,1 @@
-"""Batches from TFRecords, and procedural scenes for a start without a data set."""
+"""Batches from TFRecords, and procedural scenes for a first try without a download."""

@@ -1,8 +1,8 @@
-"""Random changes of image and mask together, for training only.
+"""Augmentation: random changes of image and mask, for training only.
 
-Probabilities are the original's (flips and quarter turns 0.5, brightness and contrast 0.3, noise
-0.2, elastic 0.2). The original did not set strengths; here they are constants. All randomness
-depends on the seed of the example, so that equal seeds return equal batches.
+The probabilities are the original's: flips and quarter turns 0.5, brightness and contrast 0.3,
+noise 0.2, elastic 0.2. The original did not set strengths, so they are constants of this module.
+All random numbers depend on the seed of the example, so equal seeds return equal batches.
 """
 
 import tensorflow as tf
@@ -13,11 +13,11 @@ BRIGHTNESS_CONTRAST_PROBABILITY = 0.3
 NOISE_PROBABILITY = 0.2
 ELASTIC_PROBABILITY = 0.2
 
-BRIGHTNESS_LIMIT = 0.2  # fraction of the range [0, 255], up or down
-CONTRAST_LIMIT = 0.2  # factor 1 +- this
-NOISE_VARIANCE = (10.0, 50.0)  # in squared 8-bit levels, drawn for each image
-ELASTIC_CELLS = 6  # cells along each side of the grid of random displacements
-ELASTIC_STRENGTH = 0.02  # standard deviation of displacements, as a fraction of the side
+BRIGHTNESS_LIMIT = 0.2  # largest change, as a fraction of the range [0, 255]
+CONTRAST_LIMIT = 0.2  # largest change of the factor 1
+NOISE_VARIANCE = (10.0, 50.0)  # squared 8-bit levels; drawn per image
+ELASTIC_CELLS = 6  # cells of the displacement grid, along one side
+ELASTIC_STRENGTH = 0.02  # standard deviation of displacements, fraction of the side
 
 
 def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -29,10 +29,16 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
         seed: int64 `(2,)`; equal seeds return equal results.
 
     Returns:
-        Image and mask of the same shapes, dtypes and ranges. The mask moves with the image and
+        Image and mask with the same shapes, dtypes and ranges. The mask moves with the image and
         contains no new class.
+
+    Example:
+        >>> image, mask = tf.zeros((8, 8, 3)), tf.zeros((8, 8), tf.int32)
+        >>> image, mask = augment(image, mask, tf.constant([0, 1], tf.int64))
+        >>> image.shape, mask.shape
+        (TensorShape([8, 8, 3]), TensorShape([8, 8]))
     """
-    # A fixed number of seeds per example, so that each change is independent of all other changes.
+    # Each change has its own seeds, so that it is independent of all other changes.
     seeds = tf.unstack(tf.random.split(seed, 12), num=12)
 
     def coin(index: int, probability: float) -> tf.Tensor:
@@ -71,7 +77,16 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
 
 
 def brightness_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Scales by up to `CONTRAST_LIMIT`, shifts by up to `BRIGHTNESS_LIMIT`, clips to [0, 255]."""
+    """Changes brightness and contrast at random.
+
+    Args:
+        image: float32 `(height, width, 3)`, RGB in [0, 255].
+        seed: int64 `(2,)`.
+
+    Returns:
+        The image, scaled by a factor within `CONTRAST_LIMIT` of 1, shifted by at most
+        `BRIGHTNESS_LIMIT` of the range, and clipped to [0, 255].
+    """
     change = tf.random.stateless_uniform([2], seed, -1.0, 1.0)
     contrast = 1 + CONTRAST_LIMIT * change[0]
     brightness = BRIGHTNESS_LIMIT * 255 * change[1]
@@ -79,7 +94,15 @@ def brightness_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Adds normal noise of a variance drawn from `NOISE_VARIANCE`, clips to [0, 255]."""
+    """Adds Gaussian noise.
+
+    Args:
+        image: float32 `(height, width, 3)`, RGB in [0, 255].
+        seed: int64 `(2,)`.
+
+    Returns:
+        The image with noise of a variance in the range `NOISE_VARIANCE`, clipped to [0, 255].
+    """
     seeds = tf.random.split(seed, 2)
     variance = tf.random.stateless_uniform([], seeds[0], *NOISE_VARIANCE)
     noise = tf.random.stateless_normal(tf.shape(image), seeds[1]) * tf.sqrt(variance)
@@ -87,11 +110,20 @@ def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Warps image (bilinear) and mask (nearest) with one smooth random displacement field.
+    """Warps image and mask with one smooth random displacement field.
 
-    The field is a coarse random grid, upsampled with cubic interpolation. This costs a fraction of
+    The field is a coarse random grid, upsampled with cubic interpolation. This is much faster than
     the Gaussian-smoothed noise of Simard et al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801).
-    Keras' `RandomElasticTransform` warps image and mask differently. Borders are reflect-padded.
+    Keras' `RandomElasticTransform` is not used, because it warps image and mask differently.
+
+    Args:
+        image: float32 `(height, width, 3)`.
+        mask: int32 `(height, width)`, class ids.
+        seed: int64 `(2,)`.
+
+    Returns:
+        The image, resampled bilinearly, and the mask, resampled with nearest neighbor. Both are
+        reflect-padded at the borders.
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     sides = tf.cast(tf.stack([height, width]), tf.float32)
@@ -100,7 +132,7 @@ def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
     position = tf.cast(tf.stack([rows, columns], axis=-1), tf.float32)
     position += displacement * ELASTIC_STRENGTH * sides
-    # Reflect at the centers of the border pixels
+    # Reflect at the centers of the border pixels.
     position = tf.abs(position)
     position = (sides - 1) - tf.abs((sides - 1) - position)
     position = tf.clip_by_value(position, 0.0, sides - 1)

@@ -1,431 +1,52 @@
-"""Procedural satellite scenes with exact masks, in the form of the DeepGlobe archive.
-
-They replace DeepGlobe for a first try. Each class has its own texture. Light, season and ground
-differ between scenes, so that colors overlap between classes and a model has to learn texture and
-shape.
-
-Lengths in this file are in pixels of a 256x256 scene. A larger scene shows more ground: textures
-grow with its side to the power 0.3 only, regions and rivers to the power 0.6.
-"""
+"""An archive of procedural scenes in the layout of DeepGlobe, for a try without a download."""
 
 import csv
 import json
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
-from scipy.ndimage import gaussian_filter, shift
-from scipy.spatial import cKDTree
 
+from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
 from lcc_tf.errors import InputError
-from tfds_deepglobe.archive import ordered_map
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.parallel import ordered_map
 
-# Increase it when equal arguments render other pixels, so that old archives are not reused.
+# Increase it if equal arguments render different pixels, so that old archives are not reused.
 VERSION = 1
 PARAMETERS_FILE = "demo.json"
 
 MIN_COUNT = 3  # one scene each for train, validation and test
-MIN_SIZE = 64  # smaller scenes would show little more than one region
 _JPEG_QUALITY = 92
-
-_URBAN, _AGRICULTURE, _RANGE, _FOREST, _WATER, _BARREN, _UNKNOWN = map(
-    DEEPGLOBE_CLASSES.class_id,
-    ("urban", "agriculture", "rangeland", "forest", "water", "barren", "unknown"),
-)
-
-# Relative frequency of each class. Water means lakes here; rivers are drawn separately.
-_LAND_WEIGHTS = {
-    _URBAN: 0.18,
-    _AGRICULTURE: 0.20,
-    _RANGE: 0.18,
-    _FOREST: 0.17,
-    _WATER: 0.12,
-    _BARREN: 0.15,
-}
-
-# Surface colors, RGB in [0, 1], before the light of the scene falls on them.
-_NAVY = (0.12, 0.19, 0.26)
-_TEAL = (0.22, 0.35, 0.34)
-_PINE = (0.17, 0.23, 0.15)
-_GREEN = (0.27, 0.36, 0.19)
-_OLIVE = (0.39, 0.39, 0.24)
-_STRAW = (0.60, 0.54, 0.37)
-_SILT = (0.50, 0.45, 0.35)
-_SOIL = (0.45, 0.36, 0.27)
-_RED_SOIL = (0.52, 0.35, 0.26)
-_GREY = (0.50, 0.49, 0.46)
-_PALE = (0.80, 0.77, 0.71)
-_WHITE = (0.93, 0.91, 0.87)
-_BLUE_ROOF = (0.38, 0.48, 0.60)
-
-# What each surface may be made of, repeated where it is more likely. The lists share colors on
-# purpose: muddy water looks like ploughed soil, a green lake like a meadow, pale rock like cloud.
-_CROPS = (_PINE, _PINE, _GREEN, _GREEN, _GREEN, _STRAW, _STRAW, _SOIL, _RED_SOIL)
-_GRASS = (_GREEN, _OLIVE, _OLIVE, _OLIVE, _STRAW, _STRAW, _SILT)
-_TREES = (_PINE, _PINE, _PINE, _PINE, _GREEN, _OLIVE, _SOIL)
-_LAKES = (_NAVY, _NAVY, _TEAL, _TEAL, _PINE, _GREEN, _OLIVE, _SILT, _SOIL)
-_BARE = (_STRAW, _SOIL, _RED_SOIL, _RED_SOIL, _GREY, _PALE, _PALE)
-_YARDS = (_GREEN, _OLIVE, _SILT, _SOIL, _GREY, _GREY)
-_ROOFS = (_GREY, _GREY, _PALE, _WHITE, _SOIL, _RED_SOIL, _BLUE_ROOF)
-
-
-class _Frame:
-    """Pixel grid, scale, sun and random numbers that all parts of one scene share."""
-
-    def __init__(self, seed: int, index: int, size: int) -> None:
-        self.rng = np.random.default_rng((seed, index))
-        self.size = size
-        self.scale = (size / 256) ** 0.3
-        self.y, self.x = np.mgrid[:size, :size].astype(np.float32)
-        azimuth = self.rng.uniform(0, 2 * np.pi)
-        # Points from the ground to the sun, as (x, y): shadows fall the other way.
-        self.sun = np.array([np.cos(azimuth), np.sin(azimuth)], np.float32)
-        self.fields = _lay_parcels(self, length=52, width=30, warp=6)
-        self.blocks = _lay_parcels(self, length=38, width=26, warp=4)
-
-    def noise(self, wavelength: float, octaves: int = 1) -> np.ndarray:
-        """Smooth noise around 0, float32 `(size, size)`, deviation about 0.8."""
-        total = np.zeros((self.size, self.size), np.float32)
-        for octave in range(octaves):
-            step = max(wavelength * self.scale / 2**octave, 1.0)
-            span = self.size / step
-            grid = self.rng.standard_normal((int(span) + 4,) * 2).astype(np.float32)
-            left, top = self.rng.uniform(1, 2, 2)
-            box = (left, top, left + span, top + span)
-            smooth = Image.fromarray(grid).resize((self.size,) * 2, Image.Resampling.BICUBIC, box)
-            total += 0.5**octave * np.asarray(smooth)
-        return total
-
-    def scatter(
-        self, x: np.ndarray, y: np.ndarray, spacing: float
-    ) -> tuple[np.ndarray, np.ndarray, int]:
-        """Finds the nearest of points scattered over the scene on a jittered grid.
-
-        Args:
-            x: float32 `(pixels,)`, columns.
-            y: float32 `(pixels,)`, rows.
-            spacing: mean distance of the points.
-
-        Returns:
-            The index of each pixel's point, int `(pixels,)`; the vector from that point to the
-            pixel in units of the spacing, float32 `(pixels, 2)`; the number of points.
-        """
-        spacing *= self.scale
-        side = int(self.size / spacing) + 4
-        grid = np.stack(np.meshgrid(np.arange(side), np.arange(side)), axis=-1) - 2.0
-        points = (grid + self.rng.random(grid.shape)).reshape(-1, 2)
-        position = np.stack([x, y], axis=-1) / spacing
-        _, nearest = cKDTree(points).query(position)
-        return nearest, (position - points[nearest]).astype(np.float32), len(points)
-
-    def blend(self, colors: tuple, amount: np.ndarray) -> np.ndarray:
-        """Colours between two that the scene draws of `colors`, by `amount` around 0."""
-        first, second = self.rng.choice(np.array(colors, np.float32), 2)
-        weight = np.clip(0.5 + 0.5 * amount, 0, 1)[..., None]
-        return first + (second - first) * weight
-
-
-@dataclass
-class _Parcels:
-    """A warped, tilted pattern of rectangles: fields, or the blocks of a town.
-
-    Attributes:
-        ids: int `(size, size)`, the parcel of each pixel.
-        count: number of parcels.
-        u: float32 `(size, size)`, pixels from the parcel's center along its row.
-        v: float32 `(size, size)`, pixels from the parcel's center across its row.
-        edge: float32 `(size, size)`, pixels to the parcel's border.
-        axis: direction in the image along which `u` grows, as (x, y).
-    """
-
-    ids: np.ndarray
-    count: int
-    u: np.ndarray
-    v: np.ndarray
-    edge: np.ndarray
-    axis: np.ndarray
-
-
-def _lay_parcels(frame: _Frame, length: float, width: float, warp: float) -> _Parcels:
-    """Lays rows of about `width`, each cut into parcels of its own length, about `length`."""
-    rng = frame.rng
-    reach = 2 * frame.size  # rows and columns begin well outside the scene
-    tilt = rng.uniform(0, np.pi)
-    axis = np.array([np.cos(tilt), np.sin(tilt)], np.float32)
-    x = frame.x - frame.size / 2 + warp * frame.scale * frame.noise(150)
-    y = frame.y - frame.size / 2 + warp * frame.scale * frame.noise(150)
-    u, v = axis[0] * x + axis[1] * y, axis[0] * y - axis[1] * x
-
-    width, length = width * frame.scale, length * frame.scale
-    rows = int(2 * reach / (0.7 * width)) + 1
-    row_edges = np.cumsum(rng.uniform(0.7, 1.3, rows) * width).astype(np.float32) - reach
-    row = np.searchsorted(row_edges, v)
-    row_lengths = (rng.uniform(0.7, 1.5, rows) * length).astype(np.float32)
-    row_starts = (rng.random(rows) * length - reach).astype(np.float32)
-    along = (u - row_starts[row]) / row_lengths[row]
-    column = np.floor(along).astype(int)
-    columns = int(column.max()) + 1
-
-    from_start = (along - column) * row_lengths[row]
-    from_side = v - row_edges[row - 1]
-    row_width = row_edges[row] - row_edges[row - 1]
-    return _Parcels(
-        ids=row * columns + column,
-        count=rows * columns,
-        u=from_start - row_lengths[row] / 2,
-        v=from_side - row_width / 2,
-        edge=np.minimum(
-            np.minimum(from_start, row_lengths[row] - from_start),
-            np.minimum(from_side, row_width - from_side),
-        ),
-        axis=axis,
-    )
-
-
-def _lay_classes(frame: _Frame) -> np.ndarray:
-    """Divides the scene into classes, without clouds: uint8 `(size, size)`, class ids."""
-    rng = frame.rng
-    # Larger scenes have larger regions as well as more of them.
-    spacing = 92 * frame.scale
-    x = frame.x + 18 * frame.scale**2 * frame.noise(80 * frame.scale, octaves=3)
-    y = frame.y + 18 * frame.scale**2 * frame.noise(80 * frame.scale, octaves=3)
-    region, _, regions = frame.scatter(x.ravel(), y.ravel(), spacing)
-    variety = int(rng.integers(3, 6) * frame.scale)
-    present = rng.choice(
-        list(_LAND_WEIGHTS),
-        size=np.clip(variety, 2, len(_LAND_WEIGHTS)),
-        replace=False,
-        p=list(_LAND_WEIGHTS.values()),
-    )
-    classes = rng.choice(present, regions).astype(np.uint8)[region].reshape(x.shape)
-
-    # People draw straight borders: a field or a block is of one class as a whole.
-    num_classes = DEEPGLOBE_CLASSES.num_classes
-    for class_id, parcels in ((_AGRICULTURE, frame.fields), (_URBAN, frame.blocks)):
-        votes = np.bincount(
-            (parcels.ids * num_classes + classes).ravel(), minlength=parcels.count * num_classes
-        ).reshape(parcels.count, num_classes)
-        majority = votes.argmax(axis=1).astype(np.uint8)[parcels.ids]
-        concerned = (classes == class_id) | (majority == class_id)
-        classes = np.where(concerned, majority, classes)
-
-    if rng.random() < 0.3:
-        width = rng.uniform(9, 20) * frame.scale**2
-        classes[_stroke(frame, meander=22) < width / 2] = _WATER
-    return classes
-
-
-def _stroke(frame: _Frame, meander: float) -> np.ndarray:
-    """Distance in pixels, float32 `(size, size)`, from a bent line across the scene."""
-    rng = frame.rng
-    angle = rng.uniform(0, 2 * np.pi)
-    x, y = frame.x - frame.size / 2, frame.y - frame.size / 2
-    bend = meander * frame.scale**2 * frame.noise(110 * frame.scale, octaves=2)
-    across = np.cos(angle) * x + np.sin(angle) * y + bend
-    across -= rng.uniform(-0.35, 0.35) * frame.size
-    slope_y, slope_x = np.gradient(across)  # to first order, height over slope is the distance
-    return np.abs(across) / np.hypot(slope_x, slope_y).clip(0.3)
-
-
-def _paint_forest(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Crowns, each lit from the side of the sun, in clumps of lighter and darker trees."""
-    crown, offset, crowns = frame.scatter(frame.x[at], frame.y[at], spacing=6.5)
-    clump = frame.noise(22, octaves=2)[at]
-    tone = frame.rng.uniform(0.8, 1.25, crowns).astype(np.float32)[crown]
-    shade = 1.2 - 1.1 * (offset**2).sum(axis=1) + 0.7 * offset @ frame.sun
-    return frame.blend(_TREES, clump) * (tone * shade.clip(0.35) + 0.1 * clump)[:, None]
-
-
-def _paint_range(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Mottled grass with scattered shrubs and their shadows."""
-    mottle = frame.noise(13, octaves=3)[at]
-    ground = frame.blend(_GRASS, frame.noise(60)[at]) * (1 + 0.13 * mottle)[:, None]
-    shrub, offset, shrubs = frame.scatter(frame.x[at], frame.y[at], spacing=11.5)
-    radius = frame.rng.uniform(0.06, 0.26, shrubs).astype(np.float32)[shrub]
-    in_shadow = np.hypot(*(offset + 0.7 * radius[:, None] * frame.sun).T) < radius
-    ground[in_shadow] *= 0.55
-    leaves = np.hypot(*offset.T) < radius
-    ground[leaves] = np.array(_PINE, np.float32) * frame.rng.uniform(0.6, 1.1)
-    return ground
-
-
-def _paint_barren(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Bare ground: eroded relief in slanting light, cut by gullies."""
-    relief = frame.noise(26, octaves=4)
-    slope_y, slope_x = np.gradient(relief * frame.scale)
-    lit = -(slope_x * frame.sun[0] + slope_y * frame.sun[1])[at]
-    cut = frame.noise(40)[at].clip(0)
-    gully = cut * np.exp(-((frame.noise(30, octaves=3)[at] / 0.12) ** 2))
-    tone = (1 + 1.6 * lit - 0.4 * gully).clip(0.4)
-    return frame.blend(_BARE, 1.2 * frame.noise(60)[at]) * tone[:, None]
-
-
-def _paint_water(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """A smooth surface, its color drifting slowly."""
-    tone = 1 + 0.015 * frame.noise(6)[at]
-    return frame.blend(_LAKES, 0.5 * frame.noise(110)[at]) * tone[:, None]
-
-
-def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Parcels of one crop each, with rows along or across them and tracks between."""
-    rng, fields = frame.rng, frame.fields
-    field, u, v, edge = fields.ids[at], fields.u[at], fields.v[at], fields.edge[at]
-
-    def per_field(low: float, high: float) -> np.ndarray:
-        return rng.uniform(low, high, fields.count).astype(np.float32)[field]
-
-    along_u = rng.random(fields.count)[field] < 0.4
-    period = per_field(5.5, 9) * frame.scale
-    rows = np.sin(2 * np.pi * np.where(along_u, u, v) / period + per_field(0, 2 * np.pi))
-    tone = per_field(0.85, 1.15) + per_field(0.15, 0.26) * rows + 0.04 * frame.noise(4)[at]
-    crops = rng.choice(np.array(_CROPS, np.float32), (2, fields.count))
-    color = (0.7 * crops[0] + 0.3 * crops[1])[field] * tone[:, None]
-    border = edge < 1.1 * frame.scale
-    color[border] = rng.choice(np.array((_PINE, _SILT, _SOIL), np.float32))
-    return color
-
-
-def _paint_town(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Blocks between streets; on each plot a roof, lit on one side, with its shadow."""
-    rng, blocks, scale = frame.rng, frame.blocks, frame.scale
-    u, v = blocks.u[at], blocks.v[at]
-    pitch = rng.uniform(9, 11.5) * scale
-    plot_u, plot_v = np.floor(u / pitch), np.floor(v / pitch)
-    from_u, from_v = u - (plot_u + 0.5) * pitch, v - (plot_v + 0.5) * pitch
-    plots = 4096  # distinct houses, dealt to the plots of all blocks
-    deal = np.array([1, 61, 677]) @ np.stack([blocks.ids[at], plot_u, plot_v])
-    plot = deal.astype(int) % plots
-
-    def per_plot(low: float, high: float) -> np.ndarray:
-        return rng.uniform(low, high, plots).astype(np.float32)[plot]
-
-    half_u, half_v = per_plot(2.2, 4.4) * scale, per_plot(2.2, 4.4) * scale
-    built = rng.random(plots)[plot] < 0.85
-    roof = built & (np.abs(from_u) < half_u) & (np.abs(from_v) < half_v)
-    sun_u = blocks.axis @ frame.sun
-    sun_v = blocks.axis[0] * frame.sun[1] - blocks.axis[1] * frame.sun[0]
-    height = per_plot(1.2, 2.2) * scale
-    shadow = built & (np.abs(from_u + height * sun_u) < half_u)
-    shadow &= np.abs(from_v + height * sun_v) < half_v
-
-    color = frame.blend(_YARDS, frame.noise(9, octaves=2)[at])
-    color = color * (1 + 0.1 * frame.noise(4)[at])[:, None]
-    color[frame.noise(8)[at] > 1.0] = _PINE  # garden trees
-    color[shadow] *= 0.45
-    ridge_light = 1 + 0.15 * np.sign(from_u * sun_u)
-    roofs = rng.choice(np.array(_ROOFS, np.float32), plots)[plot]
-    color[roof] = (roofs * (per_plot(0.8, 1.2) * ridge_light)[:, None])[roof]
-    street = blocks.edge[at] < 1.7 * scale
-    color[street] = rng.choice(np.array((_GREY, _SILT, _SOIL), np.float32))
-    return color
-
-
-_PAINTERS: dict[int, Callable[[_Frame, np.ndarray], np.ndarray]] = {
-    _URBAN: _paint_town,
-    _AGRICULTURE: _paint_fields,
-    _RANGE: _paint_range,
-    _FOREST: _paint_forest,
-    _WATER: _paint_water,
-    _BARREN: _paint_barren,
-}
-
-
-def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
-    """Paints each class, then shores, a road and the light on the hills: RGB reflectance."""
-    land = np.empty((*classes.shape, 3), np.float32)
-    for class_id, paint in _PAINTERS.items():
-        at = classes == class_id
-        if at.any():
-            land[at] = paint(frame, at)
-
-    dry = classes != _WATER
-    near_water = gaussian_filter((~dry).astype(np.float32), 2 * frame.scale)
-    shore = frame.rng.choice(np.array((_PINE, _STRAW, _SILT), np.float32))
-    strength = np.where(dry, 1.4 * near_water, 0.5 * (1 - near_water)).clip(0, 1)[..., None]
-    land += (shore - land) * strength
-
-    if frame.rng.random() < 0.5:  # a road has the class of the land that it crosses
-        road = dry & (_stroke(frame, meander=8) < 1.6 * frame.scale)
-        land[road] = frame.rng.choice(np.array((_GREY, _STRAW, _SOIL), np.float32))
-
-    slope_y, slope_x = np.gradient(frame.noise(90, octaves=2) * 90 * frame.scale)
-    hills = 1 - 0.05 * (slope_x * frame.sun[0] + slope_y * frame.sun[1])
-    land[dry] *= hills[dry][:, None]
-    return land
-
-
-def _add_clouds(frame: _Frame, land: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the land under clouds and their shadows, and where the clouds hide it."""
-    rng = frame.rng
-    billows = frame.noise(85, octaves=4)
-    edge = np.quantile(billows, 1 - rng.uniform(0.07, 0.2))
-    opacity = (0.5 + 2.8 * (billows - edge)).clip(0, 1)
-    drop = -frame.sun[::-1] * rng.uniform(14, 26) * frame.scale
-    shadow = shift(opacity, drop, order=1, mode="nearest")
-    white = rng.uniform(0.82, 0.97) + 0.05 * frame.noise(16, octaves=2)
-    land = land * (1 - 0.5 * shadow)[..., None]
-    land += (white[..., None] - land) * (0.97 * opacity)[..., None]
-    return land, opacity > 0.5
-
-
-def _expose(frame: _Frame, land: np.ndarray) -> np.ndarray:
-    """Light, haze and sensor of the scene: reflectance to uint8 `(size, size, 3)`."""
-    rng = frame.rng
-    gray = land.mean(axis=-1, keepdims=True)
-    land = gray + (land - gray) * rng.uniform(0.75, 1.25)
-    land = land * rng.uniform(0.75, 1.2) * rng.uniform(0.92, 1.08, 3).astype(np.float32)
-    haze, air = rng.uniform(0, 0.2), np.array((0.60, 0.65, 0.70), np.float32)
-    land = gaussian_filter(land + (air - land) * haze, (0.5, 0.5, 0))
-    land += 0.012 * rng.standard_normal(land.shape, np.float32)
-    return (255 * land.clip(0, 1)).round().astype(np.uint8)
-
-
-def render_scene(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Renders one scene; equal arguments always return equal pixels.
-
-    Args:
-        seed: the set of scenes.
-        index: the scene within its set.
-        size: side of the scene in pixels, 64 or more.
-
-    Returns:
-        The image, uint8 `(size, size, 3)`, RGB in [0, 255], and its mask, uint8 `(size, size)`,
-        class ids.
-    """
-    frame = _Frame(seed, index, size)
-    mask = _lay_classes(frame)
-    land = _paint_land(frame, mask)
-    if frame.rng.random() < 0.4:
-        land, hidden = _add_clouds(frame, land)
-        mask[hidden] = _UNKNOWN
-    return _expose(frame, land), mask
 
 
 def write_demo_archive(
     directory: str | Path, *, count: int = 160, size: int = 256, seed: int = 0
 ) -> Path:
-    """Writes scenes as a raw archive in the form of Kaggle's DeepGlobe, unless it exists already.
+    """Writes scenes as a raw archive in the layout of Kaggle's, unless it exists already.
 
-    It contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and `metadata.csv`,
-    and gets its name when it is complete. A scene does not depend on `count`.
+    The archive contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and
+    `metadata.csv`. The folder does not exist until it is complete. A scene does not depend on
+    `count`.
 
     Args:
-        directory: folder to make.
+        directory: folder to write.
         count: number of scenes.
-        size: side of a scene in pixels.
-        seed: the set of scenes.
+        size: side of a scene, pixels.
+        seed: random seed of all scenes.
 
     Returns:
         `directory`.
 
     Raises:
-        InputError: `directory` contains something else, or an argument is out of range.
-        OSError: a file cannot be written.
+        InputError: `directory` has other content, or an argument is out of range.
+        OSError: A file cannot be written.
+
+    Example:
+        >>> directory = write_demo_archive("demo", count=3, size=64)
+        >>> sorted(path.name for path in directory.iterdir())
+        ['class_dict.csv', 'demo.json', 'metadata.csv', 'train']
     """
     for name, value, minimum in (("count", count, MIN_COUNT), ("size", size, MIN_SIZE)):
         if value < minimum:
@@ -438,9 +59,9 @@ def write_demo_archive(
         return directory
     if directory.exists():
         raise InputError(
-            f"{directory} exists already, and is not overwritten. "
+            f"{directory} exists already and is not overwritten. "
             f"Received: {_read_parameters(directory) or f'no readable {PARAMETERS_FILE} in it'}. "
-            f"Expected: {parameters}. Delete the folder or choose another."
+            f"Expected: {parameters}. Delete the folder, or choose another `directory`."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
@@ -449,7 +70,7 @@ def write_demo_archive(
         (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
         try:
             archive.rename(directory)
-        except OSError:  # another process may have been faster
+        except OSError:  # another process can be faster
             if _read_parameters(directory) != parameters:
                 raise
     return directory

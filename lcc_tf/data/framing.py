@@ -1,7 +1,7 @@
 """Square images from encoded examples: the whole image, a random crop, or four fixed crops.
 
-Images are float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; masks are
-int32 `(image_size, image_size)`, class ids, resized with nearest neighbor.
+Images are resized bilinearly, masks with nearest neighbor. An encoded example has "image", a JPEG
+or PNG file, and "segmentation_mask", a PNG file; both are string scalars.
 """
 
 from dataclasses import dataclass
@@ -19,13 +19,22 @@ def decode(
     """Decodes an example and resizes it to a square, as the original did.
 
     Args:
-        example: "image" and "segmentation_mask", encoded, the latter as PNG.
+        example: an encoded example.
         image_size: side of the square, pixels.
         encoding: of the image, "jpeg" or "png".
 
     Returns:
-        Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255], resized bilinearly; mask,
-        int32 `(image_size, image_size)`, class ids, resized with nearest neighbor.
+        Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
+        `(image_size, image_size)`, class ids.
+
+    Example:
+        >>> example = {
+        ...     "image": tf.io.encode_png(np.zeros((6, 8, 3), np.uint8)),
+        ...     "segmentation_mask": tf.io.encode_png(np.zeros((6, 8, 1), np.uint8)),
+        ... }
+        >>> image, mask = decode(example, 4, "png")
+        >>> image.shape, mask.shape
+        (TensorShape([4, 4, 3]), TensorShape([4, 4]))
     """
     image = decode_image(example["image"], encoding)
     mask = decode_mask(example["segmentation_mask"])
@@ -39,16 +48,27 @@ def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Ten
     return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
 
 
-@dataclass(frozen=True, eq=False)  # hashed by identity, which tf.data asks for
+@dataclass(frozen=True, eq=False)  # tf.data needs a hash, here by identity
 class RandomCrops:
-    """Cuts random crops out of training images.
+    """Random crops of training images.
 
     Args:
-        scale: smallest and largest scale of a crop, drawn uniformly on a logarithmic scale.
-        rare_class_share: fraction of crops that contain a pixel of a class drawn from the image's
-            classes by `class_rarity`; all other crops are at a random position.
-        class_rarity: float32 `(num_classes,)`, relative frequencies of drawing a class; 0 for a
-            class that is never drawn.
+        scale: smallest and largest scale, drawn uniformly on a logarithmic scale. A scale of 2
+            upsamples a crop of half the size.
+        rare_class_share: fraction of crops with a pixel of a class that is drawn from the image's
+            classes by `class_rarity`. All other crops are at random positions.
+        class_rarity: float32 `(num_classes,)`, relative frequency of drawing each class. A class of
+            0 is never drawn.
+
+    Example:
+        >>> crops = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32))
+        >>> example = {
+        ...     "image": tf.io.encode_png(np.zeros((6, 8, 3), np.uint8)),
+        ...     "segmentation_mask": tf.io.encode_png(np.zeros((6, 8, 1), np.uint8)),
+        ... }
+        >>> image, mask = crops(example, 4, tf.constant([0, 1], tf.int64), "png")
+        >>> image.shape, mask.shape
+        (TensorShape([4, 4, 3]), TensorShape([4, 4]))
     """
 
     scale: tuple[float, float]
@@ -62,18 +82,19 @@ class RandomCrops:
         seed: tf.Tensor,
         encoding: str = "jpeg",
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Cuts one random crop out of an example.
+        """Returns one random crop of an example.
 
         A crop larger than the image is the whole image, reflect-padded as tiles in prediction.
 
         Args:
-            example: "image" and "segmentation_mask", encoded, the latter as PNG.
+            example: an encoded example.
             image_size: side of the result, pixels.
             seed: int64 `(2,)`; equal seeds return equal crops.
             encoding: of the image, "jpeg" or "png".
 
         Returns:
-            Image and mask as from `decode`.
+            Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
+            `(image_size, image_size)`, class ids.
         """
         seeds = tf.unstack(tf.random.split(seed, 5), num=5)
         mask = decode_mask(example["segmentation_mask"])
@@ -91,11 +112,11 @@ class RandomCrops:
             aimed = found & (tf.random.stateless_uniform([], seeds[4]) < self.rare_class_share)
             corner = tf.where(aimed, pixel - within, corner)
         corner = tf.clip_by_value(corner, 0, room)
-        return cut(example, mask, corner, side, image_size, encoding)
+        return crop(example, mask, corner, side, image_size, encoding)
 
     def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns row and column of a random pixel of a random class, and if there is one."""
-        # Every fourth pixel along each side: a sixteenth of the random numbers
+        """Returns row and column of a random pixel of a random class, and if one can be drawn."""
+        # Every fourth row and column needs only a sixteenth of the random numbers.
         step = 4
         mask = tf.cast(mask[::step, ::step], tf.int32)
         num_classes = len(self.class_rarity)
@@ -111,7 +132,7 @@ class RandomCrops:
         return tf.stack([place // width, place % width]) * step, tf.reduce_sum(chances) > 0
 
 
-def cut(
+def crop(
     example: dict[str, tf.Tensor],
     mask: tf.Tensor,
     corner: tf.Tensor,
@@ -119,18 +140,19 @@ def cut(
     image_size: int,
     encoding: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cuts a square crop out of an example, reflect-padded beyond the image, and resizes it.
+    """Returns a square crop of an example, reflect-padded beyond the image, and resized.
 
     Args:
-        example: "image", encoded.
+        example: an encoded example, of which only "image" is decoded.
         mask: uint8 `(height, width)`, class ids.
-        corner: int32 `(2,)`, first row and column.
-        side: int32, pixels.
+        corner: int32 `(2,)`, first row and column, pixels.
+        side: int32 scalar, side of the crop, pixels.
         image_size: side of the result, pixels.
         encoding: of the image, "jpeg" or "png".
 
     Returns:
-        Image and mask as from `decode`.
+        Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
+        `(image_size, image_size)`, class ids.
     """
     size = tf.minimum(side, tf.shape(mask))
     image = decode_window(example["image"], encoding, corner, size)
@@ -144,13 +166,23 @@ def cut(
 def quarters_of(
     example: dict[str, tf.Tensor], image_size: int, encoding: str = "jpeg"
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns four crops, stacked: the center of each quarter of an example."""
+    """Returns four crops of an example: one around the center of each quarter.
+
+    Args:
+        example: an encoded example.
+        image_size: side of each crop, pixels.
+        encoding: of the image, "jpeg" or "png".
+
+    Returns:
+        Images, float32 `(4, image_size, image_size, 3)`, RGB in [0, 255]; masks, int32
+        `(4, image_size, image_size)`, class ids.
+    """
     mask = decode_mask(example["segmentation_mask"])
     sides = tf.shape(mask)
     room = tf.maximum(sides - image_size, 0)
-    squares = []
+    crops = []
     for quarter in ([1, 1], [1, 3], [3, 1], [3, 3]):
         corner = tf.clip_by_value(sides * quarter // 4 - image_size // 2, 0, room)
-        squares.append(cut(example, mask, corner, image_size, image_size, encoding))
-    images, masks = zip(*squares, strict=True)
+        crops.append(crop(example, mask, corner, image_size, image_size, encoding))
+    images, masks = zip(*crops, strict=True)
     return tf.stack(images), tf.stack(masks)

@@ -1,6 +1,6 @@
 """Batches from the TFRecords of a prepared data set.
 
-Images stay RGB in [0, 255]; preprocessing for the encoder is a part of the model.
+Images are RGB in [0, 255]. Preprocessing for the encoder is a part of the model.
 """
 
 import tensorflow as tf
@@ -12,8 +12,8 @@ from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
 
-# Undecoded examples in memory for shuffling: some hundred megabytes at 1 to 3 MB per example. More
-# are not needed, since TFRecords are in the random order of hashed ids already.
+# Encoded examples in memory for shuffling: some hundred megabytes at 1 to 3 MB per example. More
+# are not needed, because TFRecords are already in the random order of hashed ids.
 SHUFFLE_BUFFER = 256
 
 
@@ -21,7 +21,7 @@ def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
     """Returns the number of images in a split.
 
     Raises:
-        InputError: the split is empty or does not exist.
+        InputError: The split is empty or does not exist.
     """
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     if not sizes.get(split):
@@ -36,7 +36,7 @@ def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
     """Returns the number of whole batches in the training split.
 
     Raises:
-        InputError: the split has fewer images than a batch.
+        InputError: The split has fewer images than a batch.
     """
     num_images = split_size(builder, "train")
     if num_images < batch_size:
@@ -48,7 +48,15 @@ def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
 
 
 def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """Returns the undecoded examples of a split in the order of its TFRecords."""
+    """Returns the encoded examples of a split in the order of its TFRecords.
+
+    Args:
+        builder: a prepared data set.
+        split: "train", "validation" or "test".
+
+    Returns:
+        Examples of "image" and "segmentation_mask", string scalars (files), and "id".
+    """
     return builder.as_dataset(
         split=split,
         shuffle_files=False,
@@ -71,25 +79,25 @@ def training_batches(
 ) -> tf.data.Dataset:
     """Returns endless shuffled, augmented batches of the training split.
 
-    Order, crops and augmentation depend only on `seed` and the epoch, so training that resumes at
-    `first_epoch` trains on the same batches as without a break. An epoch has `steps_per_epoch`
-    batches; its last, incomplete batch is dropped.
+    Order, crops and augmentation depend only on `seed` and the epoch. So training that resumes at
+    `first_epoch` has the same batches as training without interruption. An epoch has
+    `steps_per_epoch` batches. An incomplete last batch is dropped.
 
     Args:
         builder: a prepared data set.
         image_size: side of the images, pixels.
         batch_size: images per batch, over all replicas.
-        seed: of order, crops and augmentation.
-        first_epoch: epoch to start with, from 0.
-        crops: cuts one crop per image and epoch; None resizes the whole images.
-        augmentation: False to train on images without augmentation.
+        seed: random seed of order, crops and augmentation.
+        first_epoch: first epoch, counted from 0.
+        crops: draws one crop per image and epoch; None resizes the whole images.
+        augmentation: False for images without augmentation.
 
     Returns:
         Batches of image, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and mask,
         int32 `(batch, image_size, image_size)`, class ids.
 
     Raises:
-        InputError: the training split has fewer images than a batch.
+        InputError: The training split has fewer images than a batch.
     """
     steps_per_epoch(builder, batch_size)
     num_images = split_size(builder, "train")
@@ -98,7 +106,7 @@ def training_batches(
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example_seed = tf.stack([seed, epoch * num_images + index])
         if crops:
-            # Another seed, so that crops and augmentation are independent.
+            # Another seed than for augmentation, so that both are independent.
             crop_seed = tf.random.fold_in(example_seed, 1)
             image, mask = crops(example, image_size, crop_seed, encoding)
         else:
@@ -109,7 +117,7 @@ def training_batches(
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # For this function's graph only. Without it, the order would depend on the global seed too.
+        # The seed of this function's graph. Otherwise the order depends on the global seed too.
         tf.random.set_seed(seed + 1)
         examples = encoded_examples(builder, "train").shuffle(
             SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
@@ -136,15 +144,15 @@ def evaluation_batches(
     quarters: bool = False,
     fill_up: bool = False,
 ) -> tf.data.Dataset:
-    """Returns batches of a split once, in the order of its TFRecords, without augmentation.
+    """Returns the batches of a split in the order of its TFRecords, without augmentation.
 
     Args:
         builder: a prepared data set.
         split: "train", "validation" or "test".
         image_size: side of the images, pixels.
         batch_size: images per batch; the last batch may have fewer.
-        quarters: instead of each whole image, resized, yield four crops per image at its own
-            resolution, one in the center of each quarter: enough to compare epochs.
+        quarters: True for four crops per image at its own resolution, from `quarters_of`. They are
+            enough to compare epochs. False resizes the whole images.
         fill_up: fill the last batch with black images whose masks are `NO_TRUTH` everywhere. Losses
             and metrics ignore them.
 
@@ -152,7 +160,7 @@ def evaluation_batches(
         Batches as from `training_batches`.
 
     Raises:
-        InputError: the split is empty.
+        InputError: The split is empty.
     """
     num_images = split_size(builder, split)
     encoding = image_encoding(builder)

@@ -1,4 +1,4 @@
-"""Statistics of the training images: their size, and their pixels per class."""
+"""Statistics of the training images: typical size, and pixels per class."""
 
 import io
 from pathlib import Path
@@ -11,23 +11,25 @@ from tqdm import tqdm
 from lcc_tf.data.decoding import decode_mask
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.files import write_atomically
-
-CLASS_PIXELS = "class_pixels.npy"
+from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
-    """Returns the median over training images of the square root of their area, pixels."""
+    """Returns the typical side of a training image, pixels: the median square root of the areas."""
     return float(np.median(np.sqrt(class_pixels(builder).sum(axis=1))))
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
-    """Counts the pixels per class of each training image, once per prepared data set.
+    """Returns the pixels per class of each training image.
+
+    `prepare` writes the counts to a file beside the TFRecords. Earlier versions did not; for their
+    data sets, the first call decodes all training masks and writes the file.
 
     Args:
-        builder: a prepared data set; the counts are saved beside its TFRecords.
+        builder: a prepared data set.
 
     Returns:
-        int64 `(num_images, num_classes)`, pixels, in the order of the TFRecords.
+        int64 `(num_images, num_classes)`, pixels, in no particular order of the images.
     """
     file = Path(builder.data_dir) / CLASS_PIXELS
     if file.is_file():

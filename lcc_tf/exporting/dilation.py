@@ -8,7 +8,7 @@ for the shifted copies of `AtrousSeparableConv2D`, a layer becomes dozens of ope
 import keras
 import tensorflow as tf
 
-from lcc_tf.models.blocks import ChannelwiseConv2D
+from lcc_tf.models.convolutions import ChannelwiseConv2D
 from lcc_tf.models.layers import all_layers
 
 

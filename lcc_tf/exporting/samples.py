@@ -8,8 +8,8 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.decoding import decode_mask, image_encoding
-from lcc_tf.data.demo import MIN_SIZE, render_scene
-from lcc_tf.data.framing import cut
+from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
+from lcc_tf.data.framing import crop
 from lcc_tf.data.pipeline import encoded_examples
 from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
@@ -88,7 +88,7 @@ class Samples:
         room = np.maximum(np.array(mask.shape) - side_in_example, 0)
         corner = tf.constant(rng.integers(0, room + 1), tf.int32)
         encoding = image_encoding(self.builder)
-        image, _ = cut(example, mask, corner, tf.constant(side_in_example), side, encoding)
+        image, _ = crop(example, mask, corner, tf.constant(side_in_example), side, encoding)
         return np.round(image.numpy()).astype(np.uint8)
 
 

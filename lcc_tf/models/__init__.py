@@ -1,6 +1,6 @@
-"""Segmentation networks as functional Keras models, built by one function each.
+"""Segmentation networks: functions that build functional Keras models.
 
-Importing this package registers all layers, losses and metrics with Keras, so that
+Importing this package registers all layers, losses and metrics of `lcc_tf` with Keras, so that
 `keras.saving.load_model` finds them.
 """
 
@@ -10,8 +10,10 @@ from lcc_tf import losses, metrics  # noqa: F401 (registers them)
 from lcc_tf.errors import InputError
 from lcc_tf.keras_backend import keras
 from lcc_tf.models.deeplabv3plus import DeepLabV3Plus
-from lcc_tf.models.encoders import ENCODERS, build_encoder
-from lcc_tf.models.ensemble import ensemble, outputs_probabilities
+from lcc_tf.models.encoder_specs import ENCODERS
+from lcc_tf.models.encoders import build_encoder
+from lcc_tf.models.ensembles import ensemble
+from lcc_tf.models.model_outputs import outputs_probabilities
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.models.segmentation_models import (
     BASELINE_ENCODERS,
@@ -21,7 +23,8 @@ from lcc_tf.models.segmentation_models import (
     PSPNet,
     UNet,
 )
-from lcc_tf.models.torch_weights import load_torch_state_dict, read_torch_weights
+from lcc_tf.models.torch_files import read_torch_weights
+from lcc_tf.models.torch_weights import load_torch_state_dict
 from lcc_tf.models.unetpp import UNetPlusPlus
 
 ARCHITECTURES: dict[str, Callable[..., keras.Model]] = {
@@ -55,12 +58,26 @@ __all__ = [
 
 
 def encoders_of(arch: str) -> tuple[str, ...]:
-    """Returns the names of the encoders that an architecture accepts."""
+    """Returns the names of the encoders that an architecture accepts.
+
+    Example:
+        >>> "resnet50" in encoders_of("unetpp")
+        True
+    """
     return tuple(BASELINE_ENCODERS if arch in BASELINES else ENCODERS)
 
 
 def size_divisor_of(arch: str, output_stride: int) -> int:
-    """Returns the number that height and width of an architecture's images must be divisible by."""
+    """Returns the number that height and width of an architecture's images must be divisible by.
+
+    Args:
+        arch: a key of `ARCHITECTURES`.
+        output_stride: output stride of DeepLabV3+, 16 or 8; ignored for other architectures.
+
+    Example:
+        >>> size_divisor_of("deeplabv3plus", 16)
+        16
+    """
     if arch in BASELINES:
         return BASELINES[arch].size_divisor
     return output_stride if arch == "deeplabv3plus" else 32
@@ -71,11 +88,11 @@ def build_model(arch: str, num_classes: int, **options: object) -> keras.Model:
 
     Args:
         arch: a key of `ARCHITECTURES`.
-        num_classes: number of output channels.
-        **options: keyword arguments of the architecture's function.
+        num_classes: number of output channels, 2 or more.
+        **options: keyword arguments of the architecture's function, such as `UNetPlusPlus`.
 
     Raises:
-        InputError: unknown architecture, or an error of its function.
+        InputError: unknown architecture, or the error of its function.
 
     Example:
         >>> model = build_model("unetpp", 7, encoder="resnet18_v1.5", encoder_weights=None)

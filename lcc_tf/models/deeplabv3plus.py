@@ -8,19 +8,18 @@ import keras
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
-    BilinearUpsampling,
-    BroadcastLike,
     check_num_classes,
     conv_bn_relu,
     segmentation_logits,
     separable_conv_bn_relu,
 )
 from lcc_tf.models.encoders import build_encoder
+from lcc_tf.models.resampling import BilinearUpsampling, BroadcastLike
 
 FILTERS = 256
-LOW_LEVEL_FILTERS = 48  # section 4.1: 48 channels of the stride-4 features do best (table 1)
-# By output stride; those of segmentation_models_pytorch, which the original used. The paper's own
-# are half of them.
+LOW_LEVEL_FILTERS = 48  # the best number of channels for the stride-4 features (table 1)
+# Dilation rates by output stride, as in segmentation_models_pytorch, which the original used. The
+# rates in the paper are half as large.
 DILATION_RATES = {16: (12, 24, 36), 8: (24, 48, 72)}
 
 
@@ -41,22 +40,24 @@ def DeepLabV3Plus(
         num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None or a file; see `build_encoder`.
-        input_shape: `(height, width, 3)`, both sizes divisible by `output_stride`; None for any.
-        preprocessing: None for the encoder's own, or another one; see `build_encoder`.
-        output_stride: 16 or 8, the stride of the encoder's deepest features.
-        dilation_rates: of the branches of atrous spatial pyramid pooling, pixels of the deepest
-            features; None for `DILATION_RATES`. segmentation_models_pytorch uses (12, 24, 36) at
-            either output stride.
-        align_corners: upsamples features and logits as segmentation_models_pytorch does, instead of
-            with pixel centers at half-integers; see `BilinearUpsampling`.
+        input_shape: `(height, width, 3)`, pixels, divisible by `output_stride`; None for any size.
+        preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another
+            mode; see `build_encoder`.
+        output_stride: stride of the encoder's deepest features, 16 or 8.
+        dilation_rates: one rate per atrous branch, in pixels of the deepest features; None for
+            `DILATION_RATES`. In segmentation_models_pytorch 0.5 and 0.6, the rates are
+            (12, 24, 36) at both output strides.
+        align_corners: True upsamples features and logits as segmentation_models_pytorch does; see
+            `BilinearUpsampling`.
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
         `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: unknown encoder or preprocessing, an output stride or dilation rates that can't
-            be used, weights that can't be had, a size that the stride does not divide.
+        InputError: unknown encoder or preprocessing; invalid `num_classes`, `output_stride` or
+            `dilation_rates`; weights that cannot be downloaded or loaded; a height or width that
+            is not divisible by `output_stride`.
 
     Example:
         >>> model = DeepLabV3Plus(7, encoder="resnet18_v1.5", encoder_weights=None)
@@ -65,12 +66,14 @@ def DeepLabV3Plus(
     """
     check_num_classes(num_classes)
     if output_stride not in DILATION_RATES:
-        raise InputError(f"`output_stride` must be 16 or 8. Received: {output_stride}.")
+        raise InputError(
+            f"`output_stride` must be 16 or 8. Received: output_stride={output_stride}."
+        )
     rates = DILATION_RATES[output_stride] if dilation_rates is None else tuple(dilation_rates)
     if not rates or len(set(rates)) < len(rates) or min(rates) < 1:
         raise InputError(
             f"`dilation_rates` must be different whole numbers of at least 1, such as "
-            f"{DILATION_RATES[output_stride]}. Received: {rates}."
+            f"{DILATION_RATES[output_stride]}. Received: dilation_rates={rates}."
         )
     backbone = build_encoder(
         encoder,
@@ -85,7 +88,7 @@ def DeepLabV3Plus(
     x = _aspp(features[-1], rates)
     x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_aspp_conv")
     x = BilinearUpsampling(output_stride // 4, align_corners, name="decoder_upsampling")(x)
-    # Of stride 4; counted from the end, since not every encoder has features of stride 2.
+    # Stride 4 is the fourth from the end: not every encoder has features of stride 2.
     low_level = conv_bn_relu(features[-4], LOW_LEVEL_FILTERS, 1, name="decoder_low_level_conv")
     x = keras.layers.Concatenate(name="decoder_concat")([x, low_level])
     x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_conv")
@@ -95,7 +98,10 @@ def DeepLabV3Plus(
 
 
 def _aspp(x: keras.KerasTensor, rates: tuple[int, ...]) -> keras.KerasTensor:
-    """Atrous spatial pyramid pooling with an image-level branch (DeepLabV3, section 3.3)."""
+    """Applies atrous spatial pyramid pooling with an image-level branch.
+
+    Reference: section 3.3 of DeepLabV3, Chen et al. 2017, https://arxiv.org/abs/1706.05587
+    """
     branches = [conv_bn_relu(x, FILTERS, 1, name="aspp_1x1_conv")]
     branches += [
         separable_conv_bn_relu(x, FILTERS, 3, dilation_rate=rate, name=f"aspp_rate{rate}_conv")

@@ -1,4 +1,4 @@
-"""The layers of a network, those of nested models included."""
+"""List of a model's layers, including the layers of nested models."""
 
 from collections.abc import Iterable, Iterator
 
@@ -8,7 +8,7 @@ import keras
 def all_layers(model: keras.Model) -> list[keras.Layer]:
     """Returns a model, its layers and the layers of its nested models.
 
-    The order is a part of run folders: `RunRecorder` seeds dropout with a layer's position.
+    Run folders depend on the order, because `RunRecorder` seeds dropout with a layer's position.
     """
     return [model, *_with_nested(model.layers)]
 

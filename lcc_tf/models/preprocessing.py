@@ -1,4 +1,4 @@
-"""Preprocessing inside the networks, and the image sizes that they accept."""
+"""Preprocessing layer of the networks, and the image sizes that they accept."""
 
 import keras
 from keras.applications import imagenet_utils
@@ -6,31 +6,43 @@ from keras.applications import imagenet_utils
 from lcc_tf.errors import InputError
 from lcc_tf.models.layers import all_layers
 
-# What "torch" preprocessing subtracts and divides by, for RGB in [0, 1]
+# Mean and standard deviation of the mode "torch", for RGB in [0, 1]
 IMAGENET_STATISTICS = {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-# Keras' own modes; "torch_255", the statistics of "torch" applied to [0, 255], as an example of smp
-# does (https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224); "unit", [0, 1];
-# "none", [0, 255] as it comes; "tf_128", EfficientNetV2-S' own.
 PREPROCESSING_MODES = ("caffe", "tf", "torch", "torch_255", "unit", "none", "tf_128")
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class EncoderPreprocessing(keras.layers.Layer):
-    """Turns RGB in [0, 255] into what the encoder's ImageNet weights expect.
+    """Turns RGB in [0, 255] into the values that the encoder's ImageNet weights expect.
 
-    It stays in float32 under a mixed precision policy: bfloat16 has 8 bits of mantissa, too few
-    for 8-bit pixels minus a mean. Sizes known when it is called are checked here, the one place
-    that every image passes.
+    The layer computes in float32 under every dtype policy: bfloat16 has a mantissa of 8 bits, too
+    few for 8-bit pixels minus a mean. It also verifies the image size, since it is the first layer
+    of each network.
+
+    | mode | values | used by |
+    |---|---|---|
+    | "caffe" | BGR minus mean | ResNet of `keras.applications` |
+    | "tf" | RGB in [-1, 1] | MobileNetV2 |
+    | "tf_128" | RGB / 128 - 1 | EfficientNetV2-S |
+    | "torch" | RGB in [0, 1], minus mean, divided by standard deviation | torchvision's ResNets |
+    | "torch_255" | the same without scaling to [0, 1] first | an example of smp |
+    | "unit" | RGB in [0, 1] | models trained elsewhere |
+    | "none" | RGB in [0, 255] | segmentation-models' ResNets |
+
+    "caffe", "tf" and "torch" are modes of `keras.applications.imagenet_utils.preprocess_input`. The
+    example of smp: https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
 
     Args:
-        mode: "caffe" (BGR minus mean), "tf" (to [-1, 1]) or "torch" (to [0, 1], minus mean, divided
-            by standard deviation), as in `keras.applications.imagenet_utils.preprocess_input`;
-            "torch_255" (as "torch", but not brought to [0, 1] first), "unit" (to [0, 1]), "none"
-            (as it comes), or "tf_128" (divided by 128, minus 1).
-        size_divisor: height and width must be divisible by it, the network's largest stride.
+        mode: one of `PREPROCESSING_MODES`.
+        size_divisor: number that height and width must be divisible by; the network's largest
+            stride.
 
     Raises:
         InputError: unknown mode; an image's height or width is not divisible by `size_divisor`.
+
+    Example:
+        >>> EncoderPreprocessing("unit", size_divisor=1)(np.full((1, 1, 1, 3), 51.0)).numpy()
+        array([[[[0.2, 0.2, 0.2]]]], dtype=float32)
     """
 
     def __init__(self, mode: str, size_divisor: int, **kwargs: object) -> None:
@@ -43,7 +55,7 @@ class EncoderPreprocessing(keras.layers.Layer):
         self.size_divisor = size_divisor
 
     def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
-        """Preprocesses float32 `(batch, height, width, 3)`."""
+        """Preprocesses images, float32 `(batch, height, width, 3)`, RGB in [0, 255]."""
         check_image_size(images.shape[1], images.shape[2], self.size_divisor)
         if self.mode == "none":
             return images
@@ -56,7 +68,7 @@ class EncoderPreprocessing(keras.layers.Layer):
         return imagenet_utils.preprocess_input(images, mode=self.mode, data_format="channels_last")
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Returns the shape unchanged; checks the size as well."""
+        """Returns the input's shape, after the check of the image size."""
         check_image_size(input_shape[1], input_shape[2], self.size_divisor)
         return input_shape
 
@@ -68,11 +80,11 @@ class EncoderPreprocessing(keras.layers.Layer):
 
 
 def check_image_size(height: int | None, width: int | None, divisor: int) -> None:
-    """Checks that an image fits the network's strides.
+    """Verifies that an image's height and width are divisible by a network's largest stride.
 
     Args:
-        height: pixels; None while unknown.
-        width: pixels; None while unknown.
+        height: pixels; None if unknown.
+        width: pixels; None if unknown.
         divisor: the network's largest stride.
 
     Raises:
@@ -84,8 +96,8 @@ def check_image_size(height: int | None, width: int | None, divisor: int) -> Non
             for size in (height, width)
         ]
         raise InputError(
-            f"Height and width must be divisible by {divisor}, the network's largest stride, so "
-            f"that its features align. Received: height={height}, width={width}. "
+            f"Height and width must be divisible by {divisor}, the network's largest stride. "
+            f"Received: height={height}, width={width}. "
             f"Resize or pad to {nearest[0]}x{nearest[1]}."
         )
 
@@ -93,8 +105,13 @@ def check_image_size(height: int | None, width: int | None, divisor: int) -> Non
 def size_divisor(model: keras.Model) -> int:
     """Returns the number that height and width of a model's images must be divisible by.
 
-    That is the largest `size_divisor` of its `EncoderPreprocessing` layers, at any depth; 1 for
-    models without one.
+    It is the largest `size_divisor` of the model's `EncoderPreprocessing` layers, nested models
+    included; 1 for a model without such a layer.
+
+    Example:
+        >>> from lcc_tf.models import UNetPlusPlus
+        >>> size_divisor(UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None))
+        32
     """
     divisors = [
         layer.size_divisor for layer in all_layers(model) if isinstance(layer, EncoderPreprocessing)

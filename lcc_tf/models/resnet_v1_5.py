@@ -1,10 +1,13 @@
-"""ResNet in torchvision's form, "v1.5", with layer names in the manner of `keras.applications`.
+"""ResNet in torchvision's form, "v1.5", with layer names as in `keras.applications`.
 
-It differs from `keras.applications.ResNet50` (the form of He et al. 2016,
-https://arxiv.org/abs/1512.03385) in what trained weights can't bridge: a bottleneck's stride is in
-its 3x3 convolution and not in its first 1x1 (Goyal et al. 2017, https://arxiv.org/abs/1706.02677,
-section 5.1), with a padding of one pixel on each side; convolutions have no bias; batch
-normalization's epsilon is 1e-5.
+`keras.applications.ResNet50` has the form of He et al. 2016 (https://arxiv.org/abs/1512.03385), and
+weights of one form do not work in the other. The differences of torchvision's form are:
+
+- The stride of a bottleneck is in the 3x3 convolution, not in the first 1x1 convolution (Goyal et
+  al. 2017, https://arxiv.org/abs/1706.02677, section 5.1).
+- Strided convolutions are padded on both sides.
+- Convolutions have no bias.
+- The epsilon of batch normalization is 1e-5.
 """
 
 from typing import NamedTuple
@@ -13,10 +16,10 @@ import keras
 
 
 class ResNetVariant(NamedTuple):
-    """Kind and number of a ResNet's blocks."""
+    """Type and number of the blocks of a ResNet."""
 
-    bottleneck: bool  # blocks of three convolutions, not of two
-    blocks: tuple[int, int, int, int]  # in each stage
+    bottleneck: bool  # True: three convolutions per block; False: two
+    blocks: tuple[int, ...]  # number of blocks per stage
 
 
 # He et al. 2016, table 1
@@ -30,19 +33,23 @@ RESNETS = {
 
 
 def resnet_v1_5(variant: ResNetVariant, input_tensor: keras.KerasTensor) -> keras.Model:
-    """Builds the network up to its last stage, with random weights.
+    """Builds the network without its classifier, with random weights.
 
     Args:
         variant: a value of `RESNETS`.
         input_tensor: float `(batch, height, width, 3)`, preprocessed.
 
     Returns:
-        A model from the input that `input_tensor` was computed from to float
-        `(batch, height / 32, width / 32, 512 or 2048)`.
+        A model to float `(batch, height / 32, width / 32, channels)`, with 512 or 2048 channels.
+        Its input is the `keras.Input` that `input_tensor` depends on.
+
+    Example:
+        >>> resnet_v1_5(RESNETS["resnet18_v1.5"], keras.Input((64, 64, 3))).output_shape
+        (None, 2, 2, 512)
     """
     x = _conv_bn(input_tensor, 64, 7, strides=2, name="conv1")
     x = keras.layers.ReLU(name="conv1_relu")(x)
-    # Behind a ReLU, padding with zeros has the same maxima as PyTorch's with -inf.
+    # PyTorch pads with -inf. After a ReLU, zeros lead to the same maxima.
     x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
     for stage, blocks in enumerate(variant.blocks, start=2):
@@ -53,7 +60,7 @@ def resnet_v1_5(variant: ResNetVariant, input_tensor: keras.KerasTensor) -> kera
 def _stack(
     x: keras.KerasTensor, filters: int, blocks: int, bottleneck: bool, *, name: str
 ) -> keras.KerasTensor:
-    """A stage: residual blocks, of which the first one halves the size (but for `conv2`)."""
+    """Applies a stage of residual blocks. Its first block halves the size, except in `conv2`."""
     block = _bottleneck_block if bottleneck else _basic_block
     for index in range(1, blocks + 1):
         strides = 2 if index == 1 and name != "conv2" else 1
@@ -64,7 +71,7 @@ def _stack(
 def _basic_block(
     x: keras.KerasTensor, filters: int, strides: int, *, name: str
 ) -> keras.KerasTensor:
-    """Two 3x3 convolutions and the shortcut around them."""
+    """Applies two 3x3 convolutions and adds the shortcut."""
     shortcut = _shortcut(x, filters, strides, name=name)
     x = _conv_bn(x, filters, 3, strides=strides, name=f"{name}_1")
     x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
@@ -76,7 +83,7 @@ def _basic_block(
 def _bottleneck_block(
     x: keras.KerasTensor, filters: int, strides: int, *, name: str
 ) -> keras.KerasTensor:
-    """A 3x3 convolution between 1x1 ones that narrow and widen, and the shortcut around them."""
+    """Applies a 1x1, a 3x3 and a 1x1 convolution and adds the shortcut."""
     shortcut = _shortcut(x, 4 * filters, strides, name=name)
     x = _conv_bn(x, filters, 1, name=f"{name}_1")
     x = keras.layers.ReLU(name=f"{name}_1_relu")(x)
@@ -88,7 +95,7 @@ def _bottleneck_block(
 
 
 def _shortcut(x: keras.KerasTensor, filters: int, strides: int, *, name: str) -> keras.KerasTensor:
-    """The block's input, projected where the block changes its shape."""
+    """Returns the block's input, projected if the block changes its shape."""
     if strides == 1 and x.shape[-1] == filters:
         return x
     return _conv_bn(x, filters, 1, strides=strides, name=f"{name}_0")
@@ -97,10 +104,11 @@ def _shortcut(x: keras.KerasTensor, filters: int, strides: int, *, name: str) ->
 def _conv_bn(
     x: keras.KerasTensor, filters: int, kernel_size: int, *, strides: int = 1, name: str
 ) -> keras.KerasTensor:
-    """Convolution without bias and batch normalization, named `<name>_conv` and `<name>_bn`."""
+    """Applies a convolution without bias and batch normalization: `<name>_conv`, `<name>_bn`."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
-        # "same" would pad a strided convolution on the right alone; PyTorch pads both sides.
+        # PyTorch pads both sides. With "same", Keras would pad a strided convolution on the right
+        # side only.
         x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
     x = keras.layers.Conv2D(
@@ -109,7 +117,7 @@ def _conv_bn(
         strides=strides,
         padding=padding,
         use_bias=False,
-        # He et al. 2015, https://arxiv.org/abs/1502.01852, over outputs as in torchvision
+        # He et al. 2015, https://arxiv.org/abs/1502.01852, with fan-out as in torchvision
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=f"{name}_conv",
     )(x)

@@ -1,38 +1,26 @@
-"""Weights of PyTorch models: torchvision's and timm's ResNets, whole networks of smp.
+"""Loads PyTorch weights: ResNets of torchvision and timm, and whole networks of smp.
 
-smp is segmentation_models_pytorch, https://github.com/qubvel-org/segmentation_models.pytorch; its
-names are those of versions 0.5 and 0.6. A state dict is a mapping of names to arrays. PyTorch keeps
-the kernel of a convolution as `(output, input, height, width)`, Keras as `(height, width, input,
-output)`. Nothing here needs PyTorch but reading its own file formats.
+smp is segmentation_models_pytorch, https://github.com/qubvel-org/segmentation_models.pytorch,
+versions 0.5 and 0.6. A state dict is a mapping of names to arrays. The axes of a convolution kernel
+are `(output, input, height, width)` in PyTorch and `(height, width, input, output)` in Keras.
+PyTorch is not needed.
 """
 
-import pickle
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 import keras
 import numpy as np
-import safetensors
-import safetensors.numpy
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.preprocessing import IMAGENET_STATISTICS
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
 
-TORCH_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
-# Names of torchvision's classifier, which an encoder has no use for
+# torchvision's classifier, which an encoder does not need
 CLASSIFIER = ("fc.weight", "fc.bias")
-LISTED = 6  # names that an error lists of each kind
-CONVERSION = (
-    'python -c "import sys, torch, safetensors.torch as s; '
-    "w = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
-    "s.save_file({k: v.contiguous() for k, v in w.get('state_dict', w).items()}, sys.argv[2])\" "
-    "FILE weights.safetensors"
-)
-
-# Of each Keras variable: PyTorch's name within the module, and the order of PyTorch's axes in it.
+LISTED = 6  # maximum number of names per kind of fault in an error
+# For each Keras variable: PyTorch's name within the module, and PyTorch's axes in Keras' order.
 _VARIABLES = {
     "kernel": ("weight", (2, 3, 1, 0)),
     "bias": ("bias", (0,)),
@@ -40,12 +28,13 @@ _VARIABLES = {
     "beta": ("bias", (0,)),
     "moving_mean": ("running_mean", (0,)),
     "moving_variance": ("running_var", (0,)),
-    # smp's separable convolution is a sequence of two.
+    # In smp, a separable convolution is a sequence of two convolutions.
     "depthwise_kernel": ("0.weight", (2, 3, 0, 1)),
     "pointwise_kernel": ("1.weight", (2, 3, 1, 0)),
 }
 
-# Our layers of DeepLabV3+ as smp's modules, but for the atrous branches, named by their rates.
+# smp's module for each layer of `DeepLabV3Plus`. `_deeplabv3plus_modules` adds the atrous branches,
+# whose layers are named after their dilation rates.
 _DEEPLABV3PLUS_MODULES = {
     "aspp_1x1_conv": "decoder.aspp.0.convs.0.0",
     "aspp_1x1_conv_bn": "decoder.aspp.0.convs.0.1",
@@ -64,7 +53,7 @@ _DEEPLABV3PLUS_MODULES = {
 
 
 class StateDictDescription(NamedTuple):
-    """Architecture, encoder and number of classes of a state dict's model."""
+    """Architecture, encoder and number of classes of the model that a state dict belongs to."""
 
     arch: str  # key of `lcc_tf.models.ARCHITECTURES`
     encoder: str  # key of `lcc_tf.models.ENCODERS`
@@ -72,108 +61,78 @@ class StateDictDescription(NamedTuple):
 
 
 class _Target(NamedTuple):
-    """Variable that an array is assigned to."""
+    """Variable that a PyTorch array is assigned to."""
 
     variable: keras.Variable
-    axes: tuple[int, ...]  # PyTorch's axes in the order of the variable's
+    axes: tuple[int, ...]  # PyTorch's axes in the order of the variable's axes
 
     @property
     def torch_shape(self) -> tuple[int, ...]:
-        """The variable's shape as PyTorch has it."""
+        """Shape of the PyTorch array."""
         return tuple(self.variable.shape[self.axes.index(axis)] for axis in range(len(self.axes)))
 
 
-def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Reads a state dict from a file of PyTorch's world, without running code that it may hold.
-
-    Args:
-        path: a `.safetensors` file, for which PyTorch is not needed; or a state dict or Lightning
-            checkpoint written by `torch.save` (`.pth`, `.pt`, `.bin`, `.ckpt`), for which it is.
-
-    Returns:
-        Names and arrays; all floating-point numbers as float32.
-
-    Raises:
-        InputError: no such file, another format, a broken file, one with other objects than
-            weights, or PyTorch is needed and not installed.
-    """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"There is no file of weights at {str(path)!r}.")
-    if path.suffix not in TORCH_SUFFIXES:
-        raise InputError(
-            f"Weights from PyTorch are read from files that end in {TORCH_SUFFIXES}. "
-            f"Received: {str(path)!r}. A `.h5` file holds weights of Keras: give it with the "
-            "encoder that it was made for."
-        )
-    if path.suffix == ".safetensors":
-        try:
-            weights = safetensors.numpy.load_file(path)
-        except (safetensors.SafetensorError, OSError) as error:
-            raise InputError(
-                f"The file {str(path)!r} is not a whole safetensors file: {error}. Fetch it again."
-            ) from error
-    else:
-        weights = _read_pickled(path)
-    return {
-        name: array.astype(np.float32) if _is_floating(array) else array
-        for name, array in weights.items()
-    }
-
-
 def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Loads a trained `UnetPlusPlus` or `DeepLabV3Plus` of smp into the same network of ours.
+    """Loads the weights of smp's `UnetPlusPlus` or `DeepLabV3Plus` into the same network in Keras.
 
-    The networks then compute the same logits, if `model` was built as smp's was. For
-    `DeepLabV3Plus` that is `DeepLabV3Plus(..., align_corners=True, dilation_rates=(12, 24, 36))`
-    with smp's output stride; weights can't tell whether it was. Nor can they tell what the images
-    were divided by: see `preprocessing` of `build_encoder`.
+    Both networks then compute the same logits, if `model` has the same settings. The weights do not
+    contain these settings:
+
+    - `DeepLabV3Plus`: use `align_corners=True`, `dilation_rates=(12, 24, 36)` and smp's output
+      stride.
+    - Scaling of the images in training: see `preprocessing` of `build_encoder`.
 
     Args:
-        model: made by `UNetPlusPlus` or `DeepLabV3Plus` with an encoder in torchvision's form,
+        model: a model of `UNetPlusPlus` or `DeepLabV3Plus` with an encoder in torchvision's form,
             without deep supervision.
-        state_dict: smp's names and arrays, or a Lightning module's, which puts `model.` in front
-            and may add `mean` and `std`, if they are ImageNet's.
+        state_dict: arrays by smp's names. A Lightning module's state dict is accepted too: its
+            names start with `model.`, and it may contain ImageNet's `mean` and `std`.
 
     Raises:
-        InputError: another network, or names, shapes or counts that don't fit; nothing is loaded.
+        InputError: another network, or names or shapes that do not match; nothing is loaded.
+
+    Example:
+        >>> from lcc_tf.models import UNetPlusPlus, read_torch_weights
+        >>> model = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None)
+        >>> state_dict = read_torch_weights("model.safetensors")  # doctest: +SKIP
+        >>> load_torch_state_dict(model, state_dict)  # doctest: +SKIP
     """
     weights = _without_prefix(state_dict)
     targets = dict(_network_targets(model))
     statistics = [name for name in IMAGENET_STATISTICS if name in weights]
     for name in statistics:
         _check_statistics(model, name, weights[name])
-    _assign(targets, weights, f"the model {model.name!r}", may_be_left=statistics)
+    _assign(targets, weights, f"the model {model.name!r}", ignored=statistics)
 
 
 def load_torch_encoder(network: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
-    """Loads a ResNet of torchvision or timm into `resnet_v1_5`.
+    """Loads the weights of a ResNet of torchvision or timm.
 
-    timm has variants that differ in no name and no shape, such as `resnetaa50` and `resnetblur50`;
-    those can't be told apart.
+    Variants of timm with the same names and shapes, such as `resnetaa50` and `resnetblur50`, cannot
+    be distinguished and load without an error.
 
     Args:
-        network: made by `resnet_v1_5`.
-        state_dict: torchvision's names and arrays; its classifier is left out.
+        network: a model of `resnet_v1_5`.
+        state_dict: arrays by torchvision's names; the classifier is ignored.
 
     Raises:
-        InputError: names, shapes or counts that don't fit; nothing is loaded.
+        InputError: names or shapes do not match; nothing is loaded.
     """
     targets = dict(_targets(network.layers, _resnet_module))
-    _assign(targets, state_dict, "the ResNet", may_be_left=CLASSIFIER)
+    _assign(targets, state_dict, "the ResNet", ignored=CLASSIFIER)
 
 
 def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
-    """Reads from names and shapes which network of ours a state dict of smp belongs to.
+    """Identifies the network that a state dict of smp belongs to, from names and shapes.
 
     Args:
-        state_dict: see `load_torch_state_dict`.
+        state_dict: arrays by their names; see `load_torch_state_dict`.
 
     Raises:
-        InputError: it is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
+        InputError: the network is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
     """
     weights = _without_prefix(state_dict)
-    arch = None  # the decoder's
+    arch = None
     if "decoder.blocks.x_0_4.conv1.0.weight" in weights:
         arch = "unetpp"
     elif "decoder.block2.0.0.weight" in weights:
@@ -183,99 +142,59 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
         for stage in range(1, 5)
     )
     variant = ResNetVariant("encoder.layer1.0.conv3.weight" in weights, blocks)
-    # Its shape tells ResNets from wider ones and those with groups.
-    is_resnet = np.shape(weights.get("encoder.layer1.0.conv2.weight")) == (64, 64, 3, 3)
+    # Wide ResNets and ResNeXts have the same names, but another shape of this kernel.
+    is_resnet = np.shape(weights.get("encoder.layer1.0.conv2.weight", ())) == (64, 64, 3, 3)
     encoders = [name for name, known in RESNETS.items() if known == variant and is_resnet]
-    head = tuple(np.shape(weights.get("segmentation_head.0.weight")))
+    head = np.shape(weights.get("segmentation_head.0.weight", ()))
     if arch is None or not encoders or len(head) != 4:
         raise InputError(
-            "Expected the state dict of segmentation_models_pytorch's UnetPlusPlus or "
-            f"DeepLabV3Plus with a ResNet encoder. Received {len(weights)} names, such as "
-            f"{list(weights)[:3]}; recognized: decoder {arch}, encoder "
-            f"{encoders[0] if encoders else None} (blocks in its stages: {blocks}), shape of the "
-            f"head's kernel {head or None}."
+            "The state dict must belong to UnetPlusPlus or DeepLabV3Plus of "
+            "segmentation_models_pytorch, with a ResNet encoder. "
+            f"Received {len(weights)} names, such as {list(weights)[:3]}. Recognized: "
+            f"decoder {arch}, encoder {encoders[0] if encoders else None} (blocks per stage: "
+            f"{blocks}), shape of the head's kernel {head or None}."
         )
     return StateDictDescription(arch, encoders[0], head[0])
 
 
-def _read_pickled(path: Path) -> dict[str, np.ndarray]:
-    """Reads what `torch.save` wrote."""
-    try:
-        import torch
-    except ImportError as error:
-        raise InputError(
-            f"Reading {str(path)!r} needs PyTorch, which is not installed. Either `pip install "
-            f"torch`, or convert the file on a machine that has it: {CONVERSION}"
-        ) from error
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise InputError(
-            f"The file {str(path)!r} holds more than weights, and reading that could run any code; "
-            "or it is broken. Where its origin is trusted, save the weights alone in PyTorch: "
-            "`torch.save(model.state_dict(), 'weights.pth')`, of a Lightning checkpoint "
-            f"`torch.save(torch.load({path.name!r}, weights_only=False)['state_dict'], "
-            "'weights.pth')`."
-        ) from error
-    except Exception as error:  # PyTorch raises whatever zip and its own readers do.
-        reason = " ".join(str(error).split())[:100] or type(error).__name__
-        raise InputError(
-            f"The file {str(path)!r} cannot be read: {reason}. Fetch it again."
-        ) from error
-    if isinstance(content, Mapping):
-        content = content.get("state_dict", content)
-    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
-        raise InputError(
-            f"The file {str(path)!r} holds no state dict, a mapping of names to tensors. Received: "
-            f"{type(content).__name__}. Save `model.state_dict()`."
-        )
-    return {
-        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
-        for name, tensor in content.items()
-    }
-
-
-def _is_floating(array: np.ndarray) -> bool:
-    """Returns True for floating-point arrays; numpy does not count bfloat16 as one."""
-    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"
-
-
 def _without_prefix(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the `model.` that a Lightning module puts in front of its network's names."""
+    """Removes the prefix `model.` of a Lightning module's names."""
     weights = {name.removeprefix("model."): array for name, array in state_dict.items()}
     if len(weights) < len(state_dict):
         raise InputError(
-            "The state dict holds names both with and without the prefix `model.`, so two "
-            "networks. Leave one of them out."
+            "The state dict contains two networks: names with and without the prefix `model.`. "
+            "Remove one network."
         )
     return weights
 
 
 def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None:
-    """Checks that the mean or deviation that a Lightning module keeps is what `model` uses."""
+    """Verifies that a Lightning module's `mean` or `std` equals the one that `model` uses."""
     mode = model.get_layer("encoder").get_layer("preprocessing").mode
     expected = IMAGENET_STATISTICS[name]
     received = np.ravel(values).astype(np.float32)
-    if mode not in ("torch", "torch_255") or not np.array_equal(received, np.float32(expected)):
+    if mode not in ("torch", "torch_255") or not np.array_equal(
+        received, np.array(expected, np.float32)
+    ):
         raise InputError(
-            f"The state dict's {name!r} is {received}, with which its images were "
-            f"standardized; the model has ImageNet's {expected} with the preprocessing 'torch' or "
-            f"'torch_255' alone. Received a model with the preprocessing {mode!r}. If the images "
-            "were fed otherwise, leave `mean` and `std` out and build the model with that "
-            "preprocessing."
+            f"The state dict's {name!r} must be ImageNet's {expected}, and the model's "
+            f"preprocessing 'torch' or 'torch_255'. Received: {name}={received}, "
+            f"preprocessing={mode!r}. For images with another preprocessing, remove `mean` and "
+            "`std` from the state dict and build the model with that `preprocessing`."
         )
 
 
 def _network_targets(model: keras.Model) -> Iterator[tuple[str, _Target]]:
-    """The names in smp of everything in a model, and where it goes."""
+    """Yields smp's name and the target of each variable of a model."""
     if model.name not in ("unetpp", "deeplabv3plus"):
         raise InputError(
-            "Whole networks from PyTorch load into 'unetpp' and 'deeplabv3plus'. "
+            "Whole networks from PyTorch load into 'unetpp' and 'deeplabv3plus' only. "
             f"Received a model named {model.name!r}."
         )
     if len(model.outputs) > 1:
         raise InputError(
-            "segmentation_models_pytorch has no UNet++ with deep supervision. Build the model with "
+            "PyTorch weights load into UNet++ without deep supervision only, because "
+            "segmentation_models_pytorch has no deep supervision. Build the model with "
             "`deep_supervision=False`."
         )
     encoder = model.get_layer("encoder")
@@ -286,13 +205,13 @@ def _network_targets(model: keras.Model) -> Iterator[tuple[str, _Target]]:
         yield from _targets(decoder, _unetpp_module)
     else:
         modules = _deeplabv3plus_modules(decoder)
-        yield from _targets(decoder, lambda layer: modules[layer.name])
+        yield from _targets(decoder, lambda layer: _module(modules, layer))
 
 
 def _targets(
     layers: Sequence[keras.layers.Layer], module_of: Callable[[keras.layers.Layer], str]
 ) -> Iterator[tuple[str, _Target]]:
-    """The names in PyTorch of the variables of layers, and where they go."""
+    """Yields PyTorch's name and the target of each variable of some layers."""
     for layer in layers:
         if not layer.weights:
             continue
@@ -303,12 +222,13 @@ def _targets(
 
 
 def _resnet_module(layer: keras.layers.Layer) -> str:
-    """The module in torchvision of a layer of `resnet_v1_5`."""
+    """Returns torchvision's module for a layer of `resnet_v1_5`."""
     match = re.fullmatch(r"conv([1-5])_(?:block(\d+)_([0-3])_)?(conv|bn)", layer.name)
     if match is None or getattr(layer, "use_bias", False):
         raise InputError(
-            f"Weights from PyTorch load into the encoders {list(RESNETS)}. Received a model whose "
-            f"encoder has the layer {layer.path!r}, which these have not, or not with a bias."
+            f"PyTorch weights load into the encoders {list(RESNETS)} only. Received a model whose "
+            f"encoder has the layer {layer.path!r}, which does not exist in these encoders, or "
+            "has no bias there."
         )
     stage, block, index, kind = match.groups()
     if block is None:
@@ -320,20 +240,36 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
 
 
 def _unetpp_module(layer: keras.layers.Layer) -> str:
-    """The module in smp of a layer of `UNetPlusPlus`.
+    """Returns smp's module for a layer of `UNetPlusPlus`.
 
-    Block x_{d}_{l} of smp, d columns back and l levels up from the deepest skip, is X^{3-l,l-d+1}.
+    Block x_{d}_{l} of smp is node X^{3-l,l-d+1} of the paper.
     """
     if layer.name == "head_logits":
         return "segmentation_head.0"
     match = re.fullmatch(r"(?:x_(\d)_(\d)|full_resolution)_conv([12])(_bn)?", layer.name)
+    if match is None:
+        raise _unknown_layer(layer)
     level, column, index, normalization = match.groups()
     block = "x_0_4" if level is None else f"x_{4 - int(level) - int(column)}_{3 - int(level)}"
     return f"decoder.blocks.{block}.conv{index}.{'1' if normalization else '0'}"
 
 
+def _module(modules: Mapping[str, str], layer: keras.layers.Layer) -> str:
+    """Returns smp's module for a layer of `DeepLabV3Plus`."""
+    if layer.name not in modules:
+        raise _unknown_layer(layer)
+    return modules[layer.name]
+
+
+def _unknown_layer(layer: keras.layers.Layer) -> InputError:
+    return InputError(
+        f"segmentation_models_pytorch has no layer for {layer.path!r}. Build the model with "
+        "`UNetPlusPlus` or `DeepLabV3Plus`, and do not replace its layers."
+    )
+
+
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """The modules in smp of the decoder's layers of `DeepLabV3Plus`, by their names."""
+    """Returns smp's module for each layer name of the decoder of `DeepLabV3Plus`."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):
@@ -345,27 +281,34 @@ def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, st
 def _assign(
     targets: Mapping[str, _Target],
     state_dict: Mapping[str, np.ndarray],
-    what: str,
-    may_be_left: Sequence[str],
+    network: str,
+    ignored: Sequence[str],
 ) -> None:
-    """Assigns every array to its variable, if all of them fit, else none."""
-    # PyTorch counts the batches that made its moving statistics; Keras does not.
-    given = {
+    """Assigns each array to its variable, if names and shapes match; otherwise assigns none.
+
+    Args:
+        targets: variables by PyTorch's names.
+        state_dict: arrays by PyTorch's names.
+        network: name of the network, for the error.
+        ignored: names in the state dict that are not loaded.
+    """
+    # PyTorch counts the batches of its moving statistics; Keras does not.
+    received = {
         name: array
         for name, array in state_dict.items()
-        if name not in may_be_left and not name.endswith(".num_batches_tracked")
+        if name not in ignored and not name.endswith(".num_batches_tracked")
     }
     faults = {
         "missing in the state dict": [
             f"{name} (for {target.variable.path})"
             for name, target in targets.items()
-            if name not in given
+            if name not in received
         ],
-        "left over in the state dict": [name for name in given if name not in targets],
-        "misshapen": [
-            f"{name}, received {np.shape(given[name])}, expected {target.torch_shape}"
+        "unexpected in the state dict": [name for name in received if name not in targets],
+        "of another shape": [
+            f"{name}, received {np.shape(received[name])}, expected {target.torch_shape}"
             for name, target in targets.items()
-            if name in given and np.shape(given[name]) != target.torch_shape
+            if name in received and np.shape(received[name]) != target.torch_shape
         ],
     }
     if any(faults.values()):
@@ -376,9 +319,9 @@ def _assign(
             if names
         )
         raise InputError(
-            f"The state dict does not fit {what}, and nothing was loaded. Of {len(targets)} "
-            f"expected and {len(given)} received arrays: {lists}. Build the network that the "
-            "weights were trained in: architecture, encoder, number of classes."
+            f"The state dict does not match {network}; nothing was loaded. Expected "
+            f"{len(targets)} arrays, received {len(received)}: {lists}. Build the network with "
+            "the architecture, the encoder and the number of classes of the weights."
         )
     for name, target in targets.items():
-        target.variable.assign(np.transpose(np.asarray(given[name]), target.axes))
+        target.variable.assign(np.transpose(np.asarray(received[name]), target.axes))

@@ -1,4 +1,4 @@
-"""UNet++: nested, dense skip pathways between an encoder and its decoder.
+"""UNet++: nested, dense skip connections between an encoder and its decoder.
 
 Reference: Zhou et al. 2018, UNet++: A Nested U-Net Architecture for Medical Image Segmentation,
 https://arxiv.org/abs/1807.10165
@@ -7,14 +7,14 @@ https://arxiv.org/abs/1807.10165
 import keras
 
 from lcc_tf.models.blocks import (
-    BilinearUpsampling,
     check_num_classes,
     conv_bn_relu,
     segmentation_logits,
 )
 from lcc_tf.models.encoders import STRIDES, build_encoder
+from lcc_tf.models.resampling import BilinearUpsampling
 
-# From deep to shallow, as in segmentation_models_pytorch, which the original used.
+# From deep to shallow levels, as in segmentation_models_pytorch, which the original used
 DECODER_FILTERS = (256, 128, 64, 32, 16)
 
 
@@ -29,30 +29,33 @@ def UNetPlusPlus(
 ) -> keras.Model:
     """Builds UNet++ as a functional Keras model.
 
-    Node X^{i,j} of the paper (figure 1a; level i counted from the encoder's stride 2, column j)
-    joins the node below it, upsampled, with all nodes to its left:
-    X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]), equation 1. A level's last node has
-    `DECODER_FILTERS`, its inner ones have as many filters as the encoder's feature there. One more
-    block brings X^{0,4} from stride 2 to full resolution. Of an encoder without features of stride
-    2, X^{0,0} is left out, and all nodes of level 0 have its `DECODER_FILTERS`.
+    In the paper (figure 1a), X^{i,j} is the node at level i and column j. Level 0 has stride 2, and
+    column 0 is the encoder. A node convolves the upsampled node below it together with all nodes to
+    its left: X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]) (equation 1). One more block
+    upsamples X^{0,4} from stride 2 to full resolution.
+
+    The last node of a level has the filters in `DECODER_FILTERS`, the nodes before it have as many
+    as the encoder's feature of that level. If an encoder has no features of stride 2, X^{0,0} does
+    not exist, and all nodes of level 0 have the filters of the last.
 
     Args:
         num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None or a file; see `build_encoder`.
-        input_shape: `(height, width, 3)`, both sizes divisible by 32; None for any.
-        preprocessing: None for the encoder's own, or another one; see `build_encoder`.
-        deep_supervision: adds a head to each node X^{0,1} to X^{0,3}; the prediction is the mean of
-            all four heads, the paper's accurate mode (section 3.2).
+        input_shape: `(height, width, 3)`, pixels, divisible by 32; None for any size.
+        preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another
+            mode; see `build_encoder`.
+        deep_supervision: True adds a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
+            prediction is the mean of all four heads, the paper's accurate mode (section 3.2).
 
     Returns:
         A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
-        `(batch, height, width, num_classes)`. With deep supervision it has five outputs of that
-        shape: the prediction first, then the four heads, each to be trained with the loss.
+        `(batch, height, width, num_classes)`. With deep supervision it has five such outputs: the
+        prediction, then the four heads. The loss is for the heads only.
 
     Raises:
-        InputError: unknown encoder or preprocessing, weights that are missing, a size not
-            divisible by 32.
+        InputError: unknown encoder or preprocessing; invalid `num_classes`; weights that cannot be
+            downloaded or loaded; a height or width that is not divisible by 32.
 
     Example:
         >>> model = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None)
@@ -99,7 +102,7 @@ def UNetPlusPlus(
 def _node(
     below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
-    """Upsamples the node below, joins it with its level's nodes and convolves twice."""
+    """Upsamples the node below, concatenates the nodes to the left and convolves twice."""
     x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_upsampling")(below)
     if skips:
         x = keras.layers.Concatenate(name=f"{name}_concat")([x, *skips])

@@ -10,13 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.ensemble import (
-    AVERAGES,
-    check_functional,
-    check_member_weights,
-    outputs_probabilities,
-    weighted_average,
-)
+from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
+from lcc_tf.models.model_outputs import check_functional, outputs_probabilities
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.tiling import Predict, predict_array
 from lcc_tf.prediction.tta import with_tta

@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.ensemble import check_member_weights
+from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Average, Predictor, check_num_classes
 from lcc_tf.scoring.confusion import ConfusionMatrices
 from lcc_tf.scoring.ensemble_weights import TunedWeights

@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.errors import InputError
-from lcc_tf.models.ensemble import check_member_weights
+from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Predictor
 from lcc_tf.runs import Run, check_same_classes
 from lcc_tf.scoring.color_baseline import ColorBaseline
@@ -54,7 +54,7 @@ def evaluate_runs(
             without one run.
         member_weights: one weight per run in the ensemble, or "equal", or "tuned" for the result of
             `tune_weights` on the split "validation" by the first protocol.
-        average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
+        average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
         tta: test-time augmentation of each run, a key of `lcc_tf.prediction.tta.TTA`.
         color_baseline: also score a classifier of single pixels' colors, fitted on "train".
         panels: existing folder for pictures of the first images with ground truth and predictions;

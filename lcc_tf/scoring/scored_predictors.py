@@ -93,7 +93,7 @@ def ensembles_of(
     Args:
         members: the ensemble's members.
         weights: one weight per member.
-        average: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
+        average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
 
     Returns:
         Averages by the ensembles' names.

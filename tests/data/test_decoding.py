@@ -10,11 +10,11 @@ HEIGHT, WIDTH = 90, 122
 
 @pytest.fixture(scope="module")
 def examples():
-    """The same pixels as JPEG and, as the JPEG decoder gives them, as PNG."""
+    """The pixels of a decoded JPEG, as JPEG and as PNG."""
     rng = np.random.default_rng(0)
     mask = tf.io.encode_png(rng.integers(0, 9, (HEIGHT, WIDTH, 1), np.uint8))
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    # Where chroma is shared by neighbours, a cropped JPEG lacks those beyond its border.
+    # With chroma downsampling, the border of a crop differs, because it lacks the pixels beyond.
     jpeg = tf.io.encode_jpeg(image, chroma_downsampling=False)
     png = tf.io.encode_png(decode_image(jpeg, "jpeg"))
     return {
@@ -28,12 +28,12 @@ def assert_same(one, other):
         np.testing.assert_array_equal(a, b)
 
 
-def test_encoding_is_kept_with_the_data_set(builder):
+def test_encoding_of_a_prepared_data_set(builder):
     assert image_encoding(builder) == "jpeg"
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png"])
-def test_a_window_is_a_part_of_the_image(examples, encoding):
+def test_window_has_the_pixels_of_the_image(examples, encoding):
     data = examples[encoding]["image"]
     whole = decode_image(data, encoding)
     assert whole.dtype == tf.uint8
@@ -45,7 +45,7 @@ def test_a_window_is_a_part_of_the_image(examples, encoding):
         np.testing.assert_array_equal(window, whole[row : row + height, column : column + width])
 
 
-def test_masks_are_class_ids(examples):
+def test_decoded_masks_are_class_ids(examples):
     mask = decode_mask(examples["png"]["segmentation_mask"])
     assert mask.dtype == tf.uint8
     assert mask.shape == (HEIGHT, WIDTH)
@@ -59,7 +59,7 @@ def test_alpha_channel_is_ignored():
 
 @pytest.mark.parametrize("image_size", [32, 64, 256])
 def test_crops_of_png_equal_crops_of_jpeg(examples, image_size):
-    """Also where the image is smaller than the square on one side or both."""
+    """Also for images smaller than the crop along one or both sides."""
     crops = RandomCrops((0.5, 2.0), 0.5, np.ones(9, np.float32))
     for seed in range(8):
         seed = tf.constant([0, seed], tf.int64)

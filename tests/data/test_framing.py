@@ -9,7 +9,7 @@ HEIGHT, WIDTH = 96, 128
 
 @pytest.fixture(scope="module")
 def example():
-    """An example whose mask follows from its image: class = colour, and 9 pixels of a rare one."""
+    """An example with one gray level per class, and 9 pixels of a rare class."""
     mask = np.zeros((HEIGHT, WIDTH), np.uint8)
     mask[:, WIDTH // 2 :] = 1
     mask[8:11, 8:11] = 2
@@ -26,7 +26,7 @@ def crops(example, count=64, image_size=32, scale=(1.0, 1.0), share=0.0, rarity=
     return [draw(example, image_size, seed) for seed in seeds]
 
 
-def test_crop_is_an_unchanged_window_of_the_image(example):
+def test_crop_is_an_exact_window_of_the_image(example):
     whole = tf.cast(tf.io.decode_jpeg(example["image"], dct_method="INTEGER_ACCURATE"), tf.float32)
     windows = tf.image.extract_patches(
         whole[None], [1, 32, 32, 1], [1, 1, 1, 1], [1, 1, 1, 1], "VALID"
@@ -37,7 +37,7 @@ def test_crop_is_an_unchanged_window_of_the_image(example):
         assert float(tf.reduce_min(distance)) == 0
 
 
-def test_image_and_mask_are_cut_alike(example):
+def test_image_and_mask_have_the_same_crop(example):
     for image, mask in crops(example, scale=(0.5, 2.0)):
         assert image.shape == (32, 32, 3)
         assert mask.shape == (32, 32)
@@ -45,24 +45,24 @@ def test_image_and_mask_are_cut_alike(example):
         assert float(tf.reduce_mean(tf.cast(wrong, tf.float32))) < 0.05
 
 
-def test_crops_differ_by_seed_and_reach_all_corners(example):
+def test_crops_differ_by_seed_and_reach_the_borders(example):
     seen = [mask.numpy() for _, mask in crops(example, count=128, image_size=64)]
     assert len({mask.tobytes() for mask in seen}) > 30
-    # 64 of 128 columns: only a crop at an edge holds one class alone.
+    # 64 of 128 columns: only a crop at the border has one class.
     assert any((mask == 1).all() for mask in seen)
     same = crops(example, count=2)[1][0], crops(example, count=2)[1][0]
     np.testing.assert_array_equal(*same)
 
 
-def test_scale_enlarges(example):
-    # At 0.5 a crop of 32 shows 64 pixels, at 2 it shows 16: how often both halves are in it tells.
-    def share_with_both(scale):
+def test_larger_scale_shows_less_ground(example):
+    # A crop of 32 shows 64 pixels at scale 0.5 and 16 pixels at scale 2.
+    def fraction_with_both(scale):
         masks = [mask.numpy() for _, mask in crops(example, scale=(scale, scale))]
         return np.mean([0 in mask and 1 in mask for mask in masks])
 
-    # 63 of 65 places of a 64 window hold both halves, 15 of 113 of a 16 window.
-    assert share_with_both(0.5) > 0.85
-    assert share_with_both(2.0) < 0.35
+    # Both halves are in 63 of 65 windows of 64 columns, and in 15 of 113 windows of 16 columns.
+    assert fraction_with_both(0.5) > 0.85
+    assert fraction_with_both(2.0) < 0.35
 
 
 def test_crop_larger_than_the_image_is_reflect_padded(example):
@@ -73,14 +73,14 @@ def test_crop_larger_than_the_image_is_reflect_padded(example):
     assert np.abs(image[..., 0] - expected * 100.0).mean() < 5
 
 
-def test_rare_classes_are_preferred(example):
-    def share_with_rare(share):
+def test_fraction_of_crops_with_rare_classes(example):
+    def fraction_with_rare(share):
         masks = crops(example, share=share, rarity=(0, 0, 1))
         return np.mean([2 in mask.numpy() for _, mask in masks])
 
-    assert share_with_rare(1.0) == 1
-    assert share_with_rare(0.0) < 0.5
-    assert 0.3 < share_with_rare(0.5) < 0.9
+    assert fraction_with_rare(1.0) == 1
+    assert fraction_with_rare(0.0) < 0.5
+    assert 0.3 < fraction_with_rare(0.5) < 0.9
 
 
 def test_images_without_rare_classes_are_cropped(example):
@@ -100,12 +100,12 @@ def test_quarters_tile_an_image_of_twice_their_size():
     np.testing.assert_array_equal(np.concatenate(list(rows), axis=1), mask)
 
 
-def test_quarters_of_an_image_smaller_than_they_are(example):
+def test_quarters_of_a_small_image_are_reflect_padded(example):
     _, masks = quarters_of(example, 192)
     assert masks.shape == (4, 192, 192)
 
 
-def test_decode_resizes_the_whole(example):
+def test_decode_resizes_the_whole_image(example):
     image, mask = decode(example, 64)
     assert image.shape == (64, 64, 3)
     assert set(np.unique(mask)) == {0, 1, 2}

@@ -20,7 +20,7 @@ def assert_same(a, b):
         np.testing.assert_array_equal(mask_a, mask_b)
 
 
-def test_batches_have_their_shapes_and_ranges(builder):
+def test_shapes_dtypes_and_ranges_of_batches(builder):
     dataset = training_batches(builder, image_size=32, batch_size=4, seed=0)
     image_spec, mask_spec = dataset.element_spec
     assert image_spec.shape == (4, 32, 32, 3)
@@ -28,12 +28,12 @@ def test_batches_have_their_shapes_and_ranges(builder):
     for images, masks in take(dataset, 3):
         assert images.dtype == np.float32
         assert 0 <= images.min() < 100
-        assert 150 < images.max() <= 255  # RGB in [0, 255], nothing is preprocessed here
+        assert 150 < images.max() <= 255  # RGB in [0, 255], not preprocessed
         assert masks.dtype == np.int32
         assert 0 <= masks.min() <= masks.max() <= 6
 
 
-def test_same_seed_same_batches_whatever_the_global_seed(builder):
+def test_batches_depend_on_the_seed_and_not_on_the_global_seed(builder):
     def batches(seed):
         return take(training_batches(builder, image_size=32, batch_size=4, seed=seed), 7)
 
@@ -75,7 +75,7 @@ def test_each_example_and_epoch_has_its_own_seed(builder, monkeypatch):
     assert len({mask[0, 0] for _, masks in batches for mask in masks}) == 3 * 13
 
 
-def test_evaluation_batches_are_the_split_each_time(builder):
+def test_evaluation_batches_are_the_images_of_the_split(builder):
     batches = take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
     assert_same(
         batches, take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
@@ -92,7 +92,7 @@ def test_evaluation_batches_are_the_split_each_time(builder):
     np.testing.assert_array_equal(images, np.stack(pillow))
 
 
-def test_last_batch_is_filled_up_with_ignored_images(builder):
+def test_last_batch_is_filled_with_ignored_images(builder):
     bare = take(evaluation_batches(builder, "train", image_size=32, batch_size=5), -1)
     filled = take(
         evaluation_batches(builder, "train", image_size=32, batch_size=5, fill_up=True), -1
@@ -106,7 +106,7 @@ def test_last_batch_is_filled_up_with_ignored_images(builder):
     assert len(take(whole, -1)) == 1
 
 
-def test_decode_resizes_bilinearly_and_to_the_nearest():
+def test_images_are_resized_bilinearly_and_masks_with_nearest_neighbor():
     image = np.zeros((4, 4, 3), np.uint8)
     image[:, 2:] = 200
     mask = np.array([[0, 0, 5, 5]] * 4, np.uint8)
@@ -120,7 +120,7 @@ def test_decode_resizes_bilinearly_and_to_the_nearest():
     np.testing.assert_array_equal(ids[0], [0, 0, 0, 0, 5, 5, 5, 5])
 
 
-def test_empty_split_and_too_large_batch(builder):
+def test_empty_split_and_too_large_batch_raise(builder):
     with pytest.raises(InputError, match="no images in its split 'holdout'.*'train'"):
         split_size(builder, "holdout")
     with pytest.raises(InputError, match="fewer than a batch.*batch_size=1000"):

@@ -11,7 +11,7 @@ import rasterio
 import tensorflow as tf
 from PIL import Image
 
-from lcc_tf.data.demo import render_scene
+from lcc_tf.data.demo_scenes import render_scene
 from lcc_tf.runs import read_run
 from lcc_tf.scoring.evaluate_runs import open_dataset
 from tfds_deepglobe.__main__ import main as tfds_main

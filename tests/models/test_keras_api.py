@@ -1,4 +1,4 @@
-"""Networks, losses and metrics in the hands of a Keras user: compile, fit, save, load."""
+"""Networks, losses and metrics with the methods of Keras: compile, fit, save, load."""
 
 import subprocess
 import sys
@@ -20,7 +20,7 @@ LOSSES = [CrossEntropy, Focal, Dice, Jaccard, Lovasz, CrossEntropyDice]
 
 
 def batch(num_classes=3, size=32, count=4):
-    """Images, and masks as the data set builder yields them: uint8, one channel, void pixels."""
+    """Returns images, and masks as in the data set: uint8, one channel, with void pixels."""
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (count, size, size, 3)).astype(np.float32)
     masks = rng.integers(0, num_classes, (count, size, size, 1)).astype(np.uint8)
@@ -29,7 +29,7 @@ def batch(num_classes=3, size=32, count=4):
 
 
 def one_layer(num_classes=3):
-    """A network of one convolution."""
+    """Builds a network of one convolution."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
@@ -40,24 +40,25 @@ def one_layer(num_classes=3):
     )
 
 
-def compiled(model, loss=None, num_classes=3, **options):
+def compiled(model, loss=None, num_classes=3):
+    """Compiles a model with three metrics. It runs eagerly: tracing would take most of the time."""
     scores = [
         MeanIoU(num_classes, ignore_class=VOID),
         PixelAccuracy(num_classes, ignore_class=VOID),
         ImagewiseScore("iou", num_classes, ignore_class=VOID),
     ]
     loss = loss or CrossEntropyDice(ignore_class=VOID)
-    model.compile(keras.optimizers.AdamW(1e-3), loss=loss, metrics=scores, **options)
+    model.compile(keras.optimizers.AdamW(1e-3), loss=loss, metrics=scores, run_eagerly=True)
     return model
 
 
 @pytest.fixture(scope="module")
 def trained():
-    """DeepLabV3+ after a few steps of `fit`."""
+    """DeepLabV3+ after four steps of `fit`."""
     keras.utils.set_random_seed(0)
     loss = 0.5 * Dice(ignore_class=VOID) + Focal(ignore_class=VOID, class_weights=(1, 2, 3))
     model = compiled(DeepLabV3Plus(3, encoder="tiny", encoder_weights=None), loss)
-    model.get_layer("aspp_dropout").rate = 0.0  # so that two models train alike
+    model.get_layer("aspp_dropout").rate = 0.0  # two models must train alike
     model.fit(*batch(), batch_size=2, epochs=2, shuffle=False, verbose=0)
     return model
 
@@ -67,7 +68,7 @@ def trained():
 
 @pytest.mark.parametrize("loss_class", LOSSES)
 def test_masks_with_a_channel_and_void_pixels_train(loss_class):
-    model = compiled(one_layer(), loss_class(ignore_class=VOID), run_eagerly=True)
+    model = compiled(one_layer(), loss_class(ignore_class=VOID))
     history = model.fit(*batch(), epochs=2, validation_data=batch(), verbose=0).history
     assert set(history) == {
         f"{prefix}{name}"
@@ -78,8 +79,9 @@ def test_masks_with_a_channel_and_void_pixels_train(loss_class):
     assert history["val_loss"][1] < history["val_loss"][0]
 
 
-def test_labels_outside_the_classes_stop_training():
+def test_labels_outside_the_classes_raise():
     model = compiled(one_layer(), CrossEntropyDice())
+    model.run_eagerly = False  # as in training
     with pytest.raises(tf.errors.InvalidArgumentError, match="use `ignore_class=255`"):
         model.fit(*batch(), verbose=0)
 
@@ -104,8 +106,8 @@ def test_sample_weights_of_fit_reach_the_loss(loss_class):
 
 
 @pytest.mark.parametrize("monitor", ["val_mean_iou", "val_pixel_accuracy", "val_iou"])
-def test_early_stopping_knows_the_direction(monitor):
-    model = compiled(one_layer(), run_eagerly=True)
+def test_early_stopping_maximizes_the_metrics(monitor):
+    model = compiled(one_layer())
     stop = keras.callbacks.EarlyStopping(monitor)
     model.fit(*batch(), validation_data=batch(), callbacks=[stop], verbose=0)
     assert stop.monitor_op(1, 0)
@@ -114,7 +116,6 @@ def test_early_stopping_knows_the_direction(monitor):
 
 def test_binary_task_with_two_classes():
     model = compiled(DeepLabV3Plus(2, encoder="tiny", encoder_weights=None), num_classes=2)
-    model.run_eagerly = True
     images, masks = batch(num_classes=2)
     logs = model.train_on_batch(images, masks, return_dict=True)
     assert np.isfinite(list(logs.values())).all()
@@ -123,15 +124,24 @@ def test_binary_task_with_two_classes():
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
 @pytest.mark.parametrize("num_classes", [1, 0, 2.5])
-def test_fewer_than_two_classes_are_refused(arch, num_classes):
+def test_fewer_than_two_classes_raise(arch, num_classes):
     with pytest.raises(InputError, match=f"num_classes={num_classes}. Use num_classes=2 for a bin"):
         build_model(arch, num_classes, encoder_weights=None)
 
 
+@pytest.fixture(scope="module")
+def networks():
+    """One network of each kind, by its architecture."""
+    encoders = {"unetpp": "tiny", "deeplabv3plus": "tiny", "pspnet": "resnet18"}
+    return {
+        arch: build_model(arch, 3, encoder=encoder, encoder_weights=None)
+        for arch, encoder in encoders.items()
+    }
+
+
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus", "pspnet"])
-def test_a_call_without_training_is_inference(arch):
-    own = arch in ("unetpp", "deeplabv3plus")
-    model = build_model(arch, 3, encoder="tiny" if own else "resnet18", encoder_weights=None)
+def test_a_call_without_training_is_inference(arch, networks):
+    model = networks[arch]
     images, _ = batch(count=1)
     expected = model(images, training=False)
     np.testing.assert_array_equal(model(images), expected)
@@ -141,9 +151,10 @@ def test_a_call_without_training_is_inference(arch):
 # Saving and loading
 
 
-def test_compiled_model_loads_and_goes_on_training(trained, tmp_path):
+def test_compiled_model_loads_and_continues_training(trained, tmp_path):
     trained.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
+    loaded.run_eagerly = True
     images, masks = batch()
     np.testing.assert_allclose(loaded.predict(images, verbose=0), trained(images), atol=1e-6)
     assert loaded.loss.get_config() == trained.loss.get_config()
@@ -164,7 +175,7 @@ import numpy as np
 import keras
 import lcc_tf.models
 model = keras.saving.load_model(sys.argv[1])
-logits = model.predict(np.load(sys.argv[2]), verbose=0)
+logits = model(np.load(sys.argv[2]))
 np.save(sys.argv[3], logits)
 config = model.get_compile_config()
 print(model.compiled, type(model.loss).__name__, [m["class_name"] for m in config["metrics"]])
@@ -188,16 +199,16 @@ def test_compiled_model_loads_in_a_new_process(trained, tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
-def test_config_of_a_network_round_trips(arch):
-    model = build_model(arch, 3, encoder="tiny", encoder_weights=None)
+def test_config_of_a_network_round_trips(arch, networks):
+    model = networks[arch]
     again = keras.Model.from_config(model.get_config())
     again.set_weights(model.get_weights())
     images, _ = batch(count=1)
     np.testing.assert_array_equal(again(images), model(images))
 
 
-def test_missing_segmentation_models_is_one_clear_line(monkeypatch):
-    monkeypatch.setitem(sys.modules, "segmentation_models", None)  # as if it were not installed
+def test_missing_segmentation_models_raises(monkeypatch):
+    monkeypatch.setitem(sys.modules, "segmentation_models", None)  # means: not installed
     with pytest.raises(InputError, match=r"need segmentation-models, which.*'lcc_tf\[baselines\]'"):
         ARCHITECTURES["fpn"](3, encoder="resnet18", encoder_weights=None)
 

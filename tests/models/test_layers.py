@@ -1,3 +1,5 @@
+"""The list of all layers of a model."""
+
 import keras
 
 from lcc_tf.models import build_model
@@ -13,8 +15,8 @@ def test_layers_of_nested_models_are_included():
     assert {"inner", "inner_dense", "outer_dropout"} <= {layer.name for layer in layers}
 
 
-def test_order_of_layers_stays(tiny_encoder):
-    # Dropout is seeded with a layer's position: another order would change resumed runs.
+def test_order_of_layers_is_unchanged(tiny_encoder):
+    # Training seeds dropout with a layer's position, so another order would change resumed runs.
     model = build_model("deeplabv3plus", 7, encoder=tiny_encoder, encoder_weights=None)
     names = [layer.name for layer in all_layers(model)]
     assert names.index("aspp_dropout") == 41

@@ -1,3 +1,7 @@
+"""UNet, FPN, LinkNet and PSPNet, compared with the package segmentation-models."""
+
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -9,16 +13,10 @@ from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import ARCHITECTURES, ensemble
 from lcc_tf.models.layers import all_layers
 from lcc_tf.models.preprocessing import EncoderPreprocessing
-from lcc_tf.models.segmentation_models import (
-    BASELINE_ENCODERS,
-    BASELINES,
-    AdaptiveAveragePooling,
-    ConcatenateResized,
-)
+from lcc_tf.models.segmentation_models import BASELINE_ENCODERS, BASELINES
 from tfds_deepglobe.classes import ClassTable
 
-# What segmentation-models builds for 96x96, the smallest size above 48 that its PSPNet takes
-SIZE = 96
+SIZE = 96  # pixels; the PSPNet of segmentation-models needs multiples of 48, larger than 48
 CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (9, 9, 9), (255, 0, 255)))
 
 
@@ -27,7 +25,7 @@ def build(arch, encoder="resnet18", encoder_weights=None, **options):
 
 
 def set_random_statistics(model):
-    """Assigns random statistics and scales to batch normalizations, as training would."""
+    """Assigns random statistics and scales to the batch normalization layers."""
     rng = np.random.default_rng(0)
     for layer in all_layers(model):
         if isinstance(layer, keras.layers.BatchNormalization):
@@ -54,24 +52,24 @@ def models():
 
 @pytest.fixture(scope="module")
 def package(models):
-    """segmentation-models, which has to be imported as the networks' builder does."""
+    """The package segmentation-models, which `models` imports with the right settings."""
     import segmentation_models
 
     return segmentation_models
 
 
 @pytest.mark.parametrize("arch", BASELINES)
-def test_logits_are_those_of_segmentation_models(arch, models, package):
-    theirs = getattr(package, BASELINES[arch].function)(
+def test_logits_equal_segmentation_models(arch, models, package):
+    package_model = getattr(package, BASELINES[arch].function)(
         "resnet18",
         input_shape=(SIZE, SIZE, 3),
         classes=3,
         activation="linear",
         encoder_weights=None,
     )
-    theirs.set_weights(models[arch].get_weights())
+    package_model.set_weights(models[arch].get_weights())
     image = random_image(2, SIZE, SIZE)
-    expected = theirs(package.get_preprocessing("resnet18")(image.copy())).numpy()
+    expected = package_model(package.get_preprocessing("resnet18")(image.copy())).numpy()
     logits = models[arch](image)
     assert logits.dtype == tf.float32
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
@@ -79,36 +77,36 @@ def test_logits_are_those_of_segmentation_models(arch, models, package):
     assert np.abs(np.sum(expected, axis=-1) - 1).max() > 0.1
 
 
-def test_replaced_layers_of_efficientnet_compute_the_same(package):
-    # Its dropout, its activation, and the squeeze of the excitation are replaced.
-    ours = build("pspnet", "efficientnetb0")
-    set_random_statistics(ours)
-    theirs = package.PSPNet(
+def test_replaced_layers_of_efficientnet_return_the_same(package):
+    # Dropout, activation and the squeeze of squeeze-and-excitation are replaced.
+    model = build("pspnet", "efficientnetb0")
+    set_random_statistics(model)
+    package_model = package.PSPNet(
         "efficientnetb0", (SIZE, SIZE, 3), classes=3, activation="linear", encoder_weights=None
     )
-    theirs.set_weights(ours.get_weights())
+    package_model.set_weights(model.get_weights())
     image = random_image(1, SIZE, SIZE)
-    expected = theirs(package.get_preprocessing("efficientnetb0")(image.copy())).numpy()
-    np.testing.assert_allclose(ours(image), expected, atol=1e-5 * np.abs(expected).max())
-    # What it is made of, Keras knows by itself.
-    text = ours.to_json()
+    expected = package_model(package.get_preprocessing("efficientnetb0")(image.copy())).numpy()
+    np.testing.assert_allclose(model(image), expected, atol=1e-5 * np.abs(expected).max())
+    # Keras can load the config without custom objects.
+    text = model.to_json()
     assert not any(name in text for name in ("FixedDropout", "swish", "Lambda", "efficientnet."))
 
 
-def test_every_backbone_that_keras_can_build_has_its_own_preprocessing(package):
+def test_every_backbone_has_its_preprocessing(package):
     names = set(package.get_available_backbone_names())
     assert set(BASELINE_ENCODERS) == names - {f"densenet{depth}" for depth in (121, 169, 201)}
     image = random_image(1, 4, 4)
     for name, mode in BASELINE_ENCODERS.items():
         expected = package.get_preprocessing(name)(image.copy())
-        ours = EncoderPreprocessing(mode, size_divisor=1)(image)
-        np.testing.assert_allclose(ours, expected, atol=1e-4, err_msg=name)
+        preprocessed = EncoderPreprocessing(mode, size_divisor=1)(image)
+        np.testing.assert_allclose(preprocessed, expected, atol=1e-4, err_msg=name)
 
 
 @pytest.mark.parametrize(
     ("arch", "strides", "convolutions"),
-    # The package's ResNet18 has 17 convolutions and 4 in shortcuts; of these, PSPNet has those of
-    # the stem and the first two stages.
+    # The package's ResNet18 has 17 convolutions, plus 4 in shortcuts. PSPNet has only the stem and
+    # the first two stages.
     [
         ("unet", (32, 16, 8, 4, 2), 21),
         ("fpn", (32, 16, 8, 4, 2), 21),
@@ -116,7 +114,7 @@ def test_every_backbone_that_keras_can_build_has_its_own_preprocessing(package):
         ("pspnet", (8,), 11),
     ],
 )
-def test_encoder_is_preprocessing_and_backbone(arch, strides, convolutions, models):
+def test_encoder_contains_preprocessing_and_backbone(arch, strides, convolutions, models):
     encoder = models[arch].get_layer("encoder")
     assert encoder.get_layer("preprocessing").size_divisor == strides[0]
     image = keras.KerasTensor((1, 64, 64, 3))
@@ -142,27 +140,27 @@ def test_frozen_encoder_keeps_its_weights_and_statistics(models):
     assert moved.isdisjoint(id(weight) for weight in encoder.weights)
 
 
-def test_batch_norm_statistics_follow_as_fast_as_in_our_own_networks(models):
+def test_momentum_of_batch_normalization_is_pytorchs(models):
     for model in models.values():
         norms = [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
         assert {norm.momentum for norm in norms} == {0.9}
         assert len(norms) > 10
 
 
-def test_weights_file_fits_another_build(models, tmp_path):
-    # LinkNet's last convolution and ResNet's sums have names that Keras makes up by counting.
+def test_weights_file_loads_into_another_build(models, tmp_path):
+    # LinkNet's last convolution and ResNet's sums have automatic names.
     file = tmp_path / "model.weights.h5"
     models["linknet"].save_weights(file)
     again = build("linknet")
     again.load_weights(file)
     image = random_image(1, 32, 64)
     np.testing.assert_array_equal(again(image), models["linknet"](image))
-    for ours, theirs in zip(all_layers(again), all_layers(models["linknet"]), strict=True):
-        assert ours.name == theirs.name
+    names = [[layer.name for layer in all_layers(model)] for model in (again, models["linknet"])]
+    assert names[0] == names[1]
 
 
-def test_model_file_keeps_the_model(tmp_path):
-    # SE-ResNet has slices and new axes, which no layer of Keras' stands for.
+def test_loaded_model_returns_the_same_logits(tmp_path):
+    # SE-ResNet has slices and new axes, which are not Keras layers.
     model = build("pspnet", "seresnet18")
     set_random_statistics(model)
     model.save(tmp_path / "model.keras")
@@ -171,7 +169,7 @@ def test_model_file_keeps_the_model(tmp_path):
     np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
 
 
-def test_export_takes_any_size(models, tmp_path):
+def test_exported_model_accepts_any_size(models, tmp_path):
     original = SourceModel(ensemble([models["pspnet"]]), CLASSES, tile=64)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
     assert exported.agreement.max_difference < 1e-4
@@ -193,47 +191,12 @@ def test_mixed_precision(models):
     np.testing.assert_allclose(logits, expected, atol=0.05 * np.abs(expected).max())
 
 
-# The layers that take any size
-
-
-@pytest.mark.parametrize(
-    ("height", "width", "cells"), [(7, 12, 3), (2, 5, 6), (6, 6, 6), (4, 3, 1)]
-)
-def test_adaptive_pooling_by_loops(height, width, cells):
-    x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
-    expected = np.empty((2, cells, cells, 3))
-    for i in range(cells):
-        for j in range(cells):
-            rows = slice(int(np.floor(i * height / cells)), int(np.ceil((i + 1) * height / cells)))
-            columns = slice(int(np.floor(j * width / cells)), int(np.ceil((j + 1) * width / cells)))
-            expected[:, i, j] = x[:, rows, columns].mean(axis=(1, 2))
-    layer = AdaptiveAveragePooling(cells)
-    np.testing.assert_allclose(layer(x), expected, atol=1e-6)
-    of_any_size = tf.function(layer, input_signature=[tf.TensorSpec((None, None, None, 3))])
-    np.testing.assert_allclose(of_any_size(x), expected, atol=1e-6)
-
-
-@pytest.mark.parametrize("cells", [0, 2.5])
-def test_grids_that_cannot_be_used(cells):
-    with pytest.raises(InputError, match=f"at least 1. Received: cells={cells}"):
-        AdaptiveAveragePooling(cells)
-
-
-def test_concatenation_enlarges_bilinearly():
-    first = np.zeros((1, 2, 4, 1), np.float32)
-    second = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
-    joined = ConcatenateResized()([first, second]).numpy()
-    assert joined.shape == (1, 2, 4, 2)
-    # Pixel centres at half-integers: 0, 1/4, 3/4, 1.
-    np.testing.assert_allclose(joined[0, :, :, 1], [[0, 0.25, 0.75, 1]] * 2)
-
-
-def test_pspnet_takes_sizes_that_segmentation_models_does_not(models):
+def test_pspnet_accepts_sizes_that_segmentation_models_rejects(models):
     assert models["pspnet"](random_image(1, 8, 40)).shape == (1, 8, 40, 3)
 
 
 @pytest.mark.parametrize(("arch", "divisor"), [("unet", 32), ("pspnet", 8)])
-def test_size_that_the_stride_does_not_divide(arch, divisor, models):
+def test_size_that_is_not_divisible_by_the_stride_raises(arch, divisor, models):
     with pytest.raises(InputError, match=f"divisible by {divisor}.*height=100, width=64"):
         models[arch](random_image(1, 100, 64))
     with pytest.raises(InputError, match=f"divisible by {divisor}.*height=100, width=64"):
@@ -251,28 +214,45 @@ def test_weights_of_the_backbone_from_a_file(package, tmp_path):
     file = tmp_path / "resnet18_no_top.h5"
     backbone.save(file)  # the legacy format, in which the package publishes its weights
     encoder = build("unet", encoder_weights=str(file)).get_layer("encoder")
-    for ours, theirs in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    with pytest.raises(InputError, match="does not hold the weights of .*resnet34 without its top"):
+    for array, expected in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
+        np.testing.assert_array_equal(array, expected)
+    with pytest.raises(InputError, match="does not contain the weights of .*resnet34 without its"):
         build("unet", "resnet34", encoder_weights=str(file))
 
 
-def test_missing_weights_file():
-    with pytest.raises(InputError, match="no file of encoder weights.*'none.h5'"):
+def test_damaged_weights_file_raises(tmp_path):
+    file = tmp_path / "resnet18_no_top.h5"
+    file.write_text("<html>Please log in.</html>")
+    with pytest.raises(InputError, match="does not contain the weights of .*resnet18 without its"):
+        build("unet", encoder_weights=str(file))
+
+
+def test_missing_weights_file_raises():
+    with pytest.raises(InputError, match="does not exist. Received: encoder_weights='none.h5'"):
         build("unet", encoder_weights="none.h5")
 
 
-def test_failed_download_names_both_ways_out(monkeypatch):
-    def fail(*args, **kwargs):
-        raise Exception("URL fetch failure on https://example.org/resnet18.h5: None -- no network")
-
-    monkeypatch.setattr(tf.keras.utils, "get_file", fail)
+def test_failed_download_raises(monkeypatch, tmp_path):
+    monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")  # refuses every connection
+    monkeypatch.setenv("no_proxy", "")
+    get_file = functools.partial(keras.utils.get_file, cache_dir=tmp_path)
+    monkeypatch.setattr(tf.keras.utils, "get_file", get_file)
     with pytest.raises(
-        InputError, match="example.org/resnet18.h5.*encoder_weights=None.*encoder_weights"
+        InputError, match="could not be downloaded: .*encoder_weights=None.*`encoder_weights`"
     ):
         build("unet", encoder_weights="imagenet")
 
 
-def test_unknown_encoder():
-    with pytest.raises(InputError, match="encoder of unet.*'densenet121'.*'resnet18'"):
+def test_programming_error_passes_through(monkeypatch, package):
+    def defective(*args, **kwargs):
+        raise TypeError("a defect")
+
+    monkeypatch.setattr(package, "Unet", defective)
+    for encoder_weights in (None, "imagenet"):
+        with pytest.raises(TypeError, match="^a defect$"):
+            build("unet", encoder_weights=encoder_weights)
+
+
+def test_unknown_encoder_raises():
+    with pytest.raises(InputError, match="encoder for unet.*'densenet121'.*'resnet18'"):
         build("unet", "densenet121")

@@ -1,19 +1,28 @@
+"""UNet++: connections, filters and deep supervision."""
+
 import dataclasses
 
 import keras
 import numpy as np
+import pytest
+import tensorflow as tf
 
 from lcc_tf.models import UNetPlusPlus, build_model, encoders
 
 
 def inputs_of(model, name):
-    """Names of the layers that a layer takes its inputs from, in order."""
-    node = model.get_layer(name)._inbound_nodes[0]
-    return [tensor._keras_history.operation.name for tensor in node.input_tensors]
+    """Returns the names of the layers that a layer's inputs come from, in order."""
+    names = {id(layer.output): layer.name for layer in model.layers if layer.name != "encoder"}
+    tensors = keras.tree.flatten(model.get_layer(name).input)
+    return [names.get(id(tensor), "encoder") for tensor in tensors]
 
 
-def test_nodes_are_connected_as_in_equation_1():
-    model = UNetPlusPlus(7, encoder="tiny", encoder_weights=None)
+@pytest.fixture(scope="module")
+def model():
+    return UNetPlusPlus(7, encoder="tiny", encoder_weights=None)
+
+
+def test_nodes_are_connected_as_in_equation_1(model):
     assert inputs_of(model, "x_0_3_concat") == [
         "x_0_3_upsampling",
         "x_0_2_conv2_relu",
@@ -27,8 +36,7 @@ def test_nodes_are_connected_as_in_equation_1():
     assert nodes == {f"x_{i}_{j}" for j in range(1, 5) for i in range(5 - j)}
 
 
-def test_filters():
-    model = UNetPlusPlus(7, encoder="tiny", encoder_weights=None)
+def test_filters(model):
     filters = {
         name: model.get_layer(f"{name}_conv2").filters
         for name in ("x_3_1", "x_2_2", "x_1_3", "x_0_4", "full_resolution", "x_2_1", "x_0_3")
@@ -39,8 +47,8 @@ def test_filters():
         "x_1_3": 64,
         "x_0_4": 32,
         "full_resolution": 16,
-        "x_2_1": 16,  # as many as the encoder's stride-8 feature
-        "x_0_3": 8,  # as many as its stride-2 feature
+        "x_2_1": 16,  # as in the encoder's feature of stride 8
+        "x_0_3": 8,  # as in the encoder's feature of stride 2
     }
 
 
@@ -53,11 +61,7 @@ def test_deep_supervision_predicts_the_mean_of_its_heads():
     np.testing.assert_allclose(mean, np.mean(heads, axis=0), atol=1e-5)
 
 
-def test_every_weight_is_reached_by_the_gradient():
-    import tensorflow as tf
-
-    keras.utils.set_random_seed(0)
-    model = UNetPlusPlus(3, encoder="tiny", encoder_weights=None)
+def test_every_weight_has_a_gradient(model):
     image = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype(np.float32)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean(model(image, training=True)[..., 0] ** 2)
@@ -80,4 +84,4 @@ def test_encoder_without_features_of_stride_2(monkeypatch):
     assert inputs_of(model, "x_1_1_concat") == ["x_1_1_upsampling", "encoder"]
     filters = [model.get_layer(f"x_0_{column}_conv2").filters for column in (1, 2, 3, 4)]
     assert filters == [32, 32, 32, 32]
-    assert model.get_layer("x_1_2_conv2").filters == 8  # as the encoder's stride-4 feature
+    assert model.get_layer("x_1_2_conv2").filters == 8  # as in the encoder's feature of stride 4

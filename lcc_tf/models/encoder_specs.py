@@ -1,0 +1,147 @@
+"""Table of the encoders: networks, their preprocessing and the layers that return features."""
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+
+from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant, resnet_v1_5
+
+
+@dataclass(frozen=True)
+class EncoderSpec:
+    """Names of layers and settings that turn a network into an encoder."""
+
+    # Builds the network. Arguments: (include_top, weights, input_tensor) as in
+    # `keras.applications`, or (input_tensor) for networks in torchvision's form.
+    application: Callable[..., keras.Model]
+    preprocessing: str  # mode of `EncoderPreprocessing` that the ImageNet weights expect
+    taps: tuple[str, ...]  # layers whose outputs have the strides 2, 4, 8, 16 and 32
+    stage_16: str  # pattern of the names of layers between stride 8 and stride 16
+    stage_32: str  # pattern of the names of layers between stride 16 and stride 32
+    # True: the features are the inputs of the layers in `taps`, and the network's output.
+    taps_are_inputs: bool = False
+    # True: a kernel that loses its stride keeps the dilation rate of the layers before it, so that
+    # its weights apply to the same neighbors as in training. False: it gets the rate of its stage,
+    # as in segmentation_models_pytorch.
+    strided_keeps_rate: bool = False
+    timm_weights: str | None = None  # torchvision's form only: timm's name of the ImageNet weights
+
+
+def _resnet(application: Callable[..., keras.Model], *blocks: int) -> EncoderSpec:
+    return EncoderSpec(
+        application=application,
+        preprocessing="caffe",
+        taps=_resnet_taps(blocks),
+        stage_16=r"conv4_",
+        stage_32=r"conv5_",
+    )
+
+
+def _resnet_v1_5(variant: ResNetVariant, timm_weights: str) -> EncoderSpec:
+    return EncoderSpec(
+        application=functools.partial(resnet_v1_5, variant),
+        preprocessing="torch",
+        taps=_resnet_taps(variant.blocks),
+        stage_16=r"conv4_",
+        stage_32=r"conv5_",
+        timm_weights=timm_weights,
+    )
+
+
+def _resnet_taps(blocks: tuple[int, ...]) -> tuple[str, ...]:
+    return (
+        "conv1_relu",
+        *(f"conv{stage}_block{count}_out" for stage, count in enumerate(blocks, start=2)),
+    )
+
+
+def _efficientnetv2(
+    application: Callable[..., keras.Model], preprocessing: str, *taps: str
+) -> EncoderSpec:
+    return EncoderSpec(
+        application=functools.partial(application, include_preprocessing=False),
+        preprocessing=preprocessing,
+        taps=taps,
+        stage_16=r"block[45]",
+        stage_32=r"block6",
+        strided_keeps_rate=True,
+    )
+
+
+def _convnext(application: Callable[..., keras.Model], name: str) -> EncoderSpec:
+    # The stem has stride 4, so there are no features of stride 2. A stage ends in a sum, which is
+    # not a layer.
+    return EncoderSpec(
+        application=functools.partial(application, include_preprocessing=False),
+        preprocessing="torch",
+        taps=tuple(f"{name}_downsampling_block_{index}" for index in range(3)),
+        stage_16=rf"{name}_(downsampling_conv_1|stage_2)",
+        stage_32=rf"{name}_(downsampling_conv_2|stage_3)",
+        taps_are_inputs=True,
+        strided_keeps_rate=True,
+    )
+
+
+# Sources:
+# - ResNet, blocks per stage: He et al. 2016, https://arxiv.org/abs/1512.03385, table 1.
+# - MobileNetV2: Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 2. The taps are the
+#   bottlenecks (16, 24, 32 and 96 channels). The expansion layers behind them have six times as
+#   many channels, and would make the nodes of UNet++ as wide.
+# - EfficientNetV2: Tan & Le 2021, https://arxiv.org/abs/2104.00298, table 4, scaled. The taps are
+#   the last block of each stride.
+# - ConvNeXt: Liu et al. 2022, https://arxiv.org/abs/2201.03545.
+# - Weights of torchvision's ResNets: "tv" are the first, "tv2" come from an improved recipe, which
+#   does not exist for resnet18 and resnet34
+#   (https://pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision-latest-primitives).
+ENCODERS = {
+    "resnet50": _resnet(keras.applications.ResNet50, 3, 4, 6, 3),
+    "resnet101": _resnet(keras.applications.ResNet101, 3, 4, 23, 3),
+    "resnet152": _resnet(keras.applications.ResNet152, 3, 8, 36, 3),
+    "resnet18_v1.5": _resnet_v1_5(RESNETS["resnet18_v1.5"], "resnet18.tv_in1k"),
+    "resnet34_v1.5": _resnet_v1_5(RESNETS["resnet34_v1.5"], "resnet34.tv_in1k"),
+    "resnet50_v1.5": _resnet_v1_5(RESNETS["resnet50_v1.5"], "resnet50.tv2_in1k"),
+    "resnet101_v1.5": _resnet_v1_5(RESNETS["resnet101_v1.5"], "resnet101.tv2_in1k"),
+    "resnet152_v1.5": _resnet_v1_5(RESNETS["resnet152_v1.5"], "resnet152.tv2_in1k"),
+    "mobilenetv2": EncoderSpec(
+        application=keras.applications.MobileNetV2,
+        preprocessing="tf",
+        taps=(
+            "expanded_conv_project_BN",
+            "block_2_add",
+            "block_5_add",
+            "block_12_add",
+            "out_relu",
+        ),
+        stage_16=r"block_([6-9]|1[0-2])_(?!expand|project)",
+        stage_32=r"block_1[3-6]_(?!expand|project)",
+    ),
+    "efficientnetv2b0": _efficientnetv2(
+        keras.applications.EfficientNetV2B0,
+        "torch",
+        *("block1a_project_activation", "block2b_add", "block3b_add", "block5e_add", "block6h_add"),
+    ),
+    "efficientnetv2b1": _efficientnetv2(
+        keras.applications.EfficientNetV2B1,
+        "torch",
+        *("block1b_add", "block2c_add", "block3c_add", "block5f_add", "block6i_add"),
+    ),
+    "efficientnetv2b2": _efficientnetv2(
+        keras.applications.EfficientNetV2B2,
+        "torch",
+        *("block1b_add", "block2c_add", "block3c_add", "block5f_add", "block6j_add"),
+    ),
+    "efficientnetv2b3": _efficientnetv2(
+        keras.applications.EfficientNetV2B3,
+        "torch",
+        *("block1b_add", "block2c_add", "block3c_add", "block5g_add", "block6l_add"),
+    ),
+    "efficientnetv2s": _efficientnetv2(
+        keras.applications.EfficientNetV2S,
+        "tf_128",
+        *("block1b_add", "block2d_add", "block3d_add", "block5i_add", "block6o_add"),
+    ),
+    "convnext_tiny": _convnext(keras.applications.ConvNeXtTiny, "convnext_tiny"),
+    "convnext_base": _convnext(keras.applications.ConvNeXtBase, "convnext_base"),
+}

@@ -1,0 +1,112 @@
+"""Reads weights files of PyTorch without running code that they may contain.
+
+Only files written by `torch.save` need PyTorch; safetensors files do not.
+"""
+
+import pickle
+import struct
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+
+from lcc_tf.errors import InputError
+
+TORCH_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+CONVERSION = (
+    'python -c "import sys, torch, safetensors.torch as s; '
+    "w = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
+    "s.save_file({k: v.contiguous() for k, v in w.get('state_dict', w).items()}, sys.argv[2])\" "
+    "FILE weights.safetensors"
+)
+# `torch.load` raises these errors for empty, truncated and damaged files and for other formats.
+_DAMAGED = (EOFError, LookupError, OSError, RuntimeError, ValueError, struct.error)
+
+
+def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
+    """Reads a PyTorch state dict from a file.
+
+    Args:
+        path: a `.safetensors` file, or a state dict or Lightning checkpoint written by `torch.save`
+            (`.pth`, `.pt`, `.bin` or `.ckpt`). Only the latter need PyTorch.
+
+    Returns:
+        Arrays by their names. Floating-point arrays are float32.
+
+    Raises:
+        InputError: the file does not exist, is damaged, has another format or contains more than
+            weights; or PyTorch is needed and not installed.
+
+    Example:
+        >>> import safetensors.numpy
+        >>> safetensors.numpy.save_file({"fc.bias": np.zeros(7)}, "weights.safetensors")
+        >>> read_torch_weights("weights.safetensors")["fc.bias"].dtype
+        dtype('float32')
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"The weights file does not exist. Received: {str(path)!r}.")
+    if path.suffix not in TORCH_SUFFIXES:
+        raise InputError(
+            f"The name of a PyTorch weights file must end in one of {TORCH_SUFFIXES}. "
+            f"Received: {str(path)!r}. Use a Keras file (`.h5`) with the encoder that it was "
+            "saved from."
+        )
+    if path.suffix == ".safetensors":
+        try:
+            weights = safetensors.numpy.load_file(path)
+        except (safetensors.SafetensorError, OSError) as error:
+            raise InputError(
+                f"The file {str(path)!r} is not a complete safetensors file: {error}. "
+                "Download it again."
+            ) from error
+    else:
+        weights = _read_pickled(path)
+    return {
+        name: array.astype(np.float32) if _is_floating(array) else array
+        for name, array in weights.items()
+    }
+
+
+def _read_pickled(path: Path) -> dict[str, np.ndarray]:
+    """Reads a file written by `torch.save`."""
+    try:
+        import torch
+    except ImportError as error:
+        raise InputError(
+            f"Reading {str(path)!r} needs PyTorch, which is not installed. Either run `pip install "
+            f"torch`, or convert the file on a machine with PyTorch: {CONVERSION}"
+        ) from error
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"The file {str(path)!r} is damaged, or contains more than weights. Reading such a "
+            "file could run any code. If you trust its origin, save only the weights in PyTorch: "
+            "`torch.save(model.state_dict(), 'weights.pth')`. For a Lightning checkpoint: "
+            f"`torch.save(torch.load({path.name!r}, weights_only=False)['state_dict'], "
+            "'weights.pth')`."
+        ) from error
+    except _DAMAGED as error:
+        reason = " ".join(str(error).split())[:100] or type(error).__name__
+        raise InputError(
+            f"The file {str(path)!r} cannot be read: {reason}. Download it again."
+        ) from error
+    if isinstance(content, Mapping):
+        content = content.get("state_dict", content)
+    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
+        raise InputError(
+            f"The file {str(path)!r} does not contain a state dict, a mapping of names to tensors. "
+            f"Received: {type(content).__name__}. Save `model.state_dict()`."
+        )
+    return {
+        name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()
+        for name, tensor in content.items()
+    }
+
+
+def _is_floating(array: np.ndarray) -> bool:
+    """Returns True for floating-point arrays, also for bfloat16, whose numpy kind is not "f"."""
+    return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

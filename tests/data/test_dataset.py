@@ -1,0 +1,42 @@
+import dataclasses
+
+import pytest
+
+from lcc_tf.config import DataConfig
+from lcc_tf.data.dataset import class_table, prepare_dataset
+from lcc_tf.errors import InputError
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+from tfds_deepglobe.errors import InputError as DatasetError
+from tfds_deepglobe.fake_archive import write_pair
+
+
+def prepared(tmp_path, **options):
+    config = DataConfig(cache_dir=str(tmp_path / "cache"), **options)
+    return prepare_dataset(**dataclasses.asdict(config))
+
+
+def test_demo_ignores_name_patterns(tmp_path):
+    patterns = {"image_glob": "images/*.tif", "mask_pattern": "labels/*.png"}
+    builder = prepared(tmp_path, data="demo", demo_count=3, demo_size=64, **patterns)
+    sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+    assert sizes == {"train": 1, "validation": 1, "test": 1}
+    assert class_table(builder) == DEEPGLOBE_CLASSES
+
+
+def test_missing_archive_raises_and_recommends_demo(tmp_path):
+    with pytest.raises(InputError, match="nowhere does not exist. Download .* `data=demo`"):
+        prepared(tmp_path, data=str(tmp_path / "nowhere"))
+
+
+def test_faulty_archive_raises_without_recommending_demo(tmp_path):
+    write_pair(tmp_path / "raw", "1")
+    (tmp_path / "raw" / "1_mask.png").unlink()
+    with pytest.raises(DatasetError, match="1_sat.jpg: missing partner 1_mask.png") as error:
+        prepared(tmp_path, data=str(tmp_path / "raw"))
+    assert "demo" not in str(error.value)
+
+
+@pytest.mark.parametrize(("argument", "value"), [("demo_count", 2), ("demo_size", 63)])
+def test_demo_arguments_out_of_range_raise(tmp_path, argument, value):
+    with pytest.raises(InputError, match=f"`{argument}` must be .* Received: {argument}={value}"):
+        prepared(tmp_path, data="demo", **{argument: value})

@@ -1,0 +1,63 @@
+"""Fast convolution layers equal Keras' layers."""
+
+import keras
+import numpy as np
+import pytest
+
+from lcc_tf.models.convolutions import AtrousSeparableConv2D, ChannelwiseConv2D
+
+
+def compare(expected_layer, layer, shape):
+    """Asserts that two layers with the same weights return the same for random features."""
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    expected = expected_layer(x)
+    layer.build(x.shape)
+    layer.set_weights(expected_layer.get_weights())
+    np.testing.assert_allclose(layer(x), expected, atol=1e-5)
+    config = layer.get_config()
+    assert type(layer).from_config(config).get_config() == config
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        *({"dilation_rate": rate, "use_bias": False} for rate in (1, 2, 5, 7, 12)),
+        {"dilation_rate": 3},  # with a bias
+        {"dilation_rate": 3, "activation": "sigmoid"},
+        {"dilation_rate": 3, "padding": "valid"},
+        {"dilation_rate": 3, "depth_multiplier": 2},
+        {"strides": 2},
+        {"strides": 2, "padding": "valid", "activation": "relu", "use_bias": False},
+    ],
+)
+def test_atrous_separable_convolution_equals_keras(options):
+    keras.utils.set_random_seed(0)
+    options = {"padding": "same", "bias_initializer": "uniform"} | options
+    compare(
+        keras.layers.SeparableConv2D(4, 3, **options),
+        AtrousSeparableConv2D(4, 3, **options),
+        (2, 9, 7, 5),
+    )
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"use_bias": False},
+        {"activation": "relu"},
+        {"strides": 2, "padding": "valid"},
+        {"strides": (1, 2)},
+        {"groups": 3},
+        {"kernel_size": 7, "dilation_rate": 2},
+    ],
+)
+def test_channelwise_convolution_equals_keras(options):
+    keras.utils.set_random_seed(0)
+    defaults = {"kernel_size": 3, "padding": "same", "groups": 6, "bias_initializer": "uniform"}
+    options = defaults | options
+    compare(keras.layers.Conv2D(6, **options), ChannelwiseConv2D(6, **options), (2, 12, 9, 6))
+
+
+def test_groups_of_several_channels_equal_keras():
+    keras.utils.set_random_seed(0)
+    compare(keras.layers.Conv2D(3, 3, groups=3), ChannelwiseConv2D(3, 3, groups=3), (1, 8, 8, 6))

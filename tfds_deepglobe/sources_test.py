@@ -1,0 +1,105 @@
+import zipfile
+
+import pytest
+
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.sources import File, Folder, Zip
+
+
+def write_zip(path, compression=zipfile.ZIP_DEFLATED, **members):
+    with zipfile.ZipFile(path, "w", compression) as file:
+        for name, content in members.items():
+            file.writestr(name, content)
+    return path
+
+
+def damage(path, place):
+    data = bytearray(path.read_bytes())
+    data[place] ^= 255
+    path.write_bytes(data)
+
+
+def test_folder_and_zip_contain_the_same_files(tmp_path):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "1.txt").write_bytes(b"one")
+    (tmp_path / "a" / "b" / "2.txt").write_bytes(b"two!")
+    path = write_zip(tmp_path / "a.zip", **{"1.txt": b"one", "b/": b"", "b/2.txt": b"two!"})
+    for source in (Folder(tmp_path / "a"), Zip(path)):
+        files = sorted(source.files(), key=lambda file: file.name)
+        assert files == [File("1.txt", 3), File("b/2.txt", 4)]
+        assert [file.folder for file in files] == ["", "b"]
+        assert [source.read(file.name) for file in files] == [b"one", b"two!"]
+
+
+def test_linked_folder_is_followed(tmp_path):
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "1.txt").write_bytes(b"one")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").symlink_to(tmp_path / "elsewhere")
+    assert list(Folder(tmp_path / "data").files()) == [File("train/1.txt", 3)]
+
+
+def test_reading_a_dangling_link_raises(tmp_path):
+    (tmp_path / "1.txt").symlink_to(tmp_path / "deleted.txt")
+    folder = Folder(tmp_path)
+    assert list(folder.files()) == [File("1.txt", 0)]
+    with pytest.raises(InputError, match="^cannot be read: No such file or directory$"):
+        folder.read("1.txt")
+
+
+@pytest.mark.parametrize("name", ["./train/1.txt", "x/../train/1.txt", ".\\train\\1.txt"])
+def test_unusual_paths_in_a_zip_are_normalized(tmp_path, name):
+    source = Zip(write_zip(tmp_path / "a.zip", **{name: b"one"}))
+    assert list(source.files()) == [File("train/1.txt", 3)]
+    assert source.read("train/1.txt") == b"one"
+
+
+def test_files_that_are_not_complete_zips_raise(tmp_path):
+    path = write_zip(tmp_path / "a.zip", **{"1.txt": b"one" * 1000})
+    for data in (b"GIF89a", path.read_bytes()[:-30]):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match="neither a folder nor a complete zip"):
+            Zip(path)
+
+
+@pytest.mark.parametrize(
+    ("compression", "place", "message"),
+    [
+        (zipfile.ZIP_STORED, 0, "Bad CRC-32"),
+        (zipfile.ZIP_DEFLATED, 0, "decompressing"),
+        (zipfile.ZIP_BZIP2, 0, "Invalid data stream"),
+        (zipfile.ZIP_LZMA, 20, "Corrupt input data"),
+    ],
+)
+def test_damaged_member_of_a_zip_raises(tmp_path, compression, place, message):
+    content = bytes(range(256)) * 8
+    path = write_zip(tmp_path / "a.zip", compression, **{"1.txt": content, "2.txt": content})
+    damage(path, 30 + len("1.txt") + place)  # the header is 30 bytes and the name
+    source = Zip(path)
+    list(source.files())
+    with pytest.raises(InputError, match=f"cannot be read from the zip: .*{message}"):
+        source.read("1.txt")
+    assert source.read("2.txt") == content
+
+
+def test_encrypted_member_of_a_zip_raises(tmp_path):
+    path = write_zip(tmp_path / "a.zip", **{"1.txt": b"one"})
+    data = path.read_bytes()
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # both headers of the member
+        place = data.index(signature) + flags
+        data = data[:place] + b"\x01" + data[place + 1 :]
+    path.write_bytes(data)
+    source = Zip(path)
+    list(source.files())
+    with pytest.raises(InputError, match="is encrypted"):
+        source.read("1.txt")
+
+
+def test_defects_are_not_reported_as_damaged_files(tmp_path, monkeypatch):
+    source = Zip(write_zip(tmp_path / "a.zip", **{"1.txt": b"one"}))
+    list(source.files())
+    with pytest.raises(KeyError):
+        source.read("2.txt")
+    monkeypatch.setattr(zipfile.ZipFile, "read", None)
+    with pytest.raises(TypeError):
+        source.read("1.txt")
