@@ -110,7 +110,7 @@ class SegmentationLoss(keras.losses.Loss):
     ) -> tf.Tensor:
         """Computes the loss of a batch."""
         if sample_weight is not None:
-            # Keras would multiply each sample's value by it. The sums over pixels need it.
+            # Keras would multiply each sample's value by it. Here the sums over pixels use it.
             y_true = tf.convert_to_tensor(y_true), tf.convert_to_tensor(sample_weight)
         return super().__call__(y_true, y_pred)
 

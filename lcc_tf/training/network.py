@@ -58,7 +58,15 @@ def compile_for(
     rules: LabelRules,
     steps_per_epoch: int,
 ) -> None:
-    """Sets the trainable layers of a phase and compiles the model with a new optimizer."""
+    """Sets the trainable layers of a phase and compiles the model with a new optimizer.
+
+    Args:
+        phase: phase to train.
+        model: result of `build_network`, changed in place.
+        config: configuration with loss, learning rate schedule, averages and XLA.
+        rules: number of classes, ignored class and class weights.
+        steps_per_epoch: batches per epoch.
+    """
     encoder = model.get_layer("encoder")
     encoder.trainable = phase.encoder_trains
     loss = get_loss(
