@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from lcc_tf.cli.options import OptionGroup, new_parser, run, words_or_numbers
-from lcc_tf.config import DataConfig, TrainConfig, from_options, recipe_settings
+from lcc_tf.config import DataConfig, TrainConfig
+from lcc_tf.recipes import from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\

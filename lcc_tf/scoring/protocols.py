@@ -11,8 +11,8 @@ from functools import cached_property
 
 import numpy as np
 
+from lcc_tf.confusion_matrix import confusion_matrix
 from lcc_tf.errors import InputError
-from lcc_tf.metrics import confusion_matrix
 from tfds_deepglobe.classes import UNKNOWN, ClassTable
 
 

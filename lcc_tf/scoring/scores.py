@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lcc_tf.metrics import (
+from lcc_tf.confusion_matrix import (
     cohen_kappa,
     f1_per_class,
     iou_per_class,

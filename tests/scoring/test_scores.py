@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lcc_tf.metrics import confusion_matrix
+from lcc_tf.confusion_matrix import confusion_matrix
 from lcc_tf.scoring.confusion import probability_matrix
 from lcc_tf.scoring.definitions import describe
 from lcc_tf.scoring.protocols import (
