@@ -80,7 +80,7 @@ def test_invalid_options_raise(options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"image_glob": "images/"}, r"one `\*`.*`images/`"),
+        ({"image_glob": "images/"}, r"exactly one \*.*images/"),
         ({"mask_pattern": "*.npy"}, "must end in one of .jpg"),
     ],
 )
