@@ -22,7 +22,7 @@ from PIL import Image
 from lcc_tf.exporting.agreement import Agreement
 from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.litert import litert_predictor
-from lcc_tf.exporting.onnx import deepness_predictor, onnx_predictor
+from lcc_tf.exporting.onnx import onnx_predictor
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.runs import read_run
 
@@ -55,7 +55,7 @@ def main() -> None:
     any_size, deepness = onnx / "model.onnx", onnx / "deepness.onnx"
     print_row(any_size, onnx_predictor(any_size), tiles)
     print_row(any_size, onnx_predictor(any_size), odd, f" at {ODD_SIZE[0]}x{ODD_SIZE[1]}")
-    print_row(deepness, deepness_predictor(deepness), tiles)
+    print_row(deepness, onnx_predictor(deepness), tiles)
     for name in LITERT_FILES:
         print_row(litert / name, litert_predictor(Interpreter(str(litert / name))), tiles)
 

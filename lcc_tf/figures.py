@@ -1,4 +1,4 @@
-"""Figures: training curves, panels of image and masks, overlays of maps."""
+"""PNG figures: training curves, panels of an image and its masks, overlays of maps."""
 
 import io
 import math
@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
-# The original's curves, and the mean IoU, which it lacks.
+# Scores of the original's curves, and the mean IoU
 CURVES = {
     "loss": "Loss",
     "mean_iou": "Mean IoU of the classes",
@@ -24,18 +24,18 @@ CURVES = {
     "recall": "Recall",
     "f1": "F1",
 }
-# Up to this number, legends list all classes, so that all figures of a data set have the same
-# legend. Beyond it, they list the classes in the figure.
+# A legend lists all classes up to this number, so that all figures of a data set have the same
+# legend. With more classes, it lists only the classes in the figure.
 MAX_LEGEND_CLASSES = 20
 
 
 def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) -> None:
-    """Draws the scores of training and validation by epoch as a PNG.
+    """Draws the training and validation scores of each epoch as a PNG.
 
     Args:
         history: one row per epoch, as in `history.csv`.
-        file: to write.
-        title: above the curves.
+        file: PNG file to write.
+        title: title of the figure.
     """
     figure = Figure(figsize=(16, 7.5), layout="constrained")
     figure.suptitle(title)
@@ -64,18 +64,18 @@ def save_panel(
     """Draws image, ground truth and predictions side by side as a PNG, with a legend of classes.
 
     Args:
-        image: RGB in [0, 255], `(height, width, 3)`.
-        mask: uint8 `(height, width)`, class ids.
-        predictions: masks of the same shape by their titles.
+        image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
+        mask: uint8 `(height, width)`, class ids of the ground truth.
+        predictions: integer `(height, width)`, predicted class ids, by title.
         classes: names and colors.
-        file: to write.
-        title: above the pictures.
+        file: PNG file to write.
+        title: title of the figure.
     """
     pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
     pictures["ground truth"] = classes.colorize(mask)
     pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
     height, width = mask.shape
-    # The area does not depend on the aspect ratio; the lower limit keeps titles from overlapping.
+    # The area is the same for all aspect ratios. The lower limit prevents overlapping titles.
     figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
     picture_height = figure_width / len(pictures) * height / width
     figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
@@ -95,17 +95,17 @@ def save_overlay(
     """Draws a half transparent class map over its image as a PNG, with a legend of classes.
 
     Args:
-        image: RGB in [0, 255], `(height, width, 3)`.
+        image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
         mask: uint8 `(height, width)`, class ids.
-        valid: bool `(height, width)`; nodata pixels are False and stay white.
+        valid: bool `(height, width)`; False for nodata pixels, which are white.
         classes: names and colors.
-        file: to write.
+        file: PNG file to write.
     """
     blended = np.full((*mask.shape, 3), 255, np.uint8)
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
     height, width = mask.shape
-    dpi = max(100, width / 10)  # the legend grows with the picture
+    dpi = max(100, width / 10)  # a wide picture has a large legend
     inches = max(width / dpi, 9), height / dpi + 0.35
     figure = Figure(figsize=inches, dpi=dpi, layout="constrained")
     axis = figure.subplots()
@@ -116,12 +116,12 @@ def save_overlay(
 
 
 def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
-    """Adds a legend of classes below a figure, and its height to the figure.
+    """Adds a legend of classes below a figure, and makes the figure higher by that legend.
 
     Args:
-        figure: without room for a legend.
+        figure: figure without space for a legend.
         classes: names and colors.
-        present: ids of the classes in the pictures; of many classes, only these are listed.
+        present: ids of the classes in the pictures.
     """
     class_ids = range(classes.num_classes)
     if classes.num_classes > MAX_LEGEND_CLASSES:
@@ -133,7 +133,7 @@ def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> Non
         for i in class_ids
     ]
     width, height = figure.get_size_inches()
-    # Inches: patch and gap 0.7, a character of the default font 0.085
+    # Widths in inches: 0.7 for a patch and its gap, 0.085 for a character of the default font
     longest = max((len(classes.names[i]) for i in class_ids), default=0)
     columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
     rows = math.ceil(len(patches) / columns)

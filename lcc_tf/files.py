@@ -1,4 +1,4 @@
-"""Files and folders that exist complete or not at all."""
+"""Files and folders that are written completely or not at all."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from lcc_tf.errors import InputError
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Writes a file, replacing an earlier one; a failure leaves the earlier one unchanged."""
+    """Writes or replaces a file; after a failure, the earlier file is unchanged."""
     unfinished = unfinished_name(file)
     try:
         unfinished.write_bytes(content)
@@ -23,7 +23,7 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Adds a second name to a complete file, replacing an earlier file of that name."""
+    """Links or copies a complete file to `target`, and replaces an earlier file there."""
     unfinished = unfinished_name(target)
     unfinished.unlink(missing_ok=True)
     try:
@@ -35,13 +35,13 @@ def link_or_copy(source: Path, target: Path) -> None:
 
 
 def unfinished_name(file: Path) -> Path:
-    """Returns the name of a file until it is complete."""
+    """Returns the temporary path of a file that is not complete yet."""
     return file.with_name(f".unfinished.{file.name}")
 
 
 @contextlib.contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder beside a path for its unfinished files, and deletes the folder at the end.
+    """Yields a folder beside `path` for unfinished files, and deletes the folder at the end.
 
     Files of a killed process are deleted first.
 
@@ -50,27 +50,27 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
     """
     folder = unfinished_name(path)
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # kept until the process ends, even if killed
+    with (folder / "lock").open("w") as lock:  # a killed process releases the lock too
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"{path} is being written by another process. Wait for it, or choose another "
-                "folder."
+                f"{path} is being written by another process. Wait until it ends, or choose "
+                "another folder as `output`."
             ) from error
         except OSError:  # a file system without locks, such as a mounted cloud drive
             pass
         try:
-            for left in folder.iterdir():
-                if left.name != "lock":
-                    left.unlink()
+            for file in folder.iterdir():
+                if file.name != "lock":
+                    file.unlink()
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
 
 def flush(file: Path) -> None:
-    """Waits until a file is on the disk, so that a crash cannot leave half of it."""
+    """Waits until a file is on the disk, so that a crash cannot truncate it."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -81,69 +81,83 @@ def flush(file: Path) -> None:
 def not_written(file: Path, reason: object) -> OSError:
     """Returns the error for a file that a library failed to write.
 
-    Most often the disk is full, which libraries rarely say.
+    The most frequent reason is a full disk, which the errors of libraries rarely name.
     """
     free = shutil.disk_usage(file.parent).free
     return OSError(
         f"{file} cannot be written, most likely because the disk is full: {free / 1e6:.1f} MB are "
-        f"free ({reason}). Make room, or choose another folder."
+        f"free ({reason}). Make room, or choose another folder as `output`."
     )
 
 
-def check_no_file(folder: Path) -> None:
-    """Checks that a folder's path is not a file.
-
-    Raises:
-        InputError: it is a file.
-    """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder. Choose another folder.")
-
-
-def check_new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> None:
-    """Checks that `new_folder` may fill a folder, before any work.
+def check_no_file(folder: Path, argument: str = "output") -> None:
+    """Checks that the path of a folder is not a file.
 
     Args:
-        path: name of the complete folder.
-        holds: names of the files in such a folder.
-        overwrite: replace an earlier folder.
+        folder: the path.
+        argument: name of the user's argument for the path, for the error message.
+
+    Raises:
+        InputError: the path is a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise InputError(
+            f"{folder} is a file, not a folder. Choose another folder as `{argument}`."
+        )
+
+
+def check_new_folder(
+    path: Path, *, contents: set[str], overwrite: bool = False, argument: str = "output"
+) -> None:
+    """Checks that `new_folder` may create or replace a folder, before any long work.
+
+    Args:
+        path: path of the complete folder.
+        contents: names of the files and folders in a complete folder.
+        overwrite: True to replace an earlier folder.
+        argument: name of the user's argument for the path, for error messages.
 
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
     """
-    check_no_file(path)
+    check_no_file(path, argument)
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
-    if foreign := sorted(names - holds):
+    if foreign := sorted(names - contents):
         raise InputError(
-            f"{path} exists and contains other files ({', '.join(foreign[:3])}). Choose another "
-            "folder."
+            f"{path} contains other files ({', '.join(foreign[:3])}). Choose another folder as "
+            f"`{argument}`."
         )
     if names and not overwrite:
         raise InputError(
-            f"{path} exists already. Choose another folder, or replace it with `overwrite=True`."
+            f"{path} already exists. Replace it with `overwrite=True`, or choose another folder as "
+            f"`{argument}`."
         )
 
 
 @contextlib.contextmanager
-def new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> Iterator[Path]:
+def new_folder(
+    path: Path, *, contents: set[str], overwrite: bool = False, argument: str = "output"
+) -> Iterator[Path]:
     """Yields a folder to fill, and renames it to `path` once it is complete.
 
     Args:
-        path: name of the complete folder.
-        holds: names of the files in such a folder; a folder with other files is never overwritten.
-        overwrite: replace an earlier folder, once the new one is complete.
+        path: path of the complete folder.
+        contents: names of the files and folders in a complete folder. A folder with other files is
+            never replaced.
+        overwrite: True to replace an earlier folder, once the new folder is complete.
+        argument: name of the user's argument for the path, for error messages.
 
     Yields:
-        An empty folder beside `path`. It is deleted if filling it fails.
+        An empty folder beside `path`. It is deleted after a failure.
 
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
     """
-    check_new_folder(path, holds=holds, overwrite=overwrite)
+    check_new_folder(path, contents=contents, overwrite=overwrite, argument=argument)
     new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # A unique name: for a moment this folder contains the only copy of the earlier folder.
+        # Unique name, since this folder briefly contains the only copy of the earlier folder
         with tempfile.TemporaryDirectory(
             prefix=f".unfinished.{path.name}.", dir=path.parent
         ) as unfinished:
@@ -158,6 +172,6 @@ def new_folder(path: Path, *, holds: set[str], overwrite: bool = False) -> Itera
                 if old.exists() and not path.exists():
                     os.replace(old, path)
     finally:
-        for parent in new_parents:  # empty if filling the folder failed
+        for parent in new_parents:  # empty after a failure
             with contextlib.suppress(OSError):
                 parent.rmdir()

@@ -1,4 +1,4 @@
-"""Masks and sample weights as losses and metrics read them: shapes, void labels, checks."""
+"""Ground truth: masks and sample weights, as losses and metrics read them."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,14 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 
-NO_TRUTH = -1  # the class id of pixels without ground truth, which losses and metrics leave out
+NO_TRUTH = -1  # class id of void pixels, which losses and metrics ignore
 
 
 class GroundTruth(NamedTuple):
     """Class ids and weights of the pixels of a batch."""
 
-    class_ids: tf.Tensor  # int32 (batch, height, width); NO_TRUTH where a pixel is left out
-    weights: tf.Tensor | None  # float (batch, height, width); 0 where left out; None: all equal
+    class_ids: tf.Tensor  # int32 (batch, height, width); NO_TRUTH for void pixels
+    weights: tf.Tensor | None  # float (batch, height, width); 0 for void pixels; None: equal
     is_valid: tf.Tensor  # bool (batch,); False for images with labels or weights out of range
 
 
@@ -27,25 +27,35 @@ def read_ground_truth(
 ) -> GroundTruth:
     """Reads masks and sample weights.
 
-    Left out are pixels of `NO_TRUTH` (-1), of `ignore_class`, and of sample weight 0.
+    Void pixels are pixels with:
 
-    A label outside the classes, or a weight that is negative or not finite, is an error in the
-    data. An assertion stops the step, in eager mode and in graphs. XLA drops assertions. So
-    `is_valid` is False as well, with which losses and metrics become NaN.
+    - the label `NO_TRUTH` (-1),
+    - the label `ignore_class`, or
+    - a sample weight of 0.
+
+    A label outside the classes is an error in the data. So is a weight that is negative or not
+    finite. An assertion stops the step, in eager mode and in graphs. XLA drops assertions.
+    `is_valid` is therefore False too, and losses and metrics turn it into NaN.
 
     Args:
-        y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`, of any integer or
-            floating dtype.
-        y_pred: logits or probabilities `(batch, height, width, num_classes)`, 2 classes or more.
-        ignore_class: a label whose pixels are left out, inside or outside the classes; None for no
-            such label.
-        sample_weight: not negative; `(batch,)`, `(batch, height, width)` or
+        y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: float logits or probabilities `(batch, height, width, num_classes)`, with 2 or more
+            classes.
+        ignore_class: label of void pixels, inside or outside the classes; None for no such label.
+        sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
             `(batch, height, width, 1)`; None for equal weights.
         weight_dtype: dtype of the weights in the result.
 
     Raises:
         InputError: a shape does not fit.
         tf.errors.InvalidArgumentError: a label or a weight is out of range (not under XLA).
+
+    Example:
+        >>> logits = tf.zeros((1, 1, 3, 2))
+        >>> ground_truth = read_ground_truth([[[0, 1, 255]]], logits, ignore_class=255)
+        >>> ground_truth.class_ids.numpy()
+        array([[[ 0,  1, -1]]], dtype=int32)
     """
     y_pred = tf.convert_to_tensor(y_pred)
     num_classes = y_pred.shape[-1]
@@ -55,23 +65,23 @@ def read_ground_truth(
             f"classes. Received: shape {tuple(y_pred.shape)}. Use `num_classes=2` for a binary "
             "task."
         )
-    # As floats, so that labels such as 0.5, NaN and 2^32 do not become class ids by a cast.
+    # Check floats: a cast to int32 would turn 0.5, NaN and 2^32 into class ids.
     labels = _without_channel(tf.cast(tf.convert_to_tensor(y_true), tf.float32), "y_true", y_pred)
     class_ids = tf.cast(labels, tf.int32)
-    counts = (
+    has_truth = (
         (labels >= 0) & (labels < num_classes) & tf.equal(labels, tf.cast(class_ids, tf.float32))
     )
     is_void = tf.equal(labels, NO_TRUTH)
     if ignore_class is not None:
         is_ignored = tf.equal(labels, float(ignore_class))
-        counts, is_void = counts & ~is_ignored, is_void | is_ignored
-    is_valid = counts | is_void
+        has_truth, is_void = has_truth & ~is_ignored, is_void | is_ignored
+    is_valid = has_truth | is_void
     tf.debugging.Assert(
         tf.reduce_all(is_valid),
         [
-            f"`y_true` must hold class ids in [0, {num_classes}), {NO_TRUTH} or `ignore_class` "
-            f"(received: ignore_class={ignore_class}). If a label such as 255 marks void pixels, "
-            "use `ignore_class=255`. Received labels from, to:",
+            f"`y_true` must contain class ids in [0, {num_classes}), {NO_TRUTH} or "
+            f"`ignore_class`. If a label such as 255 marks void pixels, use `ignore_class=255`. "
+            f"Received: ignore_class={ignore_class}, smallest and largest label:",
             tf.reduce_min(labels),
             tf.reduce_max(labels),
         ],
@@ -86,36 +96,42 @@ def read_ground_truth(
         tf.debugging.Assert(
             tf.reduce_all(is_weight),
             [
-                "`sample_weight` must be finite and not negative. Received weights from, to:",
+                "`sample_weight` must be finite and not negative. Received: smallest and largest "
+                "weight:",
                 tf.reduce_min(weights),
                 tf.reduce_max(weights),
             ],
         )
         is_valid &= is_weight
-        counts &= weights > 0
-        weights = tf.where(counts, weights, 0.0)
+        has_truth &= weights > 0
+        weights = tf.where(has_truth, weights, 0.0)
     return GroundTruth(
-        tf.where(counts, class_ids, NO_TRUTH), weights, tf.reduce_all(is_valid, axis=(1, 2))
+        tf.where(has_truth, class_ids, NO_TRUTH), weights, tf.reduce_all(is_valid, axis=(1, 2))
     )
 
 
 def image_weights(weights: tf.Tensor) -> tf.Tensor:
-    """Returns each image's weight in a mean over images: the mean of its pixels' positive weights.
+    """Computes each image's weight in a mean over images: the mean of its positive pixel weights.
 
-    An image of equal weights has that weight, however many of its pixels are left out.
+    If all pixels of an image have the same weight, the image has this weight. The number of its
+    void pixels does not matter.
 
     Args:
-        weights: float `(batch, height, width)`, 0 where a pixel is left out.
+        weights: float `(batch, height, width)`, 0 for void pixels.
 
     Returns:
-        float `(batch,)`; 0 for images of which every pixel is left out.
+        float `(batch,)`; 0 for images that have void pixels only.
+
+    Example:
+        >>> image_weights(tf.constant([[[3.0, 3.0, 0.0]]])).numpy()
+        array([3.], dtype=float32)
     """
     counted = tf.reduce_sum(tf.cast(weights > 0, weights.dtype), axis=(1, 2))
     return tf.math.divide_no_nan(tf.reduce_sum(weights, axis=(1, 2)), counted)
 
 
 def _without_channel(x: tf.Tensor, name: str, y_pred: tf.Tensor) -> tf.Tensor:
-    """Brings `(batch, height, width)`, with or without a channel of 1, to that shape."""
+    """Returns a tensor as `(batch, height, width)`, without its channel dimension of 1."""
     expected = y_pred.shape[:-1]
     if x.shape.rank == 4 and x.shape[-1] in (1, None):
         x = tf.squeeze(x, axis=-1)

@@ -1,14 +1,18 @@
-"""Scores: one integer confusion matrix, pure functions of it, and Keras metrics for training.
+"""Metrics for segmentation: Keras classes, and the scores of a confusion matrix."""
 
-A confusion matrix is int64 `(..., num_classes, num_classes)`: row = true class, column = predicted
-class, entry = pixels. Leading dimensions, such as one for images, are kept by every function.
-A score whose denominator is zero, such as the IoU of a class that is neither in the truth nor in
-the prediction, is NaN and left out of means.
-"""
-
-import numpy as np
 import tensorflow as tf
 
+from lcc_tf.confusion_matrix import (
+    cohen_kappa,
+    confusion_matrix,
+    f1_per_class,
+    iou_per_class,
+    micro_scores,
+    pixel_accuracy,
+    precision_per_class,
+    recall_per_class,
+    weighted_mean,
+)
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
 from lcc_tf.keras_backend import keras
@@ -31,145 +35,14 @@ __all__ = [
 MICRO_SCORES = ("accuracy", "f1", "precision", "recall", "iou")  # see `micro_scores`
 
 
-def confusion_matrix(
-    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int, *, ignore_class: int | None = None
-) -> np.ndarray:
-    """Counts pixels by true and predicted class; those whose truth is `NO_TRUTH` are left out.
-
-    Args:
-        y_true: class ids of any shape, in `[0, num_classes)`, `NO_TRUTH` or `ignore_class`.
-        y_pred: class ids of the same shape, in `[0, num_classes)`.
-        num_classes: number of classes.
-        ignore_class: a label, inside or outside the classes, whose true pixels are left out too;
-            None for no such label.
-
-    Returns:
-        int64 `(num_classes, num_classes)`.
-
-    Raises:
-        InputError: shapes differ, or an id is out of range.
-
-    Example:
-        >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 0]), 2, ignore_class=255)
-        array([[1, 0],
-               [1, 1]])
-    """
-    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
-    if y_true.shape != y_pred.shape:
-        raise InputError(
-            "`y_true` and `y_pred` must have the same shape. "
-            f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}."
-        )
-    ignored = NO_TRUTH if ignore_class is None else ignore_class
-    counted = (y_true != NO_TRUTH) & (y_true != ignored)
-    for name, ids in (("y_true", y_true[counted]), ("y_pred", y_pred)):
-        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
-            raise InputError(
-                f"`{name}` must hold class ids in [0, {num_classes}). "
-                f"Received: minimum={ids.min()}, maximum={ids.max()}."
-            )
-    pairs = y_true[counted].astype(np.int64) * num_classes + y_pred[counted]
-    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
-
-
-def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
-    """Float64 quotient; NaN where the denominator is zero."""
-    nothing = np.full(np.broadcast(numerator, denominator).shape, np.nan)
-    return np.divide(numerator, denominator, out=nothing, where=np.asarray(denominator) != 0)
-
-
-def _counts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """True positives, false positives and false negatives of each class, int64."""
-    tp = np.diagonal(matrix, axis1=-2, axis2=-1)
-    return tp, matrix.sum(axis=-2) - tp, matrix.sum(axis=-1) - tp
-
-
-def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
-    """Share of pixels whose class is right, float64 `(...)`."""
-    return _divide(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
-
-
-def cohen_kappa(matrix: np.ndarray) -> np.ndarray:
-    """Agreement beyond that of chance, float64 `(...)`.
-
-    (p - e) / (1 - e), where p is the pixel accuracy and e the accuracy of a random map with the
-    prediction's class shares (Cohen 1960, https://doi.org/10.1177/001316446002000104).
-    """
-    shares = _divide(matrix, matrix.sum(axis=(-2, -1), keepdims=True))
-    by_chance = (shares.sum(axis=-1) * shares.sum(axis=-2)).sum(axis=-1)
-    return _divide(np.trace(shares, axis1=-2, axis2=-1) - by_chance, 1 - by_chance)
-
-
-def iou_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Intersection over union of each class, tp / (tp + fp + fn), float64 `(..., num_classes)`."""
-    tp, fp, fn = _counts(matrix)
-    return _divide(tp, tp + fp + fn)
-
-
-def precision_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Share of a predicted class that is right, tp / (tp + fp), float64 `(..., num_classes)`."""
-    tp, fp, _ = _counts(matrix)
-    return _divide(tp, tp + fp)
-
-
-def recall_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Share of a true class that is found, tp / (tp + fn), float64 `(..., num_classes)`."""
-    tp, _, fn = _counts(matrix)
-    return _divide(tp, tp + fn)
-
-
-def f1_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Harmonic mean of precision and recall, 2 tp / (2 tp + fp + fn), float64 `(..., classes)`."""
-    tp, fp, fn = _counts(matrix)
-    return _divide(2 * tp, 2 * tp + fp + fn)
-
-
-def weighted_mean(per_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Mean over the classes whose score is defined, that is not NaN.
-
-    Args:
-        per_class: float64 `(..., num_classes)`.
-        weights: of the classes, of the same shape or one that broadcasts to it: ones for the macro
-            mean, each class's true pixels for the frequency-weighted one.
-
-    Returns:
-        float64 `(...)`; NaN where no class with a weight has a score.
-    """
-    weights = np.where(np.isnan(per_class), 0, weights)
-    return _divide(np.nansum(per_class * weights, axis=-1), weights.sum(axis=-1))
-
-
-def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """The original's scores: the counts of all classes are pooled, then divided.
-
-    With one label a pixel, each wrong pixel is one false positive and one false negative, so
-    precision, recall and F1 all equal the pixel accuracy. The accuracy also counts the true
-    negatives of `num_classes` one-versus-rest problems, which makes it
-    1 - 2 (1 - pixel accuracy) / num_classes.
-
-    Args:
-        matrix: int64 `(..., num_classes, num_classes)`.
-
-    Returns:
-        "accuracy", "f1", "precision", "recall" and "iou", each float64 `(...)`.
-    """
-    tp, fp, fn = (count.sum(axis=-1) for count in _counts(matrix))
-    all_labels = matrix.sum(axis=(-2, -1)) * matrix.shape[-1]
-    return {
-        "accuracy": _divide(all_labels - fp - fn, all_labels),
-        "f1": _divide(2 * tp, 2 * tp + fp + fn),
-        "precision": _divide(tp, tp + fp),
-        "recall": _divide(tp, tp + fn),
-        "iou": _divide(tp, tp + fp + fn),
-    }
-
-
 class _ConfusionMatrixMetric(keras.metrics.Metric):
-    """Adds up one confusion matrix over all batches, in float64.
+    """Adds the confusion matrices of all batches, in float64.
 
-    Counts are exact up to 2^53 pixels per entry. `keras.metrics.MeanIoU` counts in float32, which
-    is exact up to 2^24 pixels, no more than 64 images of 512x512.
+    Float64 counts are exact up to 2^53 pixels per entry. The float32 counts of
+    `keras.metrics.MeanIoU` are exact up to 2^24 pixels, which is 64 images of 512x512.
     """
+
+    default_name: str  # of the metric; set by subclasses
 
     def __init__(
         self,
@@ -178,11 +51,11 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         name: str | None = None,
         dtype: str | None = None,
     ) -> None:
-        super().__init__(name=name, dtype=dtype)
+        super().__init__(name=name or self.default_name, dtype=dtype)
         self.num_classes = num_classes
         self.ignore_class = ignore_class
-        # A private name of Keras. Without it, `EarlyStopping` and `ModelCheckpoint` in mode "auto"
-        # refuse to monitor the metric.
+        # A private name of Keras. If it goes, `EarlyStopping` and `ModelCheckpoint` cannot monitor
+        # the metric in mode "auto".
         self._direction = "up"
         self.matrix = self.add_weight(
             shape=(num_classes, num_classes), initializer="zeros", dtype="float64", name="matrix"
@@ -194,16 +67,17 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         """Adds a batch.
 
         Args:
-            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
-            y_pred: logits or probabilities `(batch, height, width, num_classes)`.
-            sample_weight: how often a pixel counts; `(batch,)`, `(batch, height, width)` or
-                `(batch, height, width, 1)`; None for once. Keras passes it on to
-                `weighted_metrics` of `compile` only.
+            y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+                `(batch, height, width, 1)`.
+            y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
+            sample_weight: number of times that a pixel is counted, float, not negative, `(batch,)`,
+                `(batch, height, width)` or `(batch, height, width, 1)`; None for once. Keras passes
+                sample weights only to `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
-            tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops
-                this check; the result is NaN as well.
+            tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
+                this check; the result is then NaN.
         """
         _check_num_classes(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -215,11 +89,12 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         )
         size = self.num_classes**2
         pairs = truth.class_ids * self.num_classes + tf.argmax(y_pred, -1, tf.int32)
+        # Void pixels are counted in an extra entry, which is dropped.
         pairs = tf.where(tf.equal(truth.class_ids, NO_TRUTH), size, pairs)
         ids = tf.reshape(pairs, [-1])
         counts = tf.ones_like(ids) if truth.weights is None else tf.reshape(truth.weights, [-1])
-        # Pixels that are left out are counted behind the matrix. Not `tf.math.bincount`: XLA, with
-        # which Keras compiles the steps on a single GPU, does not compile it.
+        # Not `tf.math.bincount`, which XLA cannot compile. Keras compiles steps with XLA on a
+        # single GPU.
         counts = tf.math.unsorted_segment_sum(counts, ids, size + 1)[:size]
         counts = tf.cast(tf.reshape(counts, self.matrix.shape), tf.float64)
         nan = tf.constant(float("nan"), tf.float64)
@@ -233,20 +108,19 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class MeanIoU(_ConfusionMatrixMetric):
-    """Mean IoU of one confusion matrix over all images while a model trains.
+    """Mean IoU of the classes, from one confusion matrix over all images.
 
     The mean is over the classes that occur in the masks or in the predictions.
 
     Args:
         num_classes: number of classes.
-        ignore_class: a label whose pixels are left out, such as 255. Inside the classes it is also
-            left out of the mean. None for no such label; -1 is always left out.
-        name: name of the metric.
+        ignore_class: label of void pixels, such as 255. If it is a class id, the mean excludes the
+            class. None for no such label. Pixels with the label -1 are always void.
+        name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Example:
-        Four pixels, the last one void. Class 0: 1 of 2 pixels that are or were predicted class 0;
-        class 1: 1 of 2.
+        Of four pixels, the last is void. Each class has 1 right pixel of 2 pixels in its union:
 
         >>> metric = MeanIoU(num_classes=2, ignore_class=255)
         >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
@@ -254,22 +128,15 @@ class MeanIoU(_ConfusionMatrixMetric):
         0.5
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_class: int | None = None,
-        name: str | None = "mean_iou",
-        dtype: str | None = None,
-    ) -> None:
-        super().__init__(num_classes, ignore_class, name, dtype)
+    default_name = "mean_iou"
 
     def result(self) -> tf.Tensor:
-        """Returns the mean over the classes that occur in masks or predictions, 0 without any."""
+        """Computes the mean, in [0, 1]; 0 if no class occurs."""
         matrix = tf.convert_to_tensor(self.matrix)
         tp = tf.linalg.diag_part(matrix)
         union = tf.reduce_sum(matrix, 0) + tf.reduce_sum(matrix, 1) - tp
-        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # also where it is NaN
-        if self.ignore_class is not None:  # predicted in place of another, it would count as 0
+        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # NaN is not equal to 0 either
+        if self.ignore_class is not None:  # where it is predicted, its IoU would be 0
             present *= 1 - tf.one_hot(self.ignore_class, self.num_classes, dtype=tf.float64)
         iou = tf.math.divide_no_nan(tp, union)
         mean = tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present))
@@ -278,32 +145,28 @@ class MeanIoU(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class PixelAccuracy(_ConfusionMatrixMetric):
-    """Fraction of pixels whose class is right, over all images, while a model trains.
+    """Fraction of pixels with the right class, over all images.
 
     Args:
         num_classes: number of classes.
-        ignore_class: a label whose pixels are left out; None for no such label.
-        name: name of the metric.
+        ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
+            label -1 are always void.
+        name: name of the metric; None for "pixel_accuracy".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Example:
+        Of four pixels, the last is void. Two of the others are right:
+
         >>> metric = PixelAccuracy(num_classes=2, ignore_class=255)
         >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
         >>> print(f"{float(metric.result()):.4f}")
         0.6667
     """
 
-    def __init__(
-        self,
-        num_classes: int,
-        ignore_class: int | None = None,
-        name: str | None = "pixel_accuracy",
-        dtype: str | None = None,
-    ) -> None:
-        super().__init__(num_classes, ignore_class, name, dtype)
+    default_name = "pixel_accuracy"
 
     def result(self) -> tf.Tensor:
-        """Returns the fraction, 0 without any pixels."""
+        """Computes the fraction; 0 if there are no pixels."""
         matrix = tf.convert_to_tensor(self.matrix)
         return tf.cast(
             tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix)), self.dtype
@@ -312,23 +175,24 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ImagewiseScore(keras.metrics.Mean):
-    """One of `micro_scores`, averaged over images while a model trains.
+    """One of `micro_scores` per image, averaged over images.
 
-    It follows from each image's pixel accuracy alone (see `micro_scores`). Images of which every
-    pixel is left out are left out.
+    Each of these scores follows from the image's pixel accuracy, see `micro_scores`. The mean
+    excludes images that have void pixels only.
 
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
         num_classes: number of classes.
-        ignore_class: a label whose pixels are left out; None for no such label.
+        ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
+            label -1 are always void.
         name: name of the metric; None for `score`.
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: unknown score.
+        InputError: the score is unknown.
 
     Example:
-        Two images of two pixels, with two and one right:
+        The first image has two right pixels, the second image has one right pixel of two:
 
         >>> metric = ImagewiseScore("f1", num_classes=2)
         >>> metric.update_state(np.array([[[0, 1]], [[0, 1]]]), tf.one_hot([[[0, 1]], [[0, 0]]], 2))
@@ -358,17 +222,18 @@ class ImagewiseScore(keras.metrics.Mean):
         """Adds a batch.
 
         Args:
-            y_true: class ids `(batch, height, width)` or `(batch, height, width, 1)`.
-            y_pred: logits or probabilities `(batch, height, width, num_classes)`.
-            sample_weight: `(batch,)`, `(batch, height, width)` or `(batch, height, width, 1)`; None
-                for equal weights. An image's accuracy weighs its pixels; its weight in the mean
-                over images is the mean of its pixels' positive weights. Keras passes it on to
-                `weighted_metrics` of `compile` only.
+            y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+                `(batch, height, width, 1)`.
+            y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
+            sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
+                `(batch, height, width, 1)`; None for equal weights. An image's accuracy weights its
+                pixels. The image's weight in the mean over images is the mean of its positive pixel
+                weights. Keras passes sample weights only to `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
-            tf.errors.InvalidArgumentError: a label that is no class and not left out. XLA drops
-                this check; the result is NaN as well.
+            tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
+                this check; the result is then NaN.
         """
         _check_num_classes(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -377,16 +242,17 @@ class ImagewiseScore(keras.metrics.Mean):
         weights = truth.weights
         if weights is None:
             weights = tf.cast(tf.not_equal(truth.class_ids, NO_TRUTH), tf.float32)
-        hits = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), truth.class_ids), tf.float32)
-        right = tf.math.divide_no_nan(
-            tf.reduce_sum(weights * hits, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
+        is_right = tf.cast(tf.equal(tf.argmax(y_pred, -1, tf.int32), truth.class_ids), tf.float32)
+        accuracy = tf.math.divide_no_nan(
+            tf.reduce_sum(weights * is_right, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
         )
+        score = accuracy  # of "f1", "precision" and "recall"
         if self.score == "accuracy":
-            right = 1 - 2 * (1 - right) / self.num_classes
+            score = 1 - 2 * (1 - accuracy) / self.num_classes
         elif self.score == "iou":
-            right = right / (2 - right)
-        right = tf.where(truth.is_valid, right, float("nan"))
-        super().update_state(right, sample_weight=image_weights(weights))
+            score = accuracy / (2 - accuracy)
+        score = tf.where(truth.is_valid, score, float("nan"))
+        super().update_state(score, sample_weight=image_weights(weights))
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
@@ -400,7 +266,7 @@ class ImagewiseScore(keras.metrics.Mean):
 def _check_num_classes(y_pred: tf.Tensor, num_classes: int) -> None:
     if y_pred.shape[-1] != num_classes:
         raise InputError(
-            "`num_classes` of a metric must be the number of the model's outputs per pixel. "
+            "`num_classes` of a metric must equal the number of the model's output channels. "
             f"Received: num_classes={num_classes}, with predictions of shape "
-            f"{tuple(y_pred.shape)}."
+            f"{tuple(y_pred.shape)}. Use {y_pred.shape[-1]}."
         )

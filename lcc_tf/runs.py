@@ -1,13 +1,14 @@
-"""Run folders. An interruption at any moment leaves them usable.
+"""Run folders: configuration, weights and history of a training.
 
-    config.json           the configuration, package versions, classes, the data set's fingerprint
-    best.weights.h5       the epoch with the best validation score; evaluation and export load it
-    last.weights.h5       the newest epoch; training resumes from it
+    config.json           configuration, package versions, classes, the data set's fingerprint
+    best.weights.h5       weights of the epoch with the best validation score
+    last.weights.h5       weights of the newest epoch; training resumes from them
     history.csv           one row per epoch
     curves.png            the history as a picture
     tensorboard/          the history for TensorBoard
 
-`lcc_tf.training.checkpoints` writes the weights and the history.
+Evaluation and export load `best.weights.h5`. `lcc_tf.training.checkpoints` writes the weights and
+the history, so that an interruption at any time leaves the folder usable.
 """
 
 import json
@@ -31,17 +32,25 @@ PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder's `config.json`."""
+    """A run folder and the content of its `config.json`.
+
+    Attributes:
+        path: the folder.
+        config: configuration of the training.
+        classes: names and colors of the classes.
+        fingerprint: fingerprint of the training data set; None for an imported model.
+        native_size: side of the training images before they were resized, pixels.
+    """
 
     path: Path
     config: TrainConfig
     classes: ClassTable
-    fingerprint: str | None  # of its training data set; None for an imported model
-    native_size: float  # side of its training images before resizing, pixels
+    fingerprint: str | None
+    native_size: float
 
     @property
     def name(self) -> str:
-        """The folder's name."""
+        """Name of the folder."""
         return self.path.resolve().name
 
     @property
@@ -56,8 +65,8 @@ def write_run(run: Run, num_parameters: int) -> None:
     """Creates a run folder and writes its `config.json`.
 
     Args:
-        run: to write, with the folder as its path.
-        num_parameters: of the model, recorded only.
+        run: the run; its `path` is the folder.
+        num_parameters: number of the model's parameters, for information only.
     """
     from lcc_tf import __version__
 
@@ -78,13 +87,13 @@ def read_run(path: Path) -> Run:
     """Reads a run folder's `config.json`.
 
     Raises:
-        InputError: the folder is not a run folder, or its configuration cannot be read.
+        InputError: the folder is not a run folder, or `config.json` is invalid.
     """
     file = path / CONFIG
     if not file.is_file():
         raise InputError(
-            f"{path} is not a run folder: it has no {CONFIG}. Choose a folder that training has "
-            "filled, such as runs/unetpp."
+            f"{path} is not a run folder: it has no {CONFIG}. Choose a folder that train.py wrote, "
+            "such as runs/unetpp."
         )
     try:
         content = json.loads(file.read_text())
@@ -98,11 +107,26 @@ def read_run(path: Path) -> Run:
             native_size=content["native_size"],
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise InputError(f"{file} cannot be read: {error}") from error
+        raise InputError(
+            f"{file} cannot be read: {error!r}. Choose another run, or train it again."
+        ) from error
+
+
+def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
+    """Reads run folders, or finds all trained runs if no folder is named.
+
+    Args:
+        paths: run folders.
+        root: folder whose run folders are read if `paths` is empty.
+
+    Raises:
+        InputError: a path is not a run folder, or `root` contains no trained run.
+    """
+    return [read_run(path) for path in paths] or find_runs(root)
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Returns all trained runs below a folder, sorted by name.
+    """Returns all trained runs in a folder, sorted by name.
 
     Raises:
         InputError: the folder contains no trained run.
@@ -111,14 +135,14 @@ def find_runs(root: Path) -> list[Run]:
     trained = [run for run in runs if (run.path / BEST).is_file()]
     if not trained:
         raise InputError(
-            f"There is no trained run in {root}. Train one with train.py, or name run folders "
-            "with `runs`."
+            f"There is no trained run in {root}. Train a network with train.py, or name run "
+            "folders as `runs`."
         )
     return trained
 
 
 def load_model(run: Run) -> keras.Model:
-    """Builds a run's network with its best weights.
+    """Builds a run's network and loads its best weights.
 
     Returns:
         A model from images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
@@ -129,7 +153,10 @@ def load_model(run: Run) -> keras.Model:
     """
     file = run.path / BEST
     if not file.is_file():
-        raise InputError(f"{run.path} has no {BEST}: its training has not finished an epoch yet.")
+        raise InputError(
+            f"{run.path} has no {BEST}: its training has not finished an epoch. Continue the "
+            "training, or choose another run."
+        )
     options = run.config.model_options()
     model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)
     load_weights(model, file)
@@ -142,22 +169,22 @@ def load_ensemble(
     *,
     average: str = "probabilities",
 ) -> keras.Model:
-    """Loads the ensemble of one or more runs; for a single run, its probabilities.
+    """Loads runs as one model that averages their probabilities or logits.
 
     Args:
-        runs: one or more, all with the same classes.
+        runs: one run or more, all with the same classes.
         weights: one weight per run; None for equal weights.
         average: "probabilities" or "logits".
 
     Returns:
         A model from images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to
-        probabilities, float32 `(batch, height, width, num_classes)`, built by
-        `lcc_tf.models.ensemble`. Images have the resolution of the run with the finest
-        resolution. For other runs, the ensemble reduces images to the run's resolution.
+        probabilities, float32 `(batch, height, width, num_classes)`; see
+        `lcc_tf.models.ensemble`. Its images have the finest resolution of all runs. The model
+        downsamples them for a run with a coarser resolution.
 
     Raises:
-        InputError: the runs differ in their classes, a run has no weights, or `weights` cannot be
-            used.
+        InputError: the runs differ in their classes, a run has no weights, or `weights` is
+            invalid.
     """
     check_same_classes(runs)
     finest = max(run.scale for run in runs)
@@ -170,16 +197,16 @@ def load_ensemble(
 
 
 def check_same_classes(runs: Sequence[Run]) -> None:
-    """Checks that runs have the same classes, so that they can be averaged or compared.
+    """Checks that runs have the same classes, so that they can be averaged and compared.
 
     Raises:
         InputError: the runs differ in their classes.
     """
     if len({run.classes for run in runs}) > 1:
         raise InputError(
-            "The runs differ in their classes: "
-            + ", ".join(f"{run.path} {run.classes.names}" for run in runs)
-            + ". Choose `runs` with the same classes."
+            "`runs` must have the same classes. Received: "
+            + ", ".join(f"{run.path} with {list(run.classes.names)}" for run in runs)
+            + ". Remove a run."
         )
 
 
@@ -193,4 +220,7 @@ def load_weights(model: keras.Model, file: Path) -> None:
         model.load_weights(file)
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise InputError(f"The weights in {file} cannot be loaded: {reason}") from error
+        raise InputError(
+            f"The weights in {file} cannot be loaded into the network of {CONFIG}: {reason}. "
+            "Choose another run, or train it again."
+        ) from error

@@ -55,7 +55,7 @@ def import_torch(
         raise InputError(
             f"`native_size` must be larger than 0. Received: native_size={native_size}."
         )
-    with new_folder(workdir, holds=set()) as folder:
+    with new_folder(workdir, contents=set(), argument="workdir") as folder:
         state_dict = read_torch_weights(weights)
         arch, encoder, num_classes = describe(state_dict)
         if num_classes != classes.num_classes:

@@ -21,7 +21,7 @@ def test_curves_show_every_score(tmp_path):
     falling = [row | {"val_f1": 4 - row["val_f1"]} for row in rows]
     save_curves(falling, tmp_path / "other.png", title="run")
     changed = (pixels(tmp_path / "other.png") != full).any(axis=(0, 2)).nonzero()[0]
-    assert len(changed)  # the last axis but the legend's, in the third quarter of the width
+    assert len(changed)  # pixels of the axis of F1, in the third quarter of the width
     assert changed.min() > 800
     assert changed.max() < 1200
 
@@ -45,27 +45,27 @@ def many_classes(count):
 
 
 def size_of(picture, color):
-    """Height and width of the pixels of a color."""
+    """Returns height and width of the pixels with a color."""
     rows, columns = (picture == color).all(axis=-1).nonzero()
     return np.ptp(rows) + 1, np.ptp(columns) + 1
 
 
 @pytest.mark.parametrize(("height", "width"), [(544, 509), (200, 800), (800, 200)])
-def test_panel_keeps_the_images_form(tmp_path, height, width):
+def test_panel_keeps_the_aspect_ratio_of_the_image(tmp_path, height, width):
     mask = np.full((height, width), 4, np.uint8)
     image = np.broadcast_to(GREEN, (height, width, 3))
     save_panel(image, mask, {"model": mask}, DEEPGLOBE_CLASSES, tmp_path / "p.png", title="x")
     panel = pixels(tmp_path / "p.png")
     shown_height, shown_width = size_of(panel, GREEN)
     assert shown_height / shown_width == pytest.approx(height / width, rel=0.03)
-    # Only titles and legend add to the size of the pictures.
+    # The figure is larger than its pictures only by titles and legend.
     assert panel.shape[0] < shown_height + 200
     assert panel.shape[1] < 3 * shown_width + 200
 
 
 @pytest.mark.parametrize("save", [save_panel, save_overlay])
-def test_a_long_legend_does_not_shrink_the_pictures(tmp_path, save):
-    """Of more than 20 classes, the legend lists only those in the picture."""
+def test_long_legend_does_not_shrink_the_pictures(tmp_path, save):
+    """With more than 20 classes, the legend lists only the classes in the picture."""
     heights, pictures = [], []
     for count, shown in ((2, 2), (20, 1), (255, 250), (255, 1)):
         class_ids = (np.arange(400) * shown // 400).astype(np.uint8)
@@ -83,7 +83,7 @@ def test_a_long_legend_does_not_shrink_the_pictures(tmp_path, save):
     assert np.ptp(pictures or [0]) <= 4
 
 
-def test_the_legend_of_an_overlay_grows_with_the_picture(tmp_path):
+def test_legend_of_an_overlay_grows_with_the_picture(tmp_path):
     legends = []
     for width in (1000, 2000):
         image, mask = np.broadcast_to(GREEN, (100, width, 3)), np.zeros((100, width), np.uint8)

@@ -16,9 +16,9 @@ def test_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == [file]
 
 
-def test_folder_appears_when_it_is_complete(tmp_path):
+def test_folder_exists_only_when_it_is_complete(tmp_path):
     path = tmp_path / "results"
-    with new_folder(path, holds={"a.json", "panels"}, overwrite=False) as new:
+    with new_folder(path, contents={"a.json", "panels"}, overwrite=False) as new:
         (new / "a.json").write_text("1")
         assert not path.exists()
     assert (path / "a.json").read_text() == "1"
@@ -31,7 +31,7 @@ def test_failure_keeps_the_earlier_folder(tmp_path):
     (path / "a.json").write_text("old")
 
     def interrupted():
-        with new_folder(path, holds={"a.json", "panels"}, overwrite=True) as new:
+        with new_folder(path, contents={"a.json", "panels"}, overwrite=True) as new:
             (new / "a.json").write_text("new")
             raise KeyboardInterrupt
 
@@ -46,32 +46,34 @@ def test_folders_are_overwritten_on_request_only(tmp_path):
     path.mkdir()
     (path / "a.json").write_text("old")
     with (
-        pytest.raises(InputError, match="Choose another folder.*`overwrite=True`"),
-        new_folder(path, holds={"a.json", "panels"}, overwrite=False),
+        pytest.raises(
+            InputError, match="already exists. Replace it with `overwrite=True`.*as `output`"
+        ),
+        new_folder(path, contents={"a.json", "panels"}, overwrite=False),
     ):
         pass
-    with new_folder(path, holds={"a.json", "panels"}, overwrite=True) as new:
+    with new_folder(path, contents={"a.json", "panels"}, overwrite=True) as new:
         (new / "a.json").write_text("new")
     assert (path / "a.json").read_text() == "new"
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_foreign_folder_is_never_overwritten(tmp_path):
+def test_folder_with_other_files_is_never_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with (
         pytest.raises(InputError, match="contains other files"),
-        new_folder(tmp_path, holds={"a.json", "panels"}, overwrite=True),
+        new_folder(tmp_path, contents={"a.json", "panels"}, overwrite=True),
     ):
         pass
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_folder_with_one_foreign_file_is_never_overwritten(tmp_path):
+def test_folder_with_one_other_file_is_never_overwritten(tmp_path):
     (tmp_path / "a.json").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     with (
         pytest.raises(InputError, match=r"other files \(notes.txt\)"),
-        new_folder(tmp_path, holds={"a.json"}, overwrite=True),
+        new_folder(tmp_path, contents={"a.json"}, overwrite=True),
     ):
         pass
     assert (tmp_path / "notes.txt").read_text() == "mine"
@@ -79,7 +81,7 @@ def test_folder_with_one_foreign_file_is_never_overwritten(tmp_path):
 
 def test_failures_leave_no_parents_and_restore_the_earlier_folder(tmp_path, monkeypatch):
     def fails(path):
-        with new_folder(path, holds={"a.json"}, overwrite=True) as new:
+        with new_folder(path, contents={"a.json"}, overwrite=True) as new:
             (new / "a.json").write_text("new")
             replace = os.replace
 
@@ -101,11 +103,11 @@ def test_failures_leave_no_parents_and_restore_the_earlier_folder(tmp_path, monk
     assert (tmp_path / "results" / "a.json").read_text() == "old"
 
 
-def test_file_in_place_of_a_folder_is_refused(tmp_path):
+def test_file_in_place_of_a_folder_raises(tmp_path):
     (tmp_path / "run").write_text("mine")
     with (
-        pytest.raises(InputError, match="run is a file, not a folder. Choose another folder"),
-        new_folder(tmp_path / "run", holds=set()),
+        pytest.raises(InputError, match="run is a file, not a folder.*folder as `workdir`"),
+        new_folder(tmp_path / "run", contents=set(), argument="workdir"),
     ):
         pass
     assert (tmp_path / "run").read_text() == "mine"
@@ -116,5 +118,5 @@ def test_files_of_a_killed_process_are_deleted(tmp_path):
     left.parent.mkdir()
     left.write_bytes(b"half of a map")
     with unfinished_folder(tmp_path / "a.tif"):
-        assert not left.exists()  # its room may be needed
+        assert not left.exists()  # the new files may need its disk space
     assert list(tmp_path.iterdir()) == []

@@ -13,11 +13,12 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RANKS = [
     {"errors"},
-    {"files", "ground_truth", "keras_backend", "reflect_padding"},
-    {"figures", "losses", "metrics"},
+    {"class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
+    {"confusion_matrix", "figures", "loss_functions"},
+    {"losses", "metrics"},
     {"data", "models"},  # below "config": they accept plain arguments only
     {"config"},
-    {"runs"},
+    {"recipes", "runs"},
     {"prediction"},
     {"exporting", "mapping", "scoring", "training"},
     {"torch_runs"},  # writes run folders with the functions of training
@@ -27,7 +28,7 @@ RANKS = [
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
 # Usable without a data set, so without `tfds_deepglobe`
 WITHOUT_DATASET = {"errors", "files", "ground_truth", "keras_backend", "reflect_padding"} | {
-    *("losses", "metrics", "models")
+    *("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")
 }
 SCRIPTS = {file.stem for file in ROOT.glob("*.py")}
 

@@ -12,8 +12,19 @@ from lcc_tf.runs import (
     find_runs,
     load_model,
     read_run,
+    read_runs,
 )
+from tests.untrained_runs import write_untrained_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+
+
+@pytest.fixture(scope="module")
+def runs(tiny_config, builder, tmp_path_factory):
+    """The folder of two runs with random weights, `unetpp` and `deeplabv3plus`."""
+    root = tmp_path_factory.mktemp("runs")
+    for arch in ("unetpp", "deeplabv3plus"):
+        write_untrained_run(root / arch, tiny_config, builder, arch=arch)
+    return root
 
 
 def test_run_folder_is_read_back(runs, tiny_config):
@@ -27,6 +38,13 @@ def test_run_folder_is_read_back(runs, tiny_config):
     assert [run.name for run in find_runs(runs)] == ["deeplabv3plus", "unetpp"]
 
 
+def test_runs_are_read_by_path_or_found(runs, tmp_path):
+    assert [run.name for run in read_runs([runs / "unetpp"], tmp_path)] == ["unetpp"]
+    assert [run.name for run in read_runs([], runs)] == ["deeplabv3plus", "unetpp"]
+    with pytest.raises(InputError, match="no trained run"):
+        read_runs([], tmp_path)
+
+
 def test_loaded_model_has_the_best_weights(runs):
     run = read_run(runs / "deeplabv3plus")
     model = load_model(run)
@@ -36,7 +54,7 @@ def test_loaded_model_has_the_best_weights(runs):
     np.testing.assert_allclose(model(image), twin(image), atol=1e-6)
 
 
-def test_folders_that_are_not_runs_are_refused(tmp_path, runs):
+def test_folders_that_are_not_runs_raise(tmp_path, runs):
     with pytest.raises(InputError, match="not a run folder"):
         read_run(tmp_path)
     with pytest.raises(InputError, match="no trained run"):

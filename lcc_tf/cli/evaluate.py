@@ -36,15 +36,15 @@ def main() -> NoReturn:
 
 def command(options: argparse.Namespace) -> None:
     """Scores the runs, prints the tables and writes the results."""
-    with new_folder(options.output, holds=RESULTS, overwrite=options.overwrite) as output:
+    with new_folder(options.output, contents=RESULTS, overwrite=options.overwrite) as output:
         import_tensorflow()
-        from lcc_tf.runs import find_runs, read_run
+        from lcc_tf.runs import read_runs
         from lcc_tf.scoring.evaluate_runs import check_runs, evaluate_runs, open_dataset
         from lcc_tf.scoring.protocols import PROTOCOLS
         from lcc_tf.scoring.results import write_metrics
         from lcc_tf.scoring.tables import to_markdown, write_tables
 
-        runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+        runs = read_runs(options.runs, Path("runs"))
         check_runs(runs)
         protocols = list(PROTOCOLS) if options.protocol == "all" else [options.protocol]
         panels = output / "panels"

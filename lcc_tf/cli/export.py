@@ -41,16 +41,16 @@ def command(options: argparse.Namespace) -> int:
     """Exports the runs and returns the exit code."""
     formats = list(dict.fromkeys(options.format))
     for name in formats:
-        check_new_folder(options.output / name, holds=FORMATS[name], overwrite=options.overwrite)
+        check_new_folder(options.output / name, contents=FORMATS[name], overwrite=options.overwrite)
     import_tensorflow()
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export_source
     from lcc_tf.exporting.source_model import SourceModel
-    from lcc_tf.runs import find_runs, read_run
+    from lcc_tf.runs import read_runs
 
     for name in formats:
         writer(name)  # a missing package is an error before anything is exported
-    runs = [read_run(path) for path in options.runs] or find_runs(Path("runs"))
+    runs = read_runs(options.runs, Path("runs"))
     source = SourceModel.from_runs(
         runs,
         options.member_weights,

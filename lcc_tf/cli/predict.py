@@ -46,7 +46,7 @@ def command(options: argparse.Namespace) -> int:
     from lcc_tf.mapping.outputs import Outputs
     from lcc_tf.mapping.scene_reading import SceneReading
     from lcc_tf.prediction.predictors import EnsemblePredictor
-    from lcc_tf.runs import find_runs, read_run
+    from lcc_tf.runs import read_runs
 
     outputs = Outputs(
         options.output,
@@ -72,7 +72,7 @@ def command(options: argparse.Namespace) -> int:
         predictor = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
     else:
         predictor = EnsemblePredictor.from_runs(
-            [read_run(path) for path in options.runs] or find_runs(Path("runs")),
+            read_runs(options.runs, Path("runs")),
             options.member_weights,
             average=options.average,
             tta=options.tta,

@@ -22,9 +22,8 @@ from lcc_tf.config import (
     XLA,
     DataConfig,
     TrainConfig,
-    from_options,
-    recipe_settings,
 )
+from lcc_tf.recipes import from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\

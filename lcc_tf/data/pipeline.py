@@ -75,7 +75,6 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     crops: RandomCrops | None = None,
-    augmentation: bool = True,
 ) -> tf.data.Dataset:
     """Returns endless shuffled, augmented batches of the training split.
 
@@ -90,7 +89,6 @@ def training_batches(
         seed: random seed of order, crops and augmentation.
         first_epoch: first epoch, counted from 0.
         crops: draws one crop per image and epoch; None resizes the whole images.
-        augmentation: False for images without augmentation.
 
     Returns:
         Batches of image, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and mask,
@@ -111,9 +109,7 @@ def training_batches(
             image, mask = crops(example, image_size, crop_seed, encoding)
         else:
             image, mask = decode(example, image_size, encoding)
-        if augmentation:
-            image, mask = augment(image, mask, example_seed)
-        return image, mask
+        return augment(image, mask, example_seed)
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:

@@ -1,1 +1,1 @@
-"""Trained networks, and ensembles of them, for use without this package."""
+"""Export of trained networks and ensembles for use without lcc_tf."""

@@ -10,12 +10,12 @@ FLOAT_FRACTION = 0.999
 
 
 class AgreementError(RuntimeError):
-    """An export differs from the Keras model by more than is allowed."""
+    """An export that differs too much from the Keras model."""
 
 
 @dataclass(frozen=True)
 class Agreement:
-    """Comparison of the probabilities of an export and of the Keras model.
+    """Agreement of an export's probabilities with the Keras model's probabilities.
 
     Attributes:
         max_difference: maximum difference of two probabilities.
@@ -35,59 +35,56 @@ class Agreement:
 
     @classmethod
     def of(cls, received: Sequence[np.ndarray], expected: Sequence[np.ndarray]) -> "Agreement":
-        """Compares probabilities, one `(..., num_classes)` array per image.
+        """Compares the probabilities of some images.
 
         Args:
-            received: the export's probabilities.
-            expected: the Keras model's probabilities.
+            received: the export's probabilities, float `(..., num_classes)` per image.
+            expected: the Keras model's probabilities, float `(..., num_classes)` per image.
 
         Raises:
-            AgreementError: shapes differ.
+            AgreementError: the shapes differ.
         """
         pairs = list(zip(received, expected, strict=True))
         for array, reference in pairs:
             if array.shape != reference.shape:
                 raise AgreementError(
-                    "The export returns probabilities of another shape than the Keras model. "
-                    f"Received: {array.shape} instead of {reference.shape}."
+                    "The probabilities of the export and of the Keras model must have the same "
+                    f"shape. Received: {array.shape} instead of {reference.shape}."
                 )
         same = [(array.argmax(-1) == reference.argmax(-1)).ravel() for array, reference in pairs]
         differences = [np.abs(array - reference).max() for array, reference in pairs]
         return cls(
-            max_difference=float(np.max(differences)),  # NaN if one is NaN
+            max_difference=float(np.max(differences)),  # NaN if a difference is NaN
             fraction=float(np.concatenate(same).mean()),
             num_pixels=sum(map(len, same)),
         )
 
-    def require(self, name: str, *, min_fraction: float, max_difference: float) -> "Agreement":
-        """Checks that the export may be used.
+    def require(self, name: str, *, min_fraction: float, max_difference: float) -> None:
+        """Checks that an export agrees with the Keras model.
 
         Args:
             name: name of the export.
             min_fraction: minimum fraction of pixels with the same class.
             max_difference: maximum difference of two probabilities.
 
-        Returns:
-            The agreement itself.
-
         Raises:
-            AgreementError: the agreement is too low, or a probability is not a number.
+            AgreementError: the agreement is too low, or a probability is NaN.
         """
-        if self.fraction >= min_fraction and self.max_difference <= max_difference:
-            return self
-        raise AgreementError(
-            f"{name} differs from the Keras model: {self}. Required: the same class on "
-            f"{100 * min_fraction:g} %, probabilities within {max_difference:g}."
-        )
+        # `not`, since a comparison with NaN is False
+        if not (self.fraction >= min_fraction and self.max_difference <= max_difference):
+            raise AgreementError(
+                f"{name} differs from the Keras model: {self}. Required: the same class on "
+                f"{100 * min_fraction:g} %, probabilities within {max_difference:g}."
+            )
 
 
 @dataclass(frozen=True)
 class ExportedFile:
-    """A file that was exported and checked, or a folder that is loaded as one.
+    """An exported and checked file, or the main file of an exported folder.
 
     Attributes:
         name: name of the file.
-        size: bytes.
+        size: size of the file or of the folder, bytes.
         agreement: agreement with the Keras model.
     """
 

@@ -1,4 +1,4 @@
-"""`model.json`, which describes an exported model to programs that use it."""
+"""`model.json`, the description of an exported model for other programs."""
 
 import json
 from dataclasses import dataclass
@@ -12,11 +12,11 @@ MODEL_FILE = "model.json"
 
 @dataclass(frozen=True)
 class Description:
-    """Properties of an exported model that its files' types and shapes do not tell.
+    """Properties of an exported model that are not in the types and shapes of its files.
 
     Attributes:
         classes: names and colors of the output channels.
-        tile: side of the tiles that the model was trained on, pixels of its images.
+        tile: side of the tiles on which the model was trained, pixels of the model's images.
         scale: pixels of the model's images per pixel of the data set's images, along one side.
     """
 
@@ -25,7 +25,7 @@ class Description:
     scale: float
 
     def to_json(self) -> dict:
-        """Returns the description as JSON values."""
+        """Returns the description as JSON values by key."""
         return {
             "class_names": self.classes.names,
             "palette": self.classes.palette,
@@ -37,8 +37,8 @@ class Description:
         """Writes `model.json`.
 
         Args:
-            folder: must exist.
-            more: further JSON values.
+            folder: existing folder.
+            more: additional JSON values by key.
         """
         (folder / MODEL_FILE).write_text(json.dumps(self.to_json() | more, indent=2))
 

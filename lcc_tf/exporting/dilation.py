@@ -1,8 +1,9 @@
-"""Dilated convolutions as the single operation that ONNX and LiteRT have for them.
+"""Dilated convolutions as single operations, for conversion to ONNX and LiteRT.
 
-TensorFlow moves the pixels of a feature map into the batch axis, convolves without dilation and
-moves them back. Converters recognize that pattern only in maps of a known size. In other maps, and
-for the shifted copies of `AtrousSeparableConv2D`, a layer becomes dozens of operations.
+TensorFlow computes a dilated convolution in three steps: it moves pixels into the batch axis,
+convolves without dilation, and moves the pixels back. Converters replace this pattern with a single
+operation only for feature maps of a known size. Otherwise, and for `AtrousSeparableConv2D`, a layer
+becomes dozens of operations.
 """
 
 import keras
@@ -13,15 +14,15 @@ from lcc_tf.models.layers import all_layers
 
 
 def with_single_operations(model: keras.Model) -> keras.Model:
-    """Copies a network with one operation for each dilated convolution.
+    """Copies a network, with a single operation per dilated convolution.
 
-    The copy is for conversion: TensorFlow cannot run dilated depthwise operations on a CPU.
+    The copy is for conversion only: TensorFlow cannot run dilated depthwise operations on a CPU.
 
     Args:
         model: a functional model, which may contain other models.
 
     Returns:
-        A model that shares all variables of `model`, or `model` itself if it has no dilated layer.
+        A model with the variables of `model`, or `model` itself if it has no dilated layer.
     """
     if not any(map(_is_dilated, all_layers(model))):
         return model
@@ -40,7 +41,7 @@ def _is_dilated(layer: keras.layers.Layer) -> bool:
 
 
 class _DilatedConvolution(keras.layers.Layer):
-    """Dilated layer with stride 1 as a single operation, with the variables of another layer."""
+    """A dilated convolution with stride 1 and the variables of `layer`, as a single operation."""
 
     def __init__(self, layer: keras.layers.Layer) -> None:
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
@@ -50,12 +51,12 @@ class _DilatedConvolution(keras.layers.Layer):
         """Convolves float `(batch, height, width, channels)`."""
         layer = self.layer
         if layer.padding == "same":
-            # A separate operation, since onnxruntime cannot pad a dilated convolution itself.
-            reach = [
+            # Pad separately, since onnxruntime cannot pad in a dilated convolution.
+            extent = [
                 (size - 1) * rate
                 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)
             ]
-            x = tf.pad(x, [(0, 0), *((r // 2, r - r // 2) for r in reach), (0, 0)])
+            x = tf.pad(x, [(0, 0), *((r // 2, r - r // 2) for r in extent), (0, 0)])
         if isinstance(layer, keras.layers.SeparableConv2D):
             x = self._depthwise(x, layer.depthwise_kernel)
             x = tf.nn.conv2d(x, tf.convert_to_tensor(layer.pointwise_kernel), 1, "VALID")
@@ -79,5 +80,5 @@ class _DilatedConvolution(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
-        """Returns the layer's output shape."""
+        """Returns the output shape of the layer."""
         return self.layer.compute_output_shape(input_shape)

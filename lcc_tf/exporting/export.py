@@ -1,4 +1,4 @@
-"""Export of a Keras model to a folder that is complete or does not exist."""
+"""Export of a Keras model to a folder, which is written completely or not at all."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,41 +24,38 @@ def export(
     images: Sequence[np.ndarray] | None = None,
     overwrite: bool = False,
 ) -> list[ExportedFile]:
-    """Exports a Keras model for use without lcc_tf, and checks the export against the model.
+    """Exports a Keras model for use without lcc_tf, and compares the export with the model.
 
-    Preprocessing, softmax, padding and cropping are part of every exported model. Each format has a
-    folder of its own:
+    Preprocessing, softmax, padding and cropping are part of every exported model. The formats:
 
-    - "savedmodel": `<output>/savedmodel`, for TensorFlow; takes images of any size.
-    - "onnx": `<output>/onnx` with `model.onnx`, for onnxruntime, takes images of any size, and
-      `deepness.onnx`, for the QGIS plugin Deepness.
-    - "litert": `<output>/litert` with `float32.tflite`, `float16.tflite` and `int8.tflite`, for
-      phones and small computers; they take images of `tile` x `tile` pixels.
+    - "savedmodel": `<output>/savedmodel`, for TensorFlow and images of any size.
+    - "onnx": `<output>/onnx/model.onnx`, for onnxruntime and images of any size, and
+      `deepness.onnx`, for the QGIS plugin Deepness and images of `tile` x `tile` pixels.
+    - "litert": `<output>/litert/float32.tflite`, `float16.tflite` and `int8.tflite`, for phones and
+      small computers and images of `tile` x `tile` pixels.
 
     Args:
         model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits or probabilities
-            `(batch, height, width, num_classes)`, for any height and width that its stride divides.
-        output: folder; the files are written to `<output>/<format>`, as the command does.
+            `(batch, height, width, num_classes)`. Height and width are multiples of its stride.
+        output: folder; the files are written to `<output>/<format>`.
         format: "savedmodel", "onnx" or "litert".
         classes: names and colors of the model's output channels, in their order.
-        tile: side of the images that LiteRT and Deepness files take, pixels; best the size that the
-            model was trained on.
-        resolution: size of the images' pixels on the ground, meters. Deepness resamples scenes to
-            it.
-        images: uint8 `(height, width, 3)`, RGB: images of the kind that the model was trained on.
-            The export is compared with the model on crops of them, and the ranges of int8 values
-            are measured on crops of them; 32 images or more are best. None for procedural scenes:
-            they show whether an export computes what the model computes, but a model that was
-            trained on other images can lose accuracy in `int8.tflite`, since its values can leave
-            the measured ranges.
-        overwrite: replaces an earlier export, once the new one is complete.
+        tile: side of the images for LiteRT and Deepness files, pixels. The best value is the size
+            of the training images.
+        resolution: pixel size of the images on the ground, meters. Deepness resamples scenes to
+            this pixel size.
+        images: uint8 `(height, width, 3)` each, RGB, 32 images or more, similar to the training
+            images. The export is compared with the model on crops of these images. The value ranges
+            of int8 are measured on crops too. None for procedural scenes. With these, the int8 file
+            of a model for other images can lose accuracy, since values can be out of range.
+        overwrite: True to replace an earlier export, once the new export is complete.
 
     Returns:
         The files, each with its size and its agreement with the model.
 
     Raises:
-        InputError: an unknown format, a folder that exists, `classes` or `images` that do not fit,
-            or packages that are not installed (`pip install 'lcc_tf[export]'`).
+        InputError: the format is unknown, the folder already exists, `classes` or `images` do not
+            fit the model, or packages are not installed (`pip install 'lcc_tf[export]'`).
         AgreementError: the export differs too much from the model. Nothing is written.
 
     Example:
@@ -71,7 +68,7 @@ def export(
     """
     output = Path(output)
     writer(format)
-    check_new_folder(output / format, holds=FORMATS[format], overwrite=overwrite)
+    check_new_folder(output / format, contents=FORMATS[format], overwrite=overwrite)
     source = SourceModel.from_model(model, classes, tile=tile, resolution=resolution, images=images)
     return export_source(source, output, format, overwrite=overwrite)
 
@@ -83,17 +80,17 @@ def export_source(
 
     Args:
         source: the model.
-        output: folder of all formats.
+        output: folder for all formats.
         format: a key of `FORMATS`.
-        overwrite: replaces an earlier export, once the new one is complete.
+        overwrite: True to replace an earlier export, once the new export is complete.
 
     Returns:
-        The files that were written and checked.
+        The exported and checked files.
 
     Raises:
         InputError: see `export`.
         AgreementError: the export differs too much from the model. Nothing is written.
     """
     write = writer(format)
-    with new_folder(output / format, holds=FORMATS[format], overwrite=overwrite) as folder:
+    with new_folder(output / format, contents=FORMATS[format], overwrite=overwrite) as folder:
         return write(source, folder)

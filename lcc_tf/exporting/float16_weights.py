@@ -1,25 +1,25 @@
-"""Large weights of a LiteRT file, stored as float16."""
+"""Storage of the large weights of a LiteRT file as float16."""
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-# Minimum number of values in a tensor that is stored as float16. Smaller tensors are the first
-# layers' kernels, depthwise kernels and biases: less than a tenth of the weights, but their
-# rounding reaches every pixel. TensorFlow's own converter rounds them too, and the maximum
-# difference of a probability becomes ten times as large.
+# Minimum number of values in a tensor that is stored as float16. Smaller tensors are biases,
+# depthwise kernels and the kernels of the first layers. They are less than a tenth of the weights,
+# but their rounding errors affect every pixel. TensorFlow's converter rounds them too, and its
+# maximum difference of a probability is ten times as large.
 MIN_VALUES = 2**15
 _FILE_IDENTIFIER = b"TFL3"
 
 
 def with_float16_weights(model: bytes) -> bytes:
-    """Stores large weights as float16; they are converted to float32 when the file is loaded.
+    """Stores large weights as float16, and adds operations that convert them to float32.
 
     Args:
         model: content of a LiteRT file in float32.
 
     Returns:
-        Content of a file that computes the same in float32, with rounded weights.
+        Content of a file that computes in float32, with rounded weights.
     """
     content = schema.ModelT.InitFromPackedBuf(model, 0)
     content.operatorCodes.append(_dequantize_code())
@@ -34,7 +34,7 @@ def with_float16_weights(model: bytes) -> bytes:
             rounded = np.frombuffer(bytes(data), np.float32).astype(np.float16)
             content.buffers.append(schema.BufferT(data=np.frombuffer(rounded.tobytes(), np.uint8)))
             graph.tensors.append(_float16_tensor(tensor, len(content.buffers) - 1))
-            tensor.buffer = 0  # the empty buffer: the tensor is computed now
+            tensor.buffer = 0  # the empty buffer, since the tensor is now computed
             added.append(_dequantize(opcode, len(graph.tensors) - 1, index))
         graph.operators = added + graph.operators
     _drop_unused_buffers(content)
@@ -69,7 +69,7 @@ def _dequantize(opcode: int, source: int, target: int) -> schema.OperatorT:
 
 
 def _drop_unused_buffers(content: schema.ModelT) -> None:
-    """Empties buffers that no tensor uses; the indices of buffers do not change."""
+    """Empties buffers that no tensor uses, without a change of buffer indices."""
     used = {tensor.buffer for graph in content.subgraphs for tensor in graph.tensors}
     used |= {metadata.buffer for metadata in content.metadata or []}
     for index, buffer in enumerate(content.buffers):

@@ -1,4 +1,4 @@
-"""Names of the export formats, and the function that writes each; imports no format by itself."""
+"""Names and files of the export formats, without an import of their packages."""
 
 import importlib
 from collections.abc import Callable
@@ -11,9 +11,9 @@ if TYPE_CHECKING:
     from lcc_tf.exporting.agreement import ExportedFile
     from lcc_tf.exporting.source_model import SourceModel
 
-# Names of the files and folders that each format's folder contains
+# Names of the files and folders of each format
 FORMATS = {
-    # The files that TensorFlow writes, and `assets.extra` with the classes
+    # `assets.extra` contains the classes; TensorFlow writes the other files.
     "savedmodel": {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"},
     "onnx": {"model.onnx", "deepness.onnx"},
     "litert": {"float32.tflite", "float16.tflite", "int8.tflite", "model.json"},
@@ -21,19 +21,19 @@ FORMATS = {
 
 
 def writer(format: str) -> Callable[["SourceModel", Path], list["ExportedFile"]]:
-    """Imports the function that writes a format.
+    """Imports and returns the function that writes a format.
 
     Args:
         format: a key of `FORMATS`.
 
     Returns:
-        A function from a model and an empty folder to the files that it wrote and checked.
+        A function that exports a model to an empty folder, and returns the checked files.
 
     Raises:
-        InputError: an unknown format, or the packages that it needs are not installed.
+        InputError: the format is unknown, or its packages are not installed.
     """
     if format not in FORMATS:
-        raise InputError(f"Unknown `format`. Received: {format!r}. Choose one of {list(FORMATS)}.")
+        raise InputError(f"Unknown `format`. Received: {format!r}. Choose from {list(FORMATS)}.")
     if format != "savedmodel":
         require_extra("export")
     return getattr(importlib.import_module(f"lcc_tf.exporting.{format}"), f"export_{format}")

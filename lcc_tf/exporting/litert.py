@@ -16,26 +16,27 @@ from lcc_tf.exporting.float16_weights import with_float16_weights
 from lcc_tf.exporting.source_model import SourceModel
 
 # Minimum fraction of pixels with the same class, and maximum difference of two probabilities. The
-# cost of rounding depends on how confident a network is, so each file's agreement is printed.
-# Trained networks keep 99.9 % of the classes in float16 (README), undertrained networks sometimes
-# fewer. An int8 file is refused only if it is not a usable map anymore.
+# errors of rounding are larger for networks with less confident predictions, so the agreement of
+# each file is printed. In float16, the class is the same on 99.9 % of the pixels for trained
+# networks (README). It is the same on fewer pixels for undertrained networks. The limits of int8
+# reject only useless files.
 BOUNDS = {"float32": (FLOAT_FRACTION, 1e-3), "float16": (0.99, 0.1), "int8": (0.5, 1.0)}
-NUM_CALIBRATION_IMAGES = 32  # crops of the training split on which int8's ranges are measured
+NUM_CALIBRATION_IMAGES = 32  # crops of the training split for measuring the ranges of int8
 
 
 def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
     """Writes three LiteRT files and compares their predictions with the Keras model's.
 
-    The signature `serving_default` of each file takes `image` `(1, tile, tile, 3)`, RGB, and
-    returns `probabilities` `(1, tile, tile, num_classes)`:
+    The signature `serving_default` of each file has the input `image`, `(1, tile, tile, 3)`, RGB in
+    [0, 255], and the output `probabilities`, `(1, tile, tile, num_classes)`:
 
-    - `float32.tflite`: from float32 in [0, 255] to float32.
-    - `float16.tflite`: the same types, with most weights stored as float16.
-    - `int8.tflite`: from uint8 to uint8, computed in 8-bit integers. Their ranges are measured on
-      `NUM_CALIBRATION_IMAGES` crops of the training split. A probability is
-      `(value - zero_point) * scale`.
+    - `float32.tflite`: input and output are float32.
+    - `float16.tflite`: input and output are float32; most weights are stored as float16.
+    - `int8.tflite`: input and output are uint8; a probability is `(value - zero_point) * scale`.
+      The ranges of its 8-bit integers are measured on `NUM_CALIBRATION_IMAGES` crops of the
+      training split.
 
-    `model.json` contains the model's `Description`, and the types of each file.
+    `model.json` contains the model's `Description` and the types of each file.
 
     Args:
         source: the model.
@@ -54,17 +55,23 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
         file = output / f"{name}.tflite"
         file.write_bytes(content)
         interpreter = Interpreter(str(file))
-        agreement = source.compare(litert_predictor(interpreter), any_size=False)
         min_fraction, max_difference = BOUNDS[name]
-        agreement.require(file.name, min_fraction=min_fraction, max_difference=max_difference)
-        files.append(ExportedFile(file.name, file.stat().st_size, agreement))
+        checked = source.comparison.check(
+            file.name,
+            len(content),
+            litert_predictor(interpreter),
+            any_size=False,
+            max_difference=max_difference,
+            min_fraction=min_fraction,
+        )
+        files.append(checked)
         types[file.name] = _types(interpreter)
     source.description.write(output, files=types)
     return files
 
 
 def litert_predictor(interpreter: Interpreter) -> Callable[[np.ndarray], np.ndarray]:
-    """Wraps a LiteRT file as a function that returns probabilities, also for 8-bit integers.
+    """Wraps a LiteRT file as a function that returns float32 probabilities.
 
     Args:
         interpreter: interpreter of a file that `export_litert` wrote.
@@ -86,7 +93,7 @@ def litert_predictor(interpreter: Interpreter) -> Callable[[np.ndarray], np.ndar
 def _save_with_one_size(source: SourceModel, folder: Path) -> None:
     """Writes a SavedModel for images of `tile` x `tile` pixels.
 
-    Given the function itself, the converter returns networks full of NaN.
+    The converter needs a SavedModel: networks that it converts from a function return NaN.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -112,7 +119,7 @@ def _convert(source: SourceModel) -> Iterator[tuple[str, bytes]]:
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
         converter.inference_input_type = converter.inference_output_type = tf.uint8
         with warnings.catch_warnings():
-            # Calibration runs in TensorFlow's own interpreter, which warns of its removal.
+            # Calibration runs in TensorFlow's interpreter, which warns that it will be removed.
             warnings.filterwarnings("ignore", message=".*tf.lite.Interpreter is deprecated")
             small = converter.convert()
         yield "int8", small
@@ -122,13 +129,13 @@ def _representative_images(source: SourceModel) -> Iterator[dict[str, np.ndarray
     images = source.samples.crops("train", source.tile, NUM_CALIBRATION_IMAGES)
     for image in tqdm(images, desc="calibrating int8", unit="image"):
         image = image[None].astype(np.float32)
-        # The input's range must be [0, 255], even if no sample has such pixels.
+        # The input's range must be [0, 255], also if no sample has pixels of 0 and 255.
         image[0, 0, 0], image[0, 0, 1] = 0, 255
         yield {"image": image}
 
 
 def _types(interpreter: Interpreter) -> dict:
-    """Returns dtype, shape and quantization of each input and output."""
+    """Returns dtype, shape and quantization of each input and output, as JSON values by name."""
     runner = interpreter.get_signature_runner("serving_default")
     tensors = runner.get_input_details() | runner.get_output_details()
     types = {}

@@ -1,4 +1,4 @@
-"""ONNX files: one for images of any size, one for the QGIS plugin Deepness."""
+"""ONNX files for onnxruntime (images of any size) and for the QGIS plugin Deepness."""
 
 import json
 import logging
@@ -11,27 +11,27 @@ import onnxruntime
 import tensorflow as tf
 import tf2onnx
 
-from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.tiling import OVERLAP
 
-# Version of the operations: onnxruntime 1.12 (2022) and later know it; tf2onnx 1.17 ends at 18.
+# Version of the operations, for onnxruntime 1.12 (2022) and later; tf2onnx 1.17 supports up to 18
 OPSET = 17
 ANY_SIZE_FILE = "model.onnx"
 DEEPNESS_FILE = "deepness.onnx"
-TOLERANCE = 1e-3  # maximum difference of a probability from the Keras model's
+TOLERANCE = 1e-3  # maximum difference from a probability of the Keras model
 
 
 def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
-    """Writes two ONNX files and compares their predictions, in onnxruntime, with the Keras model's.
+    """Writes two ONNX files and compares their predictions in onnxruntime with the Keras model's.
 
-    `model.onnx` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any size. It returns
-    `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`, uint8
-    `(batch, height, width)`; the axes have these names. Its metadata are the model's `Description`.
+    `model.onnx` has the input `image`, uint8 `(batch, height, width, 3)`, RGB of any size. Its
+    outputs are `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`,
+    uint8 `(batch, height, width)`. Its metadata contain the model's `Description`.
 
-    `deepness.onnx` takes `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1]. It returns
-    `probabilities`, float32 `(batch, num_classes, tile, tile)`. It has the metadata that the QGIS
-    plugin reads: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
+    `deepness.onnx` has the input `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1], and the
+    output `probabilities`, float32 `(batch, num_classes, tile, tile)`. Its metadata are defined by
+    the QGIS plugin: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
 
     Args:
         source: the model.
@@ -41,64 +41,53 @@ def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
         Both files.
 
     Raises:
-        AgreementError: a probability differs from the Keras model's by more than `TOLERANCE`, or
-            the fraction of pixels with the same class is below `FLOAT_FRACTION`.
+        AgreementError: the difference of a probability is larger than `TOLERANCE`, or the fraction
+            of pixels with the same class is smaller than `FLOAT_FRACTION`.
         InputError: the weights do not fit into a file.
     """
     source.check_file_size()
-    return [_any_size(source, output), _for_deepness(source, output)]
+    return [
+        _any_size(source, output / ANY_SIZE_FILE),
+        _for_deepness(source, output / DEEPNESS_FILE),
+    ]
 
 
 def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `model.onnx` for prediction.
+    """Wraps an ONNX file of `export_onnx` as a function that returns probabilities.
 
     Args:
-        file: the ONNX file.
+        file: `model.onnx` or `deepness.onnx`.
 
     Returns:
         A function from uint8 `(batch, height, width, 3)`, RGB, to float32
-        `(batch, height, width, num_classes)`.
+        `(batch, height, width, num_classes)`. For `deepness.onnx`, height and width must be `tile`.
     """
-    session = _session(file)
-    return lambda image: session.run(["probabilities"], {"image": image})[0]
+    network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 
+    def predict(image: np.ndarray) -> np.ndarray:
+        return network.run(["probabilities"], {"image": image})[0]
 
-def deepness_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Loads `deepness.onnx` for prediction; tiles are prepared as the file's metadata say.
-
-    Args:
-        file: the ONNX file.
-
-    Returns:
-        A function from uint8 `(batch, tile, tile, 3)`, RGB, to float32
-        `(batch, tile, tile, num_classes)`.
-    """
-    session = _session(file)
-    metadata = session.get_modelmeta().custom_metadata_map
+    metadata = network.get_modelmeta().custom_metadata_map
+    if "standardization_mean" not in metadata:
+        return predict
     mean, std = (
         np.array(json.loads(metadata[f"standardization_{name}"]), np.float32)
         for name in ("mean", "std")
     )
 
-    def predict(image: np.ndarray) -> np.ndarray:
+    def predict_for_deepness(image: np.ndarray) -> np.ndarray:
         prepared = (np.float32(image * 1.0 / 255.0) - mean) / std
-        served = session.run(None, {"image": prepared.transpose(0, 3, 1, 2)})[0]
-        return served.transpose(0, 2, 3, 1)
+        return predict(prepared.transpose(0, 3, 1, 2)).transpose(0, 2, 3, 1)
 
-    return predict
-
-
-def _session(file: Path) -> onnxruntime.InferenceSession:
-    return onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return predict_for_deepness
 
 
-def _any_size(source: SourceModel, output: Path) -> ExportedFile:
+def _any_size(source: SourceModel, file: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = source.serve_for_conversion(image)
         class_id = tf.cast(tf.argmax(probabilities, axis=-1), tf.uint8)
         return {"probabilities": probabilities, "class_id": class_id}
 
-    file = output / ANY_SIZE_FILE
     _write(
         file,
         serve,
@@ -106,44 +95,48 @@ def _any_size(source: SourceModel, output: Path) -> ExportedFile:
         axes=("batch", "height", "width"),
         metadata=source.description.to_json(),
     )
-    agreement = source.compare(onnx_predictor(file), any_size=True)
-    agreement.require(file.name, min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
-    return ExportedFile(file.name, file.stat().st_size, agreement)
+    return _checked(source, file, any_size=True)
 
 
-def _for_deepness(source: SourceModel, output: Path) -> ExportedFile:
+def _for_deepness(source: SourceModel, file: Path) -> ExportedFile:
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = source.serve_for_conversion(255 * tf.transpose(image, (0, 2, 3, 1)))
         return {"probabilities": tf.transpose(probabilities, (0, 3, 1, 2))}
 
-    file = output / DEEPNESS_FILE
-    side = source.tile
     _write(
         file,
         serve,
-        tf.TensorSpec((None, 3, side, side), tf.float32, name="image"),
+        tf.TensorSpec((None, 3, source.tile, source.tile), tf.float32, name="image"),
         axes=("batch",),
         metadata=_deepness_metadata(source),
     )
-    agreement = source.compare(deepness_predictor(file), any_size=False)
-    agreement.require(file.name, min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
-    return ExportedFile(file.name, file.stat().st_size, agreement)
+    return _checked(source, file, any_size=False)
+
+
+def _checked(source: SourceModel, file: Path, *, any_size: bool) -> ExportedFile:
+    return source.comparison.check(
+        file.name,
+        file.stat().st_size,
+        onnx_predictor(file),
+        any_size=any_size,
+        max_difference=TOLERANCE,
+    )
 
 
 def _deepness_metadata(source: SourceModel) -> dict:
-    """Returns the metadata from which Deepness sets its options."""
+    """Returns the metadata with which Deepness sets its options."""
     return {
         "model_type": "Segmentor",
         "class_names": {str(i): name for i, name in enumerate(source.classes.names)},
         "resolution": 100 * source.resolution,  # centimeters per pixel
-        # Deepness's documentation says `tiles_size`, its code reads `tile_size`.
+        # `tiles_size` is in Deepness's documentation, `tile_size` in its code.
         "tiles_size": source.tile,
         "tile_size": source.tile,
         "tiles_overlap": round(100 * OVERLAP),  # percent
-        # Deepness divides by 255 first.
+        # After a division by 255
         "standardization_mean": [0.0, 0.0, 0.0],
         "standardization_std": [1.0, 1.0, 1.0],
-        # No threshold: pixels below it would become class 0.
+        # No threshold, since pixels below a threshold would become class 0
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
     }
@@ -163,10 +156,10 @@ def _write(
         file: file to write.
         serve: the function, from an image to named tensors.
         image: dtype and shape of the image.
-        axes: names of the first axes, whose size is unknown, of all inputs and outputs.
+        axes: names of the first axes of all inputs and outputs; their sizes are not fixed.
         metadata: JSON values by key.
     """
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # it logs its optimizations
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # hides a log of optimizations
     model, _ = tf2onnx.convert.from_function(tf.function(serve), [image], opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):

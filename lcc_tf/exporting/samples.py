@@ -1,4 +1,4 @@
-"""Images on which exports are compared with the Keras model, and int8 is calibrated."""
+"""Sample images for the comparison of exports and for the calibration of int8."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +17,20 @@ from lcc_tf.runs import Run
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
-SEED = 0  # of the crops' positions, and of procedural scenes
+SEED = 0  # random seed of the crops' positions and of procedural scenes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Source of sample images: a data set, arrays, or procedural scenes if both are None.
+    """Source of sample images: arrays, a data set, or procedural scenes if both are None.
 
-    A trained network predicts arbitrary classes for noise, so an export's agreement on noise means
-    nothing. Samples should be images of the kind that the network was trained on.
+    Samples should be similar to the training images. A network predicts arbitrary classes for other
+    images, such as noise. The agreement on such images has no meaning.
 
     Attributes:
-        builder: a data set.
+        builder: a data set; None for none.
         scale: pixels of a sample per pixel of the data set's images, along one side.
-        images: uint8 `(height, width, 3)`, RGB; used in place of a data set.
+        images: uint8 `(height, width, 3)` each, RGB; None for none.
     """
 
     builder: tfds.core.DatasetBuilder | None = None
@@ -41,7 +41,7 @@ class Samples:
         if self.images is None:
             return
         if not len(self.images):
-            raise InputError("`images` must have at least one image. Received: none.")
+            raise InputError("`images` must contain at least one image. Received: no image.")
         for image in self.images:
             if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
                 raise InputError(
@@ -55,22 +55,22 @@ class Samples:
         return "procedural scenes" if self.images is None else f"{len(self.images)} images"
 
     def crops(self, split: str, side: int, count: int) -> list[np.ndarray]:
-        """Cuts random crops, one from each image, then again from the first image.
+        """Returns random crops, one per image. After the last image, the first image is next.
 
         Args:
-            split: "train" or "test"; the training split is used if the data set has no test split.
-                Arrays have no splits.
+            split: "train" or "test"; "train" is used if the data set has no test split. Arrays have
+                no splits.
             side: side of the crops, pixels of the samples.
             count: number of crops.
 
         Returns:
-            uint8 `(side, side, 3)` each, RGB; the same crops for the same arguments.
+            uint8 `(side, side, 3)` each, RGB. The same arguments return the same crops.
         """
         rng = np.random.default_rng(SEED)
         if self.images is not None:
             return [_crop(self.images[i % len(self.images)], side, rng) for i in range(count)]
         if self.builder is None:
-            # Scenes that are not part of the data set "demo", on which a network may be trained
+            # Numbers of scenes that are not in the data set "demo"
             first = 10**6 if split == "test" else 2 * 10**6
             scenes = [render_scene(SEED, first + i, max(side, MIN_SIZE))[0] for i in range(count)]
             return [scene[:side, :side] for scene in scenes]
@@ -82,7 +82,7 @@ class Samples:
     def _example_crop(
         self, example: dict[str, tf.Tensor], side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Cuts a random crop from a data set's example."""
+        """Returns a random crop of an example of the data set."""
         mask = decode_mask(example["segmentation_mask"])
         side_in_example = round(side / self.scale)
         room = np.maximum(np.array(mask.shape) - side_in_example, 0)
@@ -93,7 +93,7 @@ class Samples:
 
 
 def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Cuts a random crop from an array, which is reflect-padded if it is smaller than the crop."""
+    """Returns a random crop of an image, which is reflect-padded if it is smaller than the crop."""
     first = [rng.integers(0, max(length - side, 0) + 1) for length in image.shape[:2]]
     rows, columns = (
         reflect_indices(np.arange(start, start + side), length)
@@ -103,11 +103,11 @@ def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def samples_of(runs: Sequence[Run], scale: float) -> Samples:
-    """Returns the data set of the first run whose data set exists, or procedural scenes.
+    """Returns the first data set of the runs that exists, or procedural scenes.
 
     Args:
         runs: the exported runs.
-        scale: see `Samples`.
+        scale: pixels of a sample per pixel of the data set's images, along one side.
     """
     for run in runs:
         if run.fingerprint is None:  # an imported run, whose data set is unknown

@@ -1,4 +1,4 @@
-"""SavedModels, which need only TensorFlow."""
+"""SavedModels, which run with TensorFlow only."""
 
 from pathlib import Path
 
@@ -7,24 +7,26 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
+from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.description import MODEL_FILE, Description
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tta import with_tta
 
-TOLERANCE = 1e-4  # maximum difference of a probability from the Keras model's
+TOLERANCE = 1e-4  # maximum difference from a probability of the Keras model
 
 
 def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
     """Writes a SavedModel and compares its predictions with the Keras model's.
 
-    The signature `serving_default` takes `image`, uint8 `(batch, height, width, 3)`, RGB of any
-    size. It returns `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`,
-    uint8 `(batch, height, width)`. Images are reflect-padded to a multiple of the network's stride;
-    the result is cropped. The signature `classes` takes no arguments. It returns `class_names`,
-    string `(num_classes,)`, and `palette`, uint8 `(num_classes, 3)`, RGB.
-    `assets.extra/model.json` contains the model's `Description`.
+    The signature `serving_default` has the input `image`, uint8 `(batch, height, width, 3)`, RGB of
+    any size. Its outputs are `probabilities`, float32 `(batch, height, width, num_classes)`, and
+    `class_id`, uint8 `(batch, height, width)`. Images are reflect-padded to a multiple of the
+    network's stride, and the outputs are cropped.
+
+    The signature `classes` has no inputs. Its outputs are `class_names`, string `(num_classes,)`,
+    and `palette`, uint8 `(num_classes, 3)`, RGB. `assets.extra/model.json` contains the model's
+    `Description`.
 
     Args:
         source: the model.
@@ -34,8 +36,8 @@ def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
         One entry, for the whole folder.
 
     Raises:
-        AgreementError: a probability differs from the Keras model's by more than `TOLERANCE`, or
-            the fraction of pixels with the same class is below `FLOAT_FRACTION`.
+        AgreementError: the difference of a probability is larger than `TOLERANCE`, or the fraction
+            of pixels with the same class is smaller than `FLOAT_FRACTION`.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -66,22 +68,20 @@ def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
         served = loaded.signatures["serving_default"](image=tf.constant(image))
         return served["probabilities"].numpy()
 
-    agreement = source.compare(predict, any_size=True)
-    agreement.require("saved_model.pb", min_fraction=FLOAT_FRACTION, max_difference=TOLERANCE)
     size = sum(file.stat().st_size for file in output.rglob("*") if file.is_file())
-    return [ExportedFile("saved_model.pb", size, agreement)]
+    check = source.comparison.check
+    return [check("saved_model.pb", size, predict, any_size=True, max_difference=TOLERANCE)]
 
 
 def load_savedmodel(
     folder: Path, *, tta: str = "none", tile: int | None = None
 ) -> EnsemblePredictor:
-    """Loads a SavedModel that `export_savedmodel` wrote, for prediction.
+    """Loads a SavedModel of `export_savedmodel` for prediction.
 
     Args:
         folder: folder of the SavedModel.
         tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
-        tile: side of the tiles, pixels; None for the largest size that its networks were trained
-            on.
+        tile: side of the tiles, pixels; None for the `tile` of the export.
 
     Raises:
         InputError: the folder is not a SavedModel that `export_savedmodel` wrote.
@@ -91,7 +91,7 @@ def load_savedmodel(
     except FileNotFoundError as error:
         raise InputError(
             f"{folder} is not a SavedModel that lcc_tf exported: it has no assets.extra/"
-            f"{MODEL_FILE}. Use a folder named savedmodel that `export` wrote."
+            f"{MODEL_FILE}. Use the folder <output>/savedmodel of an export."
         ) from error
     loaded = tf.saved_model.load(folder)
 
@@ -104,7 +104,7 @@ def load_savedmodel(
     predictor = Predictor(
         name=folder.name,
         predict_batch=with_tta(predict, tta),
-        # Tiles are resized for a model whose resolution differs from the scene's.
+        # "whole" resizes tiles for a model whose resolution differs from the scene's resolution.
         framing="crops" if scale == 1 else "whole",
         image_size=image_size,
         tile=round(image_size / scale),

@@ -1,7 +1,6 @@
-"""The Keras model that is exported, and the images on which its exports are compared with it."""
+"""Keras models for exporting."""
 
-import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -10,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.exporting.agreement import Agreement
+from lcc_tf.exporting.comparison import Comparison
 from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
@@ -23,21 +22,20 @@ from tfds_deepglobe.classes import ClassTable
 
 RESOLUTION = 0.5  # meters per pixel, DeepGlobe's
 MIN_TILE = 32  # pixels
-MAX_COMPARED_TILES = 4
-MAX_COMPARED_PIXELS = 4 * 512**2  # of all compared tiles, unless a single tile has more
-MAX_FILE_SIZE = 2**31  # bytes, the limit of a protocol buffer and of a flat buffer
+MAX_FILE_SIZE = 2**31  # bytes; limit of protocol buffers (ONNX) and flat buffers (LiteRT)
 
 
 @dataclass(frozen=True, eq=False)
 class SourceModel:
-    """A Keras model that is to be exported.
+    """A Keras model for exporting.
 
     Attributes:
-        model: from float32 images, RGB in [0, 255], to float32 probabilities.
+        model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
+            `(batch, height, width, num_classes)`.
         classes: names and colors of the model's output channels.
-        tile: side of the tiles that exports of a fixed size take, pixels.
-        resolution: size of the pixels of the model's images on the ground, meters.
-        samples: source of the images on which exports are compared with the model.
+        tile: side of the images for exports of a fixed size, pixels.
+        resolution: pixel size of the model's images on the ground, meters.
+        samples: source of images for the comparison of exports with the model.
     """
 
     model: keras.Model
@@ -71,17 +69,18 @@ class SourceModel:
         """Loads the ensemble of runs for exporting.
 
         Args:
-            runs: at least one, all with the same classes.
+            runs: one run or more, all with the same classes.
             weights: one weight per run; None for equal weights.
             average: "probabilities" or "logits".
-            tile: side of the tiles that exports of a fixed size take, pixels of the exported
-                model's images; None for tiles in which each member gets the size that it was
-                trained on, or more.
-            resolution: size of the pixels of the data set's images on the ground, meters. If every
-                run resizes the data set's images, the exported model's pixels are larger.
+            tile: side of the images for exports of a fixed size, pixels of the exported model's
+                images. None for the smallest size at which each member's input has at least the
+                size of its training images.
+            resolution: pixel size of the data set's images on the ground, meters. The exported
+                model's pixels are larger if every run downsamples the data set's images.
 
         Raises:
-            InputError: see `lcc_tf.runs.load_ensemble`; or an invalid tile or resolution.
+            InputError: the runs cannot be loaded (see `lcc_tf.runs.load_ensemble`), or the tile or
+                the resolution is invalid.
         """
         finest = max(run.scale for run in runs)
         if tile is None:
@@ -107,14 +106,14 @@ class SourceModel:
         """Prepares a Keras model for exporting.
 
         Args:
-            model: see `lcc_tf.exporting.export.export`, as all arguments.
+            model: see `lcc_tf.exporting.export.export`.
             classes: names and colors of the model's output channels.
-            tile: side of the tiles that exports of a fixed size take, pixels.
-            resolution: size of the images' pixels on the ground, meters.
-            images: images to compare on; None for procedural scenes.
+            tile: side of the images for exports of a fixed size, pixels.
+            resolution: pixel size of the images on the ground, meters.
+            images: sample images, uint8 `(height, width, 3)` each, RGB; None for procedural scenes.
 
         Raises:
-            InputError: an invalid argument.
+            InputError: an argument is invalid.
         """
         check_num_classes(model, classes)
         if images is not None:
@@ -123,31 +122,16 @@ class SourceModel:
 
     @property
     def description(self) -> Description:
-        """The description that goes with each export."""
+        """The description for the files of an export."""
         return Description(self.classes, self.tile, self.samples.scale)
 
     @cached_property
-    def tiles(self) -> list[np.ndarray]:
-        """Tiles on which exports are compared, uint8 `(1, tile, tile, 3)`."""
-        count = min(max(MAX_COMPARED_PIXELS // self.tile**2, 1), MAX_COMPARED_TILES)
-        return [image[None] for image in self.samples.crops("test", self.tile, count)]
-
-    @cached_property
-    def odd_image(self) -> np.ndarray:
-        """An image with odd sides, which no stride divides, uint8 `(1, height, width, 3)`."""
-        height, width = self.tile * 4 // 5 | 1, self.tile * 4 // 3 | 1
-        return self.samples.crops("test", width, 1)[0][None, :height]
-
-    @cached_property
-    def _expected(self) -> dict[str, list[np.ndarray]]:
-        """The Keras model's probabilities of `tiles` and `odd_image`, computed once."""
-        return {
-            "tiles": [self.predict(image) for image in self.tiles],
-            "odd_image": [self.predict(self.odd_image)],
-        }
+    def comparison(self) -> Comparison:
+        """The comparison of exports with the model."""
+        return Comparison(self.predict, self.samples, self.tile)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Predicts the Keras model's probabilities of an image of any size.
+        """Predicts probabilities with the Keras model, for an image of any size.
 
         Args:
             image: uint8 `(1, height, width, 3)`, RGB.
@@ -163,34 +147,16 @@ class SourceModel:
 
     @cached_property
     def _graph(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The model, traced once for all sizes; `predict` would trace it once per size."""
+        """The model, traced once for all sizes; `keras.Model.predict` traces it once per size."""
         return tf.function(
             lambda image: self.model(image, training=False),
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
         )
 
-    def compare(self, predict: Callable[[np.ndarray], np.ndarray], *, any_size: bool) -> Agreement:
-        """Compares an export with the Keras model.
-
-        Args:
-            predict: runs the export, from uint8 `(1, height, width, 3)`, RGB, to probabilities
-                `(1, height, width, num_classes)`.
-            any_size: whether the export takes images of any size, and not only of `tile`.
-
-        Raises:
-            AgreementError: the probabilities' shapes differ.
-        """
-        with _full_float32():
-            images, expected = list(self.tiles), list(self._expected["tiles"])
-            if any_size:
-                images.append(self.odd_image)
-                expected += self._expected["odd_image"]
-            return Agreement.of([predict(image) for image in images], expected)
-
     def serve(self, image: tf.Tensor) -> tf.Tensor:
         """Builds the model's graph for images of any size, for TensorFlow.
 
-        Images are reflect-padded to a multiple of the network's stride; the result is cropped.
+        Images are reflect-padded to a multiple of the network's stride, and the result is cropped.
 
         Args:
             image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
@@ -201,13 +167,13 @@ class SourceModel:
         return _at_any_size(self.model, image)
 
     def serve_for_conversion(self, image: tf.Tensor) -> tf.Tensor:
-        """Builds the same graph for converters, which know operations that TensorFlow cannot run.
+        """Builds the graph of `serve` for converters, with operations that TensorFlow cannot run.
 
         Args:
-            image: see `serve`.
+            image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
 
         Returns:
-            See `serve`.
+            float32 `(batch, height, width, num_classes)`, probabilities.
         """
         return _at_any_size(self._convertible, image)
 
@@ -216,29 +182,18 @@ class SourceModel:
         return with_single_operations(self.model)
 
     def check_file_size(self) -> None:
-        """Checks that the weights fit into one file of 2 GB.
+        """Checks that the weights fit into a file of 2 GB.
 
         Raises:
-            InputError: they do not fit.
+            InputError: the weights do not fit.
         """
         size = 4 * self.model.count_params()
         if size > 0.99 * MAX_FILE_SIZE:
             raise InputError(
-                "ONNX and LiteRT files must have less than 2 GB, but the weights have "
+                "The weights must have less than 2 GB for ONNX and LiteRT files. Received: "
                 f"{size / 1e9:.1f} GB. Export fewer networks together, or use "
                 "`format='savedmodel'`."
             )
-
-
-@contextlib.contextmanager
-def _full_float32() -> Iterator[None]:
-    """Switches off TF32, with which GPUs drop 13 of float32's 23 mantissa bits."""
-    enabled = tf.config.experimental.tensor_float_32_execution_enabled()
-    tf.config.experimental.enable_tensor_float_32_execution(False)
-    try:
-        yield
-    finally:
-        tf.config.experimental.enable_tensor_float_32_execution(enabled)
 
 
 def _at_any_size(model: keras.Model, image: tf.Tensor) -> tf.Tensor:

@@ -1,1 +1,1 @@
-"""Scores of networks and their ensembles by published protocols."""
+"""Scores of networks and ensembles according to published protocols."""

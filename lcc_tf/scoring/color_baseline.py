@@ -1,4 +1,4 @@
-"""A classifier of single pixels by color: the score that a segmentation network has to beat."""
+"""A color classifier of single pixels, as a baseline for segmentation networks."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 
 BINS = 32  # bins per channel, 8 levels wide
-COARSE_BINS = 8  # bins per channel, used where fine bins have few pixels
+COARSE_BINS = 8  # bins per channel; their frequencies replace fine bins that have few pixels
 PRIOR_PIXELS = 10.0  # weight of the coarse bin's frequencies in a fine bin
 
 
 @dataclass(frozen=True)
 class ColorBaseline:
-    """Class frequencies in a histogram of RGB.
+    """Class frequencies in a histogram of RGB colors.
 
     Attributes:
         table: float32 `(BINS ** 3, num_classes)`, class probabilities of each color.
@@ -24,7 +24,7 @@ class ColorBaseline:
     def fit(
         cls, batches: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
     ) -> "ColorBaseline":
-        """Counts the colors of each class.
+        """Fits a baseline to the colors of each class.
 
         Args:
             batches: pairs of images, float or uint8 `(batch, height, width, 3)`, RGB in [0, 255],
@@ -48,7 +48,7 @@ class ColorBaseline:
         return cls(fine.reshape(counts.shape).astype(np.float32))
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
-        """Returns class probabilities of each pixel.
+        """Returns the class probabilities of each pixel.
 
         Args:
             images: float or uint8 `(..., 3)`, RGB in [0, 255].

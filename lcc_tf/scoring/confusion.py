@@ -1,4 +1,4 @@
-"""Confusion matrices of every image of a split, per protocol and predictor."""
+"""Confusion matrices per protocol, predictor and image."""
 
 import os
 from collections import defaultdict
@@ -11,28 +11,29 @@ from lcc_tf.ground_truth import NO_TRUTH
 from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import PredictedImage
 
-# Pixels that are scored at once, so that memory never holds the full-size probabilities of many
-# predictors.
+# Number of pixels per strip. The full-size probabilities of many predictors would need too much
+# memory.
 STRIP_PIXELS = 2**17
 
-Counts = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]  # by protocol and predictor
+# Confusion and probability matrix for each pair of a protocol and a predictor
+Counts = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 
 class ConfusionMatrices:
-    """Counts pixels image by image.
+    """Confusion and probability matrices of each image.
 
     Args:
-        rules: the rules of each protocol to count by.
+        rules: the rules of each protocol.
     """
 
     def __init__(self, rules: Sequence[ScoringRules]) -> None:
         self.rules = rules
         self._matrices: dict[str, dict[str, list]] = {
-            one.protocol.name: defaultdict(list) for one in rules
+            protocol_rules.protocol.name: defaultdict(list) for protocol_rules in rules
         }
 
     def add(self, predicted: PredictedImage) -> None:
-        """Counts the pixels of one image."""
+        """Counts the pixels of an image for each protocol and predictor."""
         for side in {rules.protocol.side for rules in self.rules}:
             same_side = [rules for rules in self.rules if rules.protocol.side == side]
             resized = predicted if side is None else predicted.resize((side, side))
@@ -40,11 +41,15 @@ class ConfusionMatrices:
                 self._matrices[protocol][name].append(matrices)
 
     def matrices(self, rules: ScoringRules) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Returns the matrices of all images, by the predictor's name.
+        """Returns the matrices of each predictor.
+
+        Args:
+            rules: the rules of one protocol.
 
         Returns:
-            Confusion matrices, int64 `(num_images, num_classes, num_classes)`, and results of
-            `probability_matrix`, float64 of the same shape.
+            By the predictor's name: confusion matrices, int64
+            `(num_images, num_classes, num_classes)`, and results of `probability_matrix`, float64
+            `(num_images, num_classes, num_classes)`.
         """
         return {
             name: tuple(np.stack(part) for part in zip(*counts, strict=True))
@@ -53,7 +58,7 @@ class ConfusionMatrices:
 
 
 def _count(predicted: PredictedImage, all_rules: Sequence[ScoringRules]) -> Counts:
-    """Counts an image at its size in horizontal strips, several at a time."""
+    """Counts an image at its size, in horizontal strips that are processed in parallel."""
 
     def count_strip(rows: slice) -> Counts:
         mask = predicted.mask[rows]
@@ -77,14 +82,16 @@ def _count(predicted: PredictedImage, all_rules: Sequence[ScoringRules]) -> Coun
 
 
 def probability_matrix(mask: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Sums probabilities by ground truth (row) and class (column): a soft confusion matrix.
+    """Sums the probabilities of each class over the pixels of each ground-truth class.
 
     Args:
-        mask: integer `(height, width)`, class ids; `lcc_tf.ground_truth.NO_TRUTH` is not counted.
-        probabilities: float `(height, width, num_classes)`.
+        mask: integer `(height, width)`, class ids; pixels of `lcc_tf.ground_truth.NO_TRUTH` are
+            ignored.
+        probabilities: float `(height, width, num_classes)`, in [0, 1].
 
     Returns:
-        float64 `(num_classes, num_classes)`.
+        float64 `(num_classes, num_classes)`: a confusion matrix (row = ground truth, column =
+        prediction) in which a pixel counts with its probabilities.
     """
     num_classes = probabilities.shape[-1]
     if mask.min(initial=0) == NO_TRUTH:

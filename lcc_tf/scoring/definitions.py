@@ -1,37 +1,37 @@
-"""Sentences that define protocols and scores, for the tables and `metrics.json`."""
+"""Definitions of protocols and scores in words, for tables and `metrics.json`."""
 
 from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scores import DICE_BATCH, RESAMPLES
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, UNKNOWN
 
-CLASSES_NAMED = 10  # largest number of class names in a sentence
+CLASSES_NAMED = 10  # maximum number of class names in a sentence
 
 
 def comparison(rules: ScoringRules) -> str:
-    """Names the published scores that scores by these rules compare with."""
+    """Names the published scores that are computed with the same rules."""
     if set(rules.class_names) == set(DEEPGLOBE_CLASSES.names):
         return rules.protocol.comparable_with
     return "no published score: the classes are not DeepGlobe's"
 
 
 def describe(rules: ScoringRules) -> str:
-    """Describes in a few words how a data set is scored."""
+    """Describes resolution, treatment of `unknown` and averaged classes in a few words."""
     side, averaged = rules.protocol.side, len(rules.averaged)
-    size = f"{side}x{side} pixels" if side else "each image's own size"
+    size = f"{side}x{side} pixels" if side else "original size of each image"
     if UNKNOWN not in rules.class_names:
-        return f"{size}, all {averaged} classes, since none is named {UNKNOWN}"
+        return f"{size}, all {averaged} classes, since no class is named {UNKNOWN}"
     if rules.protocol.averages_unknown:
-        return f"{size}, {UNKNOWN} a class like any other, means over {averaged} classes"
+        return f"{size}, {UNKNOWN} is a class like any other, means over {averaged} classes"
     if rules.protocol.masks_unknown:
         return f"{size}, without pixels whose ground truth is {UNKNOWN}, {averaged} classes"
     return (
-        f"{size}, {UNKNOWN} in ground truth or prediction counts against the other classes, means "
-        f"over those {averaged}"
+        f"{size}, {UNKNOWN} in ground truth or prediction is an error of the other {averaged} "
+        f"classes, means over these {averaged} classes"
     )
 
 
 def definitions(rules: ScoringRules) -> dict[str, str]:
-    """Defines each entry of `lcc_tf.scoring.scores.scores` in one sentence."""
+    """Returns a definition of each score of `lcc_tf.scoring.scores.scores`."""
     names, averaged, num_predicted = rules.class_names, rules.averaged, len(rules.predicted)
     pixels = "all pixels"
     if rules.ignore_class is not None:
@@ -51,8 +51,8 @@ def definitions(rules: ScoringRules) -> dict[str, str]:
     }
     result = {
         "pixel_accuracy": f"fraction of {pixels} of the split whose predicted class is correct",
-        "cohen_kappa": "(p - e) / (1 - e), p the pixel accuracy and e the accuracy expected of a "
-        "random map with the predicted class fractions",
+        "cohen_kappa": "(p - e) / (1 - e), where p is the pixel accuracy and e is the expected "
+        "accuracy of a random map with the predicted class fractions",
     }
     for key in per_class:
         name = key.removeprefix("class_")
@@ -62,11 +62,11 @@ def definitions(rules: ScoringRules) -> dict[str, str]:
         )
     for key, formula in per_class.items():
         result[key] = (
-            f"{formula} of each class, from one confusion matrix over all images; null where that "
-            "is 0 / 0, as for a class that is in neither ground truth nor prediction"
+            f"{formula} of each class, from one confusion matrix over all images; null for 0 / 0, "
+            "such as for a class that is in neither ground truth nor prediction"
         )
     return result | {
-        "accuracy": "(tp + tn) / all of the one-versus-rest problems of "
+        "accuracy": "(tp + tn) / (tp + tn + fp + fn) of the one-versus-rest problems of "
         f"{num_predicted} classes, {pooled}; equals 1 - 2 (1 - pixel accuracy) / {num_predicted} "
         "in each image",
         "f1": f"2 tp / (2 tp + fp + fn), {pooled}; equals the pixel accuracy of each image, since "
@@ -75,10 +75,11 @@ def definitions(rules: ScoringRules) -> dict[str, str]:
         "recall": f"tp / (tp + fn), {pooled}; equals f1",
         "image_iou": f"tp / (tp + fp + fn), {pooled}; the original's IoU",
         "loss": f"multi-class Dice loss of the probabilities of {num_predicted} classes over "
-        f"batches of {DICE_BATCH} images, averaged over images; a class that is not in a batch's "
-        "ground truth adds 0",
+        f"batches of {DICE_BATCH} images, averaged over images; the loss of a class that is not in "
+        "the ground truth of a batch is 0",
         "intervals": f"95 % percentile interval, low and high, of {RESAMPLES} bootstrap resamples "
-        "of the images; it does not cover a new training; null for a single image",
-        "confusion_matrix": f"number of pixels by ground truth (row) and prediction (column), over "
-        f"all images, {pixels}",
+        "of the images; it does not include the variation between trainings; null for a single "
+        "image",
+        "confusion_matrix": "number of pixels per ground-truth class (row) and predicted class "
+        f"(column), over all images, {pixels}",
     }

@@ -1,34 +1,33 @@
-"""Weights of an ensemble's members, tuned on the validation split."""
+"""Tuning of an ensemble's weights on the validation split."""
 
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.prediction.predictors import Average, Predictor
-from lcc_tf.scoring.confusion import ConfusionMatrices
 from lcc_tf.scoring.examples import split_examples
 from lcc_tf.scoring.protocols import ScoringRules
-from lcc_tf.scoring.resizing import resized_rows
 from lcc_tf.scoring.scored_predictors import ScoredPredictors
 from lcc_tf.scoring.scores import pooled_scores
 
-MAP_SIDE = 256  # largest side of the maps to search on, pixels: 0.9 MB per member and image
-FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64  # weight that is moved between two members
+MAX_PIXELS = 2**15  # pixels per image on which weights are scored: 0.9 MB per member and image
+FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64  # part of the total weight that moves between two members
 
 
 @dataclass(frozen=True)
 class TunedWeights:
-    """Tuned weights and the scores that they were chosen by.
+    """Tuned weights and their score.
 
     Attributes:
         protocol: name of the protocol.
         weights: one weight per member, with a sum of 1.
-        mean_iou: mean IoU of the ensemble with these weights on the validation split.
-        equal_mean_iou: mean IoU of the ensemble with equal weights on the validation split.
+        mean_iou: mean IoU of the ensemble with these weights on the validation split, from at most
+            `MAX_PIXELS` pixels per image.
+        equal_mean_iou: mean IoU of the ensemble with equal weights on the same pixels.
     """
 
     protocol: str
@@ -45,77 +44,58 @@ def tune_weights(
 ) -> TunedWeights:
     """Searches weights that score higher on the validation split than equal weights.
 
-    The search uses small maps, which fit into memory. Found and equal weights are then scored
-    exactly by the protocol, and equal weights are kept unless the found weights score higher.
+    Each image is predicted once. Only a regular grid of about `MAX_PIXELS` pixels at the protocol's
+    resolution is used, so that the probabilities of all images fit into memory.
 
     Args:
         members: the ensemble's members.
         builder: a prepared data set; only its split "validation" is read.
-        rules: the rules whose mean IoU is maximized.
+        rules: the rules for the mean IoU that is maximized.
         average: "probabilities" or "logits".
 
     Raises:
         InputError: the validation split is empty.
     """
-    equal = (1 / len(members),) * len(members)
-    found = _search_on_maps(members, builder, rules, average)
-    ensembles = {"equal": Average(equal, average), "found": Average(found, average)}
-    predictors = ScoredPredictors(members, ensembles)
-    confusion = ConfusionMatrices([rules])
-    for predicted in predictors.predict(split_examples(builder, "validation", "comparing weights")):
-        confusion.add(predicted)
-    mean_iou = {
-        name: _mean_iou(matrices.sum(axis=0), rules)
-        for name, (matrices, _) in confusion.matrices(rules).items()
-    }
-    best = "found" if mean_iou["found"] > mean_iou["equal"] else "equal"
+    side = rules.protocol.side
+    samples = []  # per image: mask and each member's probabilities on the grid
+    examples = split_examples(builder, "validation", "tuning weights")
+    for predicted in ScoredPredictors(members).predict(examples):
+        predicted = predicted if side is None else predicted.resize((side, side))
+        height, width = predicted.mask.shape
+        step = math.ceil(math.sqrt(height * width / MAX_PIXELS))
+        rows = slice(0, height, step)
+        # Copies, since a view would keep the whole map in memory
+        probabilities = [p[:, ::step].copy() for _, p in predicted.probabilities(rows)]
+        samples.append((predicted.mask[rows, ::step], probabilities))
+
+    def mean_iou(weights: np.ndarray) -> float:
+        combine = Average(tuple(weights.tolist()), average)
+        matrix = sum(
+            rules.confusion_matrix(mask, rules.predicted_ids(combine(probabilities)))
+            for mask, probabilities in samples
+        )
+        return float(pooled_scores(matrix, rules.averaged)["mean_iou"])
+
+    equal = np.full(len(members), 1 / len(members))
+    weights = search_weights(mean_iou, len(members))
     return TunedWeights(
         protocol=rules.protocol.name,
-        weights=found if best == "found" else equal,
-        mean_iou=mean_iou[best],
-        equal_mean_iou=mean_iou["equal"],
+        weights=tuple(weights.tolist()),
+        mean_iou=mean_iou(weights),
+        equal_mean_iou=mean_iou(equal),
     )
 
 
-def _search_on_maps(
-    members: Sequence[Predictor],
-    builder: tfds.core.DatasetBuilder,
-    rules: ScoringRules,
-    average: str,
-) -> tuple[float, ...]:
-    """Runs `search_weights` on maps of at most `MAP_SIDE`."""
-    maps, masks = [], []  # per image; the maps are one float16 array per member
-    for image, mask in split_examples(builder, "validation", "predicting validation"):
-        size = tuple(min(side, MAP_SIDE) for side in mask.shape)
-        masks.append(tf.image.resize(mask[..., None], size, "nearest")[..., 0].numpy())
-        predictions = [member.predict_image(image) for member in members]
-        resized = [resized_rows(p, size, slice(0, size[0])) for p in predictions]
-        maps.append([p.astype(np.float16) for p in resized])
-
-    def score(weights: np.ndarray) -> float:
-        combine = Average(tuple(weights.tolist()), average)
-        matrices = []
-        for member_maps, mask in zip(maps, masks, strict=True):
-            probabilities = combine([p.astype(np.float32) for p in member_maps])
-            matrices.append(rules.confusion_matrix(mask, rules.predicted_ids(probabilities)))
-        return _mean_iou(sum(matrices), rules)
-
-    return tuple(search_weights(score, len(members)).tolist())
-
-
-def _mean_iou(matrix: np.ndarray, rules: ScoringRules) -> float:
-    return float(pooled_scores(matrix, rules.averaged)["mean_iou"])
-
-
 def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np.ndarray:
-    """Climbs from equal weights until no small move of weight scores higher.
+    """Searches weights by hill climbing, which starts from equal weights.
 
-    Each round tries to move one step of weight between every pair of members, and makes the best
-    move if it scores strictly higher. Otherwise it halves the step. The result therefore never
-    scores lower than equal weights.
+    Each round tries to move one step of weight between every pair of members. The best move is kept
+    if it scores strictly higher. Otherwise the step is halved. So the result never scores lower
+    than equal weights.
 
     Args:
-        score: scores weights, float64 `(num_members,)` that sum to 1; higher is better.
+        score: function from weights, float64 `(num_members,)` with a sum of 1, to a score; higher
+            is better.
         num_members: number of weights.
 
     Returns:

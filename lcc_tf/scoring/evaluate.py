@@ -1,9 +1,10 @@
-"""Scores Keras models and their ensemble."""
+"""Scores of Keras models and their ensemble."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 import keras
 import tensorflow as tf
+from tqdm import tqdm
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import check_member_weights
@@ -36,41 +37,44 @@ def evaluate(
     average: str = "probabilities",
     ignore_class: int | None = None,
     split: str = "test",
+    verbose: int = 1,
 ) -> Evaluation:
-    """Scores a Keras model, or several models and their ensemble, by published protocols.
+    """Scores Keras models and their ensemble with published protocols.
 
-    Each model predicts an image in tiles at the image's resolution. Its probabilities are resized
-    to the protocol's resolution, where the ensemble averages them.
+    Each model predicts an image in tiles at the image's resolution. The probabilities are resized
+    to the protocol's resolution. There the ensemble averages the probabilities of its members.
 
     Args:
-        models: one model, or models by name, from float32 `(batch, height, width, 3)`, RGB in
-            [0, 255], to logits or probabilities `(batch, height, width, num_classes)`. Several
-            models are also scored as an ensemble, and three models or more as ensembles without
-            each model.
+        models: one model, or a dictionary of models by name. A model maps float32
+            `(batch, height, width, 3)`, RGB in [0, 255], to logits or probabilities
+            `(batch, height, width, num_classes)`. For two models or more, their ensemble is scored
+            too. For three models or more, each ensemble without one model is scored too.
         examples: pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
-            `(height, width)` or `(height, width, 1)`, class ids. Sizes may differ. Also a
-            `tf.data.Dataset` of such pairs, not batched, or a split of the TFDS data set.
+            `(height, width)` or `(height, width, 1)`, class ids. Sizes may differ. A
+            `tf.data.Dataset` of such pairs without batches, and a split of the TFDS data set, are
+            also accepted.
         classes: names and colors of the models' output channels, in their order.
-        protocols: any of "original" (the original's scores at 512x512), "official6" (the DeepGlobe
-            challenge) and "glnet" (papers on its 142 test images); see docs/protocols.md.
-        tile: side of the tiles, pixels; best the size that the models were trained on.
-        tta: test-time augmentation: "none", "flip" (the mean over 4 flips) or "d4" (the mean over
-            all 8 symmetries of the square).
+        protocols: one or more of "original" (the original's scores at 512x512), "official6" (the
+            DeepGlobe challenge) and "glnet" (papers on GLNet's 142 test images); see
+            docs/protocols.md.
+        tile: side of the tiles, pixels. The best value is the size of the training images.
+        tta: test-time augmentation: "none", "flip" (mean over 4 flips) or "d4" (mean over all 8
+            symmetries of the square).
         member_weights: one weight per model in the ensemble; None for equal weights.
-        average: what the ensemble averages, "probabilities" or "logits".
-        ignore_class: label of pixels without ground truth, outside the classes, such as 255. The
-            label -1 always means that. These pixels are not scored. A class named `unknown` is
-            scored as the protocol says.
-        split: name of the examples' split for the tables; "test" makes them say which published
-            scores the results compare with.
+        average: "probabilities" or "logits", which the ensemble averages.
+        ignore_class: label of pixels without ground truth, outside the class ids, such as 255.
+            Pixels of this label and of the label -1 are not scored. The protocol defines how pixels
+            of a class named `unknown` are scored.
+        split: name of the split, for the tables. Published scores are for "test".
+        verbose: 1 for a progress bar, 0 for no output.
 
     Returns:
-        The scores; `evaluation.scores["original"]["ensemble"]["mean_iou"]` is one, and
-        `lcc_tf.scoring.tables.to_markdown` shows the most important ones.
+        The scores, such as `evaluation.scores["original"]["ensemble"]["mean_iou"]`.
+        `lcc_tf.scoring.tables.to_markdown` formats the most important scores as tables.
 
     Raises:
-        InputError: no example, an example that is not an image with its mask, labels outside the
-            classes, or invalid arguments.
+        InputError: there is no example, an example is not an image with its mask, labels are
+            outside the class ids, or an argument is invalid.
 
     Example:
         >>> model = lcc_tf.models.DeepLabV3Plus(7, encoder="mobilenetv2", encoder_weights=None)
@@ -91,7 +95,7 @@ def evaluate(
         Split test, 1 images. ...
     """
     if isinstance(models, keras.Model):
-        # `ensemble`, the name of a model of several, is the name of an average in the tables.
+        # In the tables, "ensemble" is the name of an average of several models.
         models = {"model" if models.name == ENSEMBLE else models.name: models}
     if not models:
         raise InputError("`models` must contain at least one model. Received none.")
@@ -100,23 +104,24 @@ def evaluate(
         check_num_classes(model, classes)
     if ignore_class is not None and 0 <= ignore_class < classes.num_classes:
         raise InputError(
-            "`ignore_class` must be a label outside the classes, such as 255. Received: "
-            f"ignore_class={ignore_class}, the class {classes.names[ignore_class]!r}, which "
-            "`protocols` decide how to score."
+            "`ignore_class` must be a label outside the class ids, such as 255. Received: "
+            f"ignore_class={ignore_class}, the id of the class {classes.names[ignore_class]!r}. "
+            "Choose `protocols` that do not score this class, or another label."
         )
     weights = [1.0] * len(models) if member_weights is None else list(member_weights)
     check_member_weights(weights, len(models))
-    rules = scoring_rules(protocols, classes.names)
+    rules = scoring_rules(protocols, classes)
 
     members = [
         Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
     ]
-    Average(tuple(weights), average)  # an invalid average raises also for a single model
+    Average(tuple(weights), average)  # raises for an invalid average, also for a single model
     ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
     predictors = ScoredPredictors(members, ensembles)
+    examples = tqdm(examples, desc=f"scoring {split}", unit="image", disable=not verbose)
     checked = check_examples(examples, classes.num_classes, ignore_class)
     predicted_images = predictors.predict(checked)
-    return score(predicted_images, predictors, rules, classes=classes, split=split, tta=tta)
+    return score(predicted_images, predictors, rules, split=split, tta=tta)
 
 
 def score(
@@ -124,24 +129,22 @@ def score(
     predictors: ScoredPredictors,
     rules: Sequence[ScoringRules],
     *,
-    classes: ClassTable,
     split: str,
     tta: str,
     tuned: TunedWeights | None = None,
 ) -> Evaluation:
-    """Counts predicted images and computes all scores from the counts.
+    """Computes the confusion matrices of predicted images, and all scores from the matrices.
 
     Args:
-        predicted_images: images of the split; each is released before the next is predicted.
+        predicted_images: images of the split. Only one image at a time is in memory.
         predictors: the predictors of these images.
-        rules: the rules of each protocol to score by.
-        classes: names and colors.
+        rules: the rules of each protocol, at least one.
         split: name of the split.
-        tta: test-time augmentation that the members were applied with.
-        tuned: result of tuning the ensemble's weights; None if they were not tuned.
+        tta: test-time augmentation of each member.
+        tuned: result of tuning the ensemble's weights; None for weights that were not tuned.
 
     Raises:
-        InputError: no image.
+        InputError: there is no image.
     """
     confusion = ConfusionMatrices(rules)
     num_images = 0
@@ -153,13 +156,14 @@ def score(
     return Evaluation(
         split=split,
         num_images=num_images,
-        classes=classes,
+        classes=rules[0].classes,
         members=tuple(member.name for member in predictors.members),
         scores={
-            one.protocol.name: {
-                name: scores(one, *matrices) for name, matrices in confusion.matrices(one).items()
+            protocol_rules.protocol.name: {
+                name: scores(protocol_rules, *matrices)
+                for name, matrices in confusion.matrices(protocol_rules).items()
             }
-            for one in rules
+            for protocol_rules in rules
         },
         average=predictors.ensembles.get(ENSEMBLE),
         tuned=tuned,

@@ -1,4 +1,4 @@
-"""Scores trained runs and their ensemble on a split of a prepared data set."""
+"""Scores of trained runs and their ensemble on a split of a prepared data set."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,7 +23,7 @@ from lcc_tf.scoring.scored_predictors import ScoredPredictors, check_names, ense
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
-EQUAL, TUNED = "equal", "tuned"  # names of ways to weight an ensemble's members
+EQUAL, TUNED = "equal", "tuned"  # values of `member_weights` that are not numbers
 
 
 def evaluate_runs(
@@ -39,35 +39,35 @@ def evaluate_runs(
     color_baseline: bool = False,
     panels: Path | None = None,
 ) -> Evaluation:
-    """Scores runs and their ensemble by published protocols.
+    """Scores runs and their ensemble with published protocols.
 
-    Each run predicts an image as it was trained: the whole image resized, or tiles at the image's
-    resolution. Its probabilities are resized to the protocol's resolution, where the ensemble
-    averages them.
+    Each run predicts an image in the framing of its training: the whole resized image, or tiles at
+    the image's resolution. The probabilities are resized to the protocol's resolution. There the
+    ensemble averages the probabilities of its members.
 
     Args:
-        runs: at least one, all with the data set's classes.
+        runs: one run or more, all with the data set's classes.
         builder: a prepared data set.
         protocols: keys of `lcc_tf.scoring.protocols.PROTOCOLS`.
         split: "train", "validation" or "test".
-        ensemble: also score the average of the runs and, for three runs or more, each average
-            without one run.
-        member_weights: one weight per run in the ensemble, or "equal", or "tuned" for the result of
-            `tune_weights` on the split "validation" by the first protocol.
+        ensemble: True to score the ensemble of the runs too. For three runs or more, each ensemble
+            without one run is also scored.
+        member_weights: "equal", "tuned", or one weight per run in the ensemble. For "tuned",
+            `tune_weights` maximizes the mean IoU of the first protocol on the split "validation".
         average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
         tta: test-time augmentation of each run, a key of `lcc_tf.prediction.tta.TTA`.
-        color_baseline: also score a classifier of single pixels' colors, fitted on "train".
+        color_baseline: True to score a color classifier of single pixels too, fitted on "train".
         panels: existing folder for pictures of the first images with ground truth and predictions;
             None for no pictures.
 
     Raises:
-        InputError: the split is empty, a run has no weights, or arguments are invalid together.
+        InputError: the split is empty, a run has no weights, or an argument is invalid.
     """
     check_runs(runs)
     num_images = split_size(builder, split)
     _check_ensemble(len(runs), ensemble, member_weights, average)
     classes = runs[0].classes
-    rules = scoring_rules(protocols, classes.names)
+    rules = scoring_rules(protocols, classes)
 
     members = [Predictor.from_run(run, tta=tta) for run in runs]
     tuned = None
@@ -83,8 +83,8 @@ def evaluate_runs(
     )
     images = predictors.predict(split_examples(builder, split, f"scoring {split}"))
     if panels:
-        images = draw_panels(images, panels, rules[0], classes, split=split, num_images=num_images)
-    return score(images, predictors, rules, classes=classes, split=split, tta=tta, tuned=tuned)
+        images = draw_panels(images, panels, rules[0], split=split, num_images=num_images)
+    return score(images, predictors, rules, split=split, tta=tta, tuned=tuned)
 
 
 def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> ColorBaseline:
@@ -93,17 +93,17 @@ def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> 
 
 
 def check_runs(runs: Sequence[Run]) -> None:
-    """Checks, before any long work, that runs can be scored side by side.
+    """Checks that runs can be scored side by side, before any long work.
 
     Raises:
-        InputError: the runs' classes differ, or their names are not unique.
+        InputError: the runs differ in their classes, or their names are not unique.
     """
     check_same_classes(runs)
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise InputError(
-            "The names of run folders must differ. "
-            f"Received two with the same name: {[str(run.path) for run in runs]}. Rename one."
+            "`runs` must be folders with different names. Received two folders with the same name: "
+            f"{[str(run.path) for run in runs]}. Rename a folder."
         )
     check_names(names)
 
@@ -111,21 +111,22 @@ def check_runs(runs: Sequence[Run]) -> None:
 def _check_ensemble(
     num_runs: int, ensemble: bool, member_weights: Sequence[float] | str, average: str
 ) -> None:
-    """Checks the options of the ensemble.
+    """Checks the arguments for the ensemble.
 
     Raises:
-        InputError: invalid weights, or options of an ensemble without an ensemble.
+        InputError: the weights are invalid, or arguments for an ensemble have no ensemble.
     """
     if not ensemble and (member_weights, average) != (EQUAL, "probabilities"):
         raise InputError(
             "`member_weights` and `average` need `ensemble=True`. "
-            f"Received: member_weights={member_weights}, average={average!r}."
+            f"Received: member_weights={member_weights}, average={average!r}. Add `ensemble=True`, "
+            "or remove them."
         )
     if not isinstance(member_weights, str):
         check_member_weights(member_weights, num_runs)
     elif member_weights not in (EQUAL, TUNED):
         raise InputError(
-            "`member_weights` must be equal, tuned, or one number per run. "
+            f"`member_weights` must be {EQUAL}, {TUNED}, or one number per run. "
             f"Received: {member_weights}."
         )
 
@@ -137,9 +138,9 @@ def open_dataset(
     image_glob: str | None = None,
     mask_pattern: str | None = None,
 ) -> tfds.core.DatasetBuilder:
-    """Opens the data set that all runs were trained on, or another one with the same classes.
+    """Opens the data set on which the runs were trained, or another data set with their classes.
 
-    An imported run has no data set of its own and can be scored on any.
+    The data set of an imported run is unknown. It can be scored on any data set.
 
     Args:
         runs: the runs to score, all with the same classes.
@@ -151,21 +152,20 @@ def open_dataset(
         The prepared data set.
 
     Raises:
-        InputError: the runs' data sets differ, the data cannot be prepared, or name patterns are
-            given without `data`.
+        InputError: the runs differ in their data sets, the data cannot be prepared, the classes
+            differ, or name patterns have no `data`.
     """
     names = {"image_glob": image_glob, "mask_pattern": mask_pattern}
     names = {field: pattern for field, pattern in names.items() if pattern is not None}
     if names and data is None:
         raise InputError(
-            "`image_glob` and `mask_pattern` are name patterns of files in `data`, and without "
-            f"`data` the runs' own data set is scored. Received: {names}. Give `data` too, or omit "
-            "them."
+            "`image_glob` and `mask_pattern` are name patterns of files in `data`, and need it. "
+            f"Received: {names} without `data`. Add `data`, or remove the patterns."
         )
     trained_here = [run for run in runs if run.fingerprint is not None]
     config = (trained_here or runs)[0].config.data
     if data is not None:
-        # Split lists name images of the runs' own data set.
+        # The names in split lists are names of images in the runs' data set.
         config = replace(config, data=data, split_files=None, **names)
         builder = prepare_dataset(**asdict(config))
     else:
@@ -173,24 +173,25 @@ def open_dataset(
     if class_table(builder) != runs[0].classes:
         raise InputError(
             "The data set must have the classes of the runs. "
-            f"Received: {class_table(builder).names}, expected: {runs[0].classes.names}."
+            f"Received: {class_table(builder).names}. Expected: {runs[0].classes.names}. Choose "
+            "another data set as `data`, or other `runs`."
         )
     return builder
 
 
 def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
-    """Opens the data set that runs were trained on; prepares it if the cache lacks it."""
+    """Opens the data set on which runs were trained, or prepares it if it is not in the cache."""
     if not runs:
         raise InputError(
-            "The runs were imported, so their data set is not known. Name a data set to score them "
-            "on as `data`."
+            "The runs were imported, so their data set is unknown. Choose a data set to score on "
+            "as `data`."
         )
     if len({run.fingerprint for run in runs}) > 1:
         raise InputError(
-            "The runs were trained on data sets that differ in their fingerprint: "
+            "`runs` must be trained on the same data set, since test images of a data set can be "
+            "training images of another. Received data sets that differ in their fingerprint: "
             + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
-            + ". Test images of one may be training images of another. Score `runs` of one data "
-            "set, or name the data to test on explicitly as `data`."
+            + ". Remove a run, or choose the data set to score on as `data`."
         )
     config, fingerprint = runs[0].config.data, runs[0].fingerprint
     try:
@@ -200,8 +201,8 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
     builder = prepare_dataset(**asdict(config))
     if builder.info.metadata["fingerprint"] != fingerprint:
         raise InputError(
-            f"The archive {config.data} has changed since the runs were trained, and its split "
-            "with it: test images may have been training images. Restore the archive, or name the "
-            "data to test on explicitly as `data`."
+            f"The archive {config.data} has changed since the training of the runs. Its splits "
+            "have changed too, so test images can be former training images. Restore the archive, "
+            "or choose the data set to score on as `data`."
         )
     return builder

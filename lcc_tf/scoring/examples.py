@@ -1,4 +1,4 @@
-"""Images and masks to score: from a prepared data set, or from the user."""
+"""Images and masks to score, from a prepared data set or from the user."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -18,7 +18,7 @@ Example = tuple[np.ndarray, np.ndarray]  # image and mask
 def split_examples(
     builder: tfds.core.DatasetBuilder, split: str, progress: str
 ) -> Iterator[Example]:
-    """Reads a split's images and masks at their own sizes, with a progress bar.
+    """Reads the images and masks of a split at their original sizes, with a progress bar.
 
     Args:
         builder: a prepared data set.
@@ -45,22 +45,21 @@ def split_examples(
 def check_examples(
     examples: Iterable, num_classes: int, ignore_class: int | None = None
 ) -> Iterator[Example]:
-    """Checks a user's images and masks one by one.
+    """Checks and yields the user's images and masks.
 
     Args:
         examples: see `lcc_tf.scoring.evaluate.evaluate`.
         num_classes: number of classes.
-        ignore_class: label of pixels without ground truth, outside the classes; None for none.
+        ignore_class: label of pixels without ground truth, outside the class ids; None for no such
+            label.
 
     Yields:
-        Image, uint8 `(height, width, 3)`, RGB, and mask, integer `(height, width)`, class ids, or
-        `lcc_tf.ground_truth.NO_TRUTH` where there is no ground truth.
+        Image, uint8 `(height, width, 3)`, RGB, and mask, integer `(height, width)`, class ids.
+        Pixels without ground truth have the id `lcc_tf.ground_truth.NO_TRUTH`.
 
     Raises:
-        InputError: an example is not an image with its mask, or labels are not classes.
+        InputError: an example is not an image with its mask, or a label is not a class id.
     """
-    if isinstance(examples, tf.data.Dataset):
-        examples = examples.as_numpy_iterator()
     for index, example in enumerate(examples):
         if isinstance(example, Mapping):  # an example of the TFDS data set
             example = example["image"], example["segmentation_mask"]
@@ -75,7 +74,7 @@ def check_examples(
         ):
             raise InputError(
                 "`examples` must yield pairs of an image, uint8 (height, width, 3), and its mask, "
-                f"integers (height, width), without a batch dimension. Received: image "
+                "integer (height, width), without a batch dimension. Received: image "
                 f"{image.dtype} {image.shape} and mask {mask.dtype} {mask.shape} as example "
                 f"{index}."
             )
@@ -85,6 +84,6 @@ def check_examples(
             raise InputError(
                 f"Masks must contain class ids in [0, {num_classes}), or {NO_TRUTH} for pixels "
                 f"without ground truth. Received: {mask.min()} to {mask.max()} in example {index}. "
-                "Give another label of pixels without ground truth as `ignore_class`."
+                "If another label marks pixels without ground truth, set it as `ignore_class`."
             )
         yield image, mask

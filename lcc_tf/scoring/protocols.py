@@ -1,8 +1,8 @@
-"""The published ways to score DeepGlobe.
+"""Published protocols for scoring DeepGlobe.
 
-A protocol says at which resolution prediction and ground truth are compared, and how the class
-`unknown` (clouds, and pixels that nobody could label) counts. docs/protocols.md lists the scores
-that have been published with each protocol.
+A protocol defines the resolution at which prediction and ground truth are compared. It also defines
+how the class `unknown` (clouds, and pixels that nobody could label) is scored. docs/protocols.md
+lists the published scores of each protocol.
 """
 
 from collections.abc import Sequence
@@ -11,47 +11,47 @@ from functools import cached_property
 
 import numpy as np
 
+from lcc_tf.confusion_matrix import confusion_matrix
 from lcc_tf.errors import InputError
-from lcc_tf.metrics import confusion_matrix
-from tfds_deepglobe.classes import UNKNOWN
+from tfds_deepglobe.classes import UNKNOWN, ClassTable
 
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """A published way to score land-cover maps.
+    """A published protocol for scoring land-cover maps.
 
-    Where no class is named `unknown`, all pixels and all classes are scored.
+    If no class is named `unknown`, all pixels and all classes are scored.
 
     Attributes:
         name: name of the protocol.
-        side: side of the square to which masks (nearest) and probabilities (bilinear) are resized,
-            pixels; None to compare them at each image's own size.
+        side: side of the square to which masks (nearest neighbor) and probabilities (bilinear) are
+            resized, pixels; None to compare at each image's original size.
         masks_unknown: True if pixels whose ground truth is `unknown` are not scored.
-        predicts_unknown: True if `unknown` may be predicted. If False, the most probable of the
-            other classes is the prediction.
+        predicts_unknown: True if `unknown` may be predicted. If False, the prediction is the most
+            probable class except `unknown`.
         averages_unknown: True if means over classes include `unknown`.
-        columns: scores that tables show, those that have been published first.
+        columns: scores in the tables, published scores first.
         num_images: number of test images of the published scores.
-        comparable_with: published scores of DeepGlobe's classes that these scores compare with.
+        comparable_with: published scores on DeepGlobe that are computed in the same way.
 
     Example:
-        >>> rules = OFFICIAL6.for_classes(lcc_tf.DEEPGLOBE_CLASSES.names)
+        >>> rules = OFFICIAL6.for_classes(lcc_tf.DEEPGLOBE_CLASSES)
         >>> rules.ignore_class, rules.averaged
         (6, [0, 1, 2, 3, 4, 5])
     """
 
     name: str
-    side: int | None
+    side: int | None = None
     masks_unknown: bool
     predicts_unknown: bool
     averages_unknown: bool
-    columns: tuple[str, ...]
+    columns: tuple[str, ...] = ("mean_iou", "pixel_accuracy")
     num_images: int
     comparable_with: str
 
-    def for_classes(self, class_names: Sequence[str]) -> "ScoringRules":
+    def for_classes(self, classes: ClassTable) -> "ScoringRules":
         """Applies the protocol to the classes of a data set."""
-        return ScoringRules(self, tuple(class_names))
+        return ScoringRules(self, classes)
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,16 @@ class ScoringRules:
 
     Attributes:
         protocol: the protocol.
-        class_names: one name per class id.
+        classes: names and colors of the classes.
     """
 
     protocol: Protocol
-    class_names: tuple[str, ...]
+    classes: ClassTable
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """One name per class id."""
+        return self.classes.names
 
     @cached_property
     def ignore_class(self) -> int | None:
@@ -87,10 +92,10 @@ class ScoringRules:
         return [i for i, name in enumerate(self.class_names) if with_unknown or name != UNKNOWN]
 
     def predicted_ids(self, probabilities: np.ndarray) -> np.ndarray:
-        """Returns the most probable of the classes that may be predicted.
+        """Returns the most probable class that may be predicted.
 
         Args:
-            probabilities: float `(..., num_classes)`.
+            probabilities: float `(..., num_classes)`, in [0, 1].
 
         Returns:
             int64 `(...)`, class ids.
@@ -99,20 +104,21 @@ class ScoringRules:
         allowed = np.array(self.predicted)
         if len(allowed) == len(self.class_names):
             return ids
-        # Only pixels whose most probable class may not be predicted are computed again.
+        # Computed again only for pixels whose most probable class may not be predicted
         barred = ~np.isin(np.arange(len(self.class_names)), allowed)[ids]
         ids[barred] = allowed[probabilities[barred][:, allowed].argmax(axis=-1)]
         return ids
 
     def confusion_matrix(self, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
-        """Counts the scored pixels by ground truth (row) and prediction (column).
+        """Counts the scored pixels per ground-truth class and predicted class.
 
         Args:
-            mask: integer `(height, width)`, class ids; `NO_TRUTH` is not counted.
+            mask: integer `(height, width)`, class ids; pixels of `lcc_tf.ground_truth.NO_TRUTH`
+                are ignored.
             ids: integer `(height, width)`, result of `predicted_ids`.
 
         Returns:
-            int64 `(num_classes, num_classes)`.
+            int64 `(num_classes, num_classes)`; row = ground truth, column = prediction.
         """
         num_classes = len(self.class_names)
         return confusion_matrix(mask, ids, num_classes, ignore_class=self.ignore_class)
@@ -126,28 +132,24 @@ ORIGINAL = Protocol(
     averages_unknown=True,
     columns=("accuracy", "f1", "image_iou", "loss", "pixel_accuracy", "mean_iou"),
     num_images=81,
-    comparable_with="the original notebooks' accuracy, F1, IoU and loss (their 81 test images are "
-    "another random draw), and other scores of segmentation_models_pytorch with "
-    "reduction='micro-imagewise'; not the mIoU of papers",
+    comparable_with="accuracy, F1, IoU and loss of the original notebooks (whose 81 test images "
+    "are another random draw), and scores of segmentation_models_pytorch with "
+    "reduction='micro-imagewise'; not with the mIoU of papers",
 )
 OFFICIAL6 = Protocol(
     name="official6",
-    side=None,
     masks_unknown=True,
     predicts_unknown=False,
     averages_unknown=False,
-    columns=("mean_iou", "pixel_accuracy"),
     num_images=172,
-    comparable_with="mean IoU by the rule of the DeepGlobe 2018 challenge (arXiv 1805.06561); the "
-    "masks of its leaderboard are not public, so no other split is the same",
+    comparable_with="mean IoU of the DeepGlobe 2018 challenge (arXiv 1805.06561); the masks of its "
+    "leaderboard are not public, so every other split differs from it",
 )
 GLNET = Protocol(
     name="glnet",
-    side=None,
     masks_unknown=False,
     predicts_unknown=True,
     averages_unknown=False,
-    columns=("mean_iou", "pixel_accuracy"),
     num_images=142,
     comparable_with="mIoU (%) of papers on the 454/207/142 split: FCN-8s 71.8, DeepLabv3+ 63.5, "
     "GLNet 71.6, MagNet 72.9, ISDNet 73.3, FCtL 73.5, WSDNet 74.1, GPWFormer 75.8, BPT 76.6 "
@@ -156,19 +158,19 @@ GLNET = Protocol(
 PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, OFFICIAL6, GLNET)}
 
 
-def scoring_rules(protocols: Sequence[str], class_names: Sequence[str]) -> list[ScoringRules]:
-    """Applies protocols, by name, to the classes of a data set.
+def scoring_rules(protocols: Sequence[str], classes: ClassTable) -> list[ScoringRules]:
+    """Applies named protocols to the classes of a data set.
 
     Args:
         protocols: keys of `PROTOCOLS`, at least one.
-        class_names: one name per class id.
+        classes: names and colors of the classes.
 
     Raises:
-        InputError: an unknown protocol, or none.
+        InputError: a protocol is unknown, or there is none.
     """
     if not protocols or not set(protocols) <= set(PROTOCOLS):
         raise InputError(
             f"`protocols` must be a list of names from {', '.join(PROTOCOLS)}. "
             f"Received: protocols={protocols!r}."
         )
-    return [PROTOCOLS[name].for_classes(class_names) for name in protocols]
+    return [PROTOCOLS[name].for_classes(classes) for name in protocols]

@@ -1,4 +1,4 @@
-"""Resizing of images, masks and probabilities to the size at which they are scored."""
+"""Resizing of images, masks and probabilities to the size for scoring."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,15 +7,15 @@ import tensorflow as tf
 def resize_example(
     image: np.ndarray, mask: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Resizes an image bilinearly and its mask to the nearest, as training on whole images does.
+    """Resizes an image (bilinear) and its mask (nearest neighbor), as training does.
 
     Args:
-        image: uint8 `(height, width, 3)`.
-        mask: integer `(height, width)`.
+        image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
+        mask: integer `(height, width)`, class ids.
         size: new height and width, pixels.
 
     Returns:
-        Image, float32 `(*size, 3)`, and mask, `(*size)`, of the same dtype as before.
+        Image, float32 `(*size, 3)`, and mask, `(*size)` with the dtype of `mask`.
     """
     image = tf.image.resize(image, size, method="bilinear")
     mask = tf.image.resize(mask[..., None], size, method="nearest")[..., 0]
@@ -23,22 +23,23 @@ def resize_example(
 
 
 def resized_rows(x: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarray:
-    """Computes some rows of a bilinearly resized map, equal to rows of `tf.image.resize`.
+    """Computes some rows of `tf.image.resize(x, size, "bilinear")`.
 
     Args:
         x: float32 `(height, width, channels)`.
         size: new height and width, pixels.
-        rows: rows of the resized map; start and stop are given.
+        rows: rows of the resized map, with start and stop; a step is optional.
 
     Returns:
         float32 `(rows, new width, channels)`.
     """
-    for axis, positions in enumerate((np.arange(rows.start, rows.stop), np.arange(size[1]))):
+    row_ids = np.arange(rows.start, rows.stop, rows.step)
+    for axis, positions in enumerate((row_ids, np.arange(size[1]))):
         length = x.shape[axis]
         if length == size[axis]:
             x = x if axis else x[rows]
             continue
-        # Pixel centers are at half-integers; beyond the outermost centers the value is constant.
+        # Pixel centers are at half-integers. Outside the outermost centers, values are constant.
         source = ((positions + 0.5) * (length / size[axis]) - 0.5).clip(0, length - 1)
         low = source.astype(np.int64)
         fraction = (source - low).astype(np.float32)

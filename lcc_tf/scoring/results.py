@@ -1,4 +1,4 @@
-"""The result of an evaluation, and `metrics.json`, the file that contains it."""
+"""The result of an evaluation, and its file `metrics.json`."""
 
 import json
 from dataclasses import asdict, dataclass
@@ -9,7 +9,7 @@ import numpy as np
 from lcc_tf.files import write_atomically
 from lcc_tf.prediction.predictors import Average
 from lcc_tf.scoring.definitions import comparison, definitions
-from lcc_tf.scoring.ensemble_weights import TunedWeights
+from lcc_tf.scoring.ensemble_weights import MAX_PIXELS, TunedWeights
 from lcc_tf.scoring.protocols import ScoringRules, scoring_rules
 from lcc_tf.scoring.scored_predictors import COLOR_BASELINE, ENSEMBLE, WITHOUT
 from tfds_deepglobe.classes import ClassTable
@@ -21,17 +21,17 @@ class Evaluation:
 
     Attributes:
         split: "train", "validation" or "test".
-        num_images: number of images that were scored.
-        classes: names and colors.
+        num_images: number of scored images.
+        classes: names and colors of the classes.
         members: names of the runs or models.
-        scores: results of `lcc_tf.scoring.scores.scores`, by protocol and predictor. The predictors
-            are the members and, if they were scored, `ENSEMBLE`, `WITHOUT` each member, and
+        scores: results of `lcc_tf.scoring.scores.scores` by protocol and predictor. Predictors are
+            the members and, if they were scored, `ENSEMBLE`, `WITHOUT` + each member, and
             `COLOR_BASELINE`.
         average: the ensemble's average, with its weights; None without an ensemble.
-        tuned: result of tuning the weights; None if they were not tuned.
+        tuned: result of tuning the weights; None for weights that were not tuned.
         tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
 
-    `lcc_tf.evaluate` shows how it is made and read.
+    See the example of `lcc_tf.evaluate`.
     """
 
     split: str
@@ -45,17 +45,17 @@ class Evaluation:
 
     @property
     def rules(self) -> list[ScoringRules]:
-        """The rules that the scores were computed by, one per protocol."""
-        return scoring_rules(list(self.scores), self.classes.names)
+        """The rules of the scores, one per protocol."""
+        return scoring_rules(list(self.scores), self.classes)
 
     def member_weights(self) -> dict[str, float]:
-        """Returns each member's weight in the ensemble, with a sum of 1."""
+        """Returns each member's weight in the ensemble; the weights have a sum of 1."""
         weights = self.average.weights
         fractions = [weight / sum(weights) for weight in weights]
         return dict(zip(self.members, fractions, strict=True))
 
     def to_json(self) -> dict:
-        """Returns the content of `metrics.json`; a score that is not defined is None."""
+        """Returns the content of `metrics.json`; an undefined score is None."""
         contents = {rules.protocol.name: self._protocol_json(rules) for rules in self.rules}
         first = next(iter(contents.values()))
         if len(contents) == 1:
@@ -75,7 +75,7 @@ class Evaluation:
             "members": {name: results[name] for name in self.members},
         }
         sentences = definitions(rules)
-        sentences["num_images"] = "number of images that were scored"
+        sentences["num_images"] = "number of scored images"
         sentences["tta"] = (
             "test-time augmentation of each member: none, flip (mean over 4 flips) or d4 (mean "
             "over all 8 symmetries of the square)"
@@ -94,13 +94,13 @@ class Evaluation:
             sentences |= {
                 "member_weights": "each member's weight in the ensemble's average, with a sum of 1",
                 "leave_one_out": "scores of the ensemble without the named member, for three "
-                "members or more; the weights of the remaining members keep their proportions",
+                "members or more; the proportions of the other weights do not change",
             }
         if self.tuned:
             content["tuning"] = asdict(self.tuned)
             sentences["tuning"] = (
-                "mean IoU of the ensemble on the validation split by the named protocol, with "
-                "tuned weights and with equal weights"
+                "mean IoU of the ensemble on the validation split with the named protocol, with "
+                f"tuned weights and with equal weights, on at most {MAX_PIXELS} pixels per image"
             )
         if COLOR_BASELINE in results:
             content[COLOR_BASELINE] = results[COLOR_BASELINE]
@@ -113,31 +113,8 @@ def write_metrics(evaluation: Evaluation, file: Path) -> None:
     write_atomically(file, text.encode())
 
 
-def read_metrics(file: Path) -> dict:
-    """Reads `metrics.json`.
-
-    In old files the protocol `original` has its former name, `seed`; it is renamed.
-
-    Returns:
-        See `Evaluation.to_json`.
-    """
-
-    def rename(entries: dict) -> dict:
-        for key in ("protocol", "protocols"):
-            if entries.get(key) == "seed":
-                entries[key] = "original"
-            elif isinstance(entries.get(key), dict) and "seed" in entries[key]:
-                entries[key] = {
-                    "original" if name == "seed" else name: content
-                    for name, content in entries[key].items()
-                }
-        return entries
-
-    return json.loads(file.read_text(), object_hook=rename)
-
-
 def _without_nan(value: object) -> object:
-    """Replaces NaN, which JSON does not have, by None."""
+    """Replaces NaN with None, since JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

@@ -14,18 +14,18 @@ from lcc_tf.scoring.resizing import resize_example, resized_rows
 
 # Names of predictors in results
 ENSEMBLE = "ensemble"
-WITHOUT = "ensemble without "  # followed by the name of a member
+WITHOUT = "ensemble without "  # prefix of a member's name
 COLOR_BASELINE = "color_baseline"
 
 
 @dataclass(frozen=True)
 class ScoredPredictors:
-    """Members, ensembles of them and a color baseline.
+    """Members, their ensembles and a color baseline.
 
     Attributes:
         members: predictors with different names.
         ensembles: averages of the members' probabilities, by name.
-        color_baseline: a classifier of single pixels; None for none.
+        color_baseline: a color classifier of single pixels; None for no baseline.
     """
 
     members: Sequence[Predictor]
@@ -36,8 +36,11 @@ class ScoredPredictors:
         """Predicts images with each member.
 
         Args:
-            examples: image, uint8 `(height, width, 3)`, RGB, and mask, integer `(height, width)`,
-                class ids.
+            examples: pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
+                `(height, width)`, class ids.
+
+        Yields:
+            The image, its mask and the probabilities.
         """
         for image, mask in examples:
             probabilities = [member.predict_image(image) for member in self.members]
@@ -46,14 +49,14 @@ class ScoredPredictors:
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """An image, its ground truth and the probabilities that each member predicts for it.
+    """An image, its ground truth and the probabilities that each member predicts.
 
     Attributes:
         image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
-        mask: integer `(height, width)`, class ids.
-        member_probabilities: per member, float32 `(rows, columns, num_classes)` at the member's own
+        mask: integer `(height, width)`, class ids of the ground truth.
+        member_probabilities: per member, float32 `(rows, columns, num_classes)` at the member's
             resolution.
-        predictors: the predictors whose members predicted the image.
+        predictors: the predictors; their members predicted the image.
     """
 
     image: np.ndarray
@@ -62,18 +65,22 @@ class PredictedImage:
     predictors: ScoredPredictors
 
     def resize(self, size: tuple[int, int]) -> "PredictedImage":
-        """Returns the prediction for scoring at another height and width, pixels."""
+        """Returns the image for scoring at another size.
+
+        Args:
+            size: height and width, pixels.
+        """
         image, mask = resize_example(self.image, self.mask, size)
         return dataclasses.replace(self, image=image, mask=mask)
 
     def probabilities(self, rows: slice) -> Iterator[tuple[str, np.ndarray]]:
-        """Computes each predictor's probabilities of some rows of the image.
+        """Computes the probabilities of each predictor for some rows of the image.
 
         Args:
-            rows: rows of the image; start and stop are given.
+            rows: rows of the image, with start and stop; a step is optional.
 
         Yields:
-            Name of the predictor, and float32 `(rows, width, num_classes)`.
+            Name of the predictor, and its probabilities, float32 `(rows, width, num_classes)`.
         """
         members, size = self.predictors.members, self.mask.shape
         resized = [resized_rows(p, size, rows) for p in self.member_probabilities]
@@ -88,7 +95,7 @@ class PredictedImage:
 def ensembles_of(
     members: Sequence[Predictor], weights: Sequence[float], average: str
 ) -> dict[str, Average]:
-    """Makes the ensemble and, for three members or more, each ensemble without one member.
+    """Returns the ensemble and, for three members or more, each ensemble without one member.
 
     Args:
         members: the ensemble's members.
@@ -96,26 +103,29 @@ def ensembles_of(
         average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
 
     Returns:
-        Averages by the ensembles' names.
+        Averages by name of the ensemble.
 
     Raises:
-        InputError: an unknown average.
+        InputError: the average is unknown.
     """
     ensembles = {ENSEMBLE: Average(tuple(weights), average)}
     if len(members) > 2:
         for i, member in enumerate(members):
             remaining = (*weights[:i], 0.0, *weights[i + 1 :])
-            if sum(remaining):  # one member may have all the weight
+            if sum(remaining):  # 0 if one member has all the weight
                 ensembles[WITHOUT + member.name] = Average(remaining, average)
     return ensembles
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Checks that no member has the name of another kind of predictor.
+    """Checks that the members have no reserved names.
 
     Raises:
-        InputError: a name is reserved.
+        InputError: the name of a member is the name of an ensemble or of the color baseline.
     """
     reserved = {ENSEMBLE, COLOR_BASELINE, *(WITHOUT + name for name in names)}
     if taken := sorted(reserved & set(names)):
-        raise InputError(f"A run or model can't be named {taken[0]!r}. Rename it.")
+        raise InputError(
+            f"A run or model cannot be named {taken[0]!r}, which is the name of another predictor. "
+            "Rename it."
+        )

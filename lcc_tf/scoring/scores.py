@@ -1,10 +1,10 @@
-"""Scores of one predictor, computed from the confusion matrices of all images."""
+"""Scores of one predictor, from the confusion matrices of all images."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from lcc_tf.metrics import (
+from lcc_tf.confusion_matrix import (
     cohen_kappa,
     f1_per_class,
     iou_per_class,
@@ -17,7 +17,7 @@ from lcc_tf.metrics import (
 from lcc_tf.scoring.protocols import ScoringRules
 
 DICE_BATCH = 7  # images per Dice loss; the original's batch size
-RESAMPLES = 1000  # bootstrap resamples
+RESAMPLES = 1000  # number of bootstrap resamples
 INTERVAL = (2.5, 97.5)  # percentiles
 PER_CLASS = {
     "iou": iou_per_class,
@@ -28,24 +28,24 @@ PER_CLASS = {
 
 
 def scores(rules: ScoringRules, matrices: np.ndarray, probability_sums: np.ndarray) -> dict:
-    """Computes all scores of one predictor; `lcc_tf.scoring.definitions` defines each.
+    """Computes all scores of one predictor; `lcc_tf.scoring.definitions` defines each score.
 
     Args:
-        rules: the rules by which the matrices were counted.
+        rules: the rules of the confusion matrices.
         matrices: int64 `(num_images, num_classes, num_classes)`, confusion matrices.
         probability_sums: float64 `(num_images, num_classes, num_classes)`, results of
             `lcc_tf.scoring.confusion.probability_matrix`.
 
     Returns:
-        Score by name: a float, or a dictionary with one float per class name. NaN where a score is
-        not defined.
+        Scores by name: a float, or a dictionary with one float per class name. An undefined score
+        is NaN.
     """
     if rules.ignore_class is not None:
         probability_sums = probability_sums.copy()
         probability_sums[:, rules.ignore_class] = 0
     matrix = matrices.sum(axis=0)
     per_image = _scores_per_image(matrices[:, rules.predicted][:, :, rules.predicted])
-    # "precision", "recall" and "f1" are the names of the original's scores.
+    # Without the prefix, "precision", "recall" and "f1" are scores of the original.
     per_class = {
         name if name == "iou" else f"class_{name}": dict(
             zip(rules.class_names, score(matrix).tolist(), strict=True)
@@ -63,15 +63,15 @@ def scores(rules: ScoringRules, matrices: np.ndarray, probability_sums: np.ndarr
 
 
 def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.ndarray]:
-    """Computes the scores of one confusion matrix over all images.
+    """Computes the scores of a confusion matrix over all images.
 
     Args:
         matrix: int64 `(..., num_classes, num_classes)`.
         averaged: ids of the classes that means include.
 
     Returns:
-        float64 `(...)` by name: "pixel_accuracy", "cohen_kappa", and a "mean_" and a
-        "frequency_weighted_" score for each key of `PER_CLASS`.
+        float64 `(...)` by name: "pixel_accuracy", "cohen_kappa", and "mean_<name>" and
+        "frequency_weighted_<name>" for each key of `PER_CLASS`.
     """
     result = {"pixel_accuracy": pixel_accuracy(matrix), "cohen_kappa": cohen_kappa(matrix)}
     pixels = matrix.sum(axis=-1)[..., averaged]
@@ -83,7 +83,7 @@ def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.n
 
 
 def _scores_per_image(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes the original's scores of each image, `(num_images,)`."""
+    """Computes the original's scores of each image, float64 `(num_images,)` by name."""
     micro = micro_scores(matrices)
     return {"image_iou" if name == "iou" else name: values for name, values in micro.items()}
 
@@ -96,14 +96,18 @@ def _mean(values: np.ndarray) -> np.ndarray:
 def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Sequence[int]) -> float:
     """Computes the original's loss: multi-class Dice over batches of `DICE_BATCH` images.
 
-    Per class: 1 - 2 sum(p y) / (sum(p) + sum(y)) over all pixels of a batch, or 0 where the
-    batch's ground truth lacks the class. The result is the mean over classes, then over images.
+    The loss of a class is 1 - 2 sum(p y) / (sum(p) + sum(y)) over all pixels of a batch. It is 0
+    for a class that is not in the batch's ground truth. The result is the mean over classes, then
+    over images.
 
     Args:
         matrices: int64 `(num_images, num_classes, num_classes)`, confusion matrices.
         probability_sums: float64 `(num_images, num_classes, num_classes)`, results of
             `lcc_tf.scoring.confusion.probability_matrix`.
         classes: ids of the classes that the mean includes.
+
+    Returns:
+        The loss, in [0, 1].
     """
     total = 0.0
     for start in range(0, len(matrices), DICE_BATCH):
@@ -122,18 +126,18 @@ def _intervals(
 ) -> dict[str, list[float]]:
     """Computes 95 % percentile intervals of a bootstrap over images (Efron 1979).
 
-    Images are drawn, not pixels: pixels of one image are not independent samples. All predictors
-    have the same draws.
+    Images are drawn instead of pixels, since the pixels of an image are not independent samples.
+    The draws are the same for all predictors.
     """
     count = len(matrices)
-    # Number of times that each image is in each resample
+    # (resamples, images): how often a resample contains an image
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     resampled = pooled_scores(np.tensordot(draws, matrices, axes=1), averaged)
     resampled |= {name: weighted_mean(values, draws) for name, values in per_image.items()}
     intervals = {}
     for name, values in resampled.items():
         values = values[~np.isnan(values)]
-        # A single image does not show how images differ.
+        # A single image shows no differences between images.
         defined = count > 1 and len(values) > 0
         intervals[name] = np.percentile(values, INTERVAL).tolist() if defined else [np.nan] * 2
     return intervals

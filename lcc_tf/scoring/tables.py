@@ -1,4 +1,4 @@
-"""Tables of an evaluation: Markdown for screens, LaTeX for papers, CSV for programs."""
+"""Tables of an evaluation: Markdown for reading, LaTeX for papers, CSV for programs."""
 
 import csv
 import io
@@ -22,12 +22,12 @@ LABELS = {
     "mean_iou": "mean IoU",
 }
 WITH_INTERVAL = "mean_iou"
-CLASSES_ACROSS = 10  # largest number of classes that are columns; more classes are rows
+CLASSES_ACROSS = 10  # maximum number of classes that are columns; more classes are rows
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of cells, with a caption above and remarks below."""
+    """A header and rows of cells, with a caption and remarks."""
 
     caption: str
     header: Sequence[str]
@@ -46,20 +46,20 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
 
 
 def to_markdown(evaluation: Evaluation) -> str:
-    """Returns all tables, and the definitions of their numbers."""
+    """Returns all tables and the definitions of their scores."""
     lines = []
     for table in _tables(evaluation):
         lines += [table.caption, "", *_pipes(table.header, table.rows), ""]
         lines += [f"- {remark}" for remark in table.remarks]
         lines.append("")
-    lines += ["Definitions of the numbers:", ""]
+    lines += ["Definitions of the scores:", ""]
     for protocol, sentences in [(rules.protocol, definitions(rules)) for rules in evaluation.rules]:
         lines += [f"- {protocol.name} {LABELS[key]}: {sentences[key]}" for key in protocol.columns]
     return "\n".join(lines) + "\n"
 
 
 def to_latex(evaluation: Evaluation) -> str:
-    r"""Returns all tables as `table` environments; they need `\usepackage{booktabs}`."""
+    r"""Returns all tables as `table` environments, which need `\usepackage{booktabs}`."""
     lines = []
     for table in _tables(evaluation):
         caption = _latex_text(" ".join([table.caption, *table.remarks]))
@@ -80,7 +80,7 @@ def to_latex(evaluation: Evaluation) -> str:
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """Returns one row per predictor with all protocols side by side; undefined scores are empty."""
+    """Returns one row per predictor with all scores; undefined scores are empty cells."""
     rows = []
     for predictor in _predictors(evaluation):
         row = {
@@ -124,8 +124,8 @@ def _tables(evaluation: Evaluation) -> list[Table]:
         text for rules in evaluation.rules for text in _comparison_remarks(evaluation, rules)
     ]
     scores = Table(
-        f"Split {evaluation.split}, {evaluation.num_images} images. Scores in %, loss in [0, 1]; "
-        "in brackets 95 % bootstrap intervals over images.",
+        f"Split {evaluation.split}, {evaluation.num_images} images. Scores in %, loss in [0, 1]. "
+        "Brackets contain 95 % bootstrap intervals over images.",
         ["predictor", *(f"{protocol.name} {LABELS[key]}" for protocol, key in columns)],
         rows,
         remarks + _prediction_remarks(evaluation),
@@ -134,16 +134,16 @@ def _tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _comparison_remarks(evaluation: Evaluation, rules: ScoringRules) -> list[str]:
-    """Says which published numbers the columns of a protocol compare with."""
+    """Names the published scores that are comparable with the columns of a protocol."""
     protocol, published = rules.protocol, comparison(rules)
     remarks = [f"{protocol.name} ({describe(rules)}): compare with {published}."]
     if published != protocol.comparable_with:
         return remarks
     if (evaluation.split, evaluation.num_images) != ("test", protocol.num_images):
         remarks.append(
-            f"{protocol.name}: the published numbers are of {protocol.num_images} test images, "
-            f"these of {evaluation.num_images} images of the split {evaluation.split}; they are "
-            "not comparable one to one."
+            f"{protocol.name}: the published scores are for {protocol.num_images} test images, "
+            f"the scores in this table for {evaluation.num_images} images of the split "
+            f"{evaluation.split}. They are not comparable one to one."
         )
     return remarks
 
@@ -160,9 +160,9 @@ def _prediction_remarks(evaluation: Evaluation) -> list[str]:
     )
     if tuned := evaluation.tuned:
         remarks.append(
-            "The weights were tuned on the validation split: its mean IoU by protocol "
-            f"{tuned.protocol} {100 * tuned.mean_iou:.2f}, with equal weights "
-            f"{100 * tuned.equal_mean_iou:.2f}."
+            "The weights were tuned on the validation split. Its mean IoU with protocol "
+            f"{tuned.protocol} is {100 * tuned.mean_iou:.2f}, and {100 * tuned.equal_mean_iou:.2f} "
+            "with equal weights."
         )
     return remarks
 
@@ -183,7 +183,7 @@ def _class_table(evaluation: Evaluation, rules: ScoringRules) -> Table:
         remarks.append(f"The mean IoU does not include {UNKNOWN}.")
     if any("n/a" in row for row in rows):
         remarks.append(
-            "n/a: the class is in neither ground truth nor prediction; the mean IoU does not "
+            "n/a: the class is in neither ground truth nor prediction. The mean IoU does not "
             "include it."
         )
     return Table(f"IoU of each class in %, protocol {protocol.name}.", header, rows, remarks)

@@ -1,1 +1,1 @@
-"""Training one network: phases, checkpoints, devices."""
+"""Training of one network."""

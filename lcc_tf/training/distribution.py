@@ -1,4 +1,4 @@
-"""The `tf.distribute` strategy for a machine, and its checks."""
+"""Choice of the `tf.distribute` strategy, and checks of options that depend on it."""
 
 import keras
 import tensorflow as tf
@@ -10,7 +10,7 @@ from lcc_tf.models.layers import all_layers
 def choose_strategy() -> tf.distribute.Strategy:
     """Returns `MirroredStrategy` for several GPUs, otherwise TensorFlow's default strategy.
 
-    A single GPU trains without `MirroredStrategy`, because Keras compiles with XLA only then.
+    A single GPU does not need `MirroredStrategy`, with which Keras does not use XLA.
     """
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
@@ -18,7 +18,7 @@ def choose_strategy() -> tf.distribute.Strategy:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Describes the devices that a strategy trains on, for printing."""
+    """Describes the devices of a strategy in words."""
     count = len(tf.config.list_physical_devices("GPU"))
     if strategy.num_replicas_in_sync > 1:
         return f"{strategy.num_replicas_in_sync} replicas"
@@ -28,11 +28,11 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
-    """Checks that all replicas train on the same number of images.
+    """Checks that all replicas train on the same number of images per step.
 
     Args:
         batch_size: images per step, over all replicas.
-        strategy: to train under.
+        strategy: strategy of the training.
 
     Raises:
         InputError: the batch size is not divisible by the number of replicas.
@@ -40,38 +40,38 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise InputError(
-            f"`batch_size` counts the images of all {replicas} devices together and must be "
-            f"divisible by {replicas}. Received: batch_size={batch_size}. "
+            f"`batch_size`, the images per step over all {replicas} devices, must be divisible by "
+            f"{replicas}. Received: batch_size={batch_size}. "
             f"Use {-(-batch_size // replicas) * replicas}."
         )
 
 
 def check_xla(xla: str, strategy: tf.distribute.Strategy) -> None:
-    """Checks that XLA can compile the steps under a strategy.
+    """Checks that XLA can compile the steps of a strategy.
 
     Args:
         xla: "auto", "on" or "off".
-        strategy: to train under.
+        strategy: strategy of the training.
 
     Raises:
-        InputError: "on" with several replicas, whose variables XLA cannot read.
+        InputError: XLA is "on" with several replicas, whose variables XLA cannot read.
     """
     if xla == "on" and strategy.num_replicas_in_sync > 1:
         raise InputError(
-            "XLA compiles steps for one device. Received: xla='on' with "
-            f"{strategy.num_replicas_in_sync} replicas. Use `xla='auto'`, or make one GPU visible "
-            "with CUDA_VISIBLE_DEVICES=0."
+            "XLA compiles steps for a single device only. Received: xla='on' with "
+            f"{strategy.num_replicas_in_sync} replicas. Use `xla='auto'`, or hide all GPUs except "
+            "one with CUDA_VISIBLE_DEVICES=0."
         )
 
 
 def synchronize_batch_norm(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
-    """Computes the statistics of batch normalization over all replicas.
+    """Makes a model compute the statistics of batch normalization over all replicas.
 
-    One replica often has too few images for good statistics.
+    A single replica often has too few images for good statistics.
 
     Args:
         model: changed in place, nested models included.
-        strategy: to train under; with one replica the model stays unchanged.
+        strategy: strategy of the training; with one replica the model stays unchanged.
     """
     if strategy.num_replicas_in_sync == 1:
         return

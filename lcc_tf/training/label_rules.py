@@ -4,11 +4,11 @@ from dataclasses import dataclass
 
 import tensorflow_datasets as tfds
 
+from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table
 from lcc_tf.data.statistics import class_pixels
 from lcc_tf.errors import InputError
-from lcc_tf.losses import class_weights_from_pixels
 from tfds_deepglobe.classes import UNKNOWN
 
 
@@ -17,27 +17,34 @@ class LabelRules:
     """Number of classes, ignored class and class weights."""
 
     num_classes: int
-    ignore_class: int | None = None  # class id that loss and scores ignore; None: no class
+    ignore_class: int | None = None  # class id that loss and scores ignore; None: none
     class_weights: tuple[float, ...] | None = None  # one weight per class; None: equal weights
 
 
 def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> LabelRules:
-    """Applies a configuration's class weights and ignored class to a data set.
+    """Returns the label rules of a configuration for a data set.
+
+    Args:
+        config: class weights and the name of the ignored class.
+        builder: a prepared data set.
 
     Raises:
-        InputError: the data set has a single class, it lacks the class to ignore, or the number of
-            weights is wrong.
+        InputError: one of the following is wrong.
+
+            - The data set has a single class.
+            - The data set lacks the class to ignore.
+            - The number of class weights differs from the number of classes.
     """
     names = class_table(builder).names
     if len(names) < 2:
         raise InputError(
-            f"Training needs two classes or more. The data set has the class {names[0]!r} only. "
-            "List at least two classes in its class_dict.csv."
+            f"Training needs two classes or more. Received: a data set with the class {names[0]!r} "
+            "only. List at least two classes in its class_dict.csv."
         )
     ignore_class = None
     if config.ignore_class in names:
         ignore_class = names.index(config.ignore_class)
-    elif config.ignore_class not in (None, UNKNOWN):  # the default, which a data set may lack
+    elif config.ignore_class not in (None, UNKNOWN):  # a data set can lack the default, UNKNOWN
         raise InputError(
             f"The data set has no class {config.ignore_class!r} to ignore. Received: "
             f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or "

@@ -1,14 +1,4 @@
-"""AdamW with a lower learning rate for some variables and a moving average of the weights.
-
-Keras and TensorFlow have no public names for five parts of this optimizer. An upgrade that renames
-one breaks it as follows:
-
-- `_var_key`: `AttributeError` in the first step.
-- `_apply_weight_decay`: weights decay twice, once here and once in Keras.
-- `_backend_apply_gradients`: the averages stay at the first weights.
-- `_distribution_strategy`, `tf.__internal__.distribute.interim.maybe_merge_call`:
-  `AttributeError` in the first step with averages.
-"""
+"""AdamW with a lower learning rate for some variables and a moving average of the weights."""
 
 from collections.abc import Sequence
 
@@ -16,26 +6,29 @@ import keras
 import tensorflow as tf
 
 
-class AveragingAdamW(keras.optimizers.AdamW):
-    """AdamW for a network with a pretrained part.
+class AveragingAdamW(keras.optimizers.Adam):
+    """AdamW with a lower learning rate for some variables and a moving average of weights.
 
-    Keras' own versions of the two features do not fit here: `MultiOptimizer` has no learning rate
-    to record, and `use_ema` averages trained variables only. The statistics of batch normalization
-    would then not match the averaged weights.
+    Keras has similar features, which lack something that training needs:
+
+    - `MultiOptimizer` has no learning rate to record.
+    - `use_ema` averages trained variables only. The statistics of batch normalization would not
+      match the averaged weights.
 
     The average is `average = d * average + (1 - d) * weight` after each step (Tarvainen & Valpola
-    2017, https://arxiv.org/abs/1703.01780, section 2). Its decay d is the smaller one of
-    `average_decay` and (1 + step) / (10 + step), as in `tf.train.ExponentialMovingAverage`, so that
-    the first weights lose their influence soon.
+    2017, https://arxiv.org/abs/1703.01780, section 2). The decay d is the smaller of
+    `average_decay` and (1 + step) / (10 + step), as in `tf.train.ExponentialMovingAverage`. The
+    initial weights then soon lose their influence.
 
     Args:
         learning_rate: a number or a schedule.
-        weight_decay: decoupled; a step shrinks weights by this fraction of the learning rate.
+        weight_decay: decoupled; a step shrinks weights by this fraction of the learning rate
+            (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101, algorithm 2).
         slow_variables: variables that learn and decay at `slow_rate` times the learning rate.
         slow_rate: in [0, 1].
         averaged_variables: variables to average, trained or not.
         average_decay: in [0, 1).
-        **kwargs: of `keras.optimizers.AdamW`.
+        **kwargs: arguments of `keras.optimizers.Adam`.
 
     Example:
         >>> encoder, head = keras.Variable(1.0), keras.Variable(1.0)
@@ -58,11 +51,15 @@ class AveragingAdamW(keras.optimizers.AdamW):
         average_decay: float = 0.0,
         **kwargs: object,
     ) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
+        super().__init__(learning_rate, **kwargs)
+        # Not `self.weight_decay`: Keras would decay all variables at the same learning rate.
+        self.decoupled_decay = weight_decay
         self.slow_rate = slow_rate
         self.average_decay = average_decay
-        self._slow = {self._var_key(variable) for variable in slow_variables}
-        # A function, since Keras would save a list of variables as variables of the optimizer.
+        # `update_step` receives each replica's copy of a variable, not the variable.
+        copies = tf.distribute.get_strategy().experimental_local_results
+        self._slow = {copy.ref() for slow in slow_variables for copy in copies(slow.value)}
+        # A function: Keras would save a list of variables as variables of the optimizer.
         self._averaged = lambda: averaged_variables
 
     def build(self, variables: list[keras.Variable]) -> None:
@@ -81,38 +78,26 @@ class AveragingAdamW(keras.optimizers.AdamW):
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
-        """Decays and updates one variable."""
-        slow = self._var_key(variable) in self._slow
-        rate = tf.cast(learning_rate, variable.dtype) * (self.slow_rate if slow else 1.0)
-        self.assign_sub(variable, variable * self.weight_decay * rate)
+        """Decays and updates one variable at its own learning rate."""
+        factor = self.slow_rate if variable.ref() in self._slow else 1.0
+        rate = tf.cast(learning_rate, variable.dtype) * factor
+        self.assign_sub(variable, variable * self.decoupled_decay * rate)
         super().update_step(gradient, variable, rate)
 
-    def _apply_weight_decay(self, variables: list[keras.Variable]) -> None:
-        """Does nothing: `update_step` decays each variable at its own learning rate."""
-
-    def _backend_apply_gradients(
-        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable]
+    def apply(
+        self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None
     ) -> None:
-        super()._backend_apply_gradients(grads, trainable_variables)
-        if not self._averages:
-            return
-        step = tf.cast(tf.convert_to_tensor(self.iterations), tf.float32)
+        """Updates the variables, then the averages.
+
+        In float16, `LossScaleOptimizer` skips a step with infinite gradients. It then does not call
+        `apply`, so the averages stay the same.
+        """
+        super().apply(grads, trainable_variables)
+        step = tf.cast(tf.convert_to_tensor(self.iterations) - 1, tf.float32)
         decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
-
-        def update(strategy: tf.distribute.Strategy, decay: tf.Tensor) -> None:
-            for variable, average in zip(self._averaged(), self._averages, strict=True):
-                strategy.extended.update(
-                    average.value,
-                    lambda average, weight, decay: average.assign_sub(
-                        (1 - tf.cast(decay, average.dtype)) * (average - weight)
-                    ),
-                    args=(variable.value, decay),
-                    group=False,
-                )
-
-        tf.__internal__.distribute.interim.maybe_merge_call(
-            update, self._distribution_strategy, decay
-        )
+        for variable, average in zip(self._averaged(), self._averages, strict=True):
+            fraction = 1 - tf.cast(decay, average.dtype)
+            self.assign_sub(average, fraction * (average - tf.convert_to_tensor(variable)))
 
     def swap_averages(self) -> None:
         """Swaps the averages and the model's weights; a second call swaps them back."""
@@ -123,5 +108,5 @@ class AveragingAdamW(keras.optimizers.AdamW):
 
 
 def averaging_optimizer(model: keras.Model) -> AveragingAdamW:
-    """Returns a compiled model's optimizer, without the wrapper that scales float16's loss."""
+    """Returns a compiled model's optimizer without float16's `LossScaleOptimizer` around it."""
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)

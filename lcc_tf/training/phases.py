@@ -1,4 +1,4 @@
-"""Stretches of epochs in which the same layers train, and their learning rates."""
+"""Phases of a training, and their learning rates."""
 
 import math
 from dataclasses import dataclass
@@ -10,24 +10,25 @@ from lcc_tf.config import TrainConfig
 # Fraction of all steps: 5 of 90 epochs in Goyal et al. 2017, section 2.2
 # (https://arxiv.org/abs/1706.02677).
 WARM_UP = 0.05
-# Factor of the learning rate once the encoder trains too. Keras' guide on transfer learning asks
-# for a lower rate there (https://keras.io/guides/transfer_learning/).
+# Factor of the learning rate in the second phase of `gradual`, in which the encoder trains too.
+# Keras' guide to transfer learning recommends a lower learning rate for this phase
+# (https://keras.io/guides/transfer_learning/).
 GRADUAL_RATE = 0.1
 
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of epochs in which the same layers train."""
+    """Consecutive epochs in which the same layers train."""
 
-    start: int  # epochs done before
-    end: int  # epochs done after
+    start: int  # number of epochs before the phase
+    end: int  # number of epochs at its end
     encoder_trains: bool
     learning_rate: float
     stops_early: bool
 
 
 def phases_of(config: TrainConfig) -> list[Phase]:
-    """Returns a regime's phases: one, or for `gradual` a frozen one and a slower one."""
+    """Returns the phases of a configuration's regime: two for `gradual`, otherwise one."""
     rate = config.learning_rate
     if config.regime == "gradual":
         return [
@@ -40,11 +41,11 @@ def phases_of(config: TrainConfig) -> list[Phase]:
 def learning_rate_of(
     phase: Phase, schedule: str, steps_per_epoch: int
 ) -> float | keras.optimizers.schedules.LearningRateSchedule:
-    """Returns a phase's learning rate.
+    """Returns the learning rate of a phase, a number or a schedule.
 
     Args:
-        phase: to train.
-        schedule: "constant", or "cosine" for cosine decay to 0 after a linear warm-up.
+        phase: the phase.
+        schedule: "constant", or "cosine" for a linear warm-up and cosine decay to 0.
         steps_per_epoch: batches per epoch.
     """
     steps = (phase.end - phase.start) * steps_per_epoch

@@ -12,18 +12,20 @@ from lcc_tf.errors import InputError
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import Run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.training.history import with_original_scores, write_table
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import Phase
 
 
 class RunRecorder(keras.callbacks.Callback):
-    """Records each epoch: best weights, early stopping, checkpoint, history, a line of progress.
+    """Callback that records each epoch: checkpoint, history, early stopping and progress.
 
-    Keras' own callbacks for these lose their counts when a training resumes in a new process.
+    Keras' callbacks for these tasks do not keep their counts when a training resumes in a new
+    process.
 
     Args:
-        run: the run that is trained.
-        phase: the phase that is trained.
+        run: the run.
+        phase: phase to train.
         state: state of the training, updated in place.
         steps_per_epoch: batches per epoch.
     """
@@ -36,7 +38,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.steps_per_epoch = steps_per_epoch
 
     def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts the progress bar, which estimates the time until all epochs are done."""
+        """Starts a progress bar over all epochs of the training."""
         self.bar = tqdm(
             total=self.run.config.epochs * self.steps_per_epoch,
             initial=self.state.epoch * self.steps_per_epoch,
@@ -48,8 +50,8 @@ class RunRecorder(keras.callbacks.Callback):
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Starts the epoch's clock and seeds its dropout."""
         self.start = time.monotonic()
-        # Weights files do not contain the state of dropout. It follows from seed and epoch, as
-        # order and augmentation do, so that a resumed training equals an uninterrupted one.
+        # Weights files do not contain the state of dropout. A seed per epoch makes a resumed
+        # training equal to an uninterrupted training. Order and augmentation have such seeds too.
         for index, layer in enumerate(all_layers(self.model)):
             if isinstance(layer, keras.layers.Dropout):
                 rng = np.random.default_rng([self.run.config.seed, epoch, index])
@@ -60,20 +62,25 @@ class RunRecorder(keras.callbacks.Callback):
         self.bar.update(1)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Puts the averaged weights, which are scored and saved, into the model."""
+        """Loads the averages, which are scored and saved, into the model."""
         averaging_optimizer(self.model).swap_averages()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Records the epoch and puts the trained weights back into the model."""
+        """Records the epoch and loads the trained weights into the model again."""
         config = self.run.config
-        prefix = f"{self.model.output_names[0]}_"  # Keras' for models with several outputs
-        scores = {name.replace(prefix, ""): float(value) for name, value in logs.items()}
+        # Keras prefixes the scores of models with several outputs.
+        prefix = f"{self.model.output_names[0]}_"
+        scores = with_original_scores(
+            {name.replace(prefix, ""): float(value) for name, value in logs.items()},
+            self.run.classes.num_classes,
+        )
+        logs |= scores  # for the callbacks after this one, such as TensorBoard
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
             self.bar.close()
             raise InputError(
-                f"The loss is not a finite number in epoch {epoch + 1} (loss={scores['loss']}, "
-                f"val_loss={scores['val_loss']}). {self.run.path} keeps the epochs before. Train "
-                "anew in another `workdir` with a lower `learning_rate` or with "
+                f"The loss is not a finite number in epoch {epoch + 1}. Received: "
+                f"loss={scores['loss']}, val_loss={scores['val_loss']}. The earlier epochs are in "
+                f"{self.run.path}. Train in another `workdir` with a lower `learning_rate` or with "
                 "`precision='float32'`."
             )
         state = self.state
@@ -93,6 +100,7 @@ class RunRecorder(keras.callbacks.Callback):
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
         save_checkpoint(self.run.path, self.model, state)
+        write_table(self.run.path, state.history)
         averaging_optimizer(self.model).swap_averages()
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "
@@ -102,7 +110,7 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Puts the averaged weights, as in `last.weights.h5`, into the model; ends the bar."""
+        """Loads the averages into the model, as in `last.weights.h5`, and ends the progress bar."""
         averaging_optimizer(self.model).swap_averages()
         if self.state.finished:
             self.bar.write(

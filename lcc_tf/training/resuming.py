@@ -1,23 +1,23 @@
-"""Checks that a run folder is free, or that the run in it can resume."""
+"""Checks of a run folder before training: it is empty, or its run can resume."""
 
 from pathlib import Path
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
-from lcc_tf.runs import Run, read_run
+from lcc_tf.runs import CONFIG, Run, read_run
 
-# A data set may have moved: its fingerprint tells whether it is the same one. XLA changes results
-# by rounding only.
+# Fields that can differ when a run resumes. The data set can have moved, and `check_same_data`
+# compares its content. XLA changes results by rounding errors only.
 FREE_FIELDS = ("epochs", "data", "xla")
 
 
 def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
-    """Checks that a run folder is free, or that the run in it can resume.
+    """Checks that a run folder is empty, or that its run can resume.
 
     Args:
-        config: of the training.
+        config: configuration of the training.
         workdir: the run folder.
-        resume: resume the run in `workdir`, if it contains one.
+        resume: resume the run in `workdir`, if there is one.
 
     Raises:
         InputError: the folder is not empty, or its run has another configuration.
@@ -27,7 +27,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
         return
     if not resume:
         raise InputError(
-            f"{workdir} is not empty, and a run is never overwritten. Resume the run in it with "
+            f"{workdir} is not empty, and training never overwrites files. Resume its run with "
             "`resume=True`, or choose another `workdir`."
         )
     run = read_run(workdir)
@@ -40,23 +40,29 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(
-            f"The run in {workdir} was started with other options: "
-            + ", ".join(f"{name}={old[name]!r}, now {new[name]!r}" for name in changed)
-            + ". Resume with the same ones (`epochs` may differ), or train anew in another "
+            f"The options differ from those of the run in {workdir}. Received: "
+            + ", ".join(f"{name}={new[name]!r} instead of {old[name]!r}" for name in changed)
+            + ". Resume with the run's options (only `epochs` can differ), or train in another "
             "`workdir`."
         )
 
 
-def check_same_data(run: Run, earlier: Run) -> None:
-    """Checks that a run resumes with the data set that it was started with.
+def check_same_data(run: Run) -> None:
+    """Checks that the data set of a run to resume has not changed.
+
+    Args:
+        run: run to train. If its folder has no `config.json`, the run is new and passes.
 
     Raises:
         InputError: files, classes or split have changed.
     """
+    if not (run.path / CONFIG).exists():
+        return
+    earlier = read_run(run.path)
     if (run.fingerprint, run.classes) != (earlier.fingerprint, earlier.classes):
         raise InputError(
-            f"The data set {run.config.data.data} has changed since the run in {run.path} was "
-            f"started (fingerprint {earlier.fingerprint[:16]}, now {run.fingerprint[:16]}). Its "
-            "split has changed too: test images may have become training images. Restore the data "
-            "set, or train anew in another `workdir`."
+            f"The data set {run.config.data.data} has changed since the run in {run.path} started. "
+            f"Received: fingerprint {run.fingerprint[:16]} instead of {earlier.fingerprint[:16]}. "
+            "Its split has changed too, so test images can have become training images. Restore "
+            "the data set, or train in another `workdir`."
         )

@@ -1,4 +1,4 @@
-"""The batches that a network is trained and validated on."""
+"""Batches for training and validation."""
 
 from dataclasses import dataclass
 
@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.pipeline import (
@@ -15,7 +16,6 @@ from lcc_tf.data.pipeline import (
     training_batches,
 )
 from lcc_tf.data.statistics import class_pixels
-from lcc_tf.losses import class_weights_from_pixels
 from lcc_tf.training.label_rules import LabelRules
 
 
@@ -27,8 +27,8 @@ class TrainingData:
         builder: a prepared data set.
         image_size: side of the network's images, pixels.
         batch_size: images per batch, over all replicas.
-        crops: cuts the training crops; None resizes whole images.
-        seed: of order, crops and augmentation.
+        crops: crops the training images; None to resize whole images.
+        seed: random seed of order, crops and augmentation.
 
     Raises:
         InputError: the training split has fewer images than a batch, or the validation split is
@@ -51,10 +51,10 @@ class TrainingData:
         return steps_per_epoch(self.builder, self.batch_size)
 
     def training_batches(self, first_epoch: int = 0) -> tf.data.Dataset:
-        """Returns endless shuffled, augmented batches; see `lcc_tf.data.pipeline`.
+        """Returns endless shuffled, augmented batches, see `lcc_tf.data.pipeline`.
 
         Args:
-            first_epoch: epoch to start with, from 0.
+            first_epoch: first epoch of the batches, counted from 0.
         """
         return training_batches(
             self.builder,
@@ -68,8 +68,10 @@ class TrainingData:
     def validation_batches(self) -> tf.data.Dataset:
         """Returns the validation split once: whole images, or four crops per image.
 
-        The last batch is filled up, since convolutions on the CPU fail for a replica without
-        images. Each batch then has the same weight in `val_loss`, as in the original.
+        The last batch is filled up for two reasons:
+
+        - Convolutions on the CPU fail for a replica without images.
+        - All batches have the same weight in `val_loss`, as in the original.
         """
         return evaluation_batches(
             self.builder,
@@ -84,7 +86,7 @@ class TrainingData:
 def training_data_of(
     config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
 ) -> TrainingData:
-    """Returns the batches that a configuration asks for.
+    """Returns the batches of a configuration.
 
     Raises:
         InputError: see `TrainingData`.
@@ -101,7 +103,7 @@ def training_data_of(
 def crops_of(
     config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
 ) -> RandomCrops | None:
-    """Returns a configuration's training crops; None if it trains on whole images."""
+    """Returns the crops of a configuration; None for training on whole images."""
     if config.framing == "whole":
         return None
     rarity = np.zeros(rules.num_classes)

@@ -74,11 +74,11 @@ def test_input_is_missing(refuse, command, arguments, texts):
     ("command", "file", "texts"),
     [
         ("train", "runs/unetpp/config.json", ("runs/unetpp is not empty", "`--resume`")),
-        ("evaluate", "results/metrics.json", ("results exists already", "`--overwrite`")),
+        ("evaluate", "results/metrics.json", ("results already exists", "`--overwrite`")),
         (
             "export",
             "exported/savedmodel/saved_model.pb",
-            ("exported/savedmodel exists already", "`--overwrite`"),
+            ("exported/savedmodel already exists", "`--overwrite`"),
         ),
     ],
 )

@@ -12,7 +12,8 @@ EXPECTED = probabilities([0.6, 0.4], [0.1, 0.9], [0.5, 0.5], [0.2, 0.8])
 
 
 def test_fraction_and_maximum_difference_over_all_images():
-    # The first image is unchanged; in the second, one pixel of four moves by 0.3 to another class.
+    # The first image is unchanged. In the second image, one of four pixels has another class, with
+    # probabilities that differ by 0.3.
     changed = probabilities([0.3, 0.7], [0.1, 0.9], [0.5, 0.5], [0.3, 0.7])
     agreement = Agreement.of([EXPECTED, changed], [EXPECTED, EXPECTED])
     assert agreement.fraction == 7 / 8
@@ -25,7 +26,7 @@ def test_fraction_and_maximum_difference_over_all_images():
     ("min_fraction", "max_difference", "accepted"),
     [(0.75, 0.4, True), (0.8, 0.4, False), (0.7, 0.2, False)],
 )
-def test_either_bound_refuses(min_fraction, max_difference, accepted):
+def test_each_limit_raises(min_fraction, max_difference, accepted):
     changed = probabilities([0.3, 0.7], [0.1, 0.9], [0.5, 0.5], [0.2, 0.8])
     agreement = Agreement.of([changed], [EXPECTED])
     if accepted:
@@ -35,8 +36,8 @@ def test_either_bound_refuses(min_fraction, max_difference, accepted):
         agreement.require("a.onnx", min_fraction=min_fraction, max_difference=max_difference)
 
 
-def test_nan_is_refused():
-    # NaN at a pixel whose class is the first one either way: the classes agree.
+def test_nan_raises():
+    # The argmax of [NaN, 0.4] is the first class, so the classes agree.
     broken = EXPECTED.copy()
     broken[0, 0, 0] = np.nan
     agreement = Agreement.of([broken, EXPECTED], [EXPECTED, EXPECTED])
@@ -45,7 +46,7 @@ def test_nan_is_refused():
         agreement.require("a.onnx", min_fraction=0.5, max_difference=1.0)
 
 
-def test_another_shape_is_refused():
-    # A shape that numpy would broadcast.
+def test_other_shapes_raise():
+    # numpy would broadcast this shape.
     with pytest.raises(AgreementError, match=r"\(1, 1, 1, 2\) instead of \(1, 1, 4, 2\)"):
         Agreement.of([EXPECTED[:, :, :1]], [EXPECTED])

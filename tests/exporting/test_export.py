@@ -1,25 +1,27 @@
-"""The export of Keras models without a run folder."""
+"""Tests of the export of Keras models without a run folder."""
 
 import subprocess
 import sys
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import AgreementError
-from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.export import export
-from lcc_tf.exporting.samples import Samples
+from lcc_tf.exporting.formats import FORMATS
 from lcc_tf.models import build_model
 from lcc_tf.prediction.predictors import probability_function
+from tests.untrained_runs import with_several_classes
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 
 @pytest.fixture(scope="module")
-def model(tiny_encoder):
-    return build_model("deeplabv3plus", 7, encoder=tiny_encoder, encoder_weights=None)
+def model():
+    image = keras.Input((None, None, 3))
+    return keras.Model(image, keras.layers.Conv2D(7, 3, padding="same")(image))
 
 
 def test_savedmodel_of_a_logits_model_returns_its_probabilities(model, tmp_path):
@@ -32,7 +34,7 @@ def test_savedmodel_of_a_logits_model_returns_its_probabilities(model, tmp_path)
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
     received = loaded.signatures["serving_default"](image=tf.constant(image))["probabilities"]
     np.testing.assert_allclose(received, probability_function(model)(image), atol=1e-5)
-    with pytest.raises(InputError, match="savedmodel exists already"):
+    with pytest.raises(InputError, match="savedmodel already exists"):
         export(model, tmp_path, **arguments)
     before = (tmp_path / "savedmodel" / "saved_model.pb").stat().st_ino
     export(model, tmp_path, overwrite=True, **arguments)
@@ -47,7 +49,7 @@ def test_savedmodel_of_a_logits_model_returns_its_probabilities(model, tmp_path)
         ({"classes": ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))}, "`classes`.*2 classes"),
         ({"tile": 16}, "`tile` must be 32.*tile=16"),
         ({"resolution": -1}, "`resolution` must be larger than 0.*resolution=-1"),
-        ({"images": []}, "`images` must have at least one image"),
+        ({"images": []}, "`images` must contain at least one image"),
         ({"images": [np.zeros((64, 64, 3))]}, r"`images` must be uint8.*float64 \(64, 64, 3\)"),
         ({"images": np.zeros((64, 64, 3), np.uint8)}, r"`images` must be.*uint8 \(64, 3\)"),
     ],
@@ -59,31 +61,28 @@ def test_invalid_arguments_raise_and_write_nothing(model, tmp_path, changed, mat
     assert not (tmp_path / "exported").exists()
 
 
-def test_export_that_differs_is_not_written(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("lcc_tf.exporting.savedmodel.TOLERANCE", -1.0)
+class Noise(keras.layers.Layer):
+    def call(self, x):
+        return x + 1000 * tf.random.normal(tf.shape(x))
+
+
+def test_export_that_differs_is_not_written(model, tmp_path):
+    """The outputs of this network are random, so they differ from the export's outputs."""
+    random = keras.Model(model.inputs, Noise()(model.outputs[0]))
     with pytest.raises(AgreementError, match="saved_model.pb differs"):
-        export(model, tmp_path / "out", format="savedmodel", classes=DEEPGLOBE_CLASSES, tile=64)
+        export(random, tmp_path / "out", format="savedmodel", classes=DEEPGLOBE_CLASSES, tile=64)
     assert not (tmp_path / "out").exists()
 
 
-def test_crops_of_arrays_come_from_every_image():
-    images = [np.full((50, 80, 3), value, np.uint8) for value in (10, 20, 30)]
-    images[1][:, :40] = 21
-    crops = Samples(images=images).crops("train", 64, 7)
-    assert all(crop.shape == (64, 64, 3) for crop in crops)
-    assert [int(crop.max()) for crop in crops] == [10, 21, 30, 10, 21, 30, 10]
-    assert (crops[1] != crops[4]).any()  # another crop of the same image
-    # The image is reflect-padded at its bottom.
-    np.testing.assert_array_equal(crops[1][50:], crops[1][48:34:-1])
-    assert str(Samples(images=images)) == "3 images"
-
-
-def test_unreadable_description_raises(tmp_path):
-    (tmp_path / "model.json").write_text('{"class_names": ["a"], "palette": [[0, 0, 0]]}')
-    with pytest.raises(InputError, match="model.json cannot be read.*tile"):
-        Description.read(tmp_path)
-    Description(DEEPGLOBE_CLASSES, 64, 0.5).write(tmp_path, files={})
-    assert Description.read(tmp_path) == Description(DEEPGLOBE_CLASSES, 64, 0.5)
+# Half a minute each. The ensemble in conftest.py has the same layers.
+@pytest.mark.slow
+@pytest.mark.parametrize("format", FORMATS)
+@pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
+def test_each_network_in_each_format(arch, format, tiny_encoder, tmp_path):
+    network = build_model(arch, 7, encoder=tiny_encoder, encoder_weights=None)
+    with_several_classes(network)
+    files = export(network, tmp_path, format=format, classes=DEEPGLOBE_CLASSES, tile=72)
+    assert all(file.agreement.fraction > 0.999 for file in files if file.name != "int8.tflite")
 
 
 def test_savedmodels_need_no_optional_package(tmp_path):

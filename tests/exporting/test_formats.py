@@ -1,4 +1,4 @@
-"""The command: several formats in one call, each written completely or not at all."""
+"""Tests of the command with several formats, each of which is written completely or not at all."""
 
 import sys
 from types import SimpleNamespace
@@ -10,11 +10,15 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import Agreement, AgreementError, ExportedFile
 from lcc_tf.exporting.formats import FORMATS, writer
 from lcc_tf.exporting.source_model import SourceModel
+from lcc_tf.runs import Run, write_run
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 @pytest.fixture
-def exported(runs, tmp_path, monkeypatch):
-    """Runs the command with formats that are written at once; ONNX differs from the model."""
+def exported(tiny_config, tmp_path, monkeypatch):
+    """Returns a function that runs the command with stand-ins for all formats; ONNX fails."""
+    run_folder = tmp_path / "run"
+    write_run(Run(run_folder, tiny_config, DEEPGLOBE_CLASSES, None, 64.0), num_parameters=1)
 
     def write(source, output):
         (output / "model.json").touch()
@@ -39,7 +43,7 @@ def exported(runs, tmp_path, monkeypatch):
     def run(*arguments):
         output = ["--output", str(tmp_path / "exported")]
         monkeypatch.setattr(
-            sys, "argv", ["export.py", "--runs", str(runs / "unetpp"), *output, *arguments]
+            sys, "argv", ["export.py", "--runs", str(run_folder), *output, *arguments]
         )
         with pytest.raises(SystemExit) as end:
             export.main()
@@ -48,7 +52,7 @@ def exported(runs, tmp_path, monkeypatch):
     return run
 
 
-def test_format_that_differs_is_not_written_and_others_are(exported, capsys):
+def test_only_the_format_that_differs_is_not_written(exported, capsys):
     code, _, folder = exported("--format", "onnx", "litert")
     assert code == 1
     assert [path.name for path in folder.iterdir()] == ["litert"]
@@ -60,13 +64,13 @@ def test_format_that_differs_is_not_written_and_others_are(exported, capsys):
     assert "procedural scenes" in out
 
 
-def test_nothing_is_loaded_if_one_format_already_exists(exported, capsys):
+def test_no_run_is_loaded_if_a_format_already_exists(exported, capsys):
     code, loaded, folder = exported("--format", "litert", "--tile", "64", "--resolution", "2")
     assert code == 0
     assert loaded == [{"average": "probabilities", "tile": 64, "resolution": 2.0}]
     assert exported("--format", "savedmodel", "litert")[0] == 2
     error = capsys.readouterr().err
-    assert "litert exists already" in error
+    assert "litert already exists" in error
     assert "--overwrite" in error
     assert len(loaded) == 1
     assert [path.name for path in folder.iterdir()] == ["litert"]
@@ -80,7 +84,7 @@ def test_unknown_format_raises():
 
 
 @pytest.mark.parametrize(("name", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")])
-def test_missing_package_is_named_with_its_extra(monkeypatch, name, package):
+def test_error_names_the_missing_package_and_its_extra(monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     match = rf"files need {package.replace('_', '-')}, which is not.*pip install 'lcc_tf\[export\]'"
     with pytest.raises(InputError, match=match):

@@ -1,4 +1,3 @@
-import dataclasses
 import json
 
 import keras
@@ -7,10 +6,12 @@ import pytest
 import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 
-from lcc_tf.exporting import float16_weights, litert
 from lcc_tf.exporting.agreement import AgreementError
+from lcc_tf.exporting.float16_weights import with_float16_weights
 from lcc_tf.exporting.litert import export_litert
 from lcc_tf.exporting.samples import Samples
+from lcc_tf.exporting.source_model import SourceModel
+from tfds_deepglobe.classes import ClassTable
 
 FILES = ["float32.tflite", "float16.tflite", "int8.tflite"]
 
@@ -27,13 +28,13 @@ def description(exported):
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_description_is_enough_to_run_it(exported, description, source, name):
+def test_file_runs_with_the_types_in_its_description(exported, description, source, name):
     types = description["files"][name]
     runner = Interpreter(str(exported[0] / name)).get_signature_runner("serving_default")
     assert types["image"]["shape"] == [1, 72, 72, 3]
     assert types["probabilities"]["shape"] == [1, 72, 72, 7]
     same = []
-    for tile in source.tiles:
+    for tile in source.comparison.tiles:
         result = runner(image=tile.astype(types["image"]["dtype"]))["probabilities"]
         expected = source.predict(tile)
         assert result.dtype == types["probabilities"]["dtype"]
@@ -54,7 +55,7 @@ def agreement_of(exported, name):
     return file.agreement
 
 
-def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
+def test_int8_input_is_uint8_pixels(exported, description):
     assert description["tile"] == 72
     assert description["class_names"][4] == "water"
     image = description["files"]["int8.tflite"]["image"]
@@ -66,49 +67,66 @@ def test_int8_takes_the_pixels_of_an_image_as_they_are(exported, description):
     }
 
 
-def test_int8_input_range_is_full_even_if_no_sample_has_it(source):
-    class Dull(Samples):
-        def crops(self, split, side, count):
-            assert (split, side, count) == ("train", 72, 32)
-            return [np.full((side, side, 3), 100, np.uint8)] * count
+class Gray(Samples):
+    """Sample images with one shade of gray."""
 
-    dull = dataclasses.replace(source, samples=Dull())
-    images = [sample["image"] for sample in litert._representative_images(dull)]
-    assert len(images) == 32
-    for image in images:
-        assert image.shape == (1, 72, 72, 3)
-        assert (image.min(), np.median(image), image.max()) == (0, 100, 255)
+    def crops(self, split, side, count):
+        assert (split, side, count) in (("train", 32, 32), ("test", 32, 4))
+        return [np.full((side, side, 3), 100, np.uint8)] * count
 
 
-def test_int8_has_no_floating_point_numbers_inside(exported):
+@pytest.fixture(scope="module")
+def gray_source():
+    """A network with a single convolution, and gray sample images."""
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(2, 1, activation="softmax")(image))
+    classes = ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))
+    return SourceModel(model, classes, tile=32, samples=Gray())
+
+
+def test_int8_input_range_is_full_for_gray_samples(gray_source, tmp_path):
+    export_litert(gray_source, tmp_path)
+    types = json.loads((tmp_path / "model.json").read_text())["files"]["int8.tflite"]["image"]
+    assert (types["dtype"], types["scale"], types["zero_point"]) == ("uint8", 1.0, 0)
+
+
+def test_int8_contains_no_floating_point_tensors(exported):
     interpreter = Interpreter(str(exported[0] / "int8.tflite"))
     dtypes = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
     assert dtypes <= {"int8", "uint8", "int32"}
 
 
+class Converter:
+    """A stand-in for TensorFlow's converter that returns prepared files."""
+
+    def __init__(self, *contents):
+        self.contents, self.target_spec = list(contents), tf.lite.TargetSpec()
+
+    def convert(self):
+        return self.contents.pop(0)
+
+
 @pytest.mark.parametrize("name", FILES)
-def test_each_file_is_held_to_the_keras_model(exported, source, monkeypatch, tmp_path, name):
-    broken = _without_numbers(source.tile)
-
-    def convert(source):
-        # The files that were written, in place of new ones, but for one.
-        for kind in ("float32", "float16", "int8"):
-            content = (exported[0] / f"{kind}.tflite").read_bytes()
-            yield kind, broken if name.startswith(kind) else content
-
-    monkeypatch.setattr(litert, "_convert", convert)
+def test_file_that_differs_from_the_keras_model_raises(gray_source, monkeypatch, tmp_path, name):
+    export_litert(gray_source, tmp_path)
+    full, half, int8 = (
+        file_of_nan(32) if file == name else (tmp_path / file).read_bytes() for file in FILES
+    )
+    converter = Converter(full, int8)
+    monkeypatch.setattr(tf.lite.TFLiteConverter, "from_saved_model", lambda _: converter)
+    monkeypatch.setattr("lcc_tf.exporting.litert.with_float16_weights", lambda _: half)
     with pytest.raises(AgreementError, match=f"{name} differs"):
-        export_litert(source, tmp_path)
+        export_litert(gray_source, tmp_path)
 
 
-def _without_numbers(tile):
-    """A file whose probabilities are not all numbers."""
+def file_of_nan(tile):
+    """Returns a LiteRT file whose probabilities contain NaN."""
 
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((1, tile, tile, 3), tf.float32, name="image")])
         def __call__(self, image):
             zeros = 0 * image[..., :1]
-            return {"probabilities": tf.concat([zeros] * 6 + [zeros + float("nan")], axis=-1)}
+            return {"probabilities": tf.concat([zeros, zeros + float("nan")], axis=-1)}
 
     module = Module()
     converter = tf.lite.TFLiteConverter.from_concrete_functions(
@@ -124,7 +142,7 @@ def test_float16_weights_round_only_large_kernels(tmp_path):
     model = keras.Model(inputs, large(small(inputs)))
     model.export(tmp_path, verbose=False)
     full = tf.lite.TFLiteConverter.from_saved_model(str(tmp_path)).convert()
-    half = float16_weights.with_float16_weights(full)
+    half = with_float16_weights(full)
     saved = 2 * np.prod(large.kernel.shape)
     assert len(full) - len(half) == pytest.approx(saved, abs=2000)
 

@@ -122,7 +122,7 @@ def test_ensemble_at_scales_equals_the_evaluated_ensemble(members):
 def test_scaled_member_is_exported_for_images_of_any_size(members, tmp_path):
     # The exporter also compares images of 201x333 pixels, which scale to 60x100.
     original = SourceModel(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
-    assert original.odd_image.shape == (1, 201, 333, 3)
+    assert original.comparison.odd_image.shape == (1, 201, 333, 3)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
     assert exported.agreement.max_difference < 1e-5
 

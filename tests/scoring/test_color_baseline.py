@@ -4,7 +4,7 @@ from lcc_tf.scoring.color_baseline import ColorBaseline
 
 
 def batch(seed, mix):
-    """Two classes, red and green, with a fraction of the labels swapped."""
+    """Returns images of two classes, red and green; `mix` is the fraction of swapped labels."""
     rng = np.random.default_rng(seed)
     masks = rng.integers(0, 2, (2, 32, 32))
     shown = np.where(rng.uniform(size=masks.shape) < mix, 1 - masks, masks)
@@ -32,7 +32,7 @@ def test_probabilities_are_the_training_frequencies():
     assert abs(probabilities[red][:, 0].mean() - (masks[red] == 0).mean()) < 0.01
 
 
-def test_unseen_color_has_the_class_frequencies():
+def test_unknown_color_has_the_class_frequencies():
     masks = np.array([[[0, 0, 0, 1]]])
     baseline = ColorBaseline.fit([(np.zeros((1, 1, 4, 3)), masks)], 2)
     unseen = baseline.probabilities(np.full((1, 1, 1, 3), 255.0))

@@ -5,17 +5,16 @@ import tensorflow as tf
 
 from lcc_tf.models import ensemble
 from lcc_tf.prediction.predictors import Average
-from lcc_tf.scoring import confusion
 from lcc_tf.scoring.confusion import ConfusionMatrices
 from lcc_tf.scoring.protocols import PROTOCOLS, scoring_rules
 from lcc_tf.scoring.scored_predictors import PredictedImage, ScoredPredictors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES.names)
+ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES)
 
 
 class FixedMember:
-    """Stands in for a network: random probabilities of its own size."""
+    """A member with random probabilities of a fixed size."""
 
     def __init__(self, name, seed, size):
         self.name = name
@@ -35,7 +34,7 @@ def predictors():
     ensembles = {
         "mean": Average((3.0, 1.0), "probabilities"),
         "logits": Average((3.0, 1.0), "logits"),
-        "alone": Average((0.0, 1.0), "probabilities"),
+        "native_only": Average((0.0, 1.0), "probabilities"),
     }
     return ScoredPredictors(members, ensembles)
 
@@ -47,16 +46,19 @@ def count(predictors, scene, protocols):
     return counts
 
 
-def test_members_meet_at_the_protocols_resolution(predictors, scene):
-    """Against TensorFlow's resize of whole maps, and the mask never shrunk for papers."""
+def test_probabilities_are_averaged_at_the_protocols_resolution(predictors, scene):
+    """Expected values are from TensorFlow's resize of whole maps, and from masks of original size.
+
+    512x512 pixels are counted in two strips.
+    """
     image, mask = scene
     counts = count(predictors, scene, [ORIGINAL, GLNET, OFFICIAL6])
-    for protocol, truth in (
+    for protocol, ground_truth in (
         (ORIGINAL, tf.image.resize(mask[..., None], (512, 512), "nearest")[..., 0].numpy()),
         (GLNET, mask),
     ):
         p = [
-            tf.image.resize(m.probabilities, truth.shape, "bilinear").numpy()
+            tf.image.resize(m.probabilities, ground_truth.shape, "bilinear").numpy()
             for m in predictors.members
         ]
         logits = 0.75 * np.log(p[0]) + 0.25 * np.log(p[1])
@@ -65,34 +67,26 @@ def test_members_meet_at_the_protocols_resolution(predictors, scene):
             "native": p[1],
             "mean": 0.75 * p[0] + 0.25 * p[1],
             "logits": tf.nn.softmax(logits).numpy(),
-            "alone": p[1],
+            "native_only": p[1],
         }
         matrices = counts.matrices(protocol)
         assert list(matrices) == list(expected)
         for name, probabilities in expected.items():
             hard = np.zeros((7, 7), np.int64)
-            np.add.at(hard, (truth, probabilities.argmax(-1)), 1)
+            np.add.at(hard, (ground_truth, probabilities.argmax(-1)), 1)
             soft = np.zeros((7, 7))
-            np.add.at(soft, truth, probabilities)
+            np.add.at(soft, ground_truth, probabilities)
             np.testing.assert_array_equal(matrices[name][0], hard[None])
             np.testing.assert_allclose(matrices[name][1], soft[None], rtol=1e-5)
             if protocol is GLNET:
                 hard = np.zeros((7, 7), np.int64)
-                known = truth != 6
-                np.add.at(hard, (truth[known], probabilities[known][:, :6].argmax(-1)), 1)
+                known = ground_truth != 6
+                np.add.at(hard, (ground_truth[known], probabilities[known][:, :6].argmax(-1)), 1)
                 np.testing.assert_array_equal(counts.matrices(OFFICIAL6)[name][0], hard[None])
 
 
-def test_strips_do_not_matter(predictors, scene, monkeypatch):
-    expected = count(predictors, scene, [GLNET]).matrices(GLNET)
-    monkeypatch.setattr(confusion, "STRIP_PIXELS", 70 * 8)
-    for name, (hard, soft) in count(predictors, scene, [GLNET]).matrices(GLNET).items():
-        np.testing.assert_array_equal(hard, expected[name][0])
-        np.testing.assert_allclose(soft, expected[name][1], rtol=1e-6)
-
-
 @pytest.mark.parametrize("kind", ["probabilities", "logits"])
-def test_average_is_that_of_the_keras_ensemble(kind):
+def test_average_equals_the_keras_ensemble(kind):
     rng = np.random.default_rng(0)
     models = []
     for _ in range(3):
@@ -101,8 +95,10 @@ def test_average_is_that_of_the_keras_ensemble(kind):
         models.append(keras.Model(inputs, head(inputs)))
         head.set_weights([rng.normal(size=(1, 1, 3, 4)), rng.normal(size=4)])
     image = rng.normal(size=(1, 8, 8, 3)).astype(np.float32)
-    own = [tf.nn.softmax(model(image)).numpy() for model in models]
+    probabilities = [tf.nn.softmax(model(image)).numpy() for model in models]
     weights = (2.0, 0.0, 1.0)
     np.testing.assert_allclose(
-        Average(weights, kind)(own), ensemble(models, weights, average=kind)(image), atol=1e-6
+        Average(weights, kind)(probabilities),
+        ensemble(models, weights, average=kind)(image),
+        atol=1e-6,
     )

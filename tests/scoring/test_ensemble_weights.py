@@ -3,17 +3,20 @@ import itertools
 import numpy as np
 import pytest
 
-from lcc_tf.scoring import ensemble_weights
+from lcc_tf.prediction.predictors import Average
+from lcc_tf.scoring.confusion import ConfusionMatrices
 from lcc_tf.scoring.ensemble_weights import search_weights, tune_weights
 from lcc_tf.scoring.examples import split_examples
 from lcc_tf.scoring.protocols import GLNET, ORIGINAL
+from lcc_tf.scoring.scored_predictors import ScoredPredictors
+from lcc_tf.scoring.scores import scores
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-GLNET_RULES = GLNET.for_classes(DEEPGLOBE_CLASSES.names)
-ORIGINAL_RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES.names)
+GLNET_RULES = GLNET.for_classes(DEEPGLOBE_CLASSES)
+ORIGINAL_RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES)
 
 
-def test_search_finds_a_smooth_maximum():
+def test_search_finds_the_maximum_of_a_smooth_score():
     target = np.array([0.6, 0.1, 0.3])
     found = search_weights(lambda weights: -np.sum((weights - target) ** 2), 3)
     np.testing.assert_allclose(found, target, atol=0.02)
@@ -26,19 +29,19 @@ def test_search_can_find_a_weight_of_zero():
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_search_never_ends_below_equal_weights(seed):
-    """Not even where scores are noise."""
-    scores = {}
+def test_search_never_scores_lower_than_equal_weights(seed):
+    """The scores of this test are random."""
+    drawn = {}
 
     def noise(weights):
         assert weights.min() >= 0
         assert weights.sum() == pytest.approx(1)
         rng = np.random.default_rng([seed, *np.round(weights * 1e6).astype(int)])
-        return scores.setdefault(tuple(weights), rng.random())
+        return drawn.setdefault(tuple(weights), rng.random())
 
     found = search_weights(noise, 4)
     assert noise(found) >= noise(np.full(4, 0.25))
-    assert len(scores) < 500
+    assert len(drawn) < 500
 
 
 def test_flat_scores_keep_equal_weights():
@@ -47,7 +50,7 @@ def test_flat_scores_keep_equal_weights():
 
 
 class Oracle:
-    """A member that predicts a fraction of the pixels correctly, with high probability."""
+    """A member that predicts a fraction of the pixels correctly."""
 
     def __init__(self, masks, fraction, seed):
         self.name = f"oracle {fraction}"
@@ -76,14 +79,24 @@ def test_better_member_has_more_weight(members, builder, average):
     assert sum(tuned.weights) == pytest.approx(1)
 
 
-def test_found_weights_that_score_lower_at_full_size_are_not_used(members, builder, monkeypatch):
-    monkeypatch.setattr(ensemble_weights, "search_weights", lambda *_: np.array([0.9, 0.0, 0.1]))
+def test_tuned_score_is_close_to_the_score_of_all_pixels(members, builder):
+    """The protocol compares 512x512 pixels, and tuning a grid of them."""
     tuned = tune_weights(members, builder, ORIGINAL_RULES, "probabilities")
-    assert tuned.weights == (1 / 3,) * 3
-    assert tuned.mean_iou == tuned.equal_mean_iou
+    ensembles = {
+        "equal": Average((1, 1, 1), "probabilities"),
+        "tuned": Average(tuned.weights, "probabilities"),
+    }
+    confusion = ConfusionMatrices([ORIGINAL_RULES])
+    for predicted in ScoredPredictors(members, ensembles).predict(
+        split_examples(builder, "validation", "scoring")
+    ):
+        confusion.add(predicted)
+    for name, found in (("equal", tuned.equal_mean_iou), ("tuned", tuned.mean_iou)):
+        exact = scores(ORIGINAL_RULES, *confusion.matrices(ORIGINAL_RULES)[name])["mean_iou"]
+        assert found == pytest.approx(exact, abs=0.01)
 
 
-def test_no_split_but_validation_is_read(members, builder, monkeypatch):
+def test_only_the_validation_split_is_read_and_only_once(members, builder, monkeypatch):
     read, as_dataset = [], builder.as_dataset
 
     def watched(split, **options):
@@ -92,4 +105,4 @@ def test_no_split_but_validation_is_read(members, builder, monkeypatch):
 
     monkeypatch.setattr(builder, "as_dataset", watched)
     tune_weights(members, builder, GLNET_RULES, "probabilities")
-    assert read == ["validation", "validation"]
+    assert read == ["validation"]

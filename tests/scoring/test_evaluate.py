@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models import ensemble
-from lcc_tf.runs import load_model, read_run
+from lcc_tf.runs import load_model
 from lcc_tf.scoring.evaluate import evaluate
 from lcc_tf.scoring.evaluate_runs import evaluate_runs
 from lcc_tf.scoring.examples import split_examples
@@ -20,7 +20,7 @@ PIXEL_COLORS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 
 
 def color_model(gain=1.0, name="by_color"):
-    """Predicts class k where channel k is the brightest."""
+    """Returns a model that predicts class k where channel k is the brightest."""
     inputs = keras.Input((None, None, 3))
     layer = keras.layers.Conv2D(3, 1, use_bias=False)
     model = keras.Model(inputs, layer(inputs), name=name)
@@ -29,7 +29,7 @@ def color_model(gain=1.0, name="by_color"):
 
 
 def example(ids, labels=None):
-    """An image in which `color_model` predicts `ids`, and a mask of `labels`."""
+    """Returns an image for which `color_model` predicts `ids`, and a mask of `labels`."""
     ids = np.asarray(ids)
     return PIXEL_COLORS[ids], (ids if labels is None else np.asarray(labels)).astype(np.uint8)
 
@@ -43,16 +43,15 @@ def score(examples, models=None, **options):
     return evaluate(models, examples, **{"classes": CLASSES, "protocols": ["glnet"], **options})
 
 
-def test_models_have_the_scores_of_their_runs(runs, builder):
-    folders = [read_run(runs / name) for name in ("unetpp", "deeplabv3plus")]
+def test_models_and_their_runs_have_the_same_scores(pair, builder):
     as_crops = [
         dataclasses.replace(run, config=dataclasses.replace(run.config, framing="crops"))
-        for run in folders
+        for run in pair
     ]
     options = {"protocols": list(PROTOCOLS), "member_weights": [2, 1], "average": "logits"}
     expected = evaluate_runs(as_crops, builder, **options)
     received = evaluate(
-        {run.name: load_model(run) for run in folders},
+        {run.name: load_model(run) for run in pair},
         split_examples(builder, "test", "reading"),
         classes=DEEPGLOBE_CLASSES,
         tile=64,
@@ -62,11 +61,11 @@ def test_models_have_the_scores_of_their_runs(runs, builder):
     assert to_markdown(received) == to_markdown(expected)
 
 
-def test_scores_of_one_model_by_hand():
+def test_scores_of_one_model_computed_by_hand():
     pairs = [example([[0, 0, 1]], [[0, 1, 1]]), example([[2], [0]], [[1], [2]])]
     evaluation = score(pairs, protocols=["glnet", "official6"])
     assert matrix(evaluation) == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
-    # The label `unknown` is not scored, and the prediction `unknown` becomes the second class.
+    # Pixels of the label `unknown` are not scored. The prediction is never `unknown`.
     assert np.sum(matrix(evaluation, "official6")) == 4
     scores = evaluation.scores["glnet"]["by_color"]
     assert scores["iou"] == {"a": 1 / 3, "b": 1 / 3, "unknown": 0}
@@ -75,7 +74,7 @@ def test_scores_of_one_model_by_hand():
     assert "33.33" in to_markdown(evaluation)
 
 
-def test_several_models_are_scored_as_ensembles_too():
+def test_ensembles_of_several_models_are_scored_too():
     models = {f"m{gain}": color_model(gain) for gain in (1, 2, -3)}
     evaluation = score([example([[0, 1]])], models, member_weights=[1, 1, 2])
     assert list(evaluation.scores["glnet"]) == [
@@ -137,7 +136,9 @@ def test_invalid_examples_raise():
 
 def test_invalid_arguments_raise():
     pairs = [example([[0, 1]])]
-    with pytest.raises(InputError, match="outside the classes.*ignore_class=2, the class 'unkn"):
+    with pytest.raises(
+        InputError, match="outside the class ids.*ignore_class=2, the id of the class 'unkn"
+    ):
         score(pairs, ignore_class=2)
     with pytest.raises(InputError, match="one class per output channel.*Received: 7"):
         score(pairs, classes=DEEPGLOBE_CLASSES)
@@ -154,7 +155,7 @@ def test_invalid_arguments_raise():
         score(pairs, member_weights=[1, 1])
 
 
-def test_bare_ensemble_is_scored_as_model():
+def test_keras_ensemble_is_scored_as_one_model():
     both = ensemble([color_model(), color_model()])
     evaluation = evaluate(both, [example([[0, 1], [2, 0]])], classes=CLASSES, tile=32)
     assert list(evaluation.scores["original"]) == ["model"]
@@ -163,3 +164,12 @@ def test_bare_ensemble_is_scored_as_model():
 def test_unknown_average_raises_for_a_single_model():
     with pytest.raises(InputError, match="`average` must be one of"):
         evaluate(color_model(), [example([[0]])], classes=CLASSES, average="mean")
+
+
+@pytest.mark.parametrize(("verbose", "progress"), [(1, "scoring validation: 100%"), (0, "")])
+def test_progress_is_shown_unless_verbose_is_0(verbose, progress, capsys):
+    score([example([[0]])] * 3, split="validation", verbose=verbose)
+    error = capsys.readouterr().err
+    assert progress in error
+    assert ("3/3" in error) == bool(verbose)
+    assert bool(error) == bool(verbose)

@@ -19,7 +19,7 @@ def test_resized_examples_equal_the_batches_of_training(builder):
         np.testing.assert_array_equal(mask, masks[0])
 
 
-def test_split_examples_are_the_pixels_of_the_files(builder):
+def test_split_examples_equal_the_pixels_of_the_files(builder):
     example = next(encoded_examples(builder, "test").as_numpy_iterator())
     image, mask = next(split_examples(builder, "test", "reading"))
     with Image.open(io.BytesIO(example["segmentation_mask"])) as file:

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from lcc_tf.metrics import confusion_matrix
+from lcc_tf.confusion_matrix import confusion_matrix
 from lcc_tf.scoring.confusion import probability_matrix
 from lcc_tf.scoring.definitions import describe
 from lcc_tf.scoring.protocols import (
@@ -11,20 +11,25 @@ from lcc_tf.scoring.protocols import (
     PROTOCOLS,
 )
 from lcc_tf.scoring.scores import dice_loss, scores
-from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 NAMES = ("a", "b", "unknown")
-# Truth a a a b b u u u; most probable a a b b u a u u; where that is u for a true b, b is second.
+# Ground truth a a a b b u u u; most probable class a a b b u a u u. Where u is most probable for a
+# pixel of b, b is second.
 MASK = np.array([[0, 0, 0, 1], [1, 2, 2, 2]], np.uint8)
 FIRST = np.array([[0, 0, 1, 1], [2, 0, 2, 2]])
 SECOND = np.array([[1, 2, 0, 0], [1, 2, 0, 1]])
 PROBABILITIES = 0.1 + 0.5 * np.eye(3)[FIRST] + 0.2 * np.eye(3)[SECOND]
-SEVEN = DEEPGLOBE_CLASSES.names
-RULES = ORIGINAL.for_classes(SEVEN)
+RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES)
 
 
-def score(protocol, masks, probabilities, names=NAMES):
-    rules = protocol.for_classes(names)
+def named(*names):
+    """Returns a class table with these names."""
+    return ClassTable(names, tuple((i, i, i) for i in range(len(names))))
+
+
+def score(protocol, masks, probabilities, classes=None):
+    rules = protocol.for_classes(classes or named(*NAMES))
     matrices = [
         rules.confusion_matrix(mask, rules.predicted_ids(p))
         for mask, p in zip(masks, probabilities, strict=True)
@@ -44,14 +49,15 @@ def random_images(count, seed=0, num_classes=7):
 @pytest.mark.parametrize(
     ("protocol", "matrix", "iou", "mean_iou", "pixel_accuracy"),
     [
-        # a: 2 of 2 + 1 missed + 1 wrong, b: 1 of 1 + 1 + 1, unknown: 2 of 2 + 1 + 1
+        # tp / (tp + fn + fp): a 2 / (2 + 1 + 1), b 1 / (1 + 1 + 1), unknown 2 / (2 + 1 + 1)
         (ORIGINAL, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 4 / 9, 5 / 8),
         (GLNET, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 5 / 12, 5 / 8),
-        # Three pixels are left out, and the b taken for unknown is taken for a b instead.
+        # The three pixels of unknown are ignored. The prediction unknown of a pixel of b is
+        # replaced with b.
         (OFFICIAL6, [[2, 1, 0], [0, 2, 0], [0, 0, 0]], [2 / 3, 2 / 3, np.nan], 2 / 3, 4 / 5),
     ],
 )
-def test_protocols_by_hand(protocol, matrix, iou, mean_iou, pixel_accuracy):
+def test_protocols_computed_by_hand(protocol, matrix, iou, mean_iou, pixel_accuracy):
     result = score(protocol, [MASK], [PROBABILITIES])
     assert result["confusion_matrix"] == matrix
     np.testing.assert_allclose(list(result["iou"].values()), iou)
@@ -61,42 +67,47 @@ def test_protocols_by_hand(protocol, matrix, iou, mean_iou, pixel_accuracy):
 
 def test_unknown_is_found_by_its_name():
     order = [2, 0, 1]  # unknown first
-    names = tuple(NAMES[i] for i in order)
+    classes = named(*(NAMES[i] for i in order))
     mask, probabilities = np.argsort(order)[MASK], PROBABILITIES[..., order]
     for protocol in PROTOCOLS.values():
-        ours, theirs = (
-            score(protocol, [mask], [probabilities], names),
+        reordered, expected = (
+            score(protocol, [mask], [probabilities], classes),
             score(protocol, [MASK], [PROBABILITIES]),
         )
         for key in ("mean_iou", "mean_f1", "frequency_weighted_iou", "loss", "accuracy"):
-            assert ours[key] == pytest.approx(theirs[key]), (protocol.name, key)
+            assert reordered[key] == pytest.approx(expected[key]), (protocol.name, key)
 
 
-def test_identities_of_the_original_hold_under_its_protocol():
-    result = score(ORIGINAL, *random_images(5), SEVEN)
+def test_protocol_original_has_the_identities_of_the_original():
+    result = score(ORIGINAL, *random_images(5), DEEPGLOBE_CLASSES)
     assert 0.3 < result["pixel_accuracy"] < 0.9
-    for key in ("precision", "recall", "f1"):  # the images are of one size
+    for key in ("precision", "recall", "f1"):  # all images have the same size
         assert result[key] == pytest.approx(result["pixel_accuracy"])
     assert result["accuracy"] == pytest.approx(1 - 2 * (1 - result["pixel_accuracy"]) / 7)
 
 
-def test_the_challenge_counts_six_problems():
-    result = score(OFFICIAL6, *random_images(1), SEVEN)
+def test_accuracy_of_the_challenge_is_over_six_problems():
+    result = score(OFFICIAL6, *random_images(1), DEEPGLOBE_CLASSES)
     assert result["accuracy"] == pytest.approx(1 - 2 * (1 - result["pixel_accuracy"]) / 6)
 
 
-def test_without_unknown_the_two_of_papers_coincide():
-    images, names = random_images(3, num_classes=4), ("a", "b", "c", "d")
-    assert score(OFFICIAL6, *images, names) == score(GLNET, *images, names)
+def test_protocols_of_papers_are_equal_without_a_class_unknown():
+    images, classes = random_images(3, num_classes=4), named("a", "b", "c", "d")
+    assert score(OFFICIAL6, *images, classes) == score(GLNET, *images, classes)
     for protocol in (OFFICIAL6, GLNET):
-        assert "all 4 classes, since none is named unknown" in describe(protocol.for_classes(names))
-    assert len({describe(protocol.for_classes(SEVEN)) for protocol in PROTOCOLS.values()}) == 3
+        assert "all 4 classes, since no class is named unknown" in describe(
+            protocol.for_classes(classes)
+        )
+    assert (
+        len({describe(protocol.for_classes(DEEPGLOBE_CLASSES)) for protocol in PROTOCOLS.values()})
+        == 3
+    )
 
 
-def test_absent_class_is_not_a_number_and_left_out_of_means():
+def test_absent_class_is_nan_and_not_in_means():
     mask = np.array([[0, 0, 1, 1]])
     probabilities = np.eye(4)[[[0, 1, 1, 1]]]
-    result = score(ORIGINAL, [mask], [probabilities], ("a", "b", "c", "d"))
+    result = score(ORIGINAL, [mask], [probabilities], named("a", "b", "c", "d"))
     np.testing.assert_allclose(list(result["iou"].values()), [1 / 2, 2 / 3, np.nan, np.nan])
     assert result["mean_iou"] == pytest.approx(7 / 12)
     assert result["mean_recall"] == pytest.approx(3 / 4)
@@ -105,17 +116,17 @@ def test_absent_class_is_not_a_number_and_left_out_of_means():
     assert np.isnan(result["class_f1"]["c"])
 
 
-def test_frequency_weighted_means_by_hand():
+def test_frequency_weighted_means_computed_by_hand():
     mask = np.array([[0, 0, 0, 1]])
     probabilities = np.eye(2)[[[0, 0, 1, 1]]]
-    result = score(ORIGINAL, [mask], [probabilities], ("a", "b"))
+    result = score(ORIGINAL, [mask], [probabilities], named("a", "b"))
     assert result["frequency_weighted_iou"] == pytest.approx(3 / 4 * 2 / 3 + 1 / 4 * 1 / 2)
     assert result["frequency_weighted_recall"] == pytest.approx(3 / 4)
     assert result["frequency_weighted_precision"] == pytest.approx(3 / 4 * 1 + 1 / 4 * 1 / 2)
 
 
 def slow_dice(masks, probabilities, classes):
-    """The loss by its definition, image for image."""
+    """Computes the loss from its definition, pixel by pixel."""
     losses = []
     for start in range(0, len(masks), 7):
         y, p = np.eye(7)[masks[start : start + 7]], probabilities[start : start + 7]
@@ -127,37 +138,39 @@ def slow_dice(masks, probabilities, classes):
     return np.mean(losses)
 
 
-def test_dice_loss_is_of_batches_of_seven():
+def test_dice_loss_is_computed_over_batches_of_seven_images():
     masks, probabilities = random_images(9)
     masks[7:][masks[7:] == 2] = 1  # absent from the second batch
-    result = score(ORIGINAL, masks, probabilities, SEVEN)
+    result = score(ORIGINAL, masks, probabilities, DEEPGLOBE_CLASSES)
     assert result["loss"] == pytest.approx(slow_dice(masks, probabilities, range(7)))
     y = masks != 6
     known = np.where(y[..., None], probabilities, 0)
     expected = slow_dice(np.where(y, masks, 6), known, range(6))
-    assert score(OFFICIAL6, masks, probabilities, SEVEN)["loss"] == pytest.approx(expected)
+    assert score(OFFICIAL6, masks, probabilities, DEEPGLOBE_CLASSES)["loss"] == pytest.approx(
+        expected
+    )
     matrices = np.stack([confusion_matrix(m, m, 7) for m in masks])
     perfect = np.stack([probability_matrix(m, np.eye(7)[m]) for m in masks])
     assert dice_loss(matrices, perfect, range(7)) == 0
 
 
-def test_intervals_are_as_wide_as_images_differ():
+def test_intervals_agree_with_the_normal_approximation():
     rng = np.random.default_rng(0)
     right = rng.integers(20, 80, 400)
     matrices = np.zeros((400, 7, 7), np.int64)
     matrices[:, 0, 0], matrices[:, 1, 2] = right, 100 - right
     intervals = scores(RULES, matrices, matrices.astype(float))["intervals"]
     low, high = intervals["pixel_accuracy"]
-    share = right / 100
-    error = share.std() / np.sqrt(400)
-    assert low == pytest.approx(share.mean() - 1.96 * error, abs=0.2 * error)
-    assert high == pytest.approx(share.mean() + 1.96 * error, abs=0.2 * error)
+    accuracy = right / 100
+    error = accuracy.std() / np.sqrt(400)
+    assert low == pytest.approx(accuracy.mean() - 1.96 * error, abs=0.2 * error)
+    assert high == pytest.approx(accuracy.mean() + 1.96 * error, abs=0.2 * error)
 
 
-def test_intervals_of_few_images_by_hand():
+def test_intervals_of_two_images_computed_by_hand():
     matrices = np.zeros((2, 7, 7), np.int64)
     matrices[0, 0, 0] = matrices[1, 1, 2] = 10
-    # Both drawn once: 1/2. One of them twice, each at a chance of 1/4: 1 or 0.
+    # Both images are drawn once: 1/2. One image is drawn twice, with probability 1/4 each: 1 or 0.
     both = scores(RULES, matrices, matrices.astype(float))["intervals"]
     assert both["pixel_accuracy"] == both["f1"] == [0, 1]
     alike = scores(RULES, matrices[[0, 0]], matrices[[0, 0]].astype(float))["intervals"]
@@ -166,10 +179,10 @@ def test_intervals_of_few_images_by_hand():
     assert np.isnan(single["mean_iou"]).all()
 
 
-def test_an_image_without_scored_pixels_has_no_say_in_means_over_images():
+def test_image_without_scored_pixels_is_not_in_means_over_images():
     masks, probabilities = random_images(2)
-    expected = score(OFFICIAL6, masks[:1], probabilities[:1], SEVEN)
+    expected = score(OFFICIAL6, masks[:1], probabilities[:1], DEEPGLOBE_CLASSES)
     masks[1] = 6
-    result = score(OFFICIAL6, masks, probabilities, SEVEN)
+    result = score(OFFICIAL6, masks, probabilities, DEEPGLOBE_CLASSES)
     for key in ("f1", "accuracy", "image_iou", "mean_iou"):
         assert result[key] == pytest.approx(expected[key])

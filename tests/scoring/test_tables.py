@@ -18,11 +18,11 @@ NAMES = DEEPGLOBE_CLASSES.names
 def evaluation(
     protocols=(ORIGINAL, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
 ):
-    """Scores of random confusion matrices of images of 1000 pixels."""
+    """Returns scores of random confusion matrices, for images of 1000 pixels."""
     results = {}
     num = classes.num_classes
     for protocol in protocols:
-        rules, rng = protocol.for_classes(classes.names), np.random.default_rng(0)
+        rules, rng = protocol.for_classes(classes), np.random.default_rng(0)
         results[protocol.name] = {}
         for predictor in ("my_run", "b|c", "ensemble"):
             cells = rng.multinomial(1000, np.full(num**2, num**-2), count)
@@ -43,7 +43,7 @@ def evaluation(
 
 
 def markdown_tables(text):
-    """Rows of each Markdown table, as lists of cells."""
+    """Returns the rows of each Markdown table, as lists of cells."""
     tables, rows = [], []
     for line in [*text.splitlines(), ""]:
         if line.startswith("|"):
@@ -55,7 +55,7 @@ def markdown_tables(text):
     return tables
 
 
-def test_all_protocols_stand_side_by_side():
+def test_all_protocols_are_columns_of_one_table():
     result = evaluation()
     table = markdown_tables(to_markdown(result))[0]
     assert table[0][1:] == [
@@ -84,7 +84,7 @@ def test_tables_name_the_published_scores_to_compare_with():
     ):
         line = next(x for x in text.splitlines() if x.startswith(f"- {protocol.name} ("))
         assert papers in line
-        assert f"- {protocol.name}: the published numbers are of {protocol.num_images} test" in text
+        assert f"- {protocol.name}: the published scores are for {protocol.num_images} test" in text
     ours = to_markdown(evaluation([GLNET], count=142))
     assert "GLNet 71.6" in ours
     assert "not comparable" not in ours
@@ -97,7 +97,7 @@ def test_other_classes_have_no_published_score():
     for text in (to_markdown(result), to_latex(result)):
         assert text.count("no published score: the classes are not DeepGlobe's") == 3
         assert "71.6" not in text
-        assert "the published numbers are of" not in text
+        assert "the published scores are for" not in text
     for name, content in result.to_json()["protocols"].items():
         assert content["comparable_with"].startswith("no published score"), name
     reordered = ClassTable(NAMES[::-1], DEEPGLOBE_CLASSES.palette[::-1])
@@ -115,7 +115,7 @@ def test_many_classes_are_rows():
     assert r"\begin{tabular}{lrrr}" in to_latex(result)
 
 
-def test_classes_of_each_protocol():
+def test_class_tables_have_the_classes_of_their_protocol():
     original, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
     assert original[0][1:] == glnet[0][1:] == list(NAMES)
     assert official6[0][1:] == list(NAMES[:6])
@@ -127,14 +127,16 @@ def test_classes_of_each_protocol():
     assert "n/a" not in to_markdown(evaluation())
 
 
-def test_weights_and_result_of_tuning():
+def test_remarks_name_the_weights_and_the_result_of_tuning():
     assert "weights my_run 0.750, b|c 0.250" in to_markdown(evaluation())
     tuned = TunedWeights("glnet", (0.75, 0.25), 0.51234, 0.5)
-    assert "protocol glnet 51.23, with equal weights 50.00" in to_markdown(evaluation(tuned=tuned))
+    assert "protocol glnet is 51.23, and 50.00 with equal weights" in to_markdown(
+        evaluation(tuned=tuned)
+    )
     assert "ensemble:" not in to_markdown(evaluation(average=None))
 
 
-def test_augmentation_is_named():
+def test_remark_names_the_test_time_augmentation():
     assert "Test-time augmentation of each member: d4." in to_markdown(
         evaluation(average=None, tta="d4")
     )
@@ -157,7 +159,7 @@ def test_csv_has_one_row_per_predictor():
     assert rows[0]["images"] == "8"
 
 
-def test_latex_has_the_same_cells_escaped():
+def test_latex_has_the_same_cells_with_escapes():
     result = evaluation()
     text = to_latex(result)
     for rows in markdown_tables(to_markdown(result)):
@@ -174,7 +176,7 @@ def test_markdown_is_aligned():
     assert len({len(line) for line in lines[:5]}) == 1
 
 
-def test_files(tmp_path):
+def test_tables_are_written_to_three_files(tmp_path):
     result = evaluation([ORIGINAL])
     write_tables(result, tmp_path)
     assert {file.name for file in tmp_path.iterdir()} == {"scores.md", "scores.csv", "scores.tex"}

@@ -14,22 +14,22 @@ from lcc_tf.training.distribution import (
 
 
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
-def test_several_gpus_get_a_mirrored_strategy(gpus, mirrored, monkeypatch):
-    # The devices' names are needed, the devices are not: the strategy is not used.
+def test_several_gpus_need_a_mirrored_strategy(gpus, mirrored, monkeypatch):
+    # Device names without devices: the strategy is chosen, but not used.
     devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(gpus)]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
     assert (choose_strategy() == "mirrored") == mirrored
 
 
-def test_batch_size_must_be_divisible_by_replicas(two_replicas):
+def test_batch_size_not_divisible_by_replicas_raises(two_replicas):
     check_batch_size(4, two_replicas)
-    with pytest.raises(InputError, match="2 devices.*batch_size=7. Use 8"):
+    with pytest.raises(InputError, match="over all 2 devices.*batch_size=7. Use 8"):
         check_batch_size(7, two_replicas)
     check_batch_size(7, tf.distribute.get_strategy())
 
 
-def test_batch_norm_is_synchronized_in_nested_models_too(two_replicas):
+def test_batch_norm_is_synchronized_in_nested_models(two_replicas):
     def norms(model):
         return [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
 
@@ -41,8 +41,8 @@ def test_batch_norm_is_synchronized_in_nested_models_too(two_replicas):
     assert len(norms(model)) == 5 + 2 * 11
 
 
-def test_xla_with_several_replicas_is_refused(two_replicas):
+def test_xla_with_several_replicas_raises(two_replicas):
     check_xla("auto", two_replicas)
     check_xla("on", tf.distribute.get_strategy())
-    with pytest.raises(InputError, match="XLA compiles steps for one device.*2 replicas"):
+    with pytest.raises(InputError, match="single device only.*2 replicas"):
         check_xla("on", two_replicas)

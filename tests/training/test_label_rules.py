@@ -33,7 +33,7 @@ def test_class_weights_and_ignored_class_of_a_data_set(tiny_config, builder):
         rules(class_weights=(1.0, 2.0))
 
 
-def test_a_single_class_is_refused(tiny_config, tmp_path):
+def test_data_set_with_a_single_class_raises(tiny_config, tmp_path):
     for i in range(3):
         write_pair(tmp_path, str(i), classes=ClassTable(("land",), ((1, 2, 3),)))
     (tmp_path / "class_dict.csv").write_text("name,r,g,b\nland,1,2,3\n")

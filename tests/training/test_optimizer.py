@@ -10,27 +10,28 @@ def variables(values):
     return [keras.Variable(np.float32(value), name=f"v{i}") for i, value in enumerate(values)]
 
 
-def test_without_slow_and_averaged_variables_it_is_adamw():
+def test_optimizer_without_its_options_is_adamw():
     ours, theirs = variables([[1.0, -2.0], [3.0, 4.0]]), variables([[1.0, -2.0], [3.0, 4.0]])
-    mine = AveragingAdamW(0.1, weight_decay=0.5)
-    keras_own = keras.optimizers.AdamW(0.1, weight_decay=0.5)
+    optimizer = AveragingAdamW(0.1, weight_decay=0.5)
+    adamw = keras.optimizers.AdamW(0.1, weight_decay=0.5)
     for step in range(3):
         grads = [np.float32([1.0, -1.0]), np.float32([step, 2.0])]
-        mine.apply(grads, ours)
-        keras_own.apply(grads, theirs)
+        optimizer.apply(grads, ours)
+        adamw.apply(grads, theirs)
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-def test_slow_variables_learn_and_decay_at_a_fraction_of_the_rate():
+def test_slow_variables_learn_and_decay_at_a_fraction_of_the_learning_rate():
     fast, slow = variables([2.0, 2.0])
     optimizer = AveragingAdamW(0.1, weight_decay=0.5, slow_variables=[slow], slow_rate=0.1)
     optimizer.apply([np.float32(1.0), np.float32(1.0)], [fast, slow])
-    # Adam's first step is the rate itself; before it the weight shrinks by rate * weight_decay.
+    # The weight first shrinks by (learning rate * weight decay). Adam's first step has the length
+    # of the learning rate.
     assert float(fast) == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
     assert float(slow) == pytest.approx(2.0 * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
 
 
-def test_average_follows_trained_weights_and_statistics():
+def test_averages_include_variables_that_are_not_trained():
     weight, statistic = variables([1.0, 10.0])
     optimizer = AveragingAdamW(
         0.1, weight_decay=0.0, averaged_variables=[weight, statistic], average_decay=0.15
@@ -39,7 +40,7 @@ def test_average_follows_trained_weights_and_statistics():
     statistic.assign(20.0)
     optimizer.apply([np.float32(1.0)], [weight])
     optimizer.apply([np.float32(1.0)], [weight])
-    # The decay is 1/10 at first, then min(2/11, 0.15); the weight goes 1, 0.9, 0.8.
+    # The decay is 1/10, then min(2/11, 0.15). The weight is 1, then 0.9, then 0.8.
     first = 0.1 * 1.0 + 0.9 * 0.9
     second = 0.15 * first + 0.85 * 0.8
     optimizer.swap_averages()
@@ -50,16 +51,16 @@ def test_average_follows_trained_weights_and_statistics():
     assert float(statistic) == 20.0
 
 
-def test_averages_are_part_of_the_optimizers_state():
+def test_averages_are_variables_of_the_optimizer():
     (weight,) = variables([1.0])
-    with_average = AveragingAdamW(
+    optimizer = AveragingAdamW(
         0.1, weight_decay=0.0, averaged_variables=[weight], average_decay=0.9
     )
-    with_average.build([weight])
-    assert [v.name for v in with_average.variables][-1].endswith("average")
+    optimizer.build([weight])
+    assert optimizer.variables[-1].name.endswith("average")
 
 
-def test_a_step_that_float16_skips_leaves_the_average():
+def test_step_that_float16_skips_does_not_change_the_average():
     (weight,) = variables([1.0])
     averaging = AveragingAdamW(
         0.1, weight_decay=0.0, averaged_variables=[weight], average_decay=0.9

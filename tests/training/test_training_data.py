@@ -9,7 +9,7 @@ from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.training_data import TrainingData, crops_of, training_data_of
 
 
-def test_framing_decides_on_crops(tiny_config, builder):
+def test_only_framing_crops_has_crops(tiny_config, builder):
     rules = LabelRules(7, 6)
     assert crops_of(dataclasses.replace(tiny_config, framing="whole"), builder, rules) is None
     crops = crops_of(tiny_config, builder, rules)
@@ -22,13 +22,13 @@ def test_framing_decides_on_crops(tiny_config, builder):
     assert not crops_of(anywhere, builder, rules).class_rarity.any()
 
 
-def test_batches_are_what_the_configuration_asks_for(tiny_config, builder):
+def test_batches_of_a_configuration(tiny_config, builder):
     data = training_data_of(tiny_config, builder, LabelRules(7, 6))
     num_images = builder.info.splits["train"].num_examples
     assert data.steps_per_epoch == num_images // 4
     images, masks = next(iter(data.training_batches()))
     assert (images.shape, masks.shape) == ((4, 64, 64, 3), (4, 64, 64))
-    # Four crops per validation image, filled up to whole batches
+    # Four crops per image, and four crops per batch
     num_validation = builder.info.splits["validation"].num_examples
     assert len(list(data.validation_batches())) == num_validation
     whole = dataclasses.replace(data, crops=None)
@@ -44,6 +44,6 @@ def test_resumed_batches_equal_uninterrupted_batches(tiny_config, builder):
             np.testing.assert_array_equal(tensor, expected_tensor)
 
 
-def test_batch_larger_than_the_training_split_is_refused(builder):
+def test_batch_larger_than_the_training_split_raises(builder):
     with pytest.raises(InputError, match="fewer than a batch.*batch_size=99"):
         TrainingData(builder, image_size=64, batch_size=99, crops=None, seed=0)

@@ -1,4 +1,8 @@
-"""Steps that Keras compiles with XLA on a single GPU, lowered on the CPU without compiling them."""
+"""XLA compiles the steps of training, validation and prediction.
+
+Keras compiles steps with XLA on a single GPU. Most tests here lower a step to XLA's operations on
+the CPU. Lowering finds operations that XLA lacks, and is faster than compilation.
+"""
 
 import re
 
@@ -14,24 +18,25 @@ from lcc_tf.losses import LOSS_TERMS, get_loss
 from lcc_tf.models import build_model, ensemble
 from lcc_tf.models.encoders import ENCODERS
 from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.phases import Phase
-from lcc_tf.training.train import compile_for
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-SIDE = 64  # pixels; PSPNet's pooling and every stride fit into it
+SIDE = 64  # pixels; divisible by each network's strides and by PSPNet's pooling
 NUM_CLASSES = 5
-# XLA shortens no constant in the text that it lowers to, so a weight that became one would stand
-# there with all its numbers. The longest constants that belong there are shapes.
-LONGEST_CONSTANT = 1000  # characters
+# The text of a lowered step contains each constant in full. A weight that became a constant would
+# be longer than this number of characters. The longest expected constants are shapes.
+LONGEST_CONSTANT = 1000
 
-# Each network, precision and option at least once; the other combinations are slow
+# Both networks, each precision and each option; other combinations are slow tests.
 STEPS = [
     ("unetpp", "float32", "cross_entropy+dice", {"deep_supervision": True, "encoder_rate": 0.1}),
-    ("deeplabv3plus", "float32", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
-    ("deeplabv3plus", "mixed_bfloat16", "dice", {"output_stride": 8}),
-    ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "regime": "frozen"}),
+    ("deeplabv3plus", "mixed_bfloat16", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
+    ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "label_smoothing": 0.1}),
 ]
 SLOW_STEPS = [
+    ("deeplabv3plus", "float32", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
+    ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "regime": "frozen"}),
     ("unetpp", "mixed_float16", "jaccard", {"ema_decay": 0.999}),
     ("unetpp", "mixed_bfloat16", "lovasz", {"deep_supervision": True}),
     ("deeplabv3plus", "mixed_bfloat16", "cross_entropy", {"label_smoothing": 0.1}),
@@ -44,32 +49,20 @@ SLOW_STEPS = [
 ]
 
 
-def compiled_model(arch, precision, loss, options, encoder="tiny", jit_compile=None):
-    """Builds and compiles a network as training does, with all of its metrics."""
-    config = TrainConfig(
-        arch=arch,
-        encoder=encoder,
-        encoder_weights=None,
-        precision=precision,
-        loss=loss,
-        image_size=SIDE,
-        **options,
-    )
-    keras.config.set_dtype_policy(precision)
-    try:
-        model = build_model(
-            arch,
-            NUM_CLASSES,
-            encoder_weights=None,
-            input_shape=(SIDE, SIDE, 3),
-            **config.model_options(),
-        )
-    finally:
-        keras.config.set_dtype_policy("float32")
+def config_of(arch="deeplabv3plus", encoder="tiny", **options):
+    return TrainConfig(arch=arch, encoder=encoder, encoder_weights=None, image_size=SIDE, **options)
+
+
+def compile_as_training_does(model, config):
     phase = Phase(0, 10, config.regime != "frozen", 1e-3, stops_early=True)
     rules = LabelRules(NUM_CLASSES, ignore_class=4, class_weights=(1.0, 2.0, 0.5, 1.0, 1.0))
     compile_for(phase, model, config, rules, steps_per_epoch=10)
     return model
+
+
+def compiled_network(config):
+    network = build_network(config, NUM_CLASSES, pretrained=False)
+    return compile_as_training_does(network, config)
 
 
 def batch(num_outputs=1):
@@ -80,7 +73,7 @@ def batch(num_outputs=1):
 
 
 def lowered(function, *arguments):
-    """The text of a function lowered to XLA's operations; fails for one that XLA cannot compile."""
+    """Returns a function's text in XLA's operations; raises for operations that XLA lacks."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
     return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo")
 
@@ -104,12 +97,12 @@ def require_short_constants(text):
     ("arch", "precision", "loss", "options"),
     [*STEPS, *(pytest.param(*step, marks=pytest.mark.slow) for step in SLOW_STEPS)],
 )
-def test_training_and_validation_steps_lower_to_xla(arch, precision, loss, options):
-    require_lowering(compiled_model(arch, precision, loss, options))
+def test_training_and_validation_steps_lower(arch, precision, loss, options):
+    require_lowering(compiled_network(config_of(arch, precision=precision, loss=loss, **options)))
 
 
 @pytest.mark.parametrize("loss", LOSS_TERMS)
-def test_each_loss_and_its_gradient_lower_to_xla(loss):
+def test_each_loss_and_its_gradient_lower(loss):
     loss_function = get_loss(loss, ignore_class=4)
 
     def gradient(masks, logits):
@@ -126,24 +119,19 @@ def test_each_loss_and_its_gradient_lower_to_xla(loss):
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_every_encoder_lowers_to_xla(arch, precision, encoder):
-    require_lowering(compiled_model(arch, precision, "cross_entropy+dice", {}, encoder))
+def test_steps_with_each_encoder_lower(arch, precision, encoder):
+    require_lowering(compiled_network(config_of(arch, encoder, precision=precision)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["unet", "fpn", "linknet", "pspnet"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_baseline_lowers_to_xla(arch, precision):
-    require_lowering(compiled_model(arch, precision, "cross_entropy+dice", {}, "resnet18"))
+def test_steps_of_each_baseline_lower(arch, precision):
+    require_lowering(compiled_network(config_of(arch, "resnet18", precision=precision)))
 
 
-@pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
-def test_prediction_lowers_to_xla_at_any_size(arch):
-    model = build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
-    require_short_constants(lowered(model.predict_step, (batch()[0],)))
-
-
-def test_ensemble_of_two_resolutions_lowers_to_xla():
+def test_prediction_of_an_ensemble_lowers_at_any_size():
+    # The members are built for images of any size, and one member's images are reduced.
     members = [
         build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
         for arch in ("unetpp", "deeplabv3plus")
@@ -152,29 +140,51 @@ def test_ensemble_of_two_resolutions_lowers_to_xla():
     require_short_constants(lowered(model.predict_step, (batch()[0],)))
 
 
-def test_exported_savedmodel_lowers_to_xla(tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
+def test_prediction_lowers_at_any_size(arch):
+    model = build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
+    require_short_constants(lowered(model.predict_step, (batch()[0],)))
+
+
+def test_exported_savedmodel_lowers(tmp_path):
     model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
     export_savedmodel(
         SourceModel(ensemble([model]), DEEPGLOBE_CLASSES, tile=SIDE), tmp_path / "model"
     )
     loaded = tf.saved_model.load(tmp_path / "model")
     serve = loaded.signatures["serving_default"]
-    image = tf.zeros((1, 57, 70, 3), tf.uint8)  # sizes that no stride divides
+    image = tf.zeros((1, 57, 70, 3), tf.uint8)  # a size that no stride divides
     require_short_constants(lowered(lambda image: serve(image=image), image))
 
 
-def test_a_step_with_xla_equals_one_without():
+def small_network(config):
+    """An encoder and a head of one convolution each: compiled with XLA in seconds."""
+    image = keras.Input((SIDE, SIDE, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4, padding="same")(image)
+    encoder = keras.Model(image, keras.layers.BatchNormalization()(x), name="encoder")
+    x = keras.layers.UpSampling2D(4)(encoder(image))
+    network = keras.Model(image, keras.layers.Conv2D(NUM_CLASSES, 1)(x))
+    return compile_as_training_does(network, config)
+
+
+@pytest.mark.parametrize(
+    "network", [small_network, pytest.param(compiled_network, marks=pytest.mark.slow)]
+)
+def test_steps_with_and_without_xla_are_equal(network):
     results = []
     for xla in ("off", "on"):
         keras.utils.set_random_seed(0)
-        model = compiled_model("unetpp", "float32", "cross_entropy+dice", {"xla": xla})
+        model = network(config_of("unetpp", xla=xla, encoder_rate=0.1, ema_decay=0.9))
         assert model.jit_compile == (xla == "on")
         logs = model.train_on_batch(*batch(), return_dict=True)
         logs |= {
             f"val_{name}": value
             for name, value in model.test_on_batch(*batch(), return_dict=True).items()
         }
-        results.append((logs, model.get_weights()))
+        trained = model.get_weights()
+        model.optimizer.swap_averages()
+        results.append((logs, [*trained, *model.get_weights()]))
     (logs, weights), (expected_logs, expected_weights) = results
     assert logs == pytest.approx(expected_logs, rel=1e-4)
     for one, other in zip(weights, expected_weights, strict=True):

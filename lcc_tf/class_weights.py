@@ -1,0 +1,59 @@
+"""Class weights from counts of pixels."""
+
+import numpy as np
+
+from lcc_tf.errors import InputError
+
+
+def class_weights_from_pixels(
+    pixels: np.ndarray, method: str, *, ignore_class: int | None = None
+) -> np.ndarray:
+    """Computes class weights that are larger for rarer classes.
+
+    Args:
+        pixels: int64 `(num_images, num_classes)`, pixels per class of each training image.
+        method: "inverse_frequency" or "median_frequency".
+
+            - "inverse_frequency": 1 / f, where f is the fraction of all pixels that are of the
+              class.
+            - "median_frequency": median(f) / f, where f is the fraction of pixels that are of the
+              class, over the images that contain it (Eigen & Fergus 2015,
+              https://arxiv.org/abs/1411.4734, section 6.3.2).
+        ignore_class: a class id whose pixels are not counted; None for no such class.
+
+    Returns:
+        float64 `(num_classes,)` with a mean of 1 over the classes that occur. Classes that do not
+        occur, and `ignore_class`, have the weight 0.
+
+    Raises:
+        InputError: the method is unknown, or no class occurs.
+
+    Example:
+        Class 0 has 3/4 of the pixels and class 1 has 1/4:
+
+        >>> class_weights_from_pixels(np.array([[60, 20]]), "inverse_frequency")
+        array([0.5, 1.5])
+    """
+    pixels = np.array(pixels, np.float64)
+    if ignore_class is not None:
+        pixels[:, ignore_class] = 0
+    if method == "inverse_frequency":
+        pixels_of_images = np.full(pixels.shape[1], pixels.sum())
+    elif method == "median_frequency":
+        pixels_of_images = pixels.sum(axis=1) @ (pixels > 0)
+    else:
+        raise InputError(
+            f"Unknown method of class weights. Received: {method!r}. "
+            "Use 'inverse_frequency' or 'median_frequency'."
+        )
+    total = pixels.sum(axis=0)
+    present = total > 0
+    if not present.any():
+        raise InputError(
+            "Class weights need training pixels of one class or more. Received: counts of shape "
+            f"{pixels.shape} without any pixel, with ignore_class={ignore_class}."
+        )
+    weights = np.zeros_like(total)
+    weights[present] = pixels_of_images[present] / total[present]
+    # The median frequency is the same factor for all classes, which the mean of 1 removes.
+    return weights / weights[present].mean()

@@ -1,0 +1,192 @@
+"""Confusion matrix of class ids, and its scores, in numpy.
+
+A confusion matrix is int64 `(..., num_classes, num_classes)`. Row = true class, column = predicted
+class, entry = number of pixels. The functions keep leading dimensions, such as one for images.
+
+A score with a denominator of 0 is NaN, and means exclude it. An example is the IoU of a class that
+neither ground truth nor prediction contains.
+"""
+
+import numpy as np
+
+from lcc_tf.errors import InputError
+from lcc_tf.ground_truth import NO_TRUTH
+
+
+def confusion_matrix(
+    y_true: np.ndarray, y_pred: np.ndarray, num_classes: int, *, ignore_class: int | None = None
+) -> np.ndarray:
+    """Counts pixels per true and predicted class.
+
+    Args:
+        y_true: class ids of any shape, in `[0, num_classes)`. Pixels with the label `NO_TRUTH` (-1)
+            or `ignore_class` are not counted.
+        y_pred: class ids of the same shape, in `[0, num_classes)`.
+        num_classes: number of classes.
+        ignore_class: a label, inside or outside the classes; None for no such label.
+
+    Returns:
+        int64 `(num_classes, num_classes)`.
+
+    Raises:
+        InputError: shapes differ, or an id is out of range.
+
+    Example:
+        >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 0]), 2, ignore_class=255)
+        array([[1, 0],
+               [1, 1]])
+    """
+    y_true, y_pred = np.asarray(y_true), np.asarray(y_pred)
+    if y_true.shape != y_pred.shape:
+        raise InputError(
+            "`y_true` and `y_pred` must have the same shape. "
+            f"Received: y_true.shape={y_true.shape}, y_pred.shape={y_pred.shape}."
+        )
+    ignored = NO_TRUTH if ignore_class is None else ignore_class
+    counted = (y_true != NO_TRUTH) & (y_true != ignored)
+    for name, ids in (("y_true", y_true[counted]), ("y_pred", y_pred)):
+        if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
+            raise InputError(
+                f"`{name}` must contain class ids in [0, {num_classes}). "
+                f"Received: minimum={ids.min()}, maximum={ids.max()}."
+            )
+    pairs = y_true[counted].astype(np.int64) * num_classes + y_pred[counted]
+    return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
+
+
+def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
+    """Computes the fraction of pixels with the right class, float64 `(...)`.
+
+    Example:
+        >>> print(pixel_accuracy(np.array([[1, 0], [1, 2]])))
+        0.75
+    """
+    return _divide(np.trace(matrix, axis1=-2, axis2=-1), matrix.sum(axis=(-2, -1)))
+
+
+def cohen_kappa(matrix: np.ndarray) -> np.ndarray:
+    """Computes the agreement beyond chance, float64 `(...)`.
+
+    Kappa is (p - e) / (1 - e). p is the pixel accuracy, e the pixel accuracy of a random map with
+    the prediction's class fractions (Cohen 1960, https://doi.org/10.1177/001316446002000104).
+
+    Example:
+        >>> print(cohen_kappa(np.array([[2, 0], [1, 1]])))  # p = 3/4, e = 1/2
+        0.5
+    """
+    fractions = _divide(matrix, matrix.sum(axis=(-2, -1), keepdims=True))
+    by_chance = (fractions.sum(axis=-1) * fractions.sum(axis=-2)).sum(axis=-1)
+    return _divide(np.trace(fractions, axis1=-2, axis2=-1) - by_chance, 1 - by_chance)
+
+
+def iou_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Computes the intersection over union of each class, float64 `(..., num_classes)`.
+
+    The IoU is tp / (tp + fp + fn).
+
+    Example:
+        >>> iou_per_class(np.array([[1, 0], [1, 2]]))
+        array([0.5       , 0.66666667])
+    """
+    tp, fp, fn = _counts(matrix)
+    return _divide(tp, tp + fp + fn)
+
+
+def precision_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Computes the right fraction of each predicted class, float64 `(..., num_classes)`.
+
+    Precision is tp / (tp + fp).
+
+    Example:
+        >>> precision_per_class(np.array([[1, 0], [1, 2]]))
+        array([0.5, 1. ])
+    """
+    tp, fp, _ = _counts(matrix)
+    return _divide(tp, tp + fp)
+
+
+def recall_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Computes the fraction of each true class that is found, float64 `(..., num_classes)`.
+
+    Recall is tp / (tp + fn).
+
+    Example:
+        >>> recall_per_class(np.array([[1, 0], [1, 2]]))
+        array([1.        , 0.66666667])
+    """
+    tp, _, fn = _counts(matrix)
+    return _divide(tp, tp + fn)
+
+
+def f1_per_class(matrix: np.ndarray) -> np.ndarray:
+    """Computes the harmonic mean of precision and recall, float64 `(..., num_classes)`.
+
+    F1 is 2 tp / (2 tp + fp + fn).
+
+    Example:
+        >>> f1_per_class(np.array([[1, 0], [1, 2]]))
+        array([0.66666667, 0.8       ])
+    """
+    tp, fp, fn = _counts(matrix)
+    return _divide(2 * tp, 2 * tp + fp + fn)
+
+
+def weighted_mean(per_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Averages scores over the classes whose score is not NaN.
+
+    Args:
+        per_class: float64 `(..., num_classes)`.
+        weights: weights of the classes, of the same shape or of one that broadcasts to it. Ones
+            give the macro mean. The number of true pixels per class gives the frequency-weighted
+            mean.
+
+    Returns:
+        float64 `(...)`; NaN if no class with a weight has a score.
+
+    Example:
+        >>> print(weighted_mean(np.array([0.5, np.nan, 1.0]), np.ones(3)))
+        0.75
+    """
+    weights = np.where(np.isnan(per_class), 0, weights)
+    return _divide(np.nansum(per_class * weights, axis=-1), weights.sum(axis=-1))
+
+
+def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
+    """Computes the original's scores, from counts that are summed over classes before division.
+
+    With one label per pixel, a wrong pixel is one false positive and one false negative. Precision,
+    recall and F1 therefore equal the pixel accuracy. The accuracy also counts the true negatives of
+    `num_classes` one-versus-rest problems. It equals 1 - 2 (1 - pixel accuracy) / num_classes.
+
+    Args:
+        matrix: int64 `(..., num_classes, num_classes)`.
+
+    Returns:
+        "accuracy", "f1", "precision", "recall" and "iou", each float64 `(...)`.
+
+    Example:
+        >>> scores = micro_scores(np.array([[1, 0], [1, 2]]))
+        >>> {name: float(score) for name, score in scores.items()}
+        {'accuracy': 0.75, 'f1': 0.75, 'precision': 0.75, 'recall': 0.75, 'iou': 0.6}
+    """
+    tp, fp, fn = (count.sum(axis=-1) for count in _counts(matrix))
+    all_labels = matrix.sum(axis=(-2, -1)) * matrix.shape[-1]
+    return {
+        "accuracy": _divide(all_labels - fp - fn, all_labels),
+        "f1": _divide(2 * tp, 2 * tp + fp + fn),
+        "precision": _divide(tp, tp + fp),
+        "recall": _divide(tp, tp + fn),
+        "iou": _divide(tp, tp + fp + fn),
+    }
+
+
+def _counts(matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Returns true positives, false positives and false negatives per class, int64."""
+    tp = np.diagonal(matrix, axis1=-2, axis2=-1)
+    return tp, matrix.sum(axis=-2) - tp, matrix.sum(axis=-1) - tp
+
+
+def _divide(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divides in float64; the quotient is NaN if the denominator is 0."""
+    nan = np.full(np.broadcast(numerator, denominator).shape, np.nan)
+    return np.divide(numerator, denominator, out=nan, where=np.asarray(denominator) != 0)

@@ -1,0 +1,309 @@
+"""Losses for segmentation as plain functions of `LossInputs`.
+
+Void pixels (see `lcc_tf.ground_truth`) are removed once, in `loss_inputs`. Their logits change
+neither the loss nor a gradient. The loss of a batch without any other pixel is exactly 0.
+
+Pixel weights. A pixel's weight is its sample weight, or the sample weight of its image for a shape
+`(batch,)`; without sample weights it is 1. A pixel of weight 0 is void. With pixel weights w:
+
+- Cross entropy and focal loss are sum(w l) / sum(w), l being the value of a pixel.
+- Dice and Jaccard loss use weighted sums.
+- Lovasz loss counts each pixel w times.
+
+Doubled weights change no loss. In a sum of losses the balance is therefore the same with and
+without weights. `keras.losses` divides by the number of pixels instead; to reproduce its values,
+multiply by the mean weight.
+
+Several replicas. Each replica has a part of the batch, and Keras averages the values of all
+samples. Dice loss, for example, is not such a mean, because its sums run over the whole batch. Such
+sums are added over all replicas first. Each loss then equals the loss of the whole batch on one
+device.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from lcc_tf.errors import InputError
+from lcc_tf.ground_truth import NO_TRUTH, image_weights, read_ground_truth
+from lcc_tf.keras_backend import keras
+
+FOCAL_GAMMA = 2.0  # the best value in Lin et al. 2017, table 1b
+
+
+class LossInputs(NamedTuple):
+    """Inputs of the losses. Floats are float64 for float64 logits, otherwise float32."""
+
+    truth: tf.Tensor  # (batch, height, width, num_classes), one-hot; 0 for void pixels
+    logits: tf.Tensor  # (batch, height, width, num_classes); 0 for void pixels
+    probabilities: tf.Tensor  # (batch, height, width, num_classes); 0 for void pixels
+    class_weights: tf.Tensor  # (num_classes,)
+    pixel_weights: tf.Tensor | None  # (batch, height, width); 0 for void pixels; None: all 1
+    is_valid: tf.Tensor  # bool (batch,), see `lcc_tf.ground_truth.GroundTruth`
+
+
+def loss_inputs(
+    y_true: tf.Tensor,
+    y_pred: tf.Tensor,
+    sample_weight: tf.Tensor | None = None,
+    class_weights: Sequence[float] | None = None,
+    ignore_class: int | None = None,
+) -> LossInputs:
+    """Reads a batch.
+
+    Args:
+        y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
+            `(batch, height, width, 1)`.
+        y_pred: float logits `(batch, height, width, num_classes)`.
+        sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
+            `(batch, height, width, 1)`; None for equal weights.
+        class_weights: one weight per class; None for equal weights.
+        ignore_class: label of void pixels; None for no such label.
+
+    Raises:
+        InputError: a shape or the number of class weights does not fit.
+        tf.errors.InvalidArgumentError: see `lcc_tf.ground_truth.read_ground_truth`.
+
+    Example:
+        The mean over the batch is the value of `Dice`:
+
+        >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
+        >>> print(f"{tf.reduce_mean(dice(loss_inputs(np.array([[[0, 1]]]), logits))):.4f}")
+        0.2500
+    """
+    logits = tf.convert_to_tensor(y_pred)
+    logits = tf.cast(logits, tf.float64 if logits.dtype == tf.float64 else tf.float32)
+    truth = read_ground_truth(
+        y_true,
+        logits,
+        ignore_class=ignore_class,
+        sample_weight=sample_weight,
+        weight_dtype=logits.dtype,
+    )
+    num_classes = logits.shape[-1]
+    weights = np.array(np.ones(num_classes) if class_weights is None else class_weights)
+    if len(weights) != num_classes:
+        raise InputError(
+            f"`class_weights` must have one number for each of the {num_classes} classes. "
+            f"Received: {class_weights}."
+        )
+    if ignore_class is not None and 0 <= ignore_class < num_classes:
+        weights[ignore_class] = 0  # means over classes exclude it
+    has_truth = tf.not_equal(truth.class_ids, NO_TRUTH)[..., None]
+    # `where`, because 0 * infinity is NaN
+    logits = tf.where(has_truth, logits, 0.0)
+    return LossInputs(
+        truth=tf.one_hot(truth.class_ids, num_classes, dtype=logits.dtype),  # zeros for NO_TRUTH
+        logits=logits,
+        probabilities=tf.where(has_truth, tf.nn.softmax(logits), 0.0),
+        class_weights=tf.constant(weights, logits.dtype),
+        pixel_weights=truth.weights,
+        is_valid=truth.is_valid,
+    )
+
+
+def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor:
+    """Computes the mean cross entropy of the pixels that are not void.
+
+    The mean is sum(w l) / sum(w), as in PyTorch's `cross_entropy`. The weight w is the class weight
+    of the pixel's true class times the pixel weight. Smoothed labels are
+    (1 - s) one-hot + s / num_classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567,
+    section 7).
+
+    `keras.losses.SparseCategoricalCrossentropy` divides by the number of all pixels, void pixels
+    included.
+
+    Args:
+        inputs: batch.
+        label_smoothing: s, in [0, 1).
+
+    Returns:
+        float `(batch,)`, not negative; its mean is the loss.
+    """
+    per_pixel = keras.losses.categorical_crossentropy(
+        inputs.truth, inputs.logits, from_logits=True, label_smoothing=label_smoothing
+    )
+    return _mean_over_pixels(per_pixel, inputs)
+
+
+def focal(
+    inputs: LossInputs, label_smoothing: float = 0.0, gamma: float = FOCAL_GAMMA
+) -> tf.Tensor:
+    """Computes the mean focal loss, -(1 - p)^gamma log(p) for the probability p of the true class.
+
+    The source is Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, here with softmax
+    probabilities. Class weights replace the paper's alpha. Weights and smoothed labels are used as
+    in `cross_entropy`.
+
+    Two other implementations clip the probabilities, so a pixel with a probability near 0 for its
+    true class has no gradient:
+
+    - `keras.losses.CategoricalFocalCrossentropy`
+    - `CategoricalFocalLoss` of segmentation-models, which also averages over classes
+
+    Args:
+        inputs: batch.
+        label_smoothing: in [0, 1).
+        gamma: not negative; 0 is cross entropy.
+
+    Returns:
+        float `(batch,)`, not negative; its mean is the loss.
+    """
+    target = inputs.truth
+    if label_smoothing:
+        target = (1.0 - label_smoothing) * target + label_smoothing / target.shape[-1]
+    factor = (1.0 - inputs.probabilities) ** gamma
+    per_pixel = -tf.reduce_sum(target * factor * tf.nn.log_softmax(inputs.logits), axis=-1)
+    return _mean_over_pixels(per_pixel, inputs)
+
+
+def dice(inputs: LossInputs) -> tf.Tensor:
+    """Computes the multi-class Dice loss of the whole batch, the original's loss.
+
+    Per class: 1 - 2 sum(p y) / (sum(p) + sum(y)), with sums over all pixels of the batch (Milletari
+    et al. 2016, https://arxiv.org/abs/1606.04797, with plain instead of squared sums in the
+    denominator). A class that no mask of the batch contains adds 0. The loss is the mean over
+    classes, weighted by class weights. Pixel weights multiply the terms of all three sums.
+
+    `DiceLoss(mode="multiclass")` of segmentation_models_pytorch has the same values. In
+    `keras.losses.Dice` and in `DiceLoss` of segmentation-models, a class that is predicted but not
+    in the masks adds 1.
+
+    Returns:
+        float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
+    """
+    intersection, predicted, actual = _class_sums(inputs)
+    return _mean_over_classes(2.0 * intersection, predicted + actual, actual, inputs)
+
+
+def jaccard(inputs: LossInputs) -> tf.Tensor:
+    """Computes the multi-class soft Jaccard loss of the whole batch.
+
+    Per class: 1 - sum(p y) / (sum(p) + sum(y) - sum(p y)) (Rahman & Wang 2016,
+    https://doi.org/10.1007/978-3-319-50835-1_22, equation 3). Sums, the mean over classes and
+    weights are the same as in `dice`.
+
+    `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch has the same values. In
+    `JaccardLoss` of segmentation-models, a class that is predicted but not in the masks adds 1.
+
+    Returns:
+        float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
+    """
+    intersection, predicted, actual = _class_sums(inputs)
+    return _mean_over_classes(intersection, predicted + actual - intersection, actual, inputs)
+
+
+def lovasz(inputs: LossInputs) -> tf.Tensor:
+    """Computes the Lovasz-Softmax loss, the Lovasz extension of the Jaccard loss, per image.
+
+    The source is Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11. An
+    image's loss is the mean over the classes in its mask, weighted by class weights. The loss of
+    the batch is the mean over images. The paper's default sorts the pixels of the whole batch,
+    which several replicas would have to sort together.
+
+    With pixel weights, the Jaccard index counts each pixel by its weight. It stays submodular and
+    the extension stays convex. An image's weight in the mean over images is the mean of its
+    positive pixel weights.
+
+    Returns:
+        float `(batch,)`, not negative; its mean is the loss.
+    """
+    errors = _classes_first(tf.abs(inputs.truth - inputs.probabilities))
+    truth = _classes_first(inputs.truth)
+    # Void pixels have an error of 0. They are sorted last or among equals, and add nothing.
+    errors, order = tf.math.top_k(errors, k=tf.shape(errors)[-1])
+    truth = tf.gather(truth, order, batch_dims=2)
+    false = 1.0 - truth
+    if inputs.pixel_weights is not None:
+        weights = _classes_first(inputs.pixel_weights[..., None] * tf.ones_like(inputs.truth))
+        weights = tf.gather(weights, order, batch_dims=2)
+        truth, false = weights * truth, weights * false
+    actual = tf.reduce_sum(truth, axis=-1, keepdims=True)
+    missed = tf.cumsum(truth, axis=-1)
+    union = actual + tf.cumsum(false, axis=-1)
+    # Entry k: the Jaccard loss of a map in which only the k + 1 pixels of largest error are wrong
+    jaccard_losses = 1.0 - tf.math.divide_no_nan(actual - missed, union)
+    slopes = tf.concat(
+        [jaccard_losses[..., :1], jaccard_losses[..., 1:] - jaccard_losses[..., :-1]], axis=-1
+    )
+    per_class = tf.reduce_sum(errors * slopes, axis=-1)
+    weights = inputs.class_weights * tf.cast(actual[..., 0] > 0, errors.dtype)
+    per_image = tf.math.divide_no_nan(
+        tf.reduce_sum(weights * per_class, axis=-1), tf.reduce_sum(weights, axis=-1)
+    )
+    of_images = tf.cast(tf.reduce_any(weights > 0, axis=-1), errors.dtype)
+    if inputs.pixel_weights is not None:
+        of_images *= image_weights(inputs.pixel_weights)
+    return _mean_over_samples(of_images * per_image, of_images)
+
+
+def _sum_over_replicas(x: tf.Tensor) -> tf.Tensor:
+    """Adds a tensor over all replicas; gradients flow back to each replica."""
+    context = tf.distribute.get_replica_context()
+    # None while Keras builds a model symbolically, outside of any replica
+    if context is None or context.num_replicas_in_sync == 1:
+        return x
+    return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
+
+
+def _mean_over_samples(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
+    """Divides sums so that their mean over all samples is sum(sums) / sum(weights).
+
+    Args:
+        sums: float `(batch,)`, a replica's samples.
+        weights: float `(batch,)`; if the weights of all replicas are 0, the result is 0.
+
+    Returns:
+        float `(batch,)`.
+    """
+    samples = tf.cast(tf.shape(weights)[0], weights.dtype)
+    weight, samples = tf.unstack(_sum_over_replicas(tf.stack([tf.reduce_sum(weights), samples])))
+    return sums * tf.math.divide_no_nan(samples, weight)
+
+
+def _mean_over_pixels(per_pixel: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
+    """Averages float `(batch, height, width)`, weighted by true classes and pixel weights."""
+    weights = tf.linalg.matvec(inputs.truth, inputs.class_weights)
+    if inputs.pixel_weights is not None:
+        weights *= inputs.pixel_weights
+    return _mean_over_samples(
+        tf.reduce_sum(weights * per_pixel, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
+    )
+
+
+def _class_sums(inputs: LossInputs) -> list[tf.Tensor]:
+    """Computes sum(p y), sum(p) and sum(y) per class over the weighted pixels of all replicas."""
+    truth, probabilities = inputs.truth, inputs.probabilities
+    products = [probabilities * truth, probabilities, truth]
+    if inputs.pixel_weights is not None:
+        products = [x * inputs.pixel_weights[..., None] for x in products]
+    sums = tf.stack([tf.reduce_sum(x, axis=(0, 1, 2)) for x in products])
+    return tf.unstack(_sum_over_replicas(sums))
+
+
+def _mean_over_classes(
+    numerator: tf.Tensor, denominator: tf.Tensor, actual: tf.Tensor, inputs: LossInputs
+) -> tf.Tensor:
+    """Averages 1 - numerator / denominator over classes, 0 for absent classes; repeats the mean.
+
+    Args:
+        numerator: float `(num_classes,)`.
+        denominator: float `(num_classes,)`.
+        actual: float `(num_classes,)`; 0 for classes that are absent from the masks.
+        inputs: batch, for its class weights and its number of samples.
+
+    Returns:
+        float `(batch,)`, the mean for each sample.
+    """
+    per_class = tf.where(actual > 0, 1.0 - tf.math.divide_no_nan(numerator, denominator), 0.0)
+    weights = inputs.class_weights
+    loss = tf.math.divide_no_nan(tf.reduce_sum(weights * per_class), tf.reduce_sum(weights))
+    return tf.repeat(loss, tf.shape(inputs.truth)[0])
+
+
+def _classes_first(x: tf.Tensor) -> tf.Tensor:
+    """Reorders `(batch, height, width, num_classes)` to `(batch, num_classes, pixels)`."""
+    x = tf.transpose(x, (0, 3, 1, 2))
+    return tf.reshape(x, tf.concat([tf.shape(x)[:2], [-1]], axis=0))

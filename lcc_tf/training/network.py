@@ -1,0 +1,117 @@
+"""Network of a training, built once and compiled for each phase."""
+
+import keras
+import tensorflow as tf
+
+from lcc_tf.config import XLA, TrainConfig
+from lcc_tf.losses import get_loss
+from lcc_tf.metrics import ImagewiseScore, MeanIoU
+from lcc_tf.models import build_model
+from lcc_tf.training.distribution import synchronize_batch_norm
+from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.optimizer import AveragingAdamW
+from lcc_tf.training.phases import Phase, learning_rate_of
+
+
+def build_network(
+    config: TrainConfig,
+    num_classes: int,
+    *,
+    pretrained: bool,
+    strategy: tf.distribute.Strategy | None = None,
+) -> keras.Model:
+    """Builds a configuration's network in its precision.
+
+    Args:
+        config: configuration with architecture, encoder, image size and precision.
+        num_classes: number of classes.
+        pretrained: load the encoder's initial weights; False if a checkpoint replaces them.
+        strategy: strategy of the training; None for TensorFlow's default strategy.
+
+    Returns:
+        A model from images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], to
+        logits, float32 `(batch, image_size, image_size, num_classes)`. With deep supervision, the
+        logits of each head follow.
+    """
+    strategy = strategy or tf.distribute.get_strategy()
+    policy = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(config.precision)
+    try:
+        with strategy.scope():
+            model = build_model(
+                config.arch,
+                num_classes,
+                encoder_weights=config.encoder_weights if pretrained else None,
+                input_shape=(config.image_size, config.image_size, 3),
+                **config.model_options(),
+            )
+    finally:
+        keras.config.set_dtype_policy(policy)
+    synchronize_batch_norm(model, strategy)
+    return model
+
+
+def compile_for(
+    phase: Phase,
+    model: keras.Model,
+    config: TrainConfig,
+    rules: LabelRules,
+    steps_per_epoch: int,
+) -> None:
+    """Sets the trainable layers of a phase and compiles the model with a new optimizer.
+
+    Args:
+        phase: phase to train.
+        model: result of `build_network`, changed in place.
+        config: configuration with loss, learning rate schedule, averages and XLA.
+        rules: number of classes, ignored class and class weights.
+        steps_per_epoch: batches per epoch.
+    """
+    encoder = model.get_layer("encoder")
+    encoder.trainable = phase.encoder_trains
+    loss = get_loss(
+        config.loss,
+        class_weights=rules.class_weights,
+        label_smoothing=config.label_smoothing,
+        ignore_class=rules.ignore_class,
+    )
+    # `with_original_scores` derives the original's other scores from "f1".
+    scores = [
+        MeanIoU(rules.num_classes, ignore_class=rules.ignore_class),
+        ImagewiseScore("iou", rules.num_classes, ignore_class=rules.ignore_class),
+        ImagewiseScore("f1", rules.num_classes, ignore_class=rules.ignore_class),
+    ]
+    num_heads = len(model.outputs) - 1
+    if num_heads:
+        # The first output, the mean of all heads, has scores. The heads have losses.
+        outputs = {
+            "loss": [None, *([loss] * num_heads)],
+            "loss_weights": [0.0, *([1 / num_heads] * num_heads)],
+            "metrics": [scores, *([] for _ in range(num_heads))],
+        }
+    else:
+        outputs = {"loss": loss, "metrics": scores}
+    optimizer = _optimizer(phase, model, config, steps_per_epoch)
+    model.compile(optimizer, jit_compile=XLA[config.xla], **outputs)
+
+
+def _optimizer(
+    phase: Phase, model: keras.Model, config: TrainConfig, steps_per_epoch: int
+) -> AveragingAdamW:
+    """Returns the optimizer of a phase, built for the model's trainable variables."""
+    encoder = model.get_layer("encoder")
+    # A frozen encoder has no averages, because its weights do not change.
+    frozen = () if phase.encoder_trains else {id(variable) for variable in encoder.weights}
+    averaged = [variable for variable in model.weights if id(variable) not in frozen]
+    optimizer = AveragingAdamW(
+        learning_rate_of(phase, config.schedule, steps_per_epoch),
+        weight_decay=config.weight_decay,
+        slow_variables=encoder.trainable_variables,
+        slow_rate=config.encoder_rate,
+        averaged_variables=averaged if config.ema_decay else (),
+        average_decay=config.ema_decay,
+        epsilon=1e-8,  # PyTorch's default, as in the original
+    )
+    # Build now: if the first step created variables, it would be traced twice.
+    optimizer.build(model.trainable_variables)
+    return optimizer

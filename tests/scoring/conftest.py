@@ -1,0 +1,13 @@
+import pytest
+
+from tests.untrained_runs import write_untrained_run
+
+
+@pytest.fixture(scope="module")
+def pair(tiny_config, builder, tmp_path_factory):
+    """Two runs on whole images of 64 pixels, with random weights: `first` and `second`."""
+    root = tmp_path_factory.mktemp("pair")
+    return [
+        write_untrained_run(root / name, tiny_config, builder, seed=seed, framing="whole")
+        for seed, name in enumerate(("first", "second"))
+    ]

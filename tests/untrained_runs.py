@@ -1,0 +1,39 @@
+"""Run folders of networks with random weights, for tests that need no training."""
+
+import dataclasses
+
+import keras
+
+from lcc_tf.data.dataset import class_table
+from lcc_tf.models import build_model
+from lcc_tf.runs import BEST, Run, write_run
+
+
+def write_untrained_run(folder, config, builder, *, seed=0, **changes):
+    """Writes a run folder and returns the run.
+
+    Args:
+        folder: path of the run folder.
+        config: configuration of the run.
+        builder: data set of the run.
+        seed: random seed of the weights.
+        changes: changed fields of the configuration.
+    """
+    config = dataclasses.replace(config, **changes)
+    classes, fingerprint = class_table(builder), builder.info.metadata["fingerprint"]
+    run = Run(folder, config, classes, fingerprint, native_size=64.0)
+    keras.utils.set_random_seed(seed)
+    model = build_model(
+        config.arch, classes.num_classes, encoder_weights=None, **config.model_options()
+    )
+    with_several_classes(model)
+    write_run(run, num_parameters=model.count_params())
+    model.save_weights(folder / BEST)
+    return run
+
+
+def with_several_classes(model):
+    """Scales the logits, so that a network with random weights predicts several classes."""
+    head = model.get_layer("head_logits")
+    head.kernel.assign(100 * head.kernel)
+    return model
