@@ -1,13 +1,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Small images, small encoders from random weights: minutes on two CPU cores, no downloads.
+# Small images and small encoders with random weights: minutes on two CPU cores, no downloads.
 DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weights none \
 	--image-size 128 --resume
 
-.PHONY: demo test coverage lint format
+.PHONY: demo test test-fast lint format
 
-# Trains both networks on procedural scenes, scores them and their average, exports it.
+# Trains both networks on procedural scenes, scores them and their ensemble, exports the ensemble.
 demo: $(VENV)/installed
 	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 15 --learning-rate 2e-3 \
 		--workdir demo/runs/unetpp
@@ -18,12 +18,14 @@ demo: $(VENV)/installed
 	$(BIN)/python export.py --runs demo/runs/unetpp demo/runs/deeplabv3plus \
 		--format savedmodel --output demo/exported --overwrite
 
+# Lint, all tests except slow ones, and their coverage. Minutes on two CPU cores.
 test: lint
-	$(BIN)/python -m pytest
-
-# The same tests, and the lines that they leave out; tracing takes a fifth to a third more time.
-coverage: $(VENV)/installed
 	$(BIN)/python -m pytest --cov
+
+# The loop while you write: no coverage, no long tests (`heavy` in tests/conftest.py). For one
+# folder: .venv/bin/python -m pytest tests/cli
+test-fast: $(VENV)/installed
+	$(BIN)/python -m pytest -m 'not slow and not gpu and not heavy'
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""Makes a run folder of a UNet++ or DeepLabV3+ that segmentation_models_pytorch trained."""
+"""Imports a UNet++ or DeepLabV3+ of segmentation_models_pytorch as a run folder."""
 
 from lcc_tf.cli.import_torch import main
 

@@ -1,4 +1,4 @@
-"""Trains one segmentation network on the DeepGlobe archive, your own or procedural scenes."""
+"""Trains one segmentation network on DeepGlobe, on your own images or on procedural scenes."""
 
 from lcc_tf.cli.train import main
 

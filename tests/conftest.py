@@ -1,10 +1,13 @@
 """A tiny encoder, a tiny data set and two tiny trained runs that many tests share."""
 
+import contextlib
 import dataclasses
+import fcntl
 import os
 import signal
+from pathlib import Path
 
-# As the commands set them: both are read when TensorFlow and Keras are imported.
+# TensorFlow and Keras read these variables when they are imported. The commands set them too.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -17,7 +20,33 @@ from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.models import encoders
 from lcc_tf.runs import read_run
 
-# A run in the background ignores SIGINT, and so would the commands that tests start and interrupt.
+ROOT = Path(__file__).parents[1]
+# The files whose tests take longest, the longest first. The worker processes start with them, so
+# that no worker is left alone with a long file at the end. `make test-fast` skips them, and tests
+# that need trained runs.
+HEAVY = (
+    "tests/integration/test_documentation.py",
+    "tests/training/test_xla.py",
+    "tests/training/test_replicas.py",
+    "tests/training/test_resuming.py",
+    "tests/integration/test_scripts.py",
+    "tests/scoring/test_evaluate_runs.py",
+    "tests/training/test_train.py",
+    "tests/exporting/test_litert.py",
+    "tests/models/test_segmentation_models.py",
+    "tests/integration/test_any_classes.py",
+    "tests/test_docstrings.py",
+    "tests/exporting/test_savedmodel.py",
+    "tests/models/test_keras_api.py",
+    "tests/exporting/test_onnx.py",
+    "tests/prediction/test_predictors.py",
+    "tests/exporting/test_export.py",
+    "tests/test_package.py",
+    "tests/scoring/test_evaluate.py",
+    "tests/test_torch_runs.py",
+)
+
+# A background process ignores SIGINT. Commands that tests start and interrupt would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Two logical devices stand in for two GPUs. They must be set before TensorFlow is first used.
@@ -26,8 +55,17 @@ tf.config.set_logical_device_configuration(
 )
 
 
+def pytest_collection_modifyitems(items):
+    """Marks heavy tests and moves heavy files to the front."""
+    places = {ROOT / name: place for place, name in enumerate(HEAVY)}
+    for item in items:
+        if item.path in places or "runs" in item.fixturenames:
+            item.add_marker("heavy")
+    items.sort(key=lambda item: places.get(item.path, len(HEAVY)))
+
+
 def tiny_application(include_top, weights, input_tensor):
-    """A network with five strided stages, in the manner of keras.applications."""
+    """Builds a network with five strided stages, like a function of `keras.applications`."""
     x = input_tensor
     for stage, filters in enumerate((8, 8, 16, 16, 24), start=1):
         name = f"stage{stage}"
@@ -42,7 +80,7 @@ def tiny_application(include_top, weights, input_tensor):
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_encoder():
-    """The encoder "tiny", whose graph is built in a second."""
+    """The encoder "tiny", which builds in a second."""
     encoders.ENCODERS["tiny"] = encoders.EncoderSpec(
         application=tiny_application,
         preprocessing="tf",
@@ -58,30 +96,48 @@ def tiny_encoder():
 def two_replicas():
     """A strategy with two replicas on the CPU.
 
-    One for all tests: a second one would number its collective operations anew, and TensorFlow
-    takes those for the first one's.
+    All tests share it. A second strategy would number its collective operations from 0 again, and
+    TensorFlow would confuse them with the operations of the first strategy.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture
 def eagerly():
-    """Steps without a graph: a few of them are done long before one would be."""
+    """Runs steps without a graph. A few eager steps take less time than building a graph."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
 
 
 @pytest.fixture(scope="session")
-def demo_data(tmp_path_factory):
-    """Where the tiny data set comes from: 16 procedural scenes of 64x64."""
-    cache_dir = str(tmp_path_factory.mktemp("cache") / "tfds")
-    return DataConfig(data="demo", cache_dir=cache_dir, demo_count=16, demo_size=64)
+def common_folder(tmp_path_factory):
+    """A folder that all worker processes of one pytest call share."""
+    folder = tmp_path_factory.getbasetemp()
+    return folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+
+
+@contextlib.contextmanager
+def locked(file):
+    """Lets one worker process at a time enter, so that only the first has to do the work."""
+    with file.open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@pytest.fixture(scope="session")
+def demo_data(common_folder):
+    """The source of the tiny data set: 16 procedural scenes of 64x64 pixels, prepared."""
+    cache_dir = str(common_folder / "demo" / "tfds")
+    data = DataConfig(data="demo", cache_dir=cache_dir, demo_count=16, demo_size=64)
+    with locked(common_folder / "demo.lock"):
+        prepare_dataset(**dataclasses.asdict(data))
+    return data
 
 
 @pytest.fixture(scope="session")
 def builder(demo_data):
-    """The tiny data set: 14 or so training images, at least one in each other split."""
+    """The tiny data set: 13 training images, one validation image and two test images."""
     return prepare_dataset(**dataclasses.asdict(demo_data))
 
 
@@ -102,14 +158,21 @@ def tiny_config(demo_data):
 
 
 @pytest.fixture(scope="session")
-def runs(tiny_config, tmp_path_factory):
-    """The folder of two trained runs, `unetpp` and `deeplabv3plus`."""
+def runs(tiny_config, common_folder):
+    """The folder of two trained runs, `unetpp` and `deeplabv3plus`.
+
+    All worker processes read the same data set and runs. A test that changes one copies it first.
+    """
     from lcc_tf.training.train import train
 
-    root = tmp_path_factory.mktemp("runs")
-    for arch in ("unetpp", "deeplabv3plus"):
-        train(dataclasses.replace(tiny_config, arch=arch), root / arch)
-    return root
+    folder = common_folder / "runs"
+    with locked(common_folder / "runs.lock"):
+        if not folder.exists():
+            unfinished = common_folder / "unfinished_runs"
+            for arch in ("unetpp", "deeplabv3plus"):
+                train(dataclasses.replace(tiny_config, arch=arch), unfinished / arch)
+            unfinished.rename(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

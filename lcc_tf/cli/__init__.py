@@ -1,1 +1,1 @@
-"""The commands: one module for each, and the options that they share."""
+"""The commands: one module per command, and the options that they share."""

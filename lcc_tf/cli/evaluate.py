@@ -1,10 +1,20 @@
-"""Scores trained runs and their ensemble on a split of the data set."""
+"""Scores trained runs, and their ensemble, on one split of a data set."""
 
 import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from lcc_tf.cli.options import add_average, add_runs, add_tta, new_parser, run, words_or_numbers
+from lcc_tf.cli.options import (
+    add_average,
+    add_flag,
+    add_option,
+    add_output,
+    add_runs,
+    add_tta,
+    new_parser,
+    numbers_or_text,
+    run,
+)
 from lcc_tf.files import new_folder
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -15,9 +25,6 @@ EXAMPLES = """\
   python evaluate.py --runs runs/unetpp --split validation --output results_validation
   python evaluate.py --runs runs/unetpp --data other.zip --image-glob 'images/*.png' \\
       --mask-pattern 'masks/*.png'
-
-exit codes: 0 scored, 2 the input cannot be used, 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM)
 """
 RESULTS = {"metrics.json", "scores.md", "scores.csv", "scores.tex", "panels"}
 
@@ -30,7 +37,6 @@ def main() -> NoReturn:
 def command(options: argparse.Namespace) -> None:
     """Scores the runs, prints the tables and writes the results."""
     with new_folder(options.output, contents=RESULTS, overwrite=options.overwrite) as output:
-        # TensorFlow takes seconds to import, which --help and invalid options don't need.
         import_tensorflow()
         from lcc_tf.runs import read_runs
         from lcc_tf.scoring.evaluate_runs import check_runs, evaluate_runs, open_dataset
@@ -54,7 +60,7 @@ def command(options: argparse.Namespace) -> None:
             protocols=protocols,
             split=options.split,
             ensemble=options.ensemble,
-            member_weights=words_or_numbers(options.member_weights),
+            member_weights=numbers_or_text(" ".join(options.member_weights), separator=None),
             average=options.average,
             tta=options.tta,
             color_baseline=options.color_baseline,
@@ -68,70 +74,56 @@ def command(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command's parser."""
-    options = new_parser(__doc__, EXAMPLES)
-    options.add_argument(
-        "--ensemble",
-        action="store_true",
-        default=False,
-        help="also score the average of the runs' probabilities",
-    )
-    add_runs(options)
-    options.add_argument(
+    options = new_parser(__doc__, EXAMPLES, {0: "scored"})
+    add_flag(options, "--ensemble", "also score the average of the runs' predictions")
+    add_runs(options, "run folders to score")
+    add_option(
+        options,
         "--member-weights",
+        "weights of the ensemble's members: equal; tuned (found on the validation split); or one "
+        "number per run in the order of --runs",
+        default=["equal"],
         metavar="equal|tuned|W",
         nargs="+",
-        default=["equal"],
-        help="weights of the ensemble: equal; tuned on the validation split; or numbers, one per "
-        "run in the order of --runs (default: equal)",
     )
     add_average(options)
     add_tta(options)
-    options.add_argument(
+    add_option(
+        options,
         "--split",
+        "images to score",
         choices=("train", "validation", "test"),
         default="test",
-        help="(default: %(default)s)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--protocol",
+        "way of scoring: original (images resized to 512x512); official6 (the DeepGlobe "
+        "challenge, full size); glnet (papers on the 142 test images of GLNet, full size); or all "
+        "three; docs/protocols.md lists published scores of each",
         choices=("original", "official6", "glnet", "all"),
         default="original",
-        help="original: the original's scores, at 512x512; official6: the DeepGlobe challenge's, "
-        "and glnet: that of papers on its 142 test images, both at full size; all: side by side; "
-        "docs/protocols.md says which numbers compare with which (default: original)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--data",
+        "folder or zip file of another data set with the same classes, or demo",
+        default_text="the data set that the runs were trained on",
         metavar="PATH|demo",
-        default=None,
-        help="another data set with the same classes (default: the one the runs were trained on)",
     )
-    options.add_argument(
-        "--image-glob",
-        metavar="PATTERN",
-        default=None,
-        help="pattern of the image names in --data, such as 'images/*.tif' (default: the "
-        "pattern of the runs' data)",
-    )
-    options.add_argument(
-        "--mask-pattern",
-        metavar="PATTERN",
-        default=None,
-        help="pattern of the mask names in --data (default: the pattern of the runs' data)",
-    )
-    options.add_argument(
+    for option, files in (("--image-glob", "images"), ("--mask-pattern", "masks")):
+        add_option(
+            options,
+            option,
+            f"names of the {files} in --data, such as '{files}/*.tif'",
+            default_text="the names in the runs' data set",
+            metavar="PATTERN",
+        )
+    add_flag(
+        options,
         "--color-baseline",
-        action="store_true",
-        default=False,
-        help="also score a classifier of single pixels' colors, fitted on the training split",
+        "also score a classifier that knows only each pixel's color, fitted on the training split",
     )
-    options.add_argument(
-        "--output", metavar="DIR", type=Path, default=Path("results"), help="(default: results)"
-    )
-    options.add_argument(
-        "--overwrite",
-        action="store_true",
-        default=False,
-        help="replace the contents of --output",
-    )
+    add_output(options, "folder for scores and pictures", default="results")
+    add_flag(options, "--overwrite", "replace the results of an earlier evaluation in --output")
     return options

@@ -7,13 +7,17 @@ from typing import NoReturn
 
 from lcc_tf.cli.options import (
     add_average,
+    add_flag,
     add_member_weights,
+    add_option,
+    add_output,
     add_runs,
     new_parser,
     positive_float,
     positive_int,
     run,
 )
+from lcc_tf.exporting.formats import FORMATS, writer
 from lcc_tf.files import check_new_folder
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -21,26 +25,23 @@ EXAMPLES = """\
   python export.py --runs runs/unetpp --format savedmodel --output exported/unetpp
   python export.py --runs runs/unetpp runs/deeplabv3plus --member-weights 2 1
   python export.py --format savedmodel onnx litert --tile 512
-
-exit codes: 0 exported, 1 a format differs too much from the Keras model and was not written,
-2 invalid input, 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM)
 """
+EXIT_CODES = {
+    0: "exported",
+    1: "a format differs too much from the Keras model and was not written",
+}
 
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="nothing was written")
+    run(command, parser(), when_interrupted="the format in progress was not written")
 
 
 def command(options: argparse.Namespace) -> int:
     """Exports the runs and returns the exit code."""
-    from lcc_tf.exporting.formats import FORMATS, writer
-
     formats = list(dict.fromkeys(options.format))
     for name in formats:
         check_new_folder(options.output / name, contents=FORMATS[name], overwrite=options.overwrite)
-    # TensorFlow takes seconds to import, so --help and invalid options are answered before.
     import_tensorflow()
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export_source
@@ -73,45 +74,38 @@ def command(options: argparse.Namespace) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command's parser."""
-    from lcc_tf.exporting.formats import FORMATS
-
-    options = new_parser(__doc__, EXAMPLES)
+    options = new_parser(__doc__, EXAMPLES, EXIT_CODES)
     add_runs(options)
     add_member_weights(options)
     add_average(options)
-    options.add_argument(
+    add_option(
+        options,
         "--format",
+        "savedmodel: for TensorFlow; onnx: for onnxruntime and the QGIS plugin Deepness; litert: "
+        "for phones and small computers, in float32, float16 and int8",
         choices=tuple(FORMATS),
         nargs="+",
         default=["savedmodel"],
-        help="savedmodel: for TensorFlow; onnx: for onnxruntime, and for the QGIS plugin Deepness; "
-        "litert: for phones and small computers, as float32, float16 and int8 (default: "
-        "savedmodel)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--tile",
+        "side of the images that LiteRT and Deepness accept",
+        default_text="the size that the runs were trained on",
         metavar="PIXELS",
         type=positive_int,
-        default=None,
-        help="side of the tiles that LiteRT and Deepness take (default: the size that the runs "
-        "were trained on)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--resolution",
+        "pixel size of the data set's images on the ground, to which Deepness resamples scenes",
+        default=0.5,
+        default_text="%(default)s, DeepGlobe's",
         metavar="METERS",
         type=positive_float,
-        default=0.5,
-        help="size of the pixels of the data set's images on the ground, to which Deepness "
-        "resamples scenes (default: %(default)s, DeepGlobe's)",
     )
-    options.add_argument(
-        "--output",
-        metavar="DIR",
-        type=Path,
-        default=Path("exported"),
-        help="folder; each format is written to <output>/<format> (default: exported)",
+    add_output(
+        options, "folder; each format is written to its subfolder <format>", default="exported"
     )
-    options.add_argument(
-        "--overwrite", action="store_true", default=False, help="replace an earlier export"
-    )
+    add_flag(options, "--overwrite", "replace an earlier export")
     return options

@@ -4,8 +4,8 @@ import argparse
 from pathlib import Path
 from typing import NoReturn
 
-from lcc_tf.cli.options import new_parser, run
-from lcc_tf.config import TrainConfig
+from lcc_tf.cli.options import add_option, new_parser, run
+from lcc_tf.config import FRAMINGS, TrainConfig
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -13,9 +13,6 @@ EXAMPLES = """\
   python import_torch.py --weights model.safetensors --workdir runs/mine \\
       --classes class_dict.csv --framing crops --preprocessing unit
   python evaluate.py --runs runs/from_torch --data data/deepglobe
-
-exit codes: 0 imported, 2 the input cannot be used, 130 interrupted (Ctrl-C),
-143 terminated (SIGTERM)
 """
 
 
@@ -26,7 +23,6 @@ def main() -> NoReturn:
 
 def command(options: argparse.Namespace) -> None:
     """Imports the model."""
-    # TensorFlow takes seconds to import, which --help and wrong options can do without.
     import_tensorflow()
     from lcc_tf.torch_runs import import_torch
     from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
@@ -51,57 +47,65 @@ def command(options: argparse.Namespace) -> None:
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command's parser."""
-    options = new_parser(__doc__, EXAMPLES)
+    options = new_parser(__doc__, EXAMPLES, {0: "imported"})
     options.add_argument(
         "--weights",
         metavar="FILE",
         type=Path,
         required=True,
-        help="weights of the whole model, which tell its network, encoder and number of classes: "
-        ".safetensors, or .pth or a Lightning .ckpt (these two need torch)",
+        help="weights of the whole model: a .safetensors file, or a .pth file or Lightning .ckpt "
+        "file, which need torch; network, encoder and number of classes are read from the weights",
     )
-    options.add_argument("--workdir", metavar="DIR", type=Path, required=True, help="run folder")
     options.add_argument(
+        "--workdir", metavar="DIR", type=Path, required=True, help="run folder to create"
+    )
+    add_option(
+        options,
         "--classes",
+        "class_dict.csv with names and colors in the order of the model's output channels",
+        default_text="DeepGlobe's classes",
         metavar="CSV",
         type=Path,
-        default=None,
-        help="class_dict.csv in the order of the model's channels (default: DeepGlobe's)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--preprocessing",
+        "values that the model was trained on: torch ([0, 1], normalized with ImageNet's mean and "
+        "standard deviation), torch_255 ([0, 255], normalized likewise), unit ([0, 1]) or none "
+        "([0, 255])",
         choices=("torch", "torch_255", "unit", "none"),
         default="torch",
-        help="range of its images: torch: [0, 1], normalized with ImageNet's mean and standard "
-        "deviation; torch_255: [0, 255], normalized; unit: [0, 1]; none: [0, 255] "
-        "(default: %(default)s)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--image-size",
-        metavar="PIXELS",
-        type=int,
+        "side of the images that the model was trained on",
         default=TrainConfig.image_size,
-        help="side of its training images (default: %(default)s)",
-    )
-    options.add_argument(
-        "--framing",
-        choices=("whole", "crops"),
-        default="whole",
-        help="whole: images were resized to --image-size; crops: images were cropped "
-        "(default: %(default)s)",
-    )
-    options.add_argument(
-        "--native-size",
         metavar="PIXELS",
         type=int,
-        default=2448,
-        help="side of the images before they were resized (default: %(default)s, DeepGlobe's)",
     )
-    options.add_argument(
-        "--output-stride",
+    add_option(
+        options,
+        "--framing",
+        "whole: training images were resized to --image-size; crops: they were cropped",
+        choices=FRAMINGS,
+        default="whole",
+    )
+    add_option(
+        options,
+        "--native-size",
+        "side of the training images before they were resized",
+        default=2448,
+        default_text="%(default)s, DeepGlobe's",
+        metavar="PIXELS",
         type=int,
-        choices=(16, 8),
+    )
+    add_option(
+        options,
+        "--output-stride",
+        "DeepLabV3+ only: output stride of the encoder",
         default=TrainConfig.output_stride,
-        help="of DeepLabV3+'s encoder (default: %(default)s)",
+        choices=(16, 8),
+        type=int,
     )
     return options

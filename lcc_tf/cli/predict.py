@@ -1,15 +1,20 @@
 """Makes land-cover maps of images of any size, GeoTIFFs included."""
 
 import argparse
+import functools
 from pathlib import Path
 from typing import NoReturn
 
 from lcc_tf.cli.options import (
     add_average,
+    add_flag,
     add_member_weights,
+    add_option,
+    add_output,
     add_runs,
     add_tta,
     new_parser,
+    numbers_or_text,
     positive_float,
     positive_int,
     run,
@@ -21,21 +26,18 @@ EXAMPLES = """\
   python predict.py --runs runs/unetpp --input scene.tif --output maps
   python predict.py --input scenes/ --output maps --tta d4 --extras confidence --polygons gpkg
   python predict.py --input "tiles/*.tif" --output maps --bands 3,2,1 --scale 0,3000 --resume
-
-exit codes: 0 all images mapped, 1 some images could not be mapped, 2 invalid input, 130 interrupted
-(Ctrl-C), 143 terminated (SIGTERM)
 """
+EXIT_CODES = {0: "all images mapped", 1: "some images could not be mapped"}
 
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="map the other images with --resume")
+    run(command, parser(), when_interrupted="--resume maps the remaining images")
 
 
 def command(options: argparse.Namespace) -> int:
     """Maps the images and returns the exit code."""
     require_extra("maps")
-    # TensorFlow takes seconds to import, so --help and invalid options are answered before.
     import_tensorflow()
     from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.area_statistics import Zones
@@ -59,14 +61,12 @@ def command(options: argparse.Namespace) -> int:
         print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
     reading = SceneReading(
-        bands=None if options.bands is None else numbers_or_text(options.bands, int),
-        scale=None if options.scale is None else numbers_or_text(options.scale, float),
-        resample_to=options.resample_to,
+        bands=options.bands, scale=options.scale, resample_to=options.resample_to
     )
     if options.model and options.member_weights:
         raise InputError(
-            "`--member-weights` needs `--runs`; a SavedModel keeps the weights with which it was "
-            "exported. Remove `--member-weights`, or use `--runs` instead of `--model`."
+            "`--member-weights` needs `--runs`, since a SavedModel contains its weights. "
+            "Received: `--model` and `--member-weights`. Omit one of them."
         )
     if options.model:
         predictor = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
@@ -84,130 +84,115 @@ def command(options: argparse.Namespace) -> int:
     return 1 if failed else 0
 
 
-def numbers_or_text(text: str, number: type[int] | type[float]) -> str | tuple[float, ...]:
-    """Parses numbers such as "3,2,1"; the library checks them, and any other text.
-
-    Args:
-        text: the option's value.
-        number: type of the numbers.
-
-    Returns:
-        The numbers, or the text itself if it is anything else.
-    """
-    try:
-        return tuple(number(part) for part in text.split(","))
-    except ValueError:
-        return text
-
-
 def parser() -> argparse.ArgumentParser:
     """Returns the command's parser."""
-    options = new_parser(__doc__, EXAMPLES)
+    options = new_parser(__doc__, EXAMPLES, EXIT_CODES)
     options.add_argument(
         "--input",
         metavar="FILE|DIR|PATTERN",
         nargs="+",
         required=True,
-        help="images: GeoTIFF, TIFF, JPEG or PNG",
+        help="GeoTIFF, TIFF, JPEG or PNG images: files, folders, or patterns in quotes",
     )
-    options.add_argument(
-        "--output",
-        metavar="DIR",
-        type=Path,
-        default=Path("maps"),
-        help="folder for the maps, <name>_classes.tif or .png, and <name>_areas.csv (default: "
-        "%(default)s)",
+    add_output(
+        options,
+        "folder for the maps <name>_classes.tif or .png and the area tables <name>_areas.csv",
+        default="maps",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--extras",
-        nargs="+",
+        "further files per image: probabilities (of each class); confidence (the largest "
+        "probability); disagreement (fraction of the ensemble's members that predict another class "
+        "than the map); overlay (a picture of the map over the image)",
         choices=("probabilities", "confidence", "disagreement", "overlay"),
+        nargs="+",
         default=[],
-        help="also write the probability of each class; the largest probability; the fraction of "
-        "members that predict another class than the map; a picture of the map over the image",
+        default_text="none",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--polygons",
+        "also write the map's regions as polygons: gpkg (GeoPackage in the image's coordinates) or "
+        "geojson (longitude and latitude)",
         choices=("gpkg", "geojson"),
-        default=None,
-        help="also write the map's regions as polygons: a GeoPackage in the image's coordinates, "
-        "or GeoJSON in longitudes and latitudes",
+        default_text="no polygons",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--min-region",
+        "polygons only: a region of fewer pixels joins its largest neighbor",
+        default=100,
         metavar="PIXELS",
         type=positive_int,
-        default=100,
-        help="smaller regions join their largest neighboring region before they become polygons "
-        "(default: %(default)s)",
     )
-    options.add_argument(
+    add_option(
+        options,
         "--zones",
+        "file of polygons, such as a GeoPackage, GeoJSON or shapefile; the area of each class in "
+        "each polygon is written to <name>_zones.csv",
+        default_text="no zones",
         metavar="FILE",
         type=Path,
-        default=None,
-        help="polygons (GeoPackage, GeoJSON, shapefile, ...) in which each class's area is "
-        "computed: <name>_zones.csv",
     )
-    options.add_argument(
-        "--resume",
-        action="store_true",
-        default=False,
-        help="skip images whose maps are complete",
-    )
-    options.add_argument(
-        "--overwrite", action="store_true", default=False, help="replace maps that exist"
-    )
+    add_flag(options, "--resume", "skip images that are already mapped")
+    add_flag(options, "--overwrite", "replace existing maps")
 
-    model = options.add_argument_group("network")
-    either = model.add_mutually_exclusive_group()
-    add_runs(either)
-    either.add_argument(
+    network = options.add_argument_group("network")
+    source = network.add_mutually_exclusive_group()
+    add_runs(source)
+    add_option(
+        source,
         "--model",
+        "folder of a SavedModel that export.py has written, instead of --runs",
+        default_text="no SavedModel",
         metavar="DIR",
         type=Path,
-        default=None,
-        help="a SavedModel that export.py wrote, instead of runs",
     )
-    add_member_weights(model)
-    add_average(model)
-    add_tta(model)
-    model.add_argument(
+    add_member_weights(network)
+    add_average(network)
+    add_tta(network)
+    add_option(
+        network,
         "--tile",
+        "side of the tiles",
+        default_text="the size that the network was trained on",
         metavar="PIXELS",
         type=positive_int,
-        default=None,
-        help="side of the tiles (default: as in training)",
     )
-    model.add_argument(
+    add_option(
+        network,
         "--overlap",
+        "overlap of neighboring tiles, at most half a tile",
+        default_text="a quarter of a tile",
         metavar="PIXELS",
         type=int,
-        default=None,
-        help="overlap of neighboring tiles, at most half a tile (default: a quarter)",
     )
 
-    reading = options.add_argument_group("reading of images")
-    reading.add_argument(
+    reading = options.add_argument_group("image reading")
+    add_option(
+        reading,
         "--bands",
+        "numbers of the red, green and blue bands; the first band is 1",
+        default_text="the three bands of an image that has three",
         metavar="R,G,B",
-        default=None,
-        help="numbers of the red, green and blue band, from 1 (default: the bands of an image that "
-        "has three)",
+        type=functools.partial(numbers_or_text, number=int),
     )
-    reading.add_argument(
+    add_option(
+        reading,
         "--scale",
+        "values that become 0 and 255: two numbers; minmax, each band's extremes; or percentile, "
+        "each band's 2nd and 98th percentile",
+        default_text="8-bit images unchanged, other images percentile",
         metavar="minmax|percentile|MIN,MAX",
-        default=None,
-        help="values that become 0 and 255, the same for the whole image (default: 8-bit images "
-        "unchanged, others percentile, 2 and 98 %% of each band)",
+        type=numbers_or_text,
     )
-    reading.add_argument(
+    add_option(
+        reading,
         "--resample-to",
+        "pixel size at which images are read and mapped; DeepGlobe's is 0.5 m",
+        default_text="the image's pixel size",
         metavar="METERS",
         type=positive_float,
-        default=None,
-        help="pixel size at which images are read and mapped; DeepGlobe's is 0.5 m (default: the "
-        "image's pixel size)",
     )
     return options

@@ -1,12 +1,28 @@
-"""Trains one segmentation network on the DeepGlobe archive, your own or procedural scenes."""
+"""Trains one segmentation network on DeepGlobe, on your own images or on procedural scenes."""
 
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
-from lcc_tf.cli.options import OptionGroup, new_parser, run, words_or_numbers
-from lcc_tf.config import DataConfig, TrainConfig
+from lcc_tf.cli.options import (
+    OptionGroup,
+    add_flag,
+    add_option,
+    in_words,
+    new_parser,
+    numbers_or_text,
+    run,
+)
+from lcc_tf.config import (
+    FRAMINGS,
+    PRECISIONS,
+    RECIPES,
+    REGIMES,
+    XLA,
+    DataConfig,
+    TrainConfig,
+)
 from lcc_tf.recipes import from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -18,12 +34,9 @@ EXAMPLES = """\
   python train.py --arch unetpp --data mine.zip --image-glob 'images/*.tif' \\
       --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
-
-exit codes: 0 trained, 2 the input cannot be used, 130 interrupted (Ctrl-C),
-143 terminated (SIGTERM)
 """
-DEFAULTS = {
-    field.name: field.default
+FIELDS = {
+    field.name: field
     for config in (TrainConfig, DataConfig)
     for field in dataclasses.fields(config)
 }
@@ -36,18 +49,19 @@ ORIGINAL = [
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="resume after the last whole epoch with --resume")
+    run(command, parser(), when_interrupted="--resume continues after the last complete epoch")
 
 
 def command(options: argparse.Namespace) -> None:
     """Trains the network."""
     options = vars(options)
     if "class_weights" in options:
-        options["class_weights"] = words_or_numbers(options["class_weights"])
-    resume = options.pop("resume", False)
+        options["class_weights"] = numbers_or_text(
+            " ".join(options["class_weights"]), separator=None
+        )
+    resume = options.pop("resume")
     workdir = Path(options.pop("workdir", f"runs/{options.get('arch', TrainConfig.arch)}"))
 
-    # TensorFlow takes seconds to import, which --help and wrong options can do without.
     import_tensorflow()
     from lcc_tf.runs import CONFIG, read_run
     from lcc_tf.training.train import train
@@ -60,222 +74,237 @@ def command(options: argparse.Namespace) -> None:
     )
 
 
-def _none_or(value: str) -> str | None:
+def _none_or_text(value: str) -> str | None:
     return None if value == "none" else value
 
 
-def _in_words(value: object) -> str:
-    """Formats a configuration's value as the user would type it."""
-    if isinstance(value, tuple):
-        return " ".join(map(_in_words, value))
-    if value is None:
-        return "none"
-    return f"{value:g}" if isinstance(value, float) else str(value)
+def add_field(
+    group: OptionGroup, name: str, metavar: str | tuple[str, str], text: str, **settings: Any
+) -> None:
+    """Adds the option of a field of the configuration, with the field's type and default.
 
-
-def add_field(group: OptionGroup, name: str, text: str = "", **settings: object) -> None:
-    """Adds the option for a field of the configuration, with its default values in the help.
+    An absent option sets nothing, so that the recipe or the resumed run decides.
 
     Args:
-        group: of options.
-        name: of the field.
-        text: help without the default values.
-        **settings: of `add_argument`.
+        group: a group of options.
+        name: the field.
+        metavar: the option's value in the help.
+        text: help without the default.
+        **settings: further arguments of `add_argument`.
     """
-    defaults = f"default: {_in_words(DEFAULTS[name])}"
-    originals = list(
-        dict.fromkeys(_in_words(fields[name]) for fields in ORIGINAL if name in fields)
-    )
-    if originals and originals != [_in_words(DEFAULTS[name])]:
+    field = FIELDS[name]
+    default = in_words(field.default)
+    originals = list(dict.fromkeys(in_words(values[name]) for values in ORIGINAL if name in values))
+    if originals and originals != [default]:
         *first, last = originals
-        defaults += f"; original: {', '.join(first)}{' or ' if first else ''}{last}"
-    option = "--" + name.replace("_", "-")
-    group.add_argument(option, help=f"{text} ({defaults})".lstrip(), **settings)
+        default += f"; original: {', '.join(first)}{' or ' if first else ''}{last}"
+    if field.type in (int, float):
+        settings["type"] = field.type
+    elif field.type == str | None:
+        settings["type"] = _none_or_text
+    add_option(
+        group,
+        "--" + name.replace("_", "-"),
+        text,
+        default=argparse.SUPPRESS,
+        default_text=default,
+        metavar=metavar,
+        **settings,
+    )
 
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command's parser."""
-    options = new_parser(__doc__, EXAMPLES)
-    network = options.add_argument_group("network")
+    options = new_parser(__doc__, EXAMPLES, {0: "trained"})
+    add_network(options.add_argument_group("network"))
+    add_data(options.add_argument_group("data"))
+    add_training(options.add_argument_group("training"))
+    add_run_folder(options.add_argument_group("run folder"))
+    return options
+
+
+def add_network(group: OptionGroup) -> None:
+    """Adds the options of the network."""
     add_field(
-        network,
+        group,
         "arch",
-        "unetpp or deeplabv3plus; or unet, fpn, linknet or pspnet of segmentation-models",
+        "NAME",
+        "architecture: unetpp or deeplabv3plus; or unet, fpn, linknet or pspnet, which need the "
+        "package segmentation-models",
     )
     add_field(
-        network,
+        group,
         "encoder",
-        "resnet50, resnet101, resnet101_v1.5, efficientnetv2s, convnext_tiny, ...; a wrong name "
-        "lists the network's encoders",
-        metavar="NAME",
+        "NAME",
+        "encoder of the network, such as resnet50, resnet101, resnet101_v1.5, efficientnetv2s or "
+        "convnext_tiny; an unknown name lists the encoders of --arch",
     )
     add_field(
-        network,
+        group,
         "encoder_weights",
-        "initial weights of the encoder: ImageNet weights, downloaded on first use; none for "
-        "random weights; or a weights file of the same network, for *_v1.5 from torchvision or "
-        "timm",
-        metavar="imagenet|none|FILE",
-        type=_none_or,
+        "imagenet|none|FILE",
+        "initial weights of the encoder: imagenet, downloaded on first use; none, random; or a "
+        "weights file of the same encoder (from torchvision or timm for encoders that end in "
+        "_v1.5)",
     )
-    add_field(network, "output_stride", "of DeepLabV3+'s encoder: 16 or 8", type=int)
-    network.add_argument(
-        "--deep-supervision", action="store_true", help="train a head at each column of UNet++"
+    add_field(
+        group, "output_stride", "16|8", "DeepLabV3+ only: stride of the encoder's deepest features"
+    )
+    add_flag(
+        group,
+        "--deep-supervision",
+        "UNet++ only: train one output per column of the network, and predict their mean",
+        default=argparse.SUPPRESS,
     )
 
-    data = options.add_argument_group("data")
+
+def add_data(group: OptionGroup) -> None:
+    """Adds the options of the data set."""
     add_field(
-        data,
+        group,
         "data",
-        "folder or zip of the raw archive, prepared on first use, or `demo` for procedural scenes",
-        metavar="PATH|demo",
+        "PATH|demo",
+        "folder or zip file of images and masks, prepared on first use; or demo, procedural scenes "
+        "that need no download",
     )
-    add_field(data, "cache_dir", "folder of prepared data sets", metavar="DIR")
+    add_field(group, "cache_dir", "DIR", "folder for prepared data sets")
     add_field(
-        data,
+        group,
         "image_glob",
-        "names of images; the * is the image's id, and folders may precede it, as in "
+        "PATTERN",
+        "names of the images; the * is the image's id; folders may come before it, as in "
         "'images/*.tif'",
-        metavar="PATTERN",
     )
-    add_field(
-        data, "mask_pattern", "names of masks, with their image's id as the *", metavar="PATTERN"
-    )
-    data.add_argument(
+    add_field(group, "mask_pattern", "PATTERN", "names of the masks; the * is their image's id")
+    add_option(
+        group,
         "--split-files",
+        "folder with train.txt, crossvali.txt or val.txt, and test.txt",
+        default=argparse.SUPPRESS,
+        default_text="a random split, 649 : 73 : 81, the same for every --seed",
         metavar="DIR",
-        help="folder with train.txt, crossvali.txt or val.txt, and test.txt (default: a random "
-        "split, 649 : 73 : 81, the same for every --seed)",
     )
-    data.add_argument(
+    add_option(
+        group,
         "--map-color",
+        "class of a mask color that is not in the class table; may be repeated",
+        default=argparse.SUPPRESS,
+        default_text="such a color is an error",
         metavar="R,G,B=CLASS",
         action="append",
-        help="class of a mask color that is not in the class table; repeatable",
     )
-    add_field(data, "demo_count", "number of scenes of `--data demo`", metavar="N", type=int)
-    add_field(data, "demo_size", "side of a scene", metavar="PIXELS", type=int)
+    add_field(group, "demo_count", "N", "number of scenes of --data demo")
+    add_field(group, "demo_size", "PIXELS", "side of the scenes of --data demo")
 
-    training = options.add_argument_group("training")
-    add_field(training, "recipe", "default, or original for all settings of the original")
+
+def add_training(group: OptionGroup) -> None:
+    """Adds the options of the training."""
     add_field(
-        training,
+        group,
+        "recipe",
+        "|".join(RECIPES),
+        "defaults of all other options; original: the settings of the PyTorch project that this "
+        "one reimplements",
+    )
+    add_field(
+        group,
         "regime",
+        "|".join(REGIMES),
         "finetune: all layers train; frozen: the encoder does not train; gradual: first frozen, "
         "then all layers train at a tenth of the learning rate",
     )
+    add_field(group, "frozen_epochs", "N", "epochs with a frozen encoder in the regime gradual")
+    add_field(group, "image_size", "PIXELS", "side of the network's training images")
     add_field(
-        training,
-        "frozen_epochs",
-        "epochs of `gradual` with a frozen encoder",
-        metavar="N",
-        type=int,
-    )
-    add_field(
-        training,
-        "image_size",
-        "side of the network's training images",
-        metavar="PIXELS",
-        type=int,
-    )
-    add_field(
-        training,
+        group,
         "framing",
+        "|".join(FRAMINGS),
         "crops: random crops at the images' resolution; whole: whole images, resized",
-        metavar="crops|whole",
     )
     add_field(
-        training,
+        group,
         "crop_scale",
+        ("MIN", "MAX"),
         "random scale of crops, such as 0.5 2",
-        metavar=("MIN", "MAX"),
         nargs=2,
         type=float,
     )
     add_field(
-        training,
+        group,
         "rare_class_share",
-        "fraction of crops that contain a pixel of a class drawn by rarity",
-        metavar="FRACTION",
-        type=float,
+        "FRACTION",
+        "fraction of crops that contain a pixel of a randomly drawn class; rare classes are drawn "
+        "more often",
     )
-    add_field(training, "batch_size", "images per step, over all devices", metavar="N", type=int)
-    add_field(training, "epochs", "maximum number of epochs", metavar="N", type=int)
+    add_field(group, "batch_size", "N", "images per step, over all devices")
+    add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
-        training,
-        "patience",
-        "epochs without a better validation score before training stops",
-        metavar="N",
-        type=int,
+        group, "patience", "N", "epochs without a better validation score before training stops"
     )
     add_field(
-        training,
+        group,
         "loss",
+        "NAME[+NAME]",
         "dice, cross_entropy, focal, jaccard, lovasz, or a sum of them",
-        metavar="NAME[+NAME]",
     )
     add_field(
-        training,
+        group,
         "class_weights",
+        "W",
         "none, inverse_frequency, median_frequency, or one number per class",
-        metavar="W",
         nargs="+",
     )
+    add_field(group, "label_smoothing", "FRACTION", "label smoothing of cross_entropy and focal")
     add_field(
-        training,
-        "label_smoothing",
-        "of cross_entropy and focal",
-        metavar="FRACTION",
-        type=float,
-    )
-    add_field(
-        training,
+        group,
         "ignore_class",
-        "class that loss and scores ignore, if the data set has it",
-        metavar="CLASS|none",
-        type=_none_or,
+        "CLASS|none",
+        "class that the loss and the scores ignore, if the data set has it",
     )
-    add_field(training, "learning_rate", "the largest of the schedule", metavar="RATE", type=float)
+    add_field(group, "learning_rate", "RATE", "largest learning rate of the schedule")
     add_field(
-        training,
+        group,
         "encoder_rate",
+        "FRACTION",
         "learning rate of the encoder as a fraction of --learning-rate",
-        metavar="FRACTION",
-        type=float,
     )
     add_field(
-        training,
+        group,
         "schedule",
-        "of the learning rate: cosine decay after a warm-up, or constant",
-        metavar="cosine|constant",
+        "cosine|constant",
+        "learning rate over time: cosine, a warm-up and a decay to 0; or constant",
     )
     add_field(
-        training,
+        group,
         "ema_decay",
-        "decay of the moving average of the weights, such as 0.999; the average is scored and "
+        "DECAY",
+        "decay per step, such as 0.999, of a moving average of the weights, which is scored and "
         "saved; 0: no average",
-        metavar="DECAY",
-        type=float,
     )
-    add_field(training, "precision", "float32, mixed_bfloat16 or mixed_float16")
+    add_field(group, "precision", "|".join(PRECISIONS), "floating point numbers of the network")
     add_field(
-        training,
+        group,
         "xla",
+        "|".join(XLA),
         "compile the training step with XLA; auto: on a single GPU only; off: for a GPU or "
         "driver on which XLA fails",
-        choices=("auto", "on", "off"),
+        choices=tuple(XLA),
     )
-    add_field(
-        training, "seed", "random seed of weights, order and augmentation", metavar="N", type=int
-    )
+    add_field(group, "seed", "N", "random seed of weights, order and augmentation")
 
-    folder = options.add_argument_group("run folder")
-    folder.add_argument(
-        "--workdir", metavar="DIR", help="weights, history and logs (default: runs/<arch>)"
+
+def add_run_folder(group: OptionGroup) -> None:
+    """Adds the options of the run folder."""
+    add_option(
+        group,
+        "--workdir",
+        "run folder: weights, history and logs",
+        default=argparse.SUPPRESS,
+        default_text="runs/<arch>",
+        metavar="DIR",
     )
-    folder.add_argument(
+    add_flag(
+        group,
         "--resume",
-        action="store_true",
-        help="resume the run in --workdir, if there is one; its options need not be repeated",
+        "resume the run in --workdir if there is one, with its options; else start a new run",
     )
-    return options

@@ -1,8 +1,9 @@
-"""Classes, colours, names, formats and sizes of the user's own, from the raw archive to the map."""
+"""Classes, colors, file names, formats and sizes of a user, from the archive to the map."""
 
 import csv
 import importlib
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -19,22 +20,22 @@ from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.fake_archive import zip_folder
 
 CLASSES = ClassTable(
-    ("building", "land (unpaved)", "road", "vegetation", "water", "unlabelled"),
+    ("building", "land (unpaved)", "road", "vegetation", "water", "unlabeled"),
     (
         *((60, 16, 152), (132, 41, 246), (110, 193, 228)),
         *((254, 221, 58), (226, 169, 41), (155, 155, 155)),
     ),
 )
-# From 509x544 to 1817x2062, a thirteenth of it; the network's squares have 64.
+# Sizes of a published data set, divided by 13. The training images of the networks have 64 pixels.
 SIZES = [(39, 42), (61, 49), (52, 51), (84, 65), (87, 81), (140, 158), (158, 140), (42, 39)]
 NAMES = ("--image-glob", "images/*.tif", "--mask-pattern", "labels/*_gt.png")
 DATA = ("--data", "mine.zip", *NAMES)
 
 
 def run(script, *arguments, eagerly=True):
-    """Runs a script's command in this process, where the tiny encoder is known.
+    """Runs a command in this process, which knows the tiny encoder.
 
-    Without graphs, if only a few batches go through them.
+    Eager mode is faster than building a graph for a few batches.
     """
     module = importlib.import_module(f"lcc_tf.cli.{script}")
     options = module.parser().parse_args(list(map(str, arguments)))
@@ -46,7 +47,7 @@ def run(script, *arguments, eagerly=True):
 
 
 def write_archive(root):
-    """Scenes whose masks have a palette that is not in the order of the class table."""
+    """Writes scenes. The palette of their masks has another order than the class table."""
     order = [3, 0, 5, 1, 4, 2]
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
@@ -54,8 +55,8 @@ def write_archive(root):
         height, width = SIZES[i % len(SIZES)]
         image, mask = (array[:height, :width] for array in render_scene(1, i, 158))
         Image.fromarray(image).save(root / "images" / f"tile_{i}.tif", compression="tiff_lzw")
-        places = np.argsort(order).astype(np.uint8)[np.minimum(mask, 5)]
-        indexed = Image.fromarray(places, "P")
+        indices = np.argsort(order).astype(np.uint8)[np.minimum(mask, 5)]
+        indexed = Image.fromarray(indices, "P")
         indexed.putpalette([channel for k in order for channel in CLASSES.palette[k]])
         indexed.save(root / "labels" / f"tile_{i}_gt.png")
     named = zip(CLASSES.names, CLASSES.palette, strict=True)
@@ -65,7 +66,7 @@ def write_archive(root):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with the archive, packed, and two runs trained on it: crops, and whole images."""
+    """A folder with a zipped archive and two runs, trained on its crops and on its whole images."""
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -79,8 +80,8 @@ def project(tmp_path_factory):
         yield folder
 
 
-def truth(project):
-    """Class ids of each image, from its colours."""
+def ground_truth(project):
+    """Reads the class ids of each image from the colors of its mask."""
     masks = {}
     for file in (project / "mine" / "labels").iterdir():
         with Image.open(file) as mask:
@@ -93,12 +94,12 @@ def truth(project):
 def test_archive_is_checked_and_prepared(project, capsys):
     assert tfds_main(["check", *DATA]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "mine.zip: 12 labelled images, 6 classes; no fault"
-    pixels = np.bincount(np.concatenate([mask.ravel() for mask in truth(project).values()]))
-    for i, share in enumerate(pixels / pixels.sum()):
+    assert re.fullmatch(r"mine.zip: 12 label{1,2}ed images, 6 classes; no fault", lines[0])
+    pixels = np.bincount(np.concatenate([mask.ravel() for mask in ground_truth(project).values()]))
+    for i, fraction in enumerate(pixels / pixels.sum()):
         assert lines[2 + i].startswith(f"  {i}  {CLASSES.names[i]}")
-        assert f"{share:.2%} of pixels" in lines[2 + i]
-    # What training prepared is what `prepare` does.
+        assert f"{fraction:.2%} of pixels" in lines[2 + i]
+    # Training has prepared the same data set.
     assert tfds_main(["prepare", "--data", "mine", *NAMES]) == 0
     assert "already prepared" in capsys.readouterr().out
 
@@ -112,7 +113,7 @@ def test_runs_know_their_classes_names_and_sizes(project):
         assert min(map(min, SIZES)) < content["native_size"] < max(map(max, SIZES))
 
 
-def test_every_protocol_scores_the_images_as_they_are(project, capsys):
+def test_every_protocol_scores_the_images_at_their_own_size(project, capsys):
     run("evaluate", "--ensemble", "--protocol", "all", "--split", "train", "--color-baseline")
     assert "building" in capsys.readouterr().out
     content = json.loads((project / "results" / "metrics.json").read_text())
@@ -125,11 +126,11 @@ def test_every_protocol_scores_the_images_as_they_are(project, capsys):
             assert matrix.sum() == content["num_images"] * 512**2
     official6, glnet = (content["protocols"][name] for name in ("official6", "glnet"))
     assert official6["ensemble"] == glnet["ensemble"]  # no class is named unknown
-    # True pixels of each class at each image's own size
+    # Ground-truth pixels per class at each image's own size
     actual = np.array(glnet["members"]["unetpp"]["confusion_matrix"]).sum(axis=1)
     builder = open_dataset([read_run(Path("runs/unetpp"))])
     ids = [e["id"].numpy().decode() for e in builder.as_dataset(split="train")]
-    masks = truth(project)
+    masks = ground_truth(project)
     pixels = sum(np.bincount(masks[i].ravel(), minlength=6) for i in ids)
     np.testing.assert_array_equal(actual, pixels)
 
@@ -138,8 +139,8 @@ def test_every_protocol_scores_the_images_as_they_are(project, capsys):
     colors = set()
     for file in panels:
         with Image.open(file) as panel:
-            seen = panel.convert("RGB").getcolors(panel.width * panel.height)
-            colors |= {rgb for count, rgb in seen if count > 1000}  # more than in the legend
+            found = panel.convert("RGB").getcolors(panel.width * panel.height)
+            colors |= {rgb for count, rgb in found if count > 1000}  # more than in the legend
     assert set(CLASSES.palette) <= colors
 
 
@@ -156,8 +157,12 @@ def test_exported_model_names_its_classes(project):
     assert int(tf.reduce_max(result["class_id"])) < 6
 
 
-def test_maps_have_the_classes_own_colours_and_names(project):
-    run("predict", "--input", "mine/images/tile_5.tif", "--output", "maps", "--extras", "overlay")
+def test_maps_have_the_colors_and_names_of_the_classes(project):
+    run(
+        "predict",
+        *("--runs", "runs/deeplabv3plus", "--input", "mine/images/tile_5.tif"),
+        *("--extras", "overlay"),
+    )
     with rasterio.open(project / "maps" / "tile_5_classes.tif") as classes:
         ids, colors = classes.read(1), classes.colormap(1)
     assert ids.shape == (140, 158)

@@ -1,4 +1,4 @@
-"""Every architecture is trained, loaded, averaged with another, saved, and exported."""
+"""Trains, scores, saves, loads and exports every architecture."""
 
 import dataclasses
 
@@ -15,6 +15,9 @@ from lcc_tf.runs import load_ensemble, read_run
 from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.training.train import train
 
+# Half a minute per architecture. Each step has its own tests in its folder.
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def trained(request, runs, tiny_config, tmp_path):
@@ -25,7 +28,7 @@ def trained(request, runs, tiny_config, tmp_path):
     config = dataclasses.replace(
         tiny_config, arch=arch, encoder="resnet18", image_size=32, epochs=1
     )
-    # Not for longer: what is exported has to be a graph.
+    # Eager mode ends before the test starts, since exporting needs a graph.
     tf.config.run_functions_eagerly(True)
     try:
         train(config, tmp_path / arch)
@@ -34,15 +37,7 @@ def trained(request, runs, tiny_config, tmp_path):
     return read_run(tmp_path / arch)
 
 
-@pytest.mark.parametrize(
-    "trained",
-    [
-        # Half a minute each; tests/models/test_segmentation_models.py covers the baselines' graphs.
-        pytest.param(arch, marks=pytest.mark.slow if arch in BASELINES else ())
-        for arch in ARCHITECTURES
-    ],
-    indirect=True,
-)
+@pytest.mark.parametrize("trained", ARCHITECTURES, indirect=True)
 def test_train_evaluate_save_load_export(trained, runs, tmp_path):
     other = read_run(runs / ("deeplabv3plus" if trained.name == "unetpp" else "unetpp"))
     evaluation = evaluate_runs([trained, other], open_dataset([trained, other]), split="validation")

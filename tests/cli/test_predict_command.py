@@ -1,0 +1,40 @@
+import shutil
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture
+def arguments(runs, demo_data, tmp_path, monkeypatch):
+    """Arguments that map a folder of two images and a broken file."""
+    monkeypatch.chdir(tmp_path)
+    Path("scenes").mkdir()
+    for image in sorted(Path(demo_data.cache_dir).glob("demo_*/**/*_sat.jpg"))[:2]:
+        shutil.copy(image, "scenes")
+    Path("scenes/broken.tif").write_text("no image")
+    run = runs / "deeplabv3plus"
+    return ("--runs", run, "--input", "scenes", "--extras", "overlay", "--tta", "flip")
+
+
+def test_broken_images_are_reported_and_the_others_are_mapped_once(arguments, run, refuse):
+    code, output, error = run("predict", *arguments)
+    assert code == 1
+    assert "2 of 3 images mapped" in output
+    assert error.count("error: ") == 1
+    assert "broken.tif cannot be read" in error
+    assert len(list(Path("maps").glob("*_classes.png"))) == 2
+    assert len(list(Path("maps").glob("*_overlay.png"))) == 2
+
+    error = refuse("predict", *arguments)
+    assert "already exists" in error
+    assert "--resume" in error
+
+    Path("scenes/broken.tif").unlink()
+    shutil.copy(next(Path("scenes").iterdir()), "scenes/third.jpg")
+    code, output, _ = run("predict", *arguments, "--resume")
+    assert code == 0
+    assert "1 of 1 images mapped to maps; 2 were already mapped" in output
+
+    code, output, _ = run("predict", *arguments, "--resume")
+    assert code == 0
+    assert "all 3 images are already mapped" in output
