@@ -41,9 +41,13 @@ HEAVY = (
     "tests/exporting/test_onnx.py",
     "tests/prediction/test_predictors.py",
     "tests/exporting/test_export.py",
-    "tests/test_package.py",
+    "tests/models/test_losses_of_architectures.py",
+    "tests/models/test_dilation.py",
     "tests/scoring/test_evaluate.py",
     "tests/test_torch_runs.py",
+    "tests/test_package.py",
+    "tests/training/test_checkpoints.py",
+    "tests/models/test_architectures.py",
 )
 
 # A background process ignores SIGINT. Commands that tests start and interrupt would inherit that.

@@ -1,4 +1,6 @@
+import contextlib
 import fcntl
+import io
 import os
 import resource
 import shutil
@@ -6,6 +8,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -378,26 +381,27 @@ def test_incomplete_folders_of_other_data_sets_stay(data, cache):
     assert other.exists()
 
 
-def test_second_process_waits_and_does_not_write_again(data, cache, capsys):
+def test_second_process_waits_and_does_not_write_again(data, cache):
     """The lock belongs to an open file, so that this thread stands in for another process."""
     cache.mkdir()
     lock = os.open(cache, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     waiting = threading.Thread(target=prepare, args=(data, cache))
-    waiting.start()
-    out = ""
-    while "waiting for another process" not in out:
-        assert waiting.is_alive()
-        out += capsys.readouterr().out
-    assert list(cache.iterdir()) == []
-    # The other process writes the data set and ends.
-    written = Path(prepare(data, cache.with_name("other")).data_dir)
-    shutil.copytree(written.parents[1], cache / "deepglobe")
-    before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.tfrecord*")}
-    os.close(lock)
-    waiting.join()
+    # Not `capsys`, which can lose what a thread prints while it is read.
+    with contextlib.redirect_stdout(io.StringIO()) as output:
+        waiting.start()
+        while "waiting for another process" not in output.getvalue():
+            assert waiting.is_alive()
+            time.sleep(0.01)
+        assert list(cache.iterdir()) == []
+        # The other process writes the data set and ends.
+        written = Path(prepare(data, cache.with_name("other")).data_dir)
+        shutil.copytree(written.parents[1], cache / "deepglobe")
+        before = {path: path.stat().st_mtime_ns for path in cache.rglob("*.tfrecord*")}
+        os.close(lock)
+        waiting.join()
     assert {path: path.stat().st_mtime_ns for path in cache.rglob("*.tfrecord*")} == before
-    assert "prepared in" in capsys.readouterr().out
+    assert output.getvalue().count("prepared in") == 2
 
 
 def test_full_disk(data, cache):
