@@ -1,7 +1,7 @@
 """Segmentation networks: functions that build functional Keras models.
 
-Importing this package registers all layers, losses and metrics of `lcc_tf` with Keras, so that
-`keras.saving.load_model` finds them.
+The import of this package registers all layers, losses and metrics of `lcc_tf` with Keras.
+Therefore `keras.saving.load_model` finds them.
 """
 
 from collections.abc import Callable
@@ -85,7 +85,7 @@ def size_divisor_of(arch: str, output_stride: int) -> int:
 
 
 def build_model(arch: str, num_classes: int, **options: object) -> keras.Model:
-    """Builds a network by its name.
+    """Builds the network of an architecture.
 
     Args:
         arch: a key of `ARCHITECTURES`.

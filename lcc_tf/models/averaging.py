@@ -9,8 +9,8 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 
 AVERAGES = ("probabilities", "logits")
-# Minimum probability before a logarithm, because the logarithm of 0 is not finite. A float32 softmax
-# of usual logits returns larger probabilities.
+# Minimum probability before a logarithm, because the logarithm of 0 is not finite. For usual
+# logits, a float32 softmax returns larger probabilities.
 _TINY = 1e-30
 
 

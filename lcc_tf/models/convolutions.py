@@ -13,9 +13,9 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
     hundred. This layer instead adds nine shifted copies of the feature map, one per element of the
     kernel. It skips copies that contain only padding.
 
-    The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same",
-    if the image size is known before the call, as in training. In all other cases, it calls
-    `SeparableConv2D`. Both layers have the same arguments.
+    The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same".
+    The image size must be known before the call, which is the case in training. In all other cases,
+    the layer calls `SeparableConv2D`. Both layers have the same arguments.
 
     Example:
         >>> layer = AtrousSeparableConv2D(4, 3, padding="same", dilation_rate=36)

@@ -52,8 +52,8 @@ def DeepLabV3Plus(
             of `PREPROCESSING_MODES`; see `build_encoder`.
         output_stride: stride of the encoder's deepest features, 16 or 8.
         dilation_rates: one rate per atrous branch, in pixels of the deepest features; None for the
-            rates in `DILATION_RATES`. To compute the same as segmentation_models_pytorch 0.5 or
-            0.6, use (12, 24, 36) at both output strides.
+            rates in `DILATION_RATES`. The rates of segmentation_models_pytorch 0.5 and 0.6 are
+            (12, 24, 36) at both output strides.
         align_corners: True to upsample features and logits like segmentation_models_pytorch; see
             `BilinearUpsampling`.
 

@@ -1,8 +1,8 @@
 """UNet, FPN, LinkNet and PSPNet of the package segmentation-models, with its backbones.
 
-The names of this module call these networks baselines, and their encoders backbones. The package
-builds each network. Then this module rebuilds the network with the same weights, because the
-rebuilt network also has the properties of `UNetPlusPlus`:
+In this module, the four networks are called baselines, and their encoders backbones. The package
+builds each network. Then this module rebuilds the network with the same weights. Like
+`UNetPlusPlus`, the rebuilt network has these properties:
 
 - preprocessing inside the network,
 - a layer "encoder" that can be frozen,
