@@ -80,7 +80,8 @@ def _efficientnetv2(
 
 def _convnext(application: Callable[..., keras.Model], name: str) -> EncoderSpec:
     # The stem has stride 4, therefore ConvNeXt has no features of stride 2. A stage ends in a sum,
-    # which is not a layer. Therefore the taps are the layers after the stages.
+    # which is not a layer. Therefore the taps are the layers after the stages. The inputs of these
+    # layers are the features.
     return EncoderSpec(
         application=functools.partial(application, include_preprocessing=False),
         preprocessing="torch",

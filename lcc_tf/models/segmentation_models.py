@@ -299,7 +299,7 @@ def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
     if isinstance(layer, keras.layers.BatchNormalization):
         config["momentum"] = 0.9  # see the comment in `build_encoder`
     if isinstance(config.get("activation"), dict):
-        config["activation"] = "silu"  # EfficientNet defines the same function itself
+        config["activation"] = "silu"  # the package defines this function itself
     return type(layer).from_config(config)
 
 

@@ -88,8 +88,8 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
             `_v1.5` (a ResNet with the layers of torchvision). The model must have no deep
             supervision.
         state_dict: mapping from smp's names to arrays. It can also be the state dict of a Lightning
-            module. Then all names start with `model.`, and the arrays `mean` and `std` with the
-            values of ImageNet may be included.
+            module. Then the names of the weights start with `model.`, and the state dict may
+            contain `mean` and `std` with the values of ImageNet.
 
     Raises:
         InputError: `model` is another network, or names or shapes do not match. In this case, no
@@ -248,13 +248,20 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
 def _unetpp_module(layer: keras.layers.Layer) -> str:
     """Returns the name of smp's module for a layer of `UNetPlusPlus`.
 
-    Our layers and the paper (Zhou et al. 2018, https://arxiv.org/abs/1807.10165, figure 1a) name a
-    node X^{i,j}: i is the level, from 0 at the top (the highest resolution), and j is the column,
-    from 0 at the encoder. smp names the same node x_{d}_{l}. Here, l is the level counted from the
-    deepest decoder level: l = 3 - i. d is the index of the encoder feature, counted from the
-    deepest feature, from which j upsamplings lead to the node: d = 4 - i - j.
+    Layer names contain the node X^{i,j} of the paper (Zhou et al. 2018,
+    https://arxiv.org/abs/1807.10165, figure 1a):
 
-    For example, X^{0,3} is x_1_3 in smp. The last block, `full_resolution`, is x_0_4.
+    - i is the level. Level 0 has the highest resolution.
+    - j is the column. Column 0 is the encoder. After j upsamplings, the encoder feature of level
+      i + j reaches the node.
+
+    In smp, this node is the block x_{d}_{l}:
+
+    - d is the number of this encoder feature. The deepest feature (level 4) has the number 0:
+      d = 4 - (i + j).
+    - l is the level, counted from the deepest decoder level: l = 3 - i.
+
+    For example, X^{0,3} is x_1_3 in smp. The last block, `full_resolution`, is x_0_4 in smp.
     """
     if layer.name == "head_logits":
         return "segmentation_head.0"
