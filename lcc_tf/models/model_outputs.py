@@ -1,4 +1,4 @@
-"""Checks of a model's outputs: logits or probabilities, known or unknown."""
+"""Checks of a model: are its outputs known, and are they logits or probabilities?"""
 
 import keras
 
@@ -17,7 +17,7 @@ _KEEP_PROBABILITIES = (
 
 
 def check_functional(model: keras.Model) -> None:
-    """Verifies that a model's outputs are known before it is called.
+    """Verifies that the outputs of a model are known before the first call of the model.
 
     Raises:
         InputError: the model is neither functional nor sequential.
@@ -30,16 +30,16 @@ def check_functional(model: keras.Model) -> None:
 
 
 def outputs_probabilities(model: keras.Model) -> bool:
-    """Returns True if a model's first output is probabilities, False for logits.
+    """Returns True if a model's first output is probabilities, False if it is logits.
 
-    The output is probabilities if one of these layers computes it:
+    The result is True if one of these layers computes the output:
 
     - a `WeightedAverage`, as in an ensemble,
     - a softmax layer or `keras.ops.softmax`,
     - any other layer with a softmax activation.
 
-    The search includes nested models. Behind the softmax, it accepts layers that keep
-    probabilities, such as upsampling, cropping and linear activations.
+    The function also searches nested models. After the softmax, the model may have layers whose
+    outputs are still probabilities, such as upsampling, cropping and linear activations.
 
     Example:
         >>> image = keras.Input((8, 8, 3))
@@ -53,11 +53,12 @@ def outputs_probabilities(model: keras.Model) -> bool:
 
 
 def _is_softmax_output(model: keras.Model, index: int) -> bool:
-    """Returns True if softmax computes the model's output with that index."""
+    """Returns True if a softmax computes the output `model.outputs[index]`."""
     if not getattr(model, "outputs", None):
         return False
-    # The config names the layer that computes an output. `layer.output` does not identify it: for a
-    # layer that is called several times, it is the output of the first call.
+    # The config contains the name of the layer that computes an output. A search for the layer
+    # whose attribute `output` is this output would fail for a layer with several calls, because the
+    # attribute is the output of the first call.
     single = keras.Model(model.inputs, model.outputs[index])
     name, _, layer_index = keras.tree.flatten(single.get_config()["output_layers"])
     layer = next(operation for operation in single.operations if operation.name == name)
@@ -70,7 +71,7 @@ def _is_softmax_output(model: keras.Model, index: int) -> bool:
     return (
         isinstance(layer, (WeightedAverage, keras.layers.Softmax))
         or getattr(layer, "activation", None) is keras.activations.softmax
-        # The class behind `keras.ops.softmax` is not public. If Keras renames it, models that end
-        # in this operation are taken for logits models.
+        # The operation of `keras.ops.softmax`, whose class is not public. If Keras renames the
+        # class, this function returns False for models that end in this operation.
         or type(layer).__name__ == "Softmax"
     )

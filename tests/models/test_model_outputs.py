@@ -1,4 +1,4 @@
-"""Models of probabilities are distinguished from models of logits."""
+"""Detection of models that return probabilities, not logits."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from lcc_tf.models import ensemble, outputs_probabilities
 
 
 def output_kinds():
-    """Returns small models, and True for models of probabilities, by a description."""
+    """Returns a dictionary from a description to a small model and the expected detection."""
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Conv2D(2, 1)(image)
     softmax = keras.layers.Softmax()
@@ -40,13 +40,13 @@ def output_kinds():
     }
 
 
-def test_models_of_probabilities_are_distinguished_from_models_of_logits():
+def test_probabilities_are_distinguished_from_logits():
     kinds = output_kinds()
     found = {name: outputs_probabilities(model) for name, (model, _) in kinds.items()}
     assert found == {name: expected for name, (_, expected) in kinds.items()}
 
 
-def test_members_that_output_probabilities_are_averaged():
+def test_ensemble_applies_no_softmax_to_probabilities():
     x = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
     for name, (model, _) in output_kinds().items():
         output = keras.tree.flatten(model(x))[0]
