@@ -42,10 +42,14 @@ def no_arguments(monkeypatch):
         (
             PermissionError(13, "Permission denied", "/x"),
             2,
-            "error: /x: Permission denied. Give this user the right to it, or choose",
+            "error: /x: Permission denied. Change the permissions, or choose",
         ),
-        (OSError(30, "Read-only file system", "/x"), 2, "file system. Choose another place.\n"),
-        (OSError(28, "No space left on device", "/x"), 2, "device. Make room, or choose another"),
+        (OSError(30, "Read-only file system", "/x"), 2, "file system. Choose another folder.\n"),
+        (
+            OSError(28, "No space left on device", "/x"),
+            2,
+            "device. Free some disk space, or",
+        ),
         (OSError(40, "Too many levels", "/x"), 2, "error: /x: Too many levels.\n"),
         (OSError("no name"), 2, "error: no name\n"),
         (KeyboardInterrupt(), 130, "interrupted; resume with --resume"),

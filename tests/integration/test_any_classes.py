@@ -94,7 +94,7 @@ def ground_truth(project):
 def test_archive_is_checked_and_prepared(project, capsys):
     assert tfds_main(["check", *DATA]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"mine.zip: 12 label{1,2}ed images, 6 classes; no fault", lines[0])
+    assert re.fullmatch(r"mine.zip: 12 images with masks, 6 classes; no faults", lines[0])
     pixels = np.bincount(np.concatenate([mask.ravel() for mask in ground_truth(project).values()]))
     for i, fraction in enumerate(pixels / pixels.sum()):
         assert lines[2 + i].startswith(f"  {i}  {CLASSES.names[i]}")

@@ -297,7 +297,7 @@ def test_other_data_may_have_other_names(pair, tmp_path):
             file.parent.mkdir(exist_ok=True)
             (tmp_path / "raw" / f"{i}_{kind}").rename(file)
     data = str(tmp_path / "raw")
-    with pytest.raises(DatasetError, match="No labeled image"):
+    with pytest.raises(DatasetError, match="No image with a mask"):
         open_dataset([run], data)
     patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
     assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
