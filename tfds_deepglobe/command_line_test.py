@@ -149,7 +149,8 @@ def test_prepare_with_every_option(data, tmp_path, capsys):
     progress = first.stderr.replace("\r", "\n").splitlines()
     labels = ("writing train: ", "writing validation: ", "writing test: ")
     assert progress
-    assert all(not line or line.startswith(labels) for line in progress)  # none of TensorFlow's
+    # TensorFlow must not print any messages.
+    assert all(not line or line.startswith(labels) for line in progress)
     assert main(arguments) == 0
     assert "already prepared: " in capsys.readouterr().out
 

@@ -122,7 +122,7 @@ def test_prepared_data_set_is_opened_without_reading_files(data, cache, monkeypa
     before = fingerprint(prepare(data, cache))
     for path in (data / "train").iterdir():
         path.write_bytes(bytes(path.stat().st_size))
-    monkeypatch.setattr(prepare_module, "import_tensorflow", None)  # is not needed
+    monkeypatch.setattr(prepare_module, "import_tensorflow", None)  # must not be called
     assert fingerprint(prepare(data, cache)) == before
 
 

@@ -85,10 +85,8 @@ def test_damaged_file_in_a_zip_raises(tmp_path, compression, place, message):
 def test_encrypted_file_in_a_zip_raises(tmp_path):
     path = write_zip(tmp_path / "a.zip", **{"1.txt": b"one"})
     data = path.read_bytes()
-    for signature, flags in (
-        (b"PK\x03\x04", 6),
-        (b"PK\x01\x02", 8),
-    ):  # the file in the zip has two headers
+    # Set the flag for encryption in both headers of the file.
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         place = data.index(signature) + flags
         data = data[:place] + b"\x01" + data[place + 1 :]
     path.write_bytes(data)

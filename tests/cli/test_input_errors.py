@@ -43,7 +43,7 @@ def test_training_cannot_start(refuse, arguments, texts):
 
 def test_batch_is_larger_than_the_training_split(refuse, demo):
     error = refuse("train", *demo, *SMALL, "--batch-size", "99")
-    assert "fewer than a batch" in error
+    assert "fewer than one batch" in error
     assert "batch_size=99" in error
 
 
