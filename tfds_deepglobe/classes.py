@@ -204,8 +204,8 @@ class ClassTable:
             UnknownColorError: The mask has colors that are neither in the table nor in `color_map`.
                 The message lists these colors with their numbers of pixels. If `is_binarized` is
                 True, the listed colors are binarized.
-            InputError: `is_binarized` is True, and all pixels are dark shades of gray that
-                probably mean class ids. Binarized, all pixels would be black.
+            InputError: `is_binarized` is True, and all pixels are dark shades of gray. Such pixels
+                are probably class ids, and binarizing would make all of them black.
             ValueError: `mask_rgb` does not have the dtype uint8 or the shape `(height, width, 3)`.
 
         Example:

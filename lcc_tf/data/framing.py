@@ -65,9 +65,10 @@ class RandomCrops:
         scale: smallest and largest scale factor. The logarithm of the scale factor is uniformly
             distributed. For example, with a factor of 2, a crop with half the side is upsampled to
             the input size.
-        rare_class_share: fraction of crops that contain a pixel of a selected class.
+        rare_class_share: fraction of the crops for which a class is selected.
         class_rarity: weight of each class, float32 `(num_classes,)`. The probability of selecting a
-            class is proportional to its weight. A class with the weight 0 is never selected.
+            class is proportional to the weight of the class. A class with the weight 0 is never
+            selected.
 
     Example:
         >>> crops = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32))
@@ -125,11 +126,11 @@ class RandomCrops:
         return crop(example, mask, corner, side, image_size, encoding)
 
     def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Selects a class in the mask, and a pixel of this class, at random.
+        """Selects a class of the mask and then a pixel of this class, both at random.
 
         Returns:
-            Row and column of the pixel, int32 `(2,)`; False if the mask contains no class that can
-            be selected, bool scalar.
+            Row and column of the pixel, int32 `(2,)`, and a bool scalar. The bool scalar is False
+            if no class of the mask has a positive weight. In this case, the pixel has no meaning.
         """
         # Use only every fourth row and column, which needs 16 times fewer random numbers.
         step = 4
