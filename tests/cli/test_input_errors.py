@@ -1,4 +1,4 @@
-"""If an input cannot be used, a command prints one line of error and does not write any files."""
+"""Tests inputs that cannot be used: a command prints one line of error and writes no files."""
 
 from pathlib import Path
 
