@@ -119,7 +119,7 @@ def test_every_protocol_scores_the_images_at_their_own_size(project, capsys):
     content = json.loads((project / "results" / "metrics.json").read_text())
     for name, part in content["protocols"].items():
         assert part["class_names"] == list(CLASSES.names)
-        assert "classes are not DeepGlobe's" in part["comparable_with"]
+        assert "the classes are not the classes of DeepGlobe" in part["comparable_with"]
         matrix = np.array(part["ensemble"]["confusion_matrix"])
         assert matrix.shape == (6, 6)
         if name == "original":
