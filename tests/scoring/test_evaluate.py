@@ -84,7 +84,7 @@ def test_ensembles_of_several_models_are_also_scored():
     assert evaluation.member_weights() == {"m1": 0.25, "m2": 0.25, "m-3": 0.5}
 
 
-def test_examples_may_be_a_tensorflow_data_set():
+def test_examples_can_be_a_tensorflow_data_set():
     pairs = [example([[0, 1, 2]]), example([[1], [1]], [[0], [1]])]
     spec = (tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((None, None), tf.uint8))
     dataset = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=spec)
@@ -93,7 +93,7 @@ def test_examples_may_be_a_tensorflow_data_set():
         assert matrix(score(examples)) == matrix(score(pairs))
 
 
-def test_examples_may_be_a_split_of_the_tfds_data_set(builder):
+def test_examples_can_be_a_split_of_the_tfds_data_set(builder):
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(7, 1)])
     options = {"classes": DEEPGLOBE_CLASSES, "protocols": ["glnet"]}
     received = evaluate(model, builder.as_dataset(split="test"), **options)
