@@ -66,7 +66,7 @@ def test_panel_keeps_the_aspect_ratio_of_the_image(tmp_path, height, width):
 
 @pytest.mark.parametrize("save", [save_panel, save_overlay])
 def test_long_legend_does_not_shrink_the_pictures(tmp_path, save):
-    """If there are more than 20 classes, the legend lists only the classes in the picture."""
+    """A legend of more than 20 classes lists only the classes in the picture."""
     heights, pictures = [], []
     for count, shown in ((2, 2), (20, 1), (255, 250), (255, 1)):
         class_ids = (np.arange(400) * shown // 400).astype(np.uint8)

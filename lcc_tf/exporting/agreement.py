@@ -30,7 +30,7 @@ class Agreement:
     def __str__(self) -> str:
         return (
             f"same class as Keras on {100 * self.fraction:.3f} % of {self.num_pixels:,} pixels, "
-            f"probabilities within {self.max_difference:.1e}"
+            f"maximum difference of a probability {self.max_difference:.1e}"
         )
 
     @classmethod
@@ -74,8 +74,9 @@ class Agreement:
         # The condition has the form `not (...)` because any comparison with NaN is False.
         if not (self.fraction >= min_fraction and self.max_difference <= max_difference):
             raise AgreementError(
-                f"{name} differs from the Keras model: {self}. Required: the same class on "
-                f"{100 * min_fraction:g} %, probabilities within {max_difference:g}."
+                f"{name} differs too much from the Keras model: {self}. Required: the same class "
+                f"on {100 * min_fraction:g} % of the pixels or more, and a maximum difference of a "
+                f"probability of {max_difference:g} or less."
             )
 
 

@@ -13,8 +13,8 @@ import numpy as np
 
 BINS = 32  # number of fine bins per channel; each bin has 8 of the 256 levels
 COARSE_BINS = 8  # number of coarse bins per channel
-# Weight of the coarse bin's class frequencies: they count like this number of pixels in a fine bin.
-# The class frequencies of all pixels have the same weight in a coarse bin.
+# In a fine bin, the class frequencies of its coarse bin have the weight of this number of pixels.
+# In a coarse bin, the class frequencies of all pixels have the same weight.
 PRIOR_PIXELS = 10.0
 
 

@@ -55,7 +55,10 @@ def definitions(rules: ScoringRules) -> dict[str, str]:
         mean_over = f"the {len(averaged)} classes other than {UNKNOWN}"
     else:
         mean_over = f"all {len(averaged)} classes"
-    pooled = "where tp, tn, fp and fn are sums over the classes of an image, averaged over images"
+    pooled = (
+        "computed for each image from the sums of tp, tn, fp and fn over the classes, then "
+        "averaged over images"
+    )
     per_class = {
         "iou": "tp / (tp + fp + fn)",
         "class_precision": "tp / (tp + fp)",
@@ -82,7 +85,7 @@ def definitions(rules: ScoringRules) -> dict[str, str]:
         )
     return result | {
         "accuracy": f"(tp + tn) / (tp + tn + fp + fn), {pooled}; each of {num_predicted} classes "
-        "is compared with all other classes together; in each image, the accuracy equals "
+        "is compared with all other classes together; the accuracy of each image equals "
         f"1 - 2 (1 - pixel accuracy) / {num_predicted}",
         "f1": f"2 tp / (2 tp + fp + fn), {pooled}; equals the pixel accuracy of each image, "
         "because each pixel has one label",

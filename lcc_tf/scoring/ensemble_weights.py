@@ -99,10 +99,11 @@ def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np
 
     The search starts from equal weights. In each round, it computes the scores of all weights that
     differ from the present weights by one move. A move subtracts the step from the weight of one
-    member and adds it to the weight of another member.
+    member and adds it to the weight of another member. If the first weight is smaller than the
+    step, the whole weight is moved.
 
-    - If the best move has a higher score than the present weights, the search continues from it.
-    - Otherwise the search continues with half the step.
+    - If the best of these scores is higher than the present score, the search makes this move.
+    - Otherwise the search continues from the present weights with half the step.
 
     Therefore the score of the result is never lower than the score of equal weights.
 

@@ -56,14 +56,14 @@ def evaluate_runs(
         builder: a prepared data set.
         protocols: one or more keys of `lcc_tf.scoring.protocols.PROTOCOLS`.
         split: "train", "validation" or "test".
-        ensemble: True to score the ensemble of the runs also. For three runs or more, each ensemble
-            without one of the runs is scored too.
+        ensemble: True to also score the ensemble of the runs. For three runs or more, each ensemble
+            without one of the runs is also scored.
         member_weights: "equal", "tuned", or a sequence with one weight per run. For "tuned",
             `tune_weights` searches the weights with the highest mean IoU of the first protocol on
             the split "validation".
         average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
         tta: test-time augmentation of each run, a key of `lcc_tf.prediction.tta.TTA`.
-        color_baseline: True to score a `ColorBaseline` also. It is fitted on the split "train".
+        color_baseline: True to also score a `ColorBaseline`. It is fitted on the split "train".
         panels: existing folder for pictures. Each picture shows one of the first images, its ground
             truth and the predictions. None for no pictures.
 

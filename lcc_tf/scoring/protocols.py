@@ -143,8 +143,8 @@ OFFICIAL6 = Protocol(
     averages_unknown=False,
     num_images=172,
     comparable_with="mean IoU of the DeepGlobe 2018 challenge (arXiv 1805.06561); the masks of the "
-    "challenge's test images are not public, therefore scores of any other split are not exactly "
-    "comparable",
+    "images for its leaderboard are not public, therefore scores of any other split are not "
+    "exactly comparable",
 )
 GLNET = Protocol(
     name="glnet",

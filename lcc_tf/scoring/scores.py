@@ -119,7 +119,8 @@ def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Seque
     - the sums are over all pixels of the batch.
 
     If a class is not in the ground truth of the batch, its loss is 0. The loss of a batch is the
-    mean over classes. The result is the mean over batches, weighted by their number of images.
+    mean over classes. The result is the mean over batches, in which the weight of a batch is its
+    number of images.
 
     Args:
         matrices: int64 `(num_images, num_classes, num_classes)`, one confusion matrix per image.

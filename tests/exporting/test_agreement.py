@@ -42,7 +42,7 @@ def test_nan_raises():
     broken[0, 0, 0] = np.nan
     agreement = Agreement.of([broken, EXPECTED], [EXPECTED, EXPECTED])
     assert agreement.fraction == 1
-    with pytest.raises(AgreementError, match="within nan"):
+    with pytest.raises(AgreementError, match="difference of a probability nan"):
         agreement.require("a.onnx", min_fraction=0.5, max_difference=1.0)
 
 
