@@ -16,8 +16,8 @@ class Description:
 
     Attributes:
         classes: names and colors of the output channels.
-        tile: side of the tiles for prediction, pixels of the model's images. By default, it is the
-            size of the training images.
+        tile: side of the tiles for prediction, pixels of the model's images. For an export of
+            runs, the default is the size of the training images.
         scale: number of pixels of the model's images per pixel of the data set's images, along one
             side.
     """
