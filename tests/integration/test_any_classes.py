@@ -123,7 +123,7 @@ def test_every_protocol_scores_user_defined_classes(project, capsys):
     content = json.loads((project / "results" / "metrics.json").read_text())
     for name, part in content["protocols"].items():
         assert part["class_names"] == list(CLASSES.names)
-        assert "classes are not DeepGlobe's" in part["comparable_with"]
+        assert "the classes are not the classes of DeepGlobe" in part["comparable_with"]
         matrix = np.array(part["ensemble"]["confusion_matrix"])
         assert matrix.shape == (6, 6)
         if name == "original":

@@ -78,7 +78,7 @@ def test_two_processes_cannot_write_one_map(tmp_path):
     grid = Grid(20, 30, None, rasterio.Affine.identity())
     with new_raster(tmp_path / "a.tif", grid) as dataset:
         with (
-            pytest.raises(InputError, match="a.tif is being written by another process"),
+            pytest.raises(InputError, match="Another process is writing .*a.tif"),
             new_raster(tmp_path / "a.tif", grid),
         ):
             pass
