@@ -122,5 +122,5 @@ def test_interrupted_import_leaves_no_folder(torch_file, tmp_path, monkeypatch):
 
 def test_resuming_the_training_of_an_imported_run_raises(imported):
     config = dataclasses.replace(imported.config, epochs=200)
-    with pytest.raises(InputError, match="imported model, whose training cannot resume"):
+    with pytest.raises(InputError, match="training of an imported model cannot resume"):
         check_workdir(config, imported.path, resume=True)

@@ -1,7 +1,11 @@
 """Checkpoints of a training, which stay usable after an interruption at any moment.
 
-A weights file also contains the optimizer's variables and the training's state. A training resumes
-from one file, so weights and state always match.
+A checkpoint is a weights file that also contains the variables of the optimizer and the state of
+the training. A training resumes from a single file. Weights and state therefore always match.
+
+A phase is a group of consecutive epochs with the same trainable layers, see
+`lcc_tf.training.phases`. The averages are moving averages of the weights, see
+`lcc_tf.training.optimizer`.
 """
 
 import json
@@ -25,22 +29,23 @@ _STATE = "training_state"
 class TrainingState:
     """State of a training between two epochs."""
 
-    epoch: int = 0  # number of epochs done
-    phase: int = 0  # index of the regime's newest phase; the optimizer's variables are from it
-    best_score: float = float("-inf")
-    best_epoch: int = 0  # counted from 1
-    finished: bool = False  # early stopping has ended the training
-    history: list[dict[str, float]] = field(default_factory=list)  # one row per epoch
+    epoch: int = 0  # number of finished epochs
+    phase: int = 0  # index of the newest phase, to which the optimizer's variables belong
+    best_score: float = float("-inf")  # highest score of an epoch
+    best_epoch: int = 0  # epoch with the highest score, counted from 1
+    finished: bool = False  # True if early stopping has ended the training
+    history: list[dict[str, float]] = field(default_factory=list)  # one dictionary per epoch
 
 
 def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
-    """Writes `last.weights.h5`, and `best.weights.h5` if the newest epoch is the best epoch.
+    """Writes `last.weights.h5`. If the newest epoch is the best, also writes `best.weights.h5`.
 
-    A new file replaces the old file in a single step, after it is complete on the disk.
+    Each file is first written under a temporary name. When the new file is complete on the disk, it
+    replaces the old file in a single step.
 
     Args:
         folder: the run folder.
-        model: model to save; if it is compiled, its optimizer's variables are saved too.
+        model: model to save. If it is compiled, the file also contains the optimizer's variables.
         state: state of the training after the newest epoch.
     """
     unfinished = unfinished_name(folder / LAST)
@@ -57,14 +62,18 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
-    """Reads the state of a run's training.
+    """Reads the state of a training from its run folder.
+
+    Args:
+        folder: the run folder.
 
     Returns:
-        The state and the file that contains it: `last.weights.h5`, or `best.weights.h5` if
-        `last.weights.h5` is damaged. A new state and None if the folder has no weights file.
+        The state and the file that contains the state. The file is `last.weights.h5`, or
+        `best.weights.h5` if `last.weights.h5` is damaged. If the folder has no weights file, the
+        state is new and the file is None.
 
     Raises:
-        InputError: all weights files are damaged.
+        InputError: all weights files in the folder are damaged.
     """
     damaged = []
     for file in (folder / LAST, folder / BEST):
@@ -77,29 +86,31 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
             damaged.append(f"{file}: {error}")
     if damaged:
         raise InputError(
-            "The training cannot resume, because no weights file can be read: "
+            "The training cannot resume, because no weights file can be read. Received: "
             f"{'; '.join(damaged)}. Train in another `workdir`."
         )
     return TrainingState(), None
 
 
 def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
-    """Loads a weights file into a model to train.
+    """Loads a checkpoint into a model, to resume the training.
 
     Args:
-        model: compiled with `AveragingAdamW`.
-        file: a result of `save_checkpoint`.
-        with_optimizer: load the optimizer's variables too. False if the file is from an earlier
-            phase, whose optimizer had other variables.
+        model: model that is compiled with `AveragingAdamW`.
+        file: file that `save_checkpoint` wrote.
+        with_optimizer: if True, also load the optimizer's variables. Use False if the file is from
+            an earlier phase, because the optimizer of that phase had other variables.
 
     Raises:
         InputError: the file does not fit the model.
     """
     optimizer = averaging_optimizer(model)
     if with_optimizer:
-        model.optimizer.build(model.trainable_variables)  # float16's wrapper has variables too
+        # In float16, `model.optimizer` is a `LossScaleOptimizer`, which has more variables.
+        model.optimizer.build(model.trainable_variables)
         load_weights(model, file)
-        # In the file, the averages are the model's weights, and the weights are the averages.
+        # The file contains the averages as weights of the model, and the trained weights as
+        # averages of the optimizer. Swap them back.
         optimizer.swap_averages()
     else:
         load_weights(keras.Model(model.inputs, model.outputs), file)

@@ -1,4 +1,7 @@
-"""Choice of the `tf.distribute` strategy, and checks of options that depend on it."""
+"""Choice of the `tf.distribute` strategy, and checks of options that depend on the strategy.
+
+A replica is the copy of a model on one device.
+"""
 
 import keras
 import tensorflow as tf
@@ -10,7 +13,7 @@ from lcc_tf.models.layers import all_layers
 def choose_strategy() -> tf.distribute.Strategy:
     """Returns `MirroredStrategy` for several GPUs, otherwise TensorFlow's default strategy.
 
-    A single GPU does not need `MirroredStrategy`, with which Keras does not use XLA.
+    A single GPU does not need `MirroredStrategy`. Keras would not use XLA with this strategy.
     """
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
@@ -18,20 +21,20 @@ def choose_strategy() -> tf.distribute.Strategy:
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:
-    """Describes the devices of a strategy in words."""
+    """Returns the devices of a strategy in words, such as "one GPU"."""
     count = len(tf.config.list_physical_devices("GPU"))
     if strategy.num_replicas_in_sync > 1:
         return f"{strategy.num_replicas_in_sync} replicas"
     if count:
         return "one GPU"
-    return "the CPU (no GPU was found; TF_CPP_MIN_LOG_LEVEL=0 shows why)"
+    return "the CPU (no GPU was found; set TF_CPP_MIN_LOG_LEVEL=0 to see the reason)"
 
 
 def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     """Checks that all replicas train on the same number of images per step.
 
     Args:
-        batch_size: images per step, over all replicas.
+        batch_size: images per step, summed over all replicas.
         strategy: strategy of the training.
 
     Raises:
@@ -40,8 +43,9 @@ def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
     replicas = strategy.num_replicas_in_sync
     if batch_size % replicas:
         raise InputError(
-            f"`batch_size`, the images per step over all {replicas} devices, must be divisible by "
-            f"{replicas}. Received: batch_size={batch_size}. "
+            "`batch_size` is the number of images per step, summed over all "
+            f"{replicas} devices. It must be divisible by {replicas}. "
+            f"Received: batch_size={batch_size}. "
             f"Use {-(-batch_size // replicas) * replicas}."
         )
 
@@ -54,7 +58,8 @@ def check_xla(xla: str, strategy: tf.distribute.Strategy) -> None:
         strategy: strategy of the training.
 
     Raises:
-        InputError: XLA is "on" with several replicas, whose variables XLA cannot read.
+        InputError: `xla` is "on" and the strategy has several replicas. XLA cannot read variables
+            that are distributed over replicas.
     """
     if xla == "on" and strategy.num_replicas_in_sync > 1:
         raise InputError(
@@ -70,8 +75,8 @@ def synchronize_batch_norm(model: keras.Model, strategy: tf.distribute.Strategy)
     A single replica often has too few images for good statistics.
 
     Args:
-        model: changed in place, nested models included.
-        strategy: strategy of the training; with one replica the model stays unchanged.
+        model: model to change in place, including its nested models.
+        strategy: strategy of the training. With a single replica, the model does not change.
     """
     if strategy.num_replicas_in_sync == 1:
         return

@@ -1,4 +1,4 @@
-"""History of a training: its columns, its table and its curves."""
+"""History of a training: the scores of each epoch, as a table and as curves."""
 
 import csv
 import io
@@ -12,16 +12,18 @@ CURVES = "curves.png"
 
 
 def with_original_scores(scores: dict[str, float], num_classes: int) -> dict[str, float]:
-    """Adds the original's accuracy, precision and recall, which follow from its F1.
+    """Adds accuracy, precision and recall, as the original PyTorch notebooks compute them.
 
-    `lcc_tf.confusion_matrix.micro_scores` explains why, for one label per pixel.
+    These scores follow from F1, because each pixel has a single label.
+    `lcc_tf.confusion_matrix.micro_scores` explains the formulas.
 
     Args:
-        scores: scores of an epoch by name, with "f1" and "val_f1", in [0, 1].
+        scores: dictionary that maps the names of an epoch's scores to their values. It must contain
+            "f1" and "val_f1", in [0, 1].
         num_classes: number of classes.
 
     Returns:
-        All scores, sorted by name.
+        Dictionary of all scores, sorted by name.
 
     Example:
         >>> with_original_scores({"f1": 0.65, "val_f1": 0.3}, num_classes=7)["accuracy"]
@@ -36,7 +38,7 @@ def with_original_scores(scores: dict[str, float], num_classes: int) -> dict[str
 
 
 def write_table(folder: Path, history: list[dict[str, float]]) -> None:
-    """Writes a run's `history.csv`, one row per epoch."""
+    """Writes `history.csv` to a run folder, with one row per epoch."""
     text = io.StringIO()
     writer = csv.DictWriter(text, fieldnames=list(history[-1]))
     writer.writeheader()
@@ -45,7 +47,7 @@ def write_table(folder: Path, history: list[dict[str, float]]) -> None:
 
 
 def write_history(folder: Path, history: list[dict[str, float]]) -> None:
-    """Writes a run's `history.csv` and `curves.png`, if the run has an epoch."""
+    """Writes `history.csv` and `curves.png` to a run folder, if an epoch is finished."""
     if history:
         write_table(folder, history)
         save_curves(history, folder / CURVES, title=folder.name)

@@ -17,16 +17,16 @@ class LabelRules:
     """Number of classes, ignored class and class weights."""
 
     num_classes: int
-    ignore_class: int | None = None  # class id that loss and scores ignore; None: none
-    class_weights: tuple[float, ...] | None = None  # one weight per class; None: equal weights
+    ignore_class: int | None = None  # class id that loss and training scores ignore, or None
+    class_weights: tuple[float, ...] | None = None  # one per class; None for equal weights
 
 
 def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> LabelRules:
     """Returns the label rules of a configuration for a data set.
 
     Args:
-        config: class weights and the name of the ignored class.
-        builder: a prepared data set.
+        config: configuration with the class weights and the name of the ignored class.
+        builder: builder of a prepared data set.
 
     Raises:
         InputError: one of the following is wrong.
@@ -38,13 +38,13 @@ def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> La
     names = class_table(builder).names
     if len(names) < 2:
         raise InputError(
-            f"Training needs two classes or more. Received: a data set with the class {names[0]!r} "
-            "only. List at least two classes in its class_dict.csv."
+            "Training needs at least two classes. Received: a data set with the class "
+            f"{names[0]!r} only. List at least two classes in class_dict.csv of the data set."
         )
     ignore_class = None
     if config.ignore_class in names:
         ignore_class = names.index(config.ignore_class)
-    elif config.ignore_class not in (None, UNKNOWN):  # a data set can lack the default, UNKNOWN
+    elif config.ignore_class not in (None, UNKNOWN):  # the default UNKNOWN may be absent
         raise InputError(
             f"The data set has no class {config.ignore_class!r} to ignore. Received: "
             f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or "

@@ -1,4 +1,7 @@
-"""Network of a training, built once and compiled for each phase."""
+"""Network of a training: it is built once, then compiled again for each phase.
+
+A phase is a group of consecutive epochs with the same trainable layers.
+"""
 
 import keras
 import tensorflow as tf
@@ -20,18 +23,22 @@ def build_network(
     pretrained: bool,
     strategy: tf.distribute.Strategy | None = None,
 ) -> keras.Model:
-    """Builds a configuration's network in its precision.
+    """Builds the network of a configuration, in the precision of the configuration.
 
     Args:
         config: configuration with architecture, encoder, image size and precision.
         num_classes: number of classes.
-        pretrained: load the encoder's initial weights; False if a checkpoint replaces them.
+        pretrained: if True, load the initial weights of the encoder. Use False if a checkpoint is
+            loaded afterwards, because it replaces all weights.
         strategy: strategy of the training; None for TensorFlow's default strategy.
 
     Returns:
-        A model from images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], to
-        logits, float32 `(batch, image_size, image_size, num_classes)`. With deep supervision, the
-        logits of each head follow.
+        Model with the following input and outputs.
+
+            - Input: images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255].
+            - Output: logits, float32 `(batch, image_size, image_size, num_classes)`.
+            - With deep supervision, several outputs: first the mean logits of all heads, then the
+              logits of each head.
     """
     strategy = strategy or tf.distribute.get_strategy()
     policy = keras.config.dtype_policy()
@@ -62,8 +69,9 @@ def compile_for(
 
     Args:
         phase: phase to train.
-        model: result of `build_network`, changed in place.
-        config: configuration with loss, learning rate schedule, averages and XLA.
+        model: result of `build_network`. It is changed in place.
+        config: configuration with the loss, the learning rate schedule, the moving average and the
+            use of XLA.
         rules: number of classes, ignored class and class weights.
         steps_per_epoch: batches per epoch.
     """
@@ -75,7 +83,7 @@ def compile_for(
         label_smoothing=config.label_smoothing,
         ignore_class=rules.ignore_class,
     )
-    # `with_original_scores` derives the original's other scores from "f1".
+    # `with_original_scores` computes accuracy, precision and recall from "f1".
     scores = [
         MeanIoU(rules.num_classes, ignore_class=rules.ignore_class),
         ImagewiseScore("iou", rules.num_classes, ignore_class=rules.ignore_class),
@@ -83,7 +91,7 @@ def compile_for(
     ]
     num_heads = len(model.outputs) - 1
     if num_heads:
-        # The first output, the mean of all heads, has scores. The heads have losses.
+        # The scores use the first output, which is the mean of all heads. The losses use the heads.
         outputs = {
             "loss": [None, *([loss] * num_heads)],
             "loss_weights": [0.0, *([1 / num_heads] * num_heads)],
@@ -100,7 +108,7 @@ def _optimizer(
 ) -> AveragingAdamW:
     """Returns the optimizer of a phase, built for the model's trainable variables."""
     encoder = model.get_layer("encoder")
-    # A frozen encoder has no averages, because its weights do not change.
+    # The weights of a frozen encoder do not change. They therefore need no averages.
     frozen = () if phase.encoder_trains else {id(variable) for variable in encoder.weights}
     averaged = [variable for variable in model.weights if id(variable) not in frozen]
     optimizer = AveragingAdamW(
@@ -110,8 +118,8 @@ def _optimizer(
         slow_rate=config.encoder_rate,
         averaged_variables=averaged if config.ema_decay else (),
         average_decay=config.ema_decay,
-        epsilon=1e-8,  # PyTorch's default, as in the original
+        epsilon=1e-8,  # default of PyTorch, which the original PyTorch notebooks use
     )
-    # Build now: if the first step created variables, it would be traced twice.
+    # Build the optimizer now. If the first step created variables, the step would be traced twice.
     optimizer.build(model.trainable_variables)
     return optimizer

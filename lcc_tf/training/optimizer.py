@@ -9,25 +9,27 @@ import tensorflow as tf
 class AveragingAdamW(keras.optimizers.Adam):
     """AdamW with a lower learning rate for some variables and a moving average of weights.
 
-    Keras has similar features, which lack something that training needs:
+    Keras has two similar features, which are not sufficient:
 
-    - `MultiOptimizer` has no learning rate to record.
-    - `use_ema` averages trained variables only. The statistics of batch normalization would not
-      match the averaged weights.
+    - `keras.optimizers.MultiOptimizer` has no learning rate that the history could record.
+    - The argument `use_ema` averages trained variables only. The statistics of batch normalization
+      are not trained. They would not match the averaged weights.
 
     The average is `average = d * average + (1 - d) * weight` after each step (Tarvainen & Valpola
     2017, https://arxiv.org/abs/1703.01780, section 2). The decay d is the smaller of
-    `average_decay` and (1 + step) / (10 + step), as in `tf.train.ExponentialMovingAverage`. The
-    initial weights then soon lose their influence.
+    `average_decay` and (1 + step) / (10 + step), as in `tf.train.ExponentialMovingAverage`. In the
+    first steps, d is therefore small, and the initial weights soon have no influence.
 
     Args:
         learning_rate: a number or a schedule.
-        weight_decay: decoupled; a step shrinks weights by this fraction of the learning rate
-            (Loshchilov & Hutter 2019, https://arxiv.org/abs/1711.05101, algorithm 2).
-        slow_variables: variables that learn and decay at `slow_rate` times the learning rate.
-        slow_rate: in [0, 1].
-        averaged_variables: variables to average, trained or not.
-        average_decay: in [0, 1).
+        weight_decay: decoupled weight decay. Each step multiplies the weights by
+            (1 - weight_decay * learning_rate) (Loshchilov & Hutter 2019,
+            https://arxiv.org/abs/1711.05101, algorithm 2).
+        slow_variables: variables whose learning rate is `slow_rate` times `learning_rate`. Their
+            weight decay uses the same lower learning rate.
+        slow_rate: factor of the learning rate of `slow_variables`, in [0, 1].
+        averaged_variables: variables to average; they can include variables that are not trained.
+        average_decay: largest value of the decay d, in [0, 1).
         **kwargs: arguments of `keras.optimizers.Adam`.
 
     Example:
@@ -52,18 +54,21 @@ class AveragingAdamW(keras.optimizers.Adam):
         **kwargs: object,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
-        # Not `self.weight_decay`: Keras would decay all variables at the same learning rate.
+        # If the name were `weight_decay`, Keras would decay all variables at the same learning
+        # rate.
         self.decoupled_decay = weight_decay
         self.slow_rate = slow_rate
         self.average_decay = average_decay
-        # `update_step` receives each replica's copy of a variable, not the variable.
+        # `update_step` receives the copy of a variable on a replica. The set therefore contains the
+        # copies.
         copies = tf.distribute.get_strategy().experimental_local_results
         self._slow = {copy.ref() for slow in slow_variables for copy in copies(slow.value)}
-        # A function: Keras would save a list of variables as variables of the optimizer.
+        # A function returns the list, because Keras would save a list of variables as variables of
+        # the optimizer.
         self._averaged = lambda: averaged_variables
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Creates the moments and the averages."""
+        """Creates the moments of Adam and the averages."""
         if self.built:
             return
         super().build(variables)
@@ -78,7 +83,7 @@ class AveragingAdamW(keras.optimizers.Adam):
     def update_step(
         self, gradient: tf.Tensor, variable: tf.Variable, learning_rate: tf.Tensor
     ) -> None:
-        """Decays and updates one variable at its own learning rate."""
+        """Decays and updates one variable, with the learning rate of this variable."""
         factor = self.slow_rate if variable.ref() in self._slow else 1.0
         rate = tf.cast(learning_rate, variable.dtype) * factor
         self.assign_sub(variable, variable * self.decoupled_decay * rate)
@@ -89,8 +94,8 @@ class AveragingAdamW(keras.optimizers.Adam):
     ) -> None:
         """Updates the variables, then the averages.
 
-        In float16, `LossScaleOptimizer` skips a step with infinite gradients. It then does not call
-        `apply`, so the averages stay the same.
+        In float16, `LossScaleOptimizer` does not call `apply` if gradients are infinite. The
+        variables and the averages then stay the same.
         """
         super().apply(grads, trainable_variables)
         step = tf.cast(tf.convert_to_tensor(self.iterations) - 1, tf.float32)
@@ -100,7 +105,7 @@ class AveragingAdamW(keras.optimizers.Adam):
             self.assign_sub(average, fraction * (average - tf.convert_to_tensor(variable)))
 
     def swap_averages(self) -> None:
-        """Swaps the averages and the model's weights; a second call swaps them back."""
+        """Swaps the averages and the weights of the model; a second call swaps them back."""
         for variable, average in zip(self._averaged(), self._averages, strict=True):
             weight = variable.numpy()
             variable.assign(average)
@@ -108,5 +113,8 @@ class AveragingAdamW(keras.optimizers.Adam):
 
 
 def averaging_optimizer(model: keras.Model) -> AveragingAdamW:
-    """Returns a compiled model's optimizer without float16's `LossScaleOptimizer` around it."""
+    """Returns the `AveragingAdamW` of a compiled model.
+
+    In float16, the optimizer of the model is a `LossScaleOptimizer`, which wraps `AveragingAdamW`.
+    """
     return getattr(model.optimizer, "inner_optimizer", model.optimizer)

@@ -18,13 +18,13 @@ from lcc_tf.training.phases import Phase
 
 
 class RunRecorder(keras.callbacks.Callback):
-    """Callback that records each epoch: checkpoint, history, early stopping and progress.
+    """Callback that writes checkpoints and history, stops early and shows the progress.
 
-    Keras' callbacks for these tasks do not keep their counts when a training resumes in a new
-    process.
+    The Keras callbacks for these tasks lose their counts when a training resumes in a new process.
+    An example is the number of epochs without a better score.
 
     Args:
-        run: the run.
+        run: run to record.
         phase: phase to train.
         state: state of the training, updated in place.
         steps_per_epoch: batches per epoch.
@@ -48,38 +48,39 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
-        """Starts the epoch's clock and seeds its dropout."""
+        """Records the start time of the epoch and seeds the dropout layers."""
         self.start = time.monotonic()
-        # Weights files do not contain the state of dropout. A seed per epoch makes a resumed
-        # training equal to an uninterrupted training. Order and augmentation have such seeds too.
+        # Weights files do not contain the random state of dropout layers. With a new seed in each
+        # epoch, a resumed training equals an uninterrupted training. The image order and the
+        # augmentation also have one seed per epoch.
         for index, layer in enumerate(all_layers(self.model)):
             if isinstance(layer, keras.layers.Dropout):
                 rng = np.random.default_rng([self.run.config.seed, epoch, index])
                 layer.seed_generator.state.assign(rng.integers(2**32, size=2, dtype=np.uint32))
 
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Moves the progress bar."""
+        """Advances the progress bar by one step."""
         self.bar.update(1)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Loads the averages, which are scored and saved, into the model."""
+        """Loads the averages into the model, because validation and checkpoints use averages."""
         averaging_optimizer(self.model).swap_averages()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
-        """Records the epoch and loads the trained weights into the model again."""
+        """Records the epoch, then loads the trained weights into the model again."""
         config = self.run.config
-        # Keras prefixes the scores of models with several outputs.
+        # If a model has several outputs, Keras adds a prefix to the names of the scores.
         prefix = f"{self.model.output_names[0]}_"
         scores = with_original_scores(
             {name.replace(prefix, ""): float(value) for name, value in logs.items()},
             self.run.classes.num_classes,
         )
-        logs |= scores  # for the callbacks after this one, such as TensorBoard
+        logs |= scores  # `TensorBoard` runs after this callback and reads `logs`
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
             self.bar.close()
             raise InputError(
                 f"The loss is not a finite number in epoch {epoch + 1}. Received: "
-                f"loss={scores['loss']}, val_loss={scores['val_loss']}. The earlier epochs are in "
+                f"loss={scores['loss']}, val_loss={scores['val_loss']}. Earlier epochs are in "
                 f"{self.run.path}. Train in another `workdir` with a lower `learning_rate` or with "
                 "`precision='float32'`."
             )
@@ -110,11 +111,15 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Loads the averages into the model, as in `last.weights.h5`, and ends the progress bar."""
+        """Loads the averages into the model and closes the progress bar.
+
+        The weights of the model then equal the weights in `last.weights.h5`.
+        """
         averaging_optimizer(self.model).swap_averages()
         if self.state.finished:
             self.bar.write(
-                f"{self.run.config.monitor} has not grown for {self.run.config.patience} epochs; "
-                f"the best is {self.state.best_score:.4f} in epoch {self.state.best_epoch}"
+                f"The training stops early, because {self.run.config.monitor} has not increased "
+                f"for {self.run.config.patience} epochs. The best score is "
+                f"{self.state.best_score:.4f}, in epoch {self.state.best_epoch}."
             )
         self.bar.close()

@@ -1,4 +1,7 @@
-"""Checks of a run folder before training: it is empty, or its run can resume."""
+"""Checks before a training: the run folder must be empty, or its run must be able to resume.
+
+The fingerprint of a data set is a hash of its content.
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,10 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.runs import CONFIG, Run, read_run
 
-# Fields that can differ when a run resumes. The data set can have moved, and `check_same_data`
-# compares its content. XLA changes results by rounding errors only.
+# Fields of `TrainConfig` that can differ when a run resumes:
+# - `epochs`: a run can train for more epochs.
+# - `data`: the data set can be in another folder. `check_same_data` compares its content.
+# - `xla`: XLA changes results by rounding errors only.
 FREE_FIELDS = ("epochs", "data", "xla")
 
 
@@ -17,44 +22,48 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
     Args:
         config: configuration of the training.
         workdir: the run folder.
-        resume: resume the run in `workdir`, if there is one.
+        resume: if True and `workdir` contains a run, resume this run.
 
     Raises:
-        InputError: the folder is not empty, or its run has another configuration.
+        InputError: one of the following is wrong.
+
+            - `workdir` is not empty, and `resume` is False.
+            - `workdir` is not empty and contains no run that can resume.
+            - The run in `workdir` has another configuration.
     """
     is_free = not workdir.exists() or (workdir.is_dir() and not any(workdir.iterdir()))
     if is_free:
         return
     if not resume:
         raise InputError(
-            f"{workdir} is not empty, and training never overwrites files. Resume its run with "
-            "`resume=True`, or choose another `workdir`."
+            f"{workdir} is not empty, and training never overwrites files. Use `resume=True` to "
+            "resume the run in this folder, or choose another `workdir`."
         )
     run = read_run(workdir)
     if run.fingerprint is None:
         raise InputError(
-            f"{workdir} contains an imported model, whose training cannot resume. Choose another "
-            "`workdir`."
+            f"{workdir} contains an imported model. The training of an imported model cannot "
+            "resume. Choose another `workdir`."
         )
     old, new = run.config.to_json(), config.to_json()
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(
-            f"The options differ from those of the run in {workdir}. Received: "
+            f"The options differ from the options of the run in {workdir}. Received: "
             + ", ".join(f"{name}={new[name]!r} instead of {old[name]!r}" for name in changed)
-            + ". Resume with the run's options (only `epochs` can differ), or train in another "
+            + ". Use the options of the run (only `epochs` can differ), or train in another "
             "`workdir`."
         )
 
 
 def check_same_data(run: Run) -> None:
-    """Checks that the data set of a run to resume has not changed.
+    """Checks that the data set of a run has not changed since the run started.
 
     Args:
-        run: run to train. If its folder has no `config.json`, the run is new and passes.
+        run: run to train. If its folder has no `config.json`, the run is new and needs no check.
 
     Raises:
-        InputError: files, classes or split have changed.
+        InputError: files, classes or split of the data set have changed.
     """
     if not (run.path / CONFIG).exists():
         return
@@ -62,7 +71,8 @@ def check_same_data(run: Run) -> None:
     if (run.fingerprint, run.classes) != (earlier.fingerprint, earlier.classes):
         raise InputError(
             f"The data set {run.config.data.data} has changed since the run in {run.path} started. "
-            f"Received: fingerprint {run.fingerprint[:16]} instead of {earlier.fingerprint[:16]}. "
-            "Its split has changed too, so test images can have become training images. Restore "
-            "the data set, or train in another `workdir`."
+            f"Received: content hash {run.fingerprint[:16]} instead of "
+            f"{earlier.fingerprint[:16]}. The split has changed too. Images that were test images "
+            "can therefore be training images now. Restore the data set, or train in another "
+            "`workdir`."
         )

@@ -37,35 +37,38 @@ def train(
     """Trains one network and fills its run folder.
 
     Args:
-        config: the configuration.
+        config: configuration of the training.
         workdir: the run folder.
-        resume: resume the run in `workdir`, if there is one.
-        strategy: `tf.distribute` strategy; None to choose one for the machine's devices.
+        resume: if True and `workdir` contains a run, resume this run.
+        strategy: `tf.distribute` strategy. If None, the devices of the machine determine the
+            strategy.
 
     Returns:
-        The state after the last epoch.
+        The state of the training after the last epoch.
 
     Raises:
         InputError: one of the following is wrong.
 
             - The run folder is not empty, or its run cannot resume.
             - The data set or the encoder's weights cannot be read.
-            - The batch size is too large, or not divisible by the number of devices.
+            - The batch size is larger than the training split.
+            - The batch size is not divisible by the number of devices.
+            - The device has too little memory.
             - The loss is not a finite number.
     """
-    # Checks first, because the steps after them take long
+    # Checks, which come first because all later steps take long
     check_workdir(config, workdir, resume=resume)
     strategy = strategy or choose_strategy()
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir) if resume else (TrainingState(), None)
     if state.finished or state.epoch >= config.epochs:
-        ending = "stopped early" if state.finished else "done"
-        print(f"{workdir}: {ending} after {state.epoch} epochs; nothing is left to train")
+        ending = "stopped early" if state.finished else "ended"
+        print(f"{workdir}: training {ending} after {state.epoch} epochs; nothing is left to train")
         write_history(workdir, state.history)
         return state
 
-    # Data, prepared on first use
+    # Data, which is prepared at its first use
     builder = prepare_dataset(**asdict(config.data))
     run = Run(
         path=workdir,
@@ -112,7 +115,7 @@ def train(
 
 
 def fit(model: keras.Model, data: TrainingData, recorder: RunRecorder) -> None:
-    """Trains until the recorder's phase ends or its score stops growing."""
+    """Trains a model for the epochs of the recorder's phase, or until it stops early."""
     first_epoch = recorder.state.epoch
     batches, validation = data.training_batches(first_epoch), data.validation_batches()
     if (num_outputs := len(model.outputs)) > 1:

@@ -24,11 +24,12 @@ class TrainingData:
     """Batches of a prepared data set for training and validation.
 
     Args:
-        builder: a prepared data set.
-        image_size: side of the network's images, pixels.
-        batch_size: images per batch, over all replicas.
-        crops: crops the training images; None to resize whole images.
-        seed: random seed of order, crops and augmentation.
+        builder: builder of a prepared data set.
+        image_size: side of the images that the network receives, pixels.
+        batch_size: images per batch, summed over all replicas.
+        crops: settings of random crops of the training images; None to train on whole, resized
+            images.
+        seed: random seed of the image order, the crops and the augmentation.
 
     Raises:
         InputError: the training split has fewer images than a batch, or the validation split is
@@ -51,10 +52,12 @@ class TrainingData:
         return steps_per_epoch(self.builder, self.batch_size)
 
     def training_batches(self, first_epoch: int = 0) -> tf.data.Dataset:
-        """Returns endless shuffled, augmented batches, see `lcc_tf.data.pipeline`.
+        """Returns an endless sequence of shuffled, augmented batches.
+
+        `lcc_tf.data.pipeline.training_batches` describes the batches.
 
         Args:
-            first_epoch: first epoch of the batches, counted from 0.
+            first_epoch: epoch of the first batch, counted from 0.
         """
         return training_batches(
             self.builder,
@@ -66,12 +69,14 @@ class TrainingData:
         )
 
     def validation_batches(self) -> tf.data.Dataset:
-        """Returns the validation split once: whole images, or four crops per image.
+        """Returns the batches of one pass over the validation split.
 
-        The last batch is filled up for two reasons:
+        If training uses random crops, validation uses four fixed crops per image. Otherwise,
+        validation uses whole, resized images. The last batch is filled up with images that losses
+        and metrics ignore, for two reasons:
 
-        - Convolutions on the CPU fail for a replica without images.
-        - All batches have the same weight in `val_loss`, as in the original.
+        - Convolutions on the CPU fail if a replica receives no image.
+        - Each batch has the same weight in `val_loss`, as in the original PyTorch notebooks.
         """
         return evaluation_batches(
             self.builder,
@@ -86,7 +91,7 @@ class TrainingData:
 def training_data_of(
     config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
 ) -> TrainingData:
-    """Returns the batches of a configuration.
+    """Returns the training and validation batches of a configuration.
 
     Raises:
         InputError: see `TrainingData`.
@@ -103,7 +108,7 @@ def training_data_of(
 def crops_of(
     config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
 ) -> RandomCrops | None:
-    """Returns the crops of a configuration; None for training on whole images."""
+    """Returns the random crops of a configuration, or None for training on whole images."""
     if config.framing == "whole":
         return None
     rarity = np.zeros(rules.num_classes)

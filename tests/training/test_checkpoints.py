@@ -67,7 +67,7 @@ def test_checkpoint_restores_weights_optimizer_and_state(tmp_path):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_restored_model_without_its_optimizer_has_a_new_optimizer(tmp_path):
+def test_restored_weights_without_their_optimizer_start_a_new_optimizer(tmp_path):
     model = trained(1)
     save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
     other = small_model(2)
@@ -89,9 +89,9 @@ def test_best_weights_are_from_the_best_epoch(tmp_path):
     assert read_state(tmp_path)[0].epoch == 2
 
 
-def test_file_system_without_links(tmp_path, monkeypatch):
+def test_checkpoint_on_a_file_system_without_links(tmp_path, monkeypatch):
     def no_links(*args):
-        raise OSError(errno.EPERM, "no links here")
+        raise OSError(errno.EPERM, "links are not supported")
 
     monkeypatch.setattr("os.link", no_links)
     save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
@@ -99,7 +99,7 @@ def test_file_system_without_links(tmp_path, monkeypatch):
     assert sorted(path.name for path in tmp_path.iterdir()) == [BEST, LAST]
 
 
-def test_interrupted_write_keeps_the_earlier_files(tmp_path, monkeypatch):
+def test_interrupted_write_does_not_change_earlier_files(tmp_path, monkeypatch):
     save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
 
@@ -112,7 +112,7 @@ def test_interrupted_write_keeps_the_earlier_files(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_damaged_last_weights_fall_back_to_the_best_weights(tmp_path):
+def test_best_weights_replace_damaged_last_weights(tmp_path):
     save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
     save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=1))
     content = (tmp_path / LAST).read_bytes()
@@ -136,7 +136,7 @@ def test_folder_without_weights_has_a_new_state(tmp_path):
     ],
 )
 def test_weights_files_have_the_layout_of_version_0_1(arch, precision, layout, tmp_path):
-    """Run folders of version 0.1.0 load only if names and shapes in the file stay the same."""
+    """Files of version 0.1.0 can be loaded only if names and shapes in the file do not change."""
     config = TrainConfig(
         arch=arch,
         encoder="tiny",

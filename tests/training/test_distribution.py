@@ -14,8 +14,8 @@ from lcc_tf.training.distribution import (
 
 
 @pytest.mark.parametrize(("gpus", "mirrored"), [(0, False), (1, False), (2, True)])
-def test_several_gpus_need_a_mirrored_strategy(gpus, mirrored, monkeypatch):
-    # Device names without devices: the strategy is chosen, but not used.
+def test_several_gpus_use_a_mirrored_strategy(gpus, mirrored, monkeypatch):
+    # These GPUs do not exist. The test chooses a strategy, but does not use it.
     devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(gpus)]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")

@@ -8,13 +8,13 @@ ORIGINAL_SCORES = ("accuracy", "f1", "iou", "precision", "recall")
 
 
 @pytest.mark.parametrize("ignore_class", [None, 3, 255])
-def test_scores_derived_from_f1_equal_their_metrics(ignore_class):
+def test_scores_derived_from_f1_equal_the_scores_of_metrics(ignore_class):
     rng = np.random.default_rng(0)
     metrics = {name: ImagewiseScore(name, 5, ignore_class=ignore_class) for name in ORIGINAL_SCORES}
     for batch_size in (3, 2):
         masks = rng.integers(-1, 5, (batch_size, 6, 7))
         masks[rng.random(masks.shape) < 0.2] = -1 if ignore_class is None else ignore_class
-        masks[1] = -1  # an image without ground truth, which no score counts
+        masks[1] = -1  # an image without ground truth, which all scores ignore
         logits = rng.normal(size=(batch_size, 6, 7, 5)).astype(np.float32)
         for metric in metrics.values():
             metric.update_state(masks, logits)
@@ -37,6 +37,6 @@ def test_history_has_one_row_per_epoch(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "history.csv"]
 
 
-def test_run_without_an_epoch_has_no_history(tmp_path):
+def test_run_without_finished_epochs_has_no_history(tmp_path):
     write_history(tmp_path, [])
     assert not list(tmp_path.iterdir())

@@ -10,7 +10,7 @@ def variables(values):
     return [keras.Variable(np.float32(value), name=f"v{i}") for i, value in enumerate(values)]
 
 
-def test_optimizer_without_its_options_is_adamw():
+def test_optimizer_without_options_equals_adamw():
     ours, theirs = variables([[1.0, -2.0], [3.0, 4.0]]), variables([[1.0, -2.0], [3.0, 4.0]])
     optimizer = AveragingAdamW(0.1, weight_decay=0.5)
     adamw = keras.optimizers.AdamW(0.1, weight_decay=0.5)
@@ -21,12 +21,12 @@ def test_optimizer_without_its_options_is_adamw():
     np.testing.assert_allclose(ours, theirs, rtol=1e-6)
 
 
-def test_slow_variables_learn_and_decay_at_a_fraction_of_the_learning_rate():
+def test_slow_variables_have_a_fraction_of_the_learning_rate():
     fast, slow = variables([2.0, 2.0])
     optimizer = AveragingAdamW(0.1, weight_decay=0.5, slow_variables=[slow], slow_rate=0.1)
     optimizer.apply([np.float32(1.0), np.float32(1.0)], [fast, slow])
-    # The weight first shrinks by (learning rate * weight decay). Adam's first step has the length
-    # of the learning rate.
+    # First, the weight is multiplied by (1 - learning rate * weight decay). Then the first step of
+    # Adam subtracts the learning rate.
     assert float(fast) == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
     assert float(slow) == pytest.approx(2.0 * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
 
@@ -40,7 +40,8 @@ def test_averages_include_variables_that_are_not_trained():
     statistic.assign(20.0)
     optimizer.apply([np.float32(1.0)], [weight])
     optimizer.apply([np.float32(1.0)], [weight])
-    # The decay is 1/10, then min(2/11, 0.15). The weight is 1, then 0.9, then 0.8.
+    # The decay is 1/10 in the first step and min(2/11, 0.15) in the second step. The weight is 1 at
+    # the start, 0.9 after the first step and 0.8 after the second step.
     first = 0.1 * 1.0 + 0.9 * 0.9
     second = 0.15 * first + 0.85 * 0.8
     optimizer.swap_averages()
@@ -60,7 +61,7 @@ def test_averages_are_variables_of_the_optimizer():
     assert optimizer.variables[-1].name.endswith("average")
 
 
-def test_step_that_float16_skips_does_not_change_the_average():
+def test_step_that_is_skipped_in_float16_does_not_change_the_average():
     (weight,) = variables([1.0])
     averaging = AveragingAdamW(
         0.1, weight_decay=0.0, averaged_variables=[weight], average_decay=0.9

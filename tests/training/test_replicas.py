@@ -14,14 +14,15 @@ from lcc_tf.training.optimizer import AveragingAdamW
 from lcc_tf.training.train import train
 
 
-def test_two_replicas_have_the_losses_and_scores_of_one_device(
+def test_two_replicas_have_the_same_losses_and_scores_as_one_device(
     eagerly, tiny_config, tmp_path, monkeypatch, two_replicas
 ):
-    # Dropout differs between replicas.
+    # Switch dropout off, because its random numbers differ between replicas.
     monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
-    # AdamW's first steps are as long as the learning rate, however small the gradient. A rounding
-    # error then changes a weight by the learning rate, so it has to be small. The last validation
-    # batch is filled up.
+    # The first steps of AdamW change each weight by the learning rate, even if the gradient is very
+    # small. A rounding error of a gradient can therefore change a weight by the learning rate, and
+    # the learning rate of this test must be small. This batch size needs a last validation batch
+    # that is filled up.
     config = dataclasses.replace(
         tiny_config,
         image_size=32,
@@ -39,7 +40,7 @@ def test_two_replicas_have_the_losses_and_scores_of_one_device(
 
 
 def convolutions():
-    """A network whose steps are compiled in seconds."""
+    """Builds a network whose steps compile in seconds."""
     return keras.Sequential(
         [
             keras.Input((32, 32, 3)),
@@ -56,7 +57,7 @@ def unetpp():
 
 
 @pytest.mark.parametrize(("network", "is_eager"), [(convolutions, False), (unetpp, True)])
-def test_two_replicas_take_the_steps_of_one_device(network, is_eager, two_replicas):
+def test_two_replicas_compute_the_same_steps_as_one_device(network, is_eager, two_replicas):
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (8, 32, 32, 3)).astype(np.float32)
     masks = rng.integers(0, 3, (8, 32, 32))
@@ -73,7 +74,7 @@ def test_two_replicas_take_the_steps_of_one_device(network, is_eager, two_replic
                 slow_rate=0.1,
                 averaged_variables=model.weights,
                 average_decay=0.9,
-                epsilon=1.0,  # so large that the length of a step depends on the gradient
+                epsilon=1.0,  # large, so that the size of a step depends on the gradient
             )
             optimizer.build(model.trainable_variables)
             model.compile(optimizer, get_loss("cross_entropy+dice"), run_eagerly=is_eager)

@@ -1,4 +1,4 @@
-"""Training that resumes."""
+"""Training that resumes after an interruption."""
 
 import dataclasses
 import shutil
@@ -18,7 +18,7 @@ from lcc_tf.training.train import train
 
 @pytest.fixture(scope="module")
 def config(tiny_config):
-    """Two phases of one and two epochs, each with an optimizer of its own."""
+    """Configuration of two phases, which have one and two epochs and separate optimizers."""
     config = dataclasses.replace(
         tiny_config,
         image_size=32,
@@ -36,7 +36,7 @@ def config(tiny_config):
 
 @pytest.fixture(scope="module")
 def uninterrupted(config, tmp_path_factory):
-    """The run folder of a training without interruption."""
+    """Run folder of a training without interruption."""
     folder = tmp_path_factory.mktemp("uninterrupted") / "run"
     tf.config.run_functions_eagerly(True)
     try:
@@ -60,7 +60,7 @@ def test_interrupted_training_equals_uninterrupted_training(
     eagerly, config, uninterrupted, tmp_path, monkeypatch
 ):
     on_epoch_begin = RunRecorder.on_epoch_begin
-    for done in (1, 2):  # between the phases, and within the second phase
+    for done in (1, 2):  # after the first phase, and during the second phase
 
         def interrupt(recorder, epoch, logs=None, done=done):
             if epoch == done:
@@ -94,7 +94,7 @@ def test_resume_of_a_finished_run_does_nothing(uninterrupted, config, capsys):
     assert (uninterrupted / LAST).read_bytes() == before
 
 
-def test_resumed_training_continues_to_count_epochs_without_gain(
+def test_resumed_training_continues_to_count_epochs_without_a_better_score(
     eagerly, config, tmp_path, monkeypatch
 ):
     config = dataclasses.replace(config, regime="finetune", batch_size=13, epochs=9, patience=3)
@@ -122,7 +122,7 @@ def test_changed_data_set_raises(uninterrupted, config, tmp_path):
     assert (tmp_path / "run" / "config.json").read_bytes() == before
 
 
-def test_occupied_folders_raise(config, uninterrupted, tmp_path):
+def test_folders_with_other_content_raise(config, uninterrupted, tmp_path):
     with pytest.raises(InputError, match="not empty.*`resume=True`"):
         check_workdir(config, uninterrupted, resume=False)
     other = dataclasses.replace(config, seed=3, epochs=50)

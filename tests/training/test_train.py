@@ -26,7 +26,7 @@ SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
 
 @pytest.fixture(scope="session")
 def one_step(tiny_config):
-    """A configuration whose training is a single step: the training split has 13 images."""
+    """Configuration with one training step, because a batch contains all 13 training images."""
     return dataclasses.replace(tiny_config, image_size=32, batch_size=13, epochs=1)
 
 
@@ -61,8 +61,8 @@ def test_training_learns(arch, runs):
     assert state.history[state.best_epoch - 1]["val_mean_iou"] == state.best_score
 
 
-def test_saved_weights_have_the_recorded_score(runs, builder, tiny_config):
-    # The saved weights are the moving average; validation crops each image four times.
+def test_saved_weights_have_the_recorded_validation_loss(runs, builder, tiny_config):
+    # The saved weights are the moving averages. Validation uses four crops of each image.
     state, file = read_state(runs / "unetpp")
     model = build_model("unetpp", 7, encoder="tiny", encoder_weights=None)
     model.load_weights(file)
@@ -74,7 +74,7 @@ def test_saved_weights_have_the_recorded_score(runs, builder, tiny_config):
     assert loss == pytest.approx(state.history[-1]["val_loss"], rel=1e-4)
     with h5py.File(file) as content:
         names = list(content["optimizer"]["vars"])
-    # The step, two moments per trained variable, one average per variable
+    # One step counter, two moments per trained variable and one average per variable
     assert len(names) == 1 + 2 * len(model.trainable_weights) + len(model.weights)
 
 
@@ -84,7 +84,7 @@ def test_configuration_records_the_data_set(runs, builder):
     assert content["class_names"][5] == "barren_land"
 
 
-def test_frozen_encoder_keeps_its_weights_and_statistics(eagerly, one_step, tmp_path):
+def test_weights_and_statistics_of_a_frozen_encoder_do_not_change(eagerly, one_step, tmp_path):
     start = tmp_path / "start.weights.h5"
     source = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
     encoder = source.get_layer("encoder")
@@ -100,7 +100,7 @@ def test_frozen_encoder_keeps_its_weights_and_statistics(eagerly, one_step, tmp_
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_encoder_rate_slows_the_encoder(tiny_config):
+def test_encoder_rate_reduces_the_learning_rate_of_the_encoder(tiny_config):
     config = dataclasses.replace(tiny_config, encoder_rate=0.1, schedule="constant")
     model = build_network(config, 7, pretrained=False)
     compile_for(phases_of(config)[0], model, config, LabelRules(7), steps_per_epoch=10)
@@ -122,7 +122,7 @@ def test_deep_supervision_trains_each_head(eagerly, one_step, tmp_path):
 
 
 def test_mixed_precision(eagerly, one_step, tmp_path):
-    # float16 and not bfloat16, because its loss is scaled
+    # The test uses float16, because the loss is scaled in float16 but not in bfloat16.
     config = dataclasses.replace(one_step, precision="mixed_float16", schedule="constant")
     (row,) = train(config, tmp_path / "run").history
     assert np.isfinite(row["loss"])
@@ -130,27 +130,27 @@ def test_mixed_precision(eagerly, one_step, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_infinite_loss_ends_the_training(eagerly, one_step, tmp_path):
+def test_infinite_loss_raises(eagerly, one_step, tmp_path):
     config = dataclasses.replace(one_step, learning_rate=1e30, schedule="constant")
     with pytest.raises(InputError, match="not a finite number in epoch 1.*lower `learning_rate`"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run" / LAST).exists()
 
 
-def test_batch_larger_than_the_split_leaves_no_folder(one_step, tmp_path):
+def test_batch_larger_than_the_split_raises_before_a_folder_exists(one_step, tmp_path):
     with pytest.raises(InputError, match="fewer than one batch.*batch_size=14"):
         train(dataclasses.replace(one_step, batch_size=14), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_missing_encoder_weights_leave_no_folder(one_step, tmp_path):
+def test_missing_encoder_weights_raise_before_a_folder_exists(one_step, tmp_path):
     config = dataclasses.replace(one_step, encoder_weights="no_such_file.h5")
     with pytest.raises(InputError, match="no_such_file"):
         train(config, tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
-def test_out_of_memory_error_names_remedies(one_step, tmp_path, monkeypatch):
+def test_out_of_memory_error_suggests_other_options(one_step, tmp_path, monkeypatch):
     def out_of_memory(*args, **kwargs):
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 

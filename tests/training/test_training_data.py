@@ -9,7 +9,7 @@ from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.training_data import TrainingData, crops_of, training_data_of
 
 
-def test_only_framing_crops_has_crops(tiny_config, builder):
+def test_only_the_framing_crops_has_random_crops(tiny_config, builder):
     rules = LabelRules(7, 6)
     assert crops_of(dataclasses.replace(tiny_config, framing="whole"), builder, rules) is None
     crops = crops_of(tiny_config, builder, rules)
@@ -28,7 +28,7 @@ def test_batches_of_a_configuration(tiny_config, builder):
     assert data.steps_per_epoch == num_images // 4
     images, masks = next(iter(data.training_batches()))
     assert (images.shape, masks.shape) == ((4, 64, 64, 3), (4, 64, 64))
-    # Four crops per image, and four crops per batch
+    # Each validation image has four crops, and each batch contains four crops.
     num_validation = builder.info.splits["validation"].num_examples
     assert len(list(data.validation_batches())) == num_validation
     whole = dataclasses.replace(data, crops=None)

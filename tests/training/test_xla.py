@@ -1,7 +1,8 @@
-"""XLA compiles the steps of training, validation and prediction.
+"""XLA can compile the steps of training, validation and prediction.
 
-Keras compiles steps with XLA on a single GPU. Most tests here lower a step to XLA's operations on
-the CPU. Lowering finds operations that XLA lacks, and is faster than compilation.
+Keras compiles steps with XLA on a single GPU. Most tests here need no GPU: they lower a step, which
+means that they translate it to operations of XLA without compiling it. Lowering raises an error for
+operations that XLA does not have, and is faster than compilation.
 """
 
 import re
@@ -22,13 +23,15 @@ from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.phases import Phase
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-SIDE = 64  # pixels; divisible by each network's strides and by PSPNet's pooling
+# Side of the images, pixels. It is divisible by the strides of all networks and by the pooling of
+# PSPNet.
+SIDE = 64
 NUM_CLASSES = 5
-# The text of a lowered step contains each constant in full. A weight that became a constant would
-# be longer than this number of characters. The longest expected constants are shapes.
+# Largest number of characters of a constant in the text of a lowered step. The longest expected
+# constants are shapes. A weight must not become a constant; its text would be longer.
 LONGEST_CONSTANT = 1000
 
-# Both networks, each precision and each option; other combinations are slow tests.
+# These steps cover both networks, all precisions and all options. Other steps are slow tests.
 STEPS = [
     ("unetpp", "float32", "cross_entropy+dice", {"deep_supervision": True, "encoder_rate": 0.1}),
     ("deeplabv3plus", "mixed_bfloat16", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
@@ -53,7 +56,7 @@ def config_of(arch="deeplabv3plus", encoder="tiny", **options):
     return TrainConfig(arch=arch, encoder=encoder, encoder_weights=None, image_size=SIDE, **options)
 
 
-def compile_as_training_does(model, config):
+def compile_for_training(model, config):
     phase = Phase(0, 10, config.regime != "frozen", 1e-3, stops_early=True)
     rules = LabelRules(NUM_CLASSES, ignore_class=4, class_weights=(1.0, 2.0, 0.5, 1.0, 1.0))
     compile_for(phase, model, config, rules, steps_per_epoch=10)
@@ -62,7 +65,7 @@ def compile_as_training_does(model, config):
 
 def compiled_network(config):
     network = build_network(config, NUM_CLASSES, pretrained=False)
-    return compile_as_training_does(network, config)
+    return compile_for_training(network, config)
 
 
 def batch(num_outputs=1):
@@ -73,7 +76,7 @@ def batch(num_outputs=1):
 
 
 def lowered(function, *arguments):
-    """Returns a function's text in XLA's operations; raises for operations that XLA lacks."""
+    """Returns a function as text with XLA operations; raises if XLA lacks an operation."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
     return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo")
 
@@ -97,12 +100,12 @@ def require_short_constants(text):
     ("arch", "precision", "loss", "options"),
     [*STEPS, *(pytest.param(*step, marks=pytest.mark.slow) for step in SLOW_STEPS)],
 )
-def test_training_and_validation_steps_lower(arch, precision, loss, options):
+def test_training_and_validation_steps_can_be_lowered(arch, precision, loss, options):
     require_lowering(compiled_network(config_of(arch, precision=precision, loss=loss, **options)))
 
 
 @pytest.mark.parametrize("loss", LOSS_TERMS)
-def test_each_loss_and_its_gradient_lower(loss):
+def test_each_loss_and_its_gradient_can_be_lowered(loss):
     loss_function = get_loss(loss, ignore_class=4)
 
     def gradient(masks, logits):
@@ -119,53 +122,53 @@ def test_each_loss_and_its_gradient_lower(loss):
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
 @pytest.mark.parametrize("precision", PRECISIONS)
 @pytest.mark.parametrize("encoder", ENCODERS)
-def test_steps_with_each_encoder_lower(arch, precision, encoder):
+def test_steps_with_each_encoder_can_be_lowered(arch, precision, encoder):
     require_lowering(compiled_network(config_of(arch, encoder, precision=precision)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["unet", "fpn", "linknet", "pspnet"])
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_steps_of_each_baseline_lower(arch, precision):
+def test_steps_of_networks_of_segmentation_models_can_be_lowered(arch, precision):
     require_lowering(compiled_network(config_of(arch, "resnet18", precision=precision)))
 
 
-def test_prediction_of_an_ensemble_lowers_at_any_size():
-    # The members are built for images of any size, and one member's images are reduced.
-    members = [
+def test_prediction_of_an_ensemble_can_be_lowered_for_any_image_size():
+    # Both networks accept images of any size. The second network receives reduced images.
+    networks = [
         build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
         for arch in ("unetpp", "deeplabv3plus")
     ]
-    model = ensemble(members, scales=[1, 0.4])
+    model = ensemble(networks, scales=[1, 0.4])
     require_short_constants(lowered(model.predict_step, (batch()[0],)))
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
-def test_prediction_lowers_at_any_size(arch):
+def test_prediction_can_be_lowered_for_any_image_size(arch):
     model = build_model(arch, NUM_CLASSES, encoder="tiny", encoder_weights=None)
     require_short_constants(lowered(model.predict_step, (batch()[0],)))
 
 
-def test_exported_savedmodel_lowers(tmp_path):
+def test_exported_savedmodel_can_be_lowered(tmp_path):
     model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
     export_savedmodel(
         SourceModel(ensemble([model]), DEEPGLOBE_CLASSES, tile=SIDE), tmp_path / "model"
     )
     loaded = tf.saved_model.load(tmp_path / "model")
     serve = loaded.signatures["serving_default"]
-    image = tf.zeros((1, 57, 70, 3), tf.uint8)  # a size that no stride divides
+    image = tf.zeros((1, 57, 70, 3), tf.uint8)  # height and width are not divisible by a stride
     require_short_constants(lowered(lambda image: serve(image=image), image))
 
 
 def small_network(config):
-    """An encoder and a head of one convolution each: compiled with XLA in seconds."""
+    """Builds a network of two convolutions, which XLA compiles in seconds."""
     image = keras.Input((SIDE, SIDE, 3))
     x = keras.layers.Conv2D(4, 3, strides=4, padding="same")(image)
     encoder = keras.Model(image, keras.layers.BatchNormalization()(x), name="encoder")
     x = keras.layers.UpSampling2D(4)(encoder(image))
     network = keras.Model(image, keras.layers.Conv2D(NUM_CLASSES, 1)(x))
-    return compile_as_training_does(network, config)
+    return compile_for_training(network, config)
 
 
 @pytest.mark.parametrize(
