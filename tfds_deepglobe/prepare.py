@@ -180,7 +180,8 @@ def _exclusive(directory: Path) -> Iterator[None]:
     """Locks the cache folder while a data set is written, and deletes incomplete folders.
 
     The operating system releases the lock when the process ends, for example because it was killed.
-    Therefore, an incomplete folder cannot belong to a process that is still running.
+    While this process has the lock, no other process writes. Therefore each incomplete folder was
+    left by a process that has ended.
     """
     config_dir = directory.parent
     cache_dir = config_dir.parent.parent
@@ -200,7 +201,7 @@ def _exclusive(directory: Path) -> Iterator[None]:
             shutil.rmtree(leftover)
         yield
     finally:
-        # Delete the folders if they are empty. Otherwise `rmdir` raises an OSError.
+        # Delete the folders if they are empty. If not, `rmdir` raises an OSError, which is ignored.
         with contextlib.suppress(OSError):
             config_dir.rmdir()
             config_dir.parent.rmdir()

@@ -154,8 +154,8 @@ def add_network(group: OptionGroup) -> None:
     add_flag(
         group,
         "--deep-supervision",
-        "UNet++ only: train one output for each column of the network; the prediction is the mean "
-        "of these outputs",
+        "UNet++ only: train one output for each decoder node at full resolution; the prediction is "
+        "the mean of these outputs",
         default=argparse.SUPPRESS,
     )
 
@@ -241,8 +241,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "rare_class_share",
         "FRACTION",
-        "fraction of crops for which a class is selected at random, so that the crop contains this "
-        "class; rare classes are selected more often",
+        "fraction of crops for which a class is selected at random; the crop contains this class; "
+        "rare classes are selected more often",
     )
     add_field(group, "batch_size", "N", "number of images per step, summed over all devices")
     add_field(group, "epochs", "N", "maximum number of epochs")

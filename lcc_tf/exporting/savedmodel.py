@@ -81,7 +81,8 @@ def load_savedmodel(
     Args:
         folder: folder of the SavedModel.
         tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
-        tile: side of the tiles, pixels of the scene; None for the tile size of the export.
+        tile: side of the tiles in pixels of the scene; None for the tile size that the export
+            stored.
 
     Raises:
         InputError: the folder is not a SavedModel that `export_savedmodel` wrote.

@@ -9,8 +9,8 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 
 AVERAGES = ("probabilities", "logits")
-# Minimum probability before a logarithm, because the logarithm of 0 is not finite. For usual
-# logits, a float32 softmax returns larger probabilities.
+# Minimum probability before a logarithm, because the logarithm of 0 is not finite. With usual
+# logits, all probabilities of a float32 softmax are above this minimum.
 _TINY = 1e-30
 
 
@@ -45,7 +45,7 @@ def weighted_average(
 
 
 def check_member_weights(weights: Sequence[float], num_members: int) -> None:
-    """Verifies the weights of the members of an ensemble, the models that it averages.
+    """Verifies the weights of an ensemble's members (the models that the ensemble averages).
 
     Raises:
         InputError: the number of weights is wrong, a weight is negative or not finite, or all

@@ -80,9 +80,9 @@ def build_encoder(
     network = with_output_stride(build(name, spec, weights, preprocessed), spec, output_stride)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # The momentum of PyTorch, with which the original PyTorch notebooks trained. With the
-            # momentum of Keras (0.99; MobileNetV2: 0.999), the moving statistics would lag behind
-            # the weights for thousands of steps.
+            # PyTorch's default, which the original PyTorch notebooks used (0.1 in PyTorch's
+            # notation). With Keras' momentum (0.99; MobileNetV2: 0.999), the moving statistics
+            # would lag behind the weights for thousands of steps.
             layer.momentum = 0.9
     if spec.taps_are_inputs:
         features = [*(network.get_layer(tap).input for tap in spec.taps), network.output]

@@ -24,8 +24,8 @@ class Protocol:
 
     Attributes:
         name: name of the protocol.
-        side: side of the square to which masks (nearest neighbor) and probabilities (bilinear) are
-            resized before they are compared, pixels. None to compare without resizing.
+        side: side of a square, pixels. Masks (nearest neighbor) and probabilities (bilinear) are
+            resized to this square before the comparison. None to compare without resizing.
         masks_unknown: True if pixels whose ground truth is `unknown` are not scored.
         predicts_unknown: True if `unknown` can be the predicted class. If False, the predicted
             class is the most probable class other than `unknown`.
@@ -132,9 +132,9 @@ ORIGINAL = Protocol(
     averages_unknown=True,
     columns=("accuracy", "f1", "image_iou", "loss", "pixel_accuracy", "mean_iou"),
     num_images=81,
-    comparable_with="accuracy, F1, IoU and loss of the original PyTorch notebooks (which have "
-    "81 other random test images), and scores of segmentation_models_pytorch with "
-    "reduction='micro-imagewise'; not with the mIoU of papers",
+    comparable_with="accuracy, F1, IoU and loss of the original PyTorch notebooks (their 81 "
+    "random test images are not the same images), and scores of segmentation_models_pytorch with "
+    "reduction='micro-imagewise'. The mIoU of papers is not comparable",
 )
 OFFICIAL6 = Protocol(
     name="official6",

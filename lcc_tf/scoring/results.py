@@ -98,16 +98,16 @@ class Evaluation:
             }
             sentences |= {
                 "member_weights": "weight of each member in the ensemble; the weights sum to 1",
-                "leave_one_out": "scores of the ensemble without the named member, for three "
-                "members or more; the weights of the remaining members have the same ratios as in "
-                "the ensemble",
+                "leave_one_out": "scores of the ensemble without one member, under the name of "
+                "this member, if the ensemble has three or more members; the weights of the "
+                "remaining members keep their ratios",
             }
         if self.tuned:
             content["tuning"] = asdict(self.tuned)
             sentences["tuning"] = (
-                "result of tuning the weights on the validation split: mean_iou is the mean IoU of "
-                "the ensemble with the tuned weights, equal_mean_iou with equal weights; both are "
-                f"computed with the named protocol from at most {MAX_PIXELS} pixels per image"
+                "result of tuning the weights on the validation split. mean_iou: mean IoU of the "
+                "ensemble with the tuned weights. equal_mean_iou: mean IoU with equal weights. "
+                f"Both use `protocol` and at most {MAX_PIXELS} pixels per image"
             )
         if COLOR_BASELINE in results:
             content[COLOR_BASELINE] = results[COLOR_BASELINE]

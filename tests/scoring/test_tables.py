@@ -101,7 +101,7 @@ def test_tables_name_the_published_scores_to_compare_with():
     )
 
 
-def test_tables_of_other_classes_name_no_published_score():
+def test_tables_contain_no_published_scores_if_classes_are_not_deepglobes():
     classes = ClassTable(("a_b", "unknown", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     result = evaluation(classes=classes, count=142)
     for text in (to_markdown(result), to_latex(result)):
@@ -128,7 +128,7 @@ def test_tables_of_many_classes_have_one_row_per_class():
     assert r"\begin{tabular}{lrrr}" in to_latex(result)
 
 
-def test_tables_of_classes_contain_the_classes_of_the_protocol():
+def test_per_class_tables_contain_the_classes_that_the_protocol_scores():
     original, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
     assert original[0][1:] == glnet[0][1:] == list(NAMES)
     assert official6[0][1:] == list(NAMES[:6])
