@@ -18,8 +18,9 @@ import tensorflow as tf
 
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
-from lcc_tf.models import encoders
+from lcc_tf.models import ARCHITECTURES, encoders
 from lcc_tf.runs import read_run
+from tests.untrained_runs import small_unet
 
 ROOT = Path(__file__).parents[1]
 # The files whose tests take the longest time, in descending order. The worker processes start with
@@ -189,3 +190,12 @@ def whole_image_run(runs):
     run = read_run(runs / "deeplabv3plus")
     config = dataclasses.replace(run.config, framing="whole")
     return dataclasses.replace(run, config=config, native_size=128.0)
+
+
+@pytest.fixture(scope="module")
+def small_networks():
+    """Replaces both networks with a small network, because the real ones take long to export."""
+    with pytest.MonkeyPatch.context() as patch:
+        for arch in ("unetpp", "deeplabv3plus"):
+            patch.setitem(ARCHITECTURES, arch, small_unet)
+        yield

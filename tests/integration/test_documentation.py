@@ -21,10 +21,9 @@ from PIL import Image
 import lcc_tf
 from lcc_tf.data.demo import write_demo_archive
 from lcc_tf.data.demo_scenes import render_scene
-from lcc_tf.models import ARCHITECTURES
 from tests.mapping.scenes import write_scene
 from tests.models.test_torch_weights import stored
-from tests.untrained_runs import small_unet, write_untrained_run
+from tests.untrained_runs import write_untrained_run
 from tfds_deepglobe.__main__ import main as data_main
 from tfds_deepglobe.fake_archive import zip_folder
 
@@ -221,15 +220,6 @@ def test_data_set(folder):
     names = {}
     run_page("tfds_deepglobe/README.md", names)
     assert len(names["builder"].info.metadata["palette"]) == 7
-
-
-@pytest.fixture(scope="module")
-def small_networks():
-    """Replaces both networks by a small one. The real ones take minutes to export."""
-    with pytest.MonkeyPatch.context() as patch:
-        for arch in ("unetpp", "deeplabv3plus"):
-            patch.setitem(ARCHITECTURES, arch, small_unet)
-        yield
 
 
 @pytest.fixture(scope="module")
