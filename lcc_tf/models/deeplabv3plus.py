@@ -6,9 +6,9 @@ Segmentation, https://arxiv.org/abs/1802.02611
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
-    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
     separable_conv_bn_relu,
@@ -71,7 +71,7 @@ def DeepLabV3Plus(
         >>> model(np.zeros((1, 64, 32, 3))).shape
         TensorShape([1, 64, 32, 7])
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if output_stride not in DILATION_RATES:
         raise InputError(
             f"`output_stride` must be 16 or 8. Received: output_stride={output_stride}."

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 
+from lcc_tf.arguments import number_per
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, WeightedAverage, check_member_weights
 from lcc_tf.models.model_outputs import check_segmentation_model, outputs_probabilities
@@ -60,13 +61,12 @@ def ensemble(
         raise InputError(
             "An ensemble needs at least one member. Received: members=[]. Add a model."
         )
-    weights = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
-    check_member_weights(weights, len(members))
+    weights = check_member_weights(weights, len(members))
     if average not in AVERAGES:
         raise InputError(
             f"Unknown `average`. Received: average={average!r}. Choose one of {AVERAGES}."
         )
-    scales = [1.0] * len(members) if scales is None else [float(scale) for scale in scales]
+    scales = (1.0,) * len(members) if scales is None else number_per("member", scales, "scales")
     if len(scales) != len(members) or not all(0 < scale < float("inf") for scale in scales):
         raise InputError(
             f"An ensemble of {len(members)} members needs {len(members)} `scales` above 0. "

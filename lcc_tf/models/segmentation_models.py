@@ -32,8 +32,8 @@ from typing import Any
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.errors import InputError, require_extra
-from lcc_tf.models.blocks import check_num_classes
 from lcc_tf.models.encoder_weights import (
     check_weights_file,
     clear_download_errors,
@@ -180,7 +180,7 @@ def _baseline(
     input_shape: tuple[int | None, int | None, int],
 ) -> keras.Model:
     """Builds the network of segmentation-models with the name `arch`; see `UNet`."""
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if encoder not in BASELINE_ENCODERS:
         raise InputError(
             f"Unknown encoder for {arch}. Received: {encoder!r}. "

@@ -6,8 +6,8 @@ https://arxiv.org/abs/1807.10165
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.models.blocks import (
-    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
 )
@@ -69,7 +69,7 @@ def UNetPlusPlus(
         >>> model(np.zeros((1, 64, 32, 3))).shape
         TensorShape([1, 64, 32, 7])
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     backbone = build_encoder(
         encoder, weights=encoder_weights, input_shape=input_shape, preprocessing=preprocessing
     )

@@ -276,9 +276,7 @@ class Average:
         Raises:
             InputError: `weights` are invalid, or `kind` is unknown.
         """
-        weights = (1.0,) * num_members if weights is None else tuple(weights)
-        check_member_weights(weights, num_members)
-        return cls(weights, kind)
+        return cls(check_member_weights(weights, num_members), kind)
 
     def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Averages the probabilities of the members.

@@ -158,3 +158,10 @@ def test_members_for_images_of_different_sizes_raise():
         ensemble([small, large])
     ensemble([small, large], scales=[0.5, 1])
     ensemble([small, small_network()])
+
+
+@pytest.mark.parametrize("numbers", [{0: 5.0, 1: 1.0}, "51"])
+def test_weights_and_scales_that_are_not_sequences_of_numbers_raise(members, numbers):
+    for argument in ("weights", "scales"):
+        with pytest.raises(InputError, match=f"`{argument}` must be a sequence.*per member.*list"):
+            ensemble(members, **{argument: numbers})

@@ -126,9 +126,9 @@ def test_binary_task_with_two_classes():
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("num_classes", [1, 0, 2.5])
-def test_fewer_than_two_classes_raise(arch, num_classes):
-    with pytest.raises(InputError, match=f"num_classes={num_classes}. Use num_classes=2 for a bin"):
+@pytest.mark.parametrize("num_classes", [1, 0, 2.5, 7.0, "7"])
+def test_invalid_numbers_of_classes_raise(arch, num_classes):
+    with pytest.raises(InputError, match=f"num_classes={num_classes!r}. Use num_classes=2"):
         build_model(arch, num_classes, encoder_weights=None)
 
 
