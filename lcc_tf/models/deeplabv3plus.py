@@ -62,9 +62,9 @@ def DeepLabV3Plus(
         float32 `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: the encoder or the preprocessing is unknown; `num_classes`, `output_stride` or
-            `dilation_rates` is invalid; the weights cannot be downloaded or loaded; or a height or
-            width is not divisible by `output_stride`.
+        InputError: the encoder or the preprocessing is unknown; `num_classes`, `input_shape`,
+            `output_stride` or `dilation_rates` is invalid; the weights cannot be downloaded or
+            loaded; or a height or width is not divisible by `output_stride`.
 
     Example:
         >>> model = DeepLabV3Plus(7, encoder="resnet18_v1.5", encoder_weights=None)

@@ -39,7 +39,7 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
-from lcc_tf.models.preprocessing import EncoderPreprocessing
+from lcc_tf.models.preprocessing import EncoderPreprocessing, check_input_shape
 from lcc_tf.models.resampling import (
     AdaptiveAveragePooling,
     BilinearUpsampling,
@@ -112,7 +112,8 @@ def UNet(
 
     Raises:
         InputError: segmentation-models is not installed; the encoder is unknown; the weights cannot
-            be downloaded or loaded; or a height or width is not divisible by 32.
+            be downloaded or loaded; `input_shape` is not `(height, width, 3)`; or a height or width
+            is not divisible by 32.
 
     Example:
         >>> model = UNet(7, encoder="resnet18", encoder_weights=None)
@@ -186,6 +187,7 @@ def _baseline(
             f"Unknown encoder for {arch}. Received: {encoder!r}. "
             f"Choose one of {list(BASELINE_ENCODERS)}."
         )
+    check_input_shape(input_shape)
     divisor = BASELINES[arch].size_divisor
     network = _package_network(arch, num_classes, encoder, encoder_weights)
     encoder_layers, decoder_layers, features = _split(network)

@@ -61,7 +61,8 @@ def UNetPlusPlus(
         the four heads.
 
     Raises:
-        InputError: the encoder or the preprocessing is unknown; `num_classes` is invalid; the
+        InputError: the encoder or the preprocessing is unknown; `num_classes` or `input_shape` is
+            invalid; the
             weights cannot be downloaded or loaded; or a height or width is not divisible by 32.
 
     Example:
