@@ -102,7 +102,7 @@ def check_input_shape(input_shape: tuple[int | None, int | None, int]) -> None:
 
 
 def _is_side(side: object) -> bool:
-    return side is None or (isinstance(side, Integral) and side > 0)
+    return side is None or (isinstance(side, Integral) and int(side) > 0)
 
 
 def check_image_size(height: int | None, width: int | None, divisor: int) -> None:

@@ -388,9 +388,14 @@ def check_num_classes(model: keras.Model, classes: ClassTable) -> None:
     """Verifies that a class table has one class per output channel of a model.
 
     Raises:
-        InputError: the number of classes differs from the number of output channels, or the model
-            is invalid, see `check_segmentation_model`.
+        InputError: `classes` is not a class table, the number of classes differs from the number of
+            output channels, or the model is invalid, see `check_segmentation_model`.
     """
+    if not isinstance(classes, ClassTable):
+        raise InputError(
+            f"`classes` must be a class table. Received: classes={classes!r}. "
+            "Use `lcc_tf.ClassTable(names, palette)`."
+        )
     check_segmentation_model(model)
     channels = model.outputs[0].shape[-1]
     if channels != classes.num_classes:
