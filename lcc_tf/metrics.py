@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from lcc_tf.arguments import check_ignore_class, check_num_classes
 from lcc_tf.confusion_matrix import (
     cohen_kappa,
     confusion_matrix,
@@ -52,13 +53,13 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name or self.default_name, dtype=dtype)
-        self.num_classes = num_classes
-        self.ignore_class = ignore_class
+        self.num_classes = check_num_classes(num_classes)
+        self.ignore_class = check_ignore_class(ignore_class)
         # A private name of Keras. If it goes, `EarlyStopping` and `ModelCheckpoint` cannot monitor
         # the metric in mode "auto".
         self._direction = "up"
         self.matrix = self.add_weight(
-            shape=(num_classes, num_classes), initializer="zeros", dtype="float64", name="matrix"
+            shape=2 * (self.num_classes,), initializer="zeros", dtype="float64", name="matrix"
         )
 
     def update_state(
@@ -79,7 +80,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
             tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
                 this check; the result is then NaN.
         """
-        _check_num_classes(y_pred, self.num_classes)
+        _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
             y_true,
             y_pred,
@@ -113,11 +114,14 @@ class MeanIoU(_ConfusionMatrixMetric):
     The mean is over the classes that occur in the masks or in the predictions.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255. If it is a class id, the mean excludes the
             class. None for no such label. Pixels with the label -1 are always void.
         name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Raises:
+        InputError: `num_classes` or `ignore_class` is invalid.
 
     Example:
         Of four pixels, the last is void. Each class has 1 right pixel of 2 pixels in its union:
@@ -148,11 +152,14 @@ class PixelAccuracy(_ConfusionMatrixMetric):
     """Fraction of pixels with the right class, over all images.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
             label -1 are always void.
         name: name of the metric; None for "pixel_accuracy".
         dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Raises:
+        InputError: `num_classes` or `ignore_class` is invalid.
 
     Example:
         Of four pixels, the last is void. Two of the others are right:
@@ -182,14 +189,14 @@ class ImagewiseScore(keras.metrics.Mean):
 
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
-        num_classes: number of classes.
+        num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
             label -1 are always void.
         name: name of the metric; None for `score`.
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: the score is unknown.
+        InputError: the score is unknown, or `num_classes` or `ignore_class` is invalid.
 
     Example:
         The first image has two right pixels, the second image has one right pixel of two:
@@ -212,8 +219,8 @@ class ImagewiseScore(keras.metrics.Mean):
             raise InputError(f"Unknown score. Received: {score!r}. Use one of {MICRO_SCORES}.")
         super().__init__(name=name or score, dtype=dtype)
         self.score = score
-        self.num_classes = num_classes
-        self.ignore_class = ignore_class
+        self.num_classes = check_num_classes(num_classes)
+        self.ignore_class = check_ignore_class(ignore_class)
         self._direction = "up"  # see `_ConfusionMatrixMetric`
 
     def update_state(
@@ -235,7 +242,7 @@ class ImagewiseScore(keras.metrics.Mean):
             tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
                 this check; the result is then NaN.
         """
-        _check_num_classes(y_pred, self.num_classes)
+        _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
             y_true, y_pred, ignore_class=self.ignore_class, sample_weight=sample_weight
         )
@@ -263,7 +270,7 @@ class ImagewiseScore(keras.metrics.Mean):
         }
 
 
-def _check_num_classes(y_pred: tf.Tensor, num_classes: int) -> None:
+def _check_output_channels(y_pred: tf.Tensor, num_classes: int) -> None:
     if y_pred.shape[-1] != num_classes:
         raise InputError(
             "`num_classes` of a metric must equal the number of the model's output channels. "

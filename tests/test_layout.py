@@ -13,7 +13,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RANKS = [
     {"errors"},
-    {"class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
+    {"arguments", "class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
     {"confusion_matrix", "figures", "loss_functions"},
     {"losses", "metrics"},
     {"data", "models"},  # below "config", because both accept plain arguments, not a configuration
@@ -27,9 +27,14 @@ RANKS = [
 ]
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
 # Modules for use without a data set, which therefore must not import `tfds_deepglobe`
-WITHOUT_DATASET = {"errors", "files", "ground_truth", "keras_backend", "reflect_padding"} | {
-    *("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")
-}
+WITHOUT_DATASET = {
+    "arguments",
+    "errors",
+    "files",
+    "ground_truth",
+    "keras_backend",
+    "reflect_padding",
+} | {*("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")}
 SCRIPTS = {file.stem for file in ROOT.glob("*.py")}
 
 

@@ -18,6 +18,7 @@ from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
 from lcc_tf.models import ensemble
+from lcc_tf.models.model_outputs import check_output_size
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.predictors import check_num_classes
 from lcc_tf.reflect_padding import reflect_padded_indices
@@ -148,7 +149,9 @@ class SourceModel:
         height, width = image.shape[1:3]
         margins = [(0, 0), (0, -height % divisor), (0, -width % divisor), (0, 0)]
         padded = np.pad(image, margins, mode="reflect").astype(np.float32)
-        return self._graph(tf.constant(padded))[:, :height, :width].numpy()
+        predicted = self._graph(tf.constant(padded))
+        check_output_size(padded.shape, predicted.shape)
+        return predicted[:, :height, :width].numpy()
 
     @cached_property
     def _graph(self) -> Callable[[tf.Tensor], tf.Tensor]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from lcc_tf.arguments import number_per
 from lcc_tf.errors import InputError
 
 AVERAGES = ("probabilities", "logits")
@@ -44,19 +45,28 @@ def weighted_average(
     return tf.nn.softmax(mean) if average == "logits" else mean
 
 
-def check_member_weights(weights: Sequence[float], num_members: int) -> None:
+def check_member_weights(weights: Sequence[float] | None, num_members: int) -> tuple[float, ...]:
     """Verifies the weights of an ensemble's members (the models that the ensemble averages).
 
+    Args:
+        weights: one weight per member; None for equal weights.
+        num_members: number of members.
+
+    Returns:
+        One weight per member.
+
     Raises:
-        InputError: the number of weights is wrong, a weight is negative or not finite, or all
-            weights are zero.
+        InputError: `weights` is not a sequence of numbers, the number of weights is wrong, a weight
+            is negative or not finite, or all weights are zero.
     """
+    weights = (1.0,) * num_members if weights is None else number_per("member", weights, "weights")
     if len(weights) != num_members or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         raise InputError(
             f"An ensemble of {num_members} members needs {num_members} weights. Each weight must "
             "be 0 or more, and at least one weight must be above 0. "
             f"Received: weights={weights}."
         )
+    return weights
 
 
 @keras.saving.register_keras_serializable("lcc_tf")

@@ -9,7 +9,6 @@ The blocks have the same settings as the decoders of the original PyTorch notebo
 
 import keras
 
-from lcc_tf.errors import InputError
 from lcc_tf.models.convolutions import AtrousSeparableConv2D
 
 
@@ -78,17 +77,3 @@ def segmentation_logits(
     return keras.layers.Conv2D(
         num_classes, kernel_size, padding="same", dtype="float32", name=name
     )(x)
-
-
-def check_num_classes(num_classes: int) -> None:
-    """Verifies the number of output channels of a network.
-
-    Raises:
-        InputError: `num_classes` is below 2, or is not a whole number.
-    """
-    if num_classes != int(num_classes) or num_classes < 2:
-        raise InputError(
-            "`num_classes` must be a whole number of at least 2, because the network returns one "
-            f"logit per class for a softmax. Received: num_classes={num_classes}. "
-            "Use num_classes=2 for a binary task."
-        )

@@ -6,9 +6,9 @@ Segmentation, https://arxiv.org/abs/1802.02611
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
-    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
     separable_conv_bn_relu,
@@ -62,16 +62,16 @@ def DeepLabV3Plus(
         float32 `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: the encoder or the preprocessing is unknown; `num_classes`, `output_stride` or
-            `dilation_rates` is invalid; the weights cannot be downloaded or loaded; or a height or
-            width is not divisible by `output_stride`.
+        InputError: the encoder or the preprocessing is unknown; `num_classes`, `input_shape`,
+            `output_stride` or `dilation_rates` is invalid; the weights cannot be downloaded or
+            loaded; or a height or width is not divisible by `output_stride`.
 
     Example:
         >>> model = DeepLabV3Plus(7, encoder="resnet18_v1.5", encoder_weights=None)
         >>> model(np.zeros((1, 64, 32, 3))).shape
         TensorShape([1, 64, 32, 7])
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if output_stride not in DILATION_RATES:
         raise InputError(
             f"`output_stride` must be 16 or 8. Received: output_stride={output_stride}."

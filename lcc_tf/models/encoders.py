@@ -14,7 +14,11 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
-from lcc_tf.models.preprocessing import EncoderPreprocessing, check_image_size
+from lcc_tf.models.preprocessing import (
+    EncoderPreprocessing,
+    check_image_size,
+    check_input_shape,
+)
 from lcc_tf.models.resnet_v1_5 import RESNETS
 from lcc_tf.models.torch_files import TORCH_SUFFIXES, read_torch_weights
 from lcc_tf.models.torch_weights import load_torch_encoder
@@ -57,7 +61,8 @@ def build_encoder(
 
     Raises:
         InputError: the name, the output stride or the preprocessing is unknown; the weights cannot
-            be downloaded or loaded; or a height or width is not divisible by `output_stride`.
+            be downloaded or loaded; `input_shape` is not `(height, width, 3)`; or a height or width
+            is not divisible by `output_stride`.
 
     Example:
         >>> encoder = build_encoder("resnet18_v1.5", weights=None, input_shape=(64, 32, 3))
@@ -70,6 +75,7 @@ def build_encoder(
         raise InputError(
             f"`output_stride` must be 8, 16 or 32. Received: output_stride={output_stride}."
         )
+    check_input_shape(input_shape)
     check_image_size(input_shape[0], input_shape[1], output_stride)
     spec = ENCODERS[name]
     inputs = keras.Input(input_shape, name="image")

@@ -4,9 +4,10 @@ from collections.abc import Sequence
 
 import keras
 
+from lcc_tf.arguments import number_per
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, WeightedAverage, check_member_weights
-from lcc_tf.models.model_outputs import check_functional, outputs_probabilities
+from lcc_tf.models.model_outputs import check_segmentation_model, outputs_probabilities
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.models.resampling import ScaleImage, UnscaleProbabilities
 
@@ -45,7 +46,8 @@ def ensemble(
 
     Raises:
         InputError: `members` is empty; the members have different numbers of classes; `weights`,
-            `average` or `scales` is invalid; or a member is neither functional nor sequential.
+            `average` or `scales` is invalid; members with the same scale require different image
+            sizes; or a member is invalid, see `check_segmentation_model`.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus
@@ -59,26 +61,26 @@ def ensemble(
         raise InputError(
             "An ensemble needs at least one member. Received: members=[]. Add a model."
         )
-    weights = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
-    check_member_weights(weights, len(members))
+    weights = check_member_weights(weights, len(members))
     if average not in AVERAGES:
         raise InputError(
             f"Unknown `average`. Received: average={average!r}. Choose one of {AVERAGES}."
         )
-    scales = [1.0] * len(members) if scales is None else [float(scale) for scale in scales]
+    scales = (1.0,) * len(members) if scales is None else number_per("member", scales, "scales")
     if len(scales) != len(members) or not all(0 < scale < float("inf") for scale in scales):
         raise InputError(
             f"An ensemble of {len(members)} members needs {len(members)} `scales` above 0. "
             f"Received: scales={scales}."
         )
     for model in members:
-        check_functional(model)
+        check_segmentation_model(model)
     classes = [model.outputs[0].shape[-1] for model in members]
     if len(set(classes)) > 1:
         raise InputError(
             "All members must have the same number of classes. "
             f"Received members with {classes} classes."
         )
+    _check_input_sizes(members, scales)
 
     image = keras.Input((None, None, 3), name="image")
     probabilities: list[keras.KerasTensor] = []
@@ -106,3 +108,16 @@ def ensemble(
         probabilities.append(restore(activation(member(resize(image))), image))
     mean = WeightedAverage(weights, average, dtype="float32", name="probabilities")(probabilities)
     return keras.Model(image, mean, name="ensemble")
+
+
+def _check_input_sizes(members: Sequence[keras.Model], scales: Sequence[float]) -> None:
+    """Verifies that members with the same scale accept images of the same size."""
+    sizes = [tuple(model.inputs[0].shape[1:3]) for model in members]
+    for scale in set(scales):
+        same_scale = [size for size, other in zip(sizes, scales, strict=True) if other == scale]
+        if any(len(set(sides) - {None}) > 1 for sides in zip(*same_scale, strict=True)):
+            raise InputError(
+                "Members with the same scale must accept images of the same size. Received: "
+                f"members with the input sizes {sizes}. Build the members with "
+                "`input_shape=(None, None, 3)`, or set `scales`."
+            )

@@ -1,5 +1,7 @@
 """Preprocessing layer of the networks, and checks of the image size."""
 
+from numbers import Integral
+
 import keras
 from keras.applications import imagenet_utils
 
@@ -79,6 +81,28 @@ class EncoderPreprocessing(keras.layers.Layer):
         config = super().get_config()
         config.pop("dtype")
         return config | {"mode": self.mode, "size_divisor": self.size_divisor}
+
+
+def check_input_shape(input_shape: tuple[int | None, int | None, int]) -> None:
+    """Verifies the argument `input_shape` of a network.
+
+    Raises:
+        InputError: `input_shape` is not `(height, width, 3)`.
+
+    Example:
+        >>> check_input_shape((None, 64, 3))
+    """
+    is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
+    if not is_shape or input_shape[2] != 3 or not all(map(_is_side, input_shape[:2])):
+        raise InputError(
+            "`input_shape` must be (height, width, 3), because the images are RGB. "
+            f"Received: input_shape={input_shape!r}. Use None for a height or width that can vary, "
+            "such as (None, None, 3)."
+        )
+
+
+def _is_side(side: object) -> bool:
+    return side is None or (isinstance(side, Integral) and int(side) > 0)
 
 
 def check_image_size(height: int | None, width: int | None, divisor: int) -> None:

@@ -32,14 +32,14 @@ from typing import Any
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.errors import InputError, require_extra
-from lcc_tf.models.blocks import check_num_classes
 from lcc_tf.models.encoder_weights import (
     check_weights_file,
     clear_download_errors,
     clear_file_errors,
 )
-from lcc_tf.models.preprocessing import EncoderPreprocessing
+from lcc_tf.models.preprocessing import EncoderPreprocessing, check_input_shape
 from lcc_tf.models.resampling import (
     AdaptiveAveragePooling,
     BilinearUpsampling,
@@ -112,7 +112,8 @@ def UNet(
 
     Raises:
         InputError: segmentation-models is not installed; the encoder is unknown; the weights cannot
-            be downloaded or loaded; or a height or width is not divisible by 32.
+            be downloaded or loaded; `input_shape` is not `(height, width, 3)`; or a height or width
+            is not divisible by 32.
 
     Example:
         >>> model = UNet(7, encoder="resnet18", encoder_weights=None)
@@ -180,12 +181,13 @@ def _baseline(
     input_shape: tuple[int | None, int | None, int],
 ) -> keras.Model:
     """Builds the network of segmentation-models with the name `arch`; see `UNet`."""
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if encoder not in BASELINE_ENCODERS:
         raise InputError(
             f"Unknown encoder for {arch}. Received: {encoder!r}. "
             f"Choose one of {list(BASELINE_ENCODERS)}."
         )
+    check_input_shape(input_shape)
     divisor = BASELINES[arch].size_divisor
     network = _package_network(arch, num_classes, encoder, encoder_weights)
     encoder_layers, decoder_layers, features = _split(network)

@@ -6,8 +6,8 @@ https://arxiv.org/abs/1807.10165
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.models.blocks import (
-    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
 )
@@ -61,7 +61,8 @@ def UNetPlusPlus(
         the four heads.
 
     Raises:
-        InputError: the encoder or the preprocessing is unknown; `num_classes` is invalid; the
+        InputError: the encoder or the preprocessing is unknown; `num_classes` or `input_shape` is
+            invalid; the
             weights cannot be downloaded or loaded; or a height or width is not divisible by 32.
 
     Example:
@@ -69,7 +70,7 @@ def UNetPlusPlus(
         >>> model(np.zeros((1, 64, 32, 3))).shape
         TensorShape([1, 64, 32, 7])
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     backbone = build_encoder(
         encoder, weights=encoder_weights, input_shape=input_shape, preprocessing=preprocessing
     )

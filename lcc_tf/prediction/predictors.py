@@ -19,7 +19,11 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
-from lcc_tf.models.model_outputs import check_functional, outputs_probabilities
+from lcc_tf.models.model_outputs import (
+    check_output_size,
+    check_segmentation_model,
+    outputs_probabilities,
+)
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, predict_array
 from lcc_tf.prediction.tta import with_tta
@@ -53,7 +57,8 @@ def predict_tiled(
         float32 `(height, width, num_classes)`, probabilities that sum to 1 at each pixel.
 
     Raises:
-        InputError: `image` is not RGB in [0, 255], or another argument is invalid.
+        InputError: `image` is not RGB in [0, 255], the output of the model does not have 2 channels
+            or more or the size of its input, or another argument is invalid.
 
     Example:
         >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)
@@ -105,7 +110,9 @@ def probability_function(model: keras.Model) -> Predict:
     traced = probabilities.get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.float32))
 
     def predict(images: np.ndarray) -> np.ndarray:
-        return traced(tf.constant(images, tf.float32)).numpy()
+        predicted = traced(tf.constant(images, tf.float32)).numpy()
+        check_output_size(images.shape, predicted.shape)
+        return predicted
 
     return predict
 
@@ -147,11 +154,12 @@ class Predictor:
             name: name of the predictor; None for the name of the model.
 
         Raises:
-            InputError: `tile` or `tta` is invalid, or the outputs of the model are unknown.
+            InputError: `tile` or `tta` is invalid, or the model is invalid, see
+                `check_segmentation_model`.
         """
         if tile < 1:
             raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
-        check_functional(model)
+        check_segmentation_model(model)
         divisor = size_divisor(model)
         size = max(round(tile / divisor), 1) * divisor
         predict = with_tta(probability_function(model), tta)
@@ -268,9 +276,7 @@ class Average:
         Raises:
             InputError: `weights` are invalid, or `kind` is unknown.
         """
-        weights = (1.0,) * num_members if weights is None else tuple(weights)
-        check_member_weights(weights, num_members)
-        return cls(weights, kind)
+        return cls(check_member_weights(weights, num_members), kind)
 
     def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
         """Averages the probabilities of the members.
@@ -382,10 +388,15 @@ def check_num_classes(model: keras.Model, classes: ClassTable) -> None:
     """Verifies that a class table has one class per output channel of a model.
 
     Raises:
-        InputError: the number of classes differs from the number of output channels, or the outputs
-            of the model are unknown.
+        InputError: `classes` is not a class table, the number of classes differs from the number of
+            output channels, or the model is invalid, see `check_segmentation_model`.
     """
-    check_functional(model)
+    if not isinstance(classes, ClassTable):
+        raise InputError(
+            f"`classes` must be a class table. Received: classes={classes!r}. "
+            "Use `lcc_tf.ClassTable(names, palette)`."
+        )
+    check_segmentation_model(model)
     channels = model.outputs[0].shape[-1]
     if channels != classes.num_classes:
         raise InputError(

@@ -10,6 +10,7 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from lcc_tf.arguments import check_ignore_class
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Average, Predictor, check_num_classes
@@ -108,20 +109,20 @@ def evaluate(
     check_names(list(models))
     for model in models.values():
         check_num_classes(model, classes)
+    ignore_class = check_ignore_class(ignore_class)
     if ignore_class is not None and 0 <= ignore_class < classes.num_classes:
         raise InputError(
             "`ignore_class` must be a label outside the class ids, such as 255. Received: "
             f"ignore_class={ignore_class}, the id of the class {classes.names[ignore_class]!r}. "
             "Choose another label, or choose `protocols` that do not score this class."
         )
-    weights = [1.0] * len(models) if member_weights is None else list(member_weights)
-    check_member_weights(weights, len(models))
+    weights = check_member_weights(member_weights, len(models))
     rules = scoring_rules(protocols, classes)
 
     members = [
         Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
     ]
-    Average(tuple(weights), average)  # raises an error for an invalid `average`
+    Average(weights, average)  # raises an error for an invalid `average`
     ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
     predictors = ScoredPredictors(members, ensembles)
     examples = tqdm(examples, desc=f"scoring {split}", unit="image", disable=not verbose)

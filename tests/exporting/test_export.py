@@ -47,6 +47,8 @@ def test_savedmodel_of_a_logits_model_returns_its_probabilities(model, tmp_path)
     [
         ({"format": "coreml"}, "Unknown `format`.*'coreml'"),
         ({"classes": ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))}, "`classes`.*2 classes"),
+        ({"classes": ["a", "b"]}, r"classes=\['a.*`lcc_tf.ClassTable\(names, palette\)`"),
+        ({"classes": None}, r"classes=None.*`lcc_tf.ClassTable\(names, palette\)`"),
         ({"tile": 16}, "`tile` must be 32.*tile=16"),
         ({"resolution": -1}, "`resolution` must be larger than 0.*resolution=-1"),
         ({"images": []}, "`images` must contain at least one image"),

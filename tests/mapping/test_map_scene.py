@@ -48,6 +48,8 @@ def test_scene_is_mapped_with_a_keras_model(tmp_path, keras_model, image):
     [
         ({"scene": "gone.tif"}, "gone.tif cannot be read.*the file does not exist"),
         ({"classes": ClassTable(("a",), ((0, 0, 0),))}, "`classes` must have.*1 classes"),
+        ({"classes": ["a", "b", "c"]}, r"classes=\['a.*`lcc_tf.ClassTable\(names, palette\)`"),
+        ({"classes": None}, r"classes=None.*`lcc_tf.ClassTable\(names, palette\)`"),
         ({"tile": 0}, "`tile` must be 1 pixel or more"),
         ({"overlap": 300}, "`overlap` must be"),
         ({"tta": "d8"}, "`tta` must be one of.*Received: 'd8'"),

@@ -147,3 +147,21 @@ def test_invalid_average_and_scales_raise(members):
     for scales in ((1,), (1, 0), (1, float("inf"))):
         with pytest.raises(InputError, match="2 members needs 2 `scales`"):
             ensemble(members, scales=scales)
+
+
+def test_members_for_images_of_different_sizes_raise():
+    small, large = (
+        keras.Sequential([keras.Input((side, side, 3)), keras.layers.Conv2D(3, 1)])
+        for side in (32, 64)
+    )
+    with pytest.raises(InputError, match=r"same size.*\(32, 32\), \(64, 64\).*None, None, 3"):
+        ensemble([small, large])
+    ensemble([small, large], scales=[0.5, 1])
+    ensemble([small, small_network()])
+
+
+@pytest.mark.parametrize("numbers", [{0: 5.0, 1: 1.0}, "51"])
+def test_weights_and_scales_that_are_not_sequences_of_numbers_raise(members, numbers):
+    for argument in ("weights", "scales"):
+        with pytest.raises(InputError, match=f"`{argument}` must be a sequence.*per member.*list"):
+            ensemble(members, **{argument: numbers})

@@ -126,10 +126,21 @@ def test_binary_task_with_two_classes():
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("num_classes", [1, 0, 2.5])
-def test_fewer_than_two_classes_raise(arch, num_classes):
-    with pytest.raises(InputError, match=f"num_classes={num_classes}. Use num_classes=2 for a bin"):
+@pytest.mark.parametrize("num_classes", [1, 0, 2.5, 7.0, "7"])
+def test_invalid_numbers_of_classes_raise(arch, num_classes):
+    with pytest.raises(InputError, match=f"num_classes={num_classes!r}. Use num_classes=2"):
         build_model(arch, num_classes, encoder_weights=None)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "shape", [(64, 64, 1), (64, 64, 4), (2, 64, 64, 3), (0, 64, 3), (64, 64), 64, (64.0, 64, 3)]
+)
+def test_input_shapes_other_than_rgb_images_raise(arch, shape):
+    with pytest.raises(InputError) as error:
+        build_model(arch, 7, encoder_weights=None, input_shape=shape)
+    message = "`input_shape` must be (height, width, 3), because the images are RGB. Received: "
+    assert str(error.value).startswith(f"{message}input_shape={shape}.")
 
 
 @pytest.fixture(scope="module")

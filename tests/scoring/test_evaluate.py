@@ -142,6 +142,9 @@ def test_invalid_arguments_raise():
         score(pairs, ignore_class=2)
     with pytest.raises(InputError, match="one class per output channel.*Received: 7"):
         score(pairs, classes=DEEPGLOBE_CLASSES)
+    for classes in (["a", "b", "unknown"], None):
+        with pytest.raises(InputError, match=r"classes=.*`lcc_tf.ClassTable\(names, palette\)`"):
+            score(pairs, classes=classes)
     with pytest.raises(InputError, match="at least one model"):
         score(pairs, {})
     with pytest.raises(InputError, match="named 'ensemble'"):
