@@ -50,5 +50,7 @@ def test_existing_maps_raise_if_resume_and_overwrite_are_false(tmp_path):
 
 def test_output_folder_that_is_a_file_raises(tmp_path):
     (tmp_path / "maps").touch()
-    with pytest.raises(InputError, match="maps is a file, not a folder. Choose a folder as `output`"):
+    with pytest.raises(
+        InputError, match="maps is a file, not a folder. Choose a folder as `output`"
+    ):
         images_to_map([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)
