@@ -1,4 +1,4 @@
-"""Class weights from counts of pixels."""
+"""Class weights from pixel counts."""
 
 import numpy as np
 
@@ -11,19 +11,19 @@ def class_weights_from_pixels(
     """Computes class weights that are larger for rarer classes.
 
     Args:
-        pixels: int64 `(num_images, num_classes)`, pixels per class of each training image.
+        pixels: int64 `(num_images, num_classes)`, number of pixels per training image and class.
         method: "inverse_frequency" or "median_frequency".
 
-            - "inverse_frequency": 1 / f, where f is the fraction of all pixels that are of the
-              class.
-            - "median_frequency": median(f) / f, where f is the fraction of pixels that are of the
-              class, over the images that contain it (Eigen & Fergus 2015,
-              https://arxiv.org/abs/1411.4734, section 6.3.2).
-        ignore_class: a class id whose pixels are not counted; None for no such class.
+            - "inverse_frequency": 1 / f, where f is the number of pixels of the class, divided by
+              the number of all pixels.
+            - "median_frequency": median(f) / f, where f is the number of pixels of the class,
+              divided by the number of pixels in the images that contain the class. The median is
+              over classes (Eigen & Fergus 2015, https://arxiv.org/abs/1411.4734, section 6.3.2).
+        ignore_class: class id whose pixels are not counted; None to count all pixels.
 
     Returns:
-        float64 `(num_classes,)` with a mean of 1 over the classes that occur. Classes that do not
-        occur, and `ignore_class`, have the weight 0.
+        float64 `(num_classes,)`. The weights of the classes that occur have a mean of 1. The weight
+        of `ignore_class` and of classes that do not occur is 0.
 
     Raises:
         InputError: the method is unknown, or no class occurs.
@@ -50,10 +50,12 @@ def class_weights_from_pixels(
     present = total > 0
     if not present.any():
         raise InputError(
-            "Class weights need training pixels of one class or more. Received: counts of shape "
-            f"{pixels.shape} without any pixel, with ignore_class={ignore_class}."
+            "Class weights need training pixels of at least one class that is not ignored. "
+            f"Received: no such pixels in {len(pixels)} images, with ignore_class={ignore_class}. "
+            "Check the masks, or choose another `ignore_class`."
         )
     weights = np.zeros_like(total)
     weights[present] = pixels_of_images[present] / total[present]
-    # The median frequency is the same factor for all classes, which the mean of 1 removes.
+    # The median of f would be the same factor for all classes. The division by the mean would
+    # remove this factor, therefore the median is not computed.
     return weights / weights[present].mean()

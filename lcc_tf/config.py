@@ -1,7 +1,9 @@
 """Configuration of a training run.
 
-TensorFlow takes seconds to import. This module imports it only to check a configuration, so that
-commands can print the defaults in their help without it.
+Commands print the defaults of this module in their help. The import of TensorFlow takes seconds.
+This module therefore imports TensorFlow only when it checks a configuration.
+
+In comments, "the original" means the original PyTorch notebooks, which this package reimplements.
 """
 
 import dataclasses
@@ -17,14 +19,14 @@ REGIMES = ("finetune", "frozen", "gradual")
 FRAMINGS = ("crops", "whole")
 CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# Values of `TrainConfig.xla`, and Keras' `jit_compile` for each
+# Mapping from values of `TrainConfig.xla` to values of Keras' argument `jit_compile`
 XLA = {"auto": "auto", "on": True, "off": False}
-# Values of fields that the `config.json` of an old run lacks
+# Values of fields that are missing in the `config.json` of old runs
 OLD_TRAIN_VALUES = {"xla": "auto"}
 OLD_DATA_VALUES = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
-# Recipe names of old runs, and their present names
+# Mapping from recipe names in old runs to present names
 OLD_RECIPES = {"seed": "original"}
-# Fields of `TrainConfig` that only one architecture has
+# Fields of `TrainConfig` that only these architectures support
 MODEL_OPTIONS = {
     "unetpp": ("preprocessing", "deep_supervision"),
     "deeplabv3plus": ("preprocessing", "output_stride", "dilation_rates", "align_corners"),
@@ -33,22 +35,26 @@ MODEL_OPTIONS = {
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
-    """Source of the images, and their split.
+    """Source of the images and masks, and their split into training, validation and test.
 
     Raises:
         tfds_deepglobe.errors.InputError: a name pattern is invalid.
     """
 
-    data: str = "data/deepglobe"  # folder or zip of the raw archive, or "demo"
+    # Folder or zip file of images and masks, or "demo" for synthetic images
+    data: str = "data/deepglobe"
     cache_dir: str = "data/tfds"  # folder of prepared data sets
-    # Name patterns of images and masks. `*` is the image's id. Folders may precede it, as in
-    # "images/*.tif" and "labels/*_gt.png". The defaults are DeepGlobe's.
+    # Name patterns of image files and mask files. `*` stands for the id of an image. A pattern can
+    # contain folders, such as "images/*.tif" and "labels/*_gt.png". The defaults are the patterns
+    # of the DeepGlobe archive.
     image_glob: str = "*_sat.jpg"
     mask_pattern: str = "*_mask.png"
-    split_files: str | None = None  # folder of split lists; None: a seeded random split
-    map_color: tuple[str, ...] = ()  # "R,G,B=CLASS": mask colors outside the class table
-    demo_count: int = 160  # scenes of `data="demo"`
-    demo_size: int = 256  # side of a demo scene, pixels
+    # Folder with one text file of image ids per split. None for a random split with a fixed seed.
+    split_files: str | None = None
+    # Classes of mask colors that are not in the class table, in the form "R,G,B=CLASS"
+    map_color: tuple[str, ...] = ()
+    demo_count: int = 160  # number of synthetic images, for `data="demo"`
+    demo_size: int = 256  # side of a synthetic image, pixels
 
     def __post_init__(self) -> None:
         FileNames.parse(self.image_glob, self.mask_pattern)
@@ -67,59 +73,72 @@ class TrainConfig:
     # Network
     arch: str = "unetpp"
     encoder: str = "resnet101"
-    encoder_weights: str | None = "imagenet"  # "imagenet", a weights file, or None for random
-    preprocessing: str | None = None  # None: the encoder's; imported models can have another
+    # "imagenet", the path of a weights file, or None for random weights
+    encoder_weights: str | None = "imagenet"
+    # Preprocessing mode. None for the mode of the encoder. Imported models can need another mode.
+    preprocessing: str | None = None
     output_stride: int = 16  # DeepLabV3+ only: 16 or 8
-    dilation_rates: tuple[int, ...] | None = None  # DeepLabV3+ only; None: set by output stride
-    align_corners: bool = False  # DeepLabV3+ only; True for models from PyTorch
+    # DeepLabV3+ only. None for the default rates of the output stride.
+    dilation_rates: tuple[int, ...] | None = None
+    align_corners: bool = False  # DeepLabV3+ only; True for imported PyTorch models
     deep_supervision: bool = False  # UNet++ only
 
     # Training
     recipe: str = "default"  # one of `RECIPES`, or "imported"
+    # "finetune": all layers train. "frozen": all layers except the encoder train. "gradual": first
+    # the encoder is frozen, then all layers train.
     regime: str = "finetune"
-    image_size: int = 512  # side of the network's training images, pixels; the original's
-    # "crops": crops of `image_size` at the images' resolution. "whole": whole images, resized to
-    # `image_size`, as in the original; a DeepGlobe image is then reduced to a fifth of its side.
+    image_size: int = 512  # side of the training images, pixels; as in the original
+    # "crops": train on crops of `image_size`, at the resolution of the images. "whole": train on
+    # whole images that are resized to `image_size`, as in the original. The side of a DeepGlobe
+    # image then shrinks to about a fifth.
     framing: str = "crops"
-    # Smallest and largest random scale of a crop. Random scales brought no gain for images of one
-    # resolution, as in DeepGlobe (docs/recipe.md). For images of several resolutions, DeepLabV3
-    # uses 0.5 to 2 (https://arxiv.org/abs/1706.05587, section 4.1).
+    # Smallest and largest random scale of crops. Random scales did not improve the scores for
+    # DeepGlobe, whose images have one resolution (docs/recipe.md). For images of several
+    # resolutions, DeepLabV3 uses 0.5 to 2 (https://arxiv.org/abs/1706.05587, section 4.1).
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    # Fraction of crops around a pixel of a class that is drawn by rarity. 0.5 is from the class
-    # uniform sampling of Zhu et al. 2019 (https://arxiv.org/abs/1812.01593, section 3.3).
+    # Fraction of crops that must contain a pixel of a randomly selected class. The selection
+    # prefers rare classes, which are classes with few pixels. 0.5 is from the class uniform
+    # sampling of Zhu et al. 2019 (https://arxiv.org/abs/1812.01593, section 3.3).
     rare_class_share: float = 0.5
-    batch_size: int = 8  # images per step, over all devices; the original's 7, made divisible
-    epochs: int = 100  # the original's
-    frozen_epochs: int = 10  # regime `gradual` only: epochs with a frozen encoder
-    patience: int = 20  # epochs without a better `monitor` before training stops; the original's
+    # Images per step, summed over all devices. The original uses 7, which several devices cannot
+    # divide evenly.
+    batch_size: int = 8
+    epochs: int = 100  # as in the original
+    frozen_epochs: int = 10  # regime `gradual` only: number of epochs with a frozen encoder
+    # Number of epochs without a better `monitor` score after which training stops; as in the
+    # original
+    patience: int = 20
     monitor: str = "val_mean_iou"  # score that selects the best weights; higher is better
-    # The most robust loss over data sets in Ma et al. 2021, Loss odyssey
+    # Ma et al. 2021, Loss odyssey, found this loss to be the most robust over several data sets
     # (https://doi.org/10.1016/j.media.2021.102035).
     loss: str = "cross_entropy+dice"
-    # "none", "inverse_frequency", "median_frequency" or one number per class
+    # "none", "inverse_frequency", "median_frequency", or one number per class
     class_weights: str | tuple[float, ...] = "none"
-    label_smoothing: float = 0.0  # of cross entropy and focal loss, in [0, 1)
-    # Class that loss and scores ignore, if the data set has it; None: no class. The challenge does
-    # not score `unknown` (https://arxiv.org/abs/1805.06561).
+    label_smoothing: float = 0.0  # for cross entropy and focal loss, in [0, 1)
+    # Class that the loss and the scores during training ignore, if the data set contains the class.
+    # None for no class. The scores of evaluate.py do not use this field; they follow a protocol.
+    # The DeepGlobe challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
     learning_rate: float = 1e-4  # largest learning rate of the schedule
     # Learning rate of the encoder as a fraction of `learning_rate`. Howard & Ruder 2018 propose
     # lower learning rates for pretrained layers (https://arxiv.org/abs/1801.06146, section 3.2).
-    # They brought no gain here (docs/recipe.md).
+    # Here, lower learning rates did not improve the scores (docs/recipe.md).
     encoder_rate: float = 1.0
-    # "cosine": linear warm-up, then cosine decay to 0 (Loshchilov & Hutter 2017,
-    # https://arxiv.org/abs/1608.03983); one learning rate suits trainings of any length.
-    schedule: str = "cosine"  # or "constant"
-    weight_decay: float = 1e-2  # AdamW's, decoupled (https://arxiv.org/abs/1711.05101)
+    # "cosine": a linear warm-up, then a cosine decay to 0 (Loshchilov & Hutter 2017,
+    # https://arxiv.org/abs/1608.03983). The same `learning_rate` suits trainings of any length.
+    # "constant": the learning rate does not change.
+    schedule: str = "cosine"
+    weight_decay: float = 1e-2  # decoupled weight decay of AdamW, https://arxiv.org/abs/1711.05101
     # Decay per step, such as 0.999, of the moving average of the weights (Tarvainen & Valpola 2017,
-    # https://arxiv.org/abs/1703.01780, section 2). The average is scored and saved. 0: no average;
-    # with cosine decay, averages brought no gain (docs/recipe.md).
+    # https://arxiv.org/abs/1703.01780, section 2). Validation and weights files use the average. 0
+    # for no average. With cosine decay, averages did not improve the scores (docs/recipe.md).
     ema_decay: float = 0.0
-    precision: str = "float32"
-    # XLA compilation of training and validation steps. "auto": Keras' choice, that is on for a
-    # single GPU and off for CPU and several replicas. "on", "off": the same for all devices.
+    precision: str = "float32"  # one of `PRECISIONS`
+    # Compilation of training and validation steps with XLA. "on" and "off" are valid for all
+    # devices. "auto" is "on" for a single GPU, and "off" for the CPU and for several devices.
     xla: str = "auto"
-    seed: int = 0  # random seed of weights, order and augmentation, not of the split
+    seed: int = 0  # random seed of weights, image order and augmentation, but not of the split
 
     def __post_init__(self) -> None:
         from lcc_tf.models import ARCHITECTURES, encoders_of
@@ -148,7 +167,7 @@ class TrainConfig:
         ):
             raise InputError(
                 "`crop_scale` must be the smallest and the largest scale of crops, in [1/16, 16], "
-                f"such as 0.5 2. Received: {self.crop_scale}."
+                f"for example 0.5 and 2. Received: {self.crop_scale}."
             )
         self._check_loss()
         self._check_network()
@@ -180,8 +199,8 @@ class TrainConfig:
             if archs and self.arch not in archs and value != option.default:
                 raise InputError(
                     f"`{option.name}` is an option of {' and '.join(archs)} only. Received: "
-                    f"{option.name}={value!r}, arch={self.arch!r}. Omit it, or choose another "
-                    "`arch`."
+                    f"{option.name}={value!r}, arch={self.arch!r}. Omit `{option.name}`, or choose "
+                    "another `arch`."
                 )
         divisor = size_divisor_of(self.arch, self.output_stride)
         if self.image_size % divisor:
@@ -202,10 +221,10 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: dict) -> "TrainConfig":
-        """Reads the result of `to_json`, from this version or an earlier one.
+        """Makes a configuration from a result of `to_json`, of this or an earlier version.
 
         Raises:
-            InputError: a field is missing, or this version does not know it.
+            InputError: a field is missing, or this version does not know a field.
         """
         try:
             data = _from_json(DataConfig, OLD_DATA_VALUES | values["data"])
@@ -213,15 +232,18 @@ class TrainConfig:
             return _from_json(cls, OLD_TRAIN_VALUES | values | {"data": data, "recipe": recipe})
         except (KeyError, TypeError) as error:
             raise InputError(
-                f"The configuration is from another version of lcc_tf: {error}. Use the version "
-                "that config.json names."
+                "The configuration is from another version of lcc_tf. "
+                f"Received: {error}. Use the version of lcc_tf that is written in config.json."
             ) from error
 
 
 def _from_json(cls: type, values: dict) -> object:
-    """Makes a dataclass from JSON values of all its fields. Defaults differ between versions."""
+    """Makes a dataclass from JSON values.
+
+    All fields must have a value, because default values differ between versions.
+    """
     if missing := {field.name for field in dataclasses.fields(cls)} - set(values):
-        raise KeyError(f"it lacks {sorted(missing)}")
+        raise KeyError(f"missing fields {sorted(missing)}")
     return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()})
 
 

@@ -1,10 +1,14 @@
-"""Confusion matrix of class ids, and its scores, in numpy.
+"""Confusion matrix of class ids, and scores of a confusion matrix, in numpy.
 
-A confusion matrix is int64 `(..., num_classes, num_classes)`. Row = true class, column = predicted
-class, entry = number of pixels. The functions keep leading dimensions, such as one for images.
+A confusion matrix is int64 `(..., num_classes, num_classes)`. A row is a true class, a column is a
+predicted class, and an entry is a number of pixels. A matrix can have leading dimensions, such as
+one for images. Its scores then have the same leading dimensions.
 
-A score with a denominator of 0 is NaN, and means exclude it. An example is the IoU of a class that
-neither ground truth nor prediction contains.
+In the formulas, tp, fp and fn are the numbers of true positive, false positive and false negative
+pixels of a class.
+
+If the denominator of a score is 0, the score is NaN, and means exclude the score. An example is the
+IoU of a class that neither ground truth nor prediction contains.
 """
 
 import numpy as np
@@ -23,13 +27,14 @@ def confusion_matrix(
             or `ignore_class` are not counted.
         y_pred: class ids of the same shape, in `[0, num_classes)`.
         num_classes: number of classes.
-        ignore_class: a label, inside or outside the classes; None for no such label.
+        ignore_class: label of pixels that are not counted. The label can be a class id or another
+            number. None for no such label.
 
     Returns:
         int64 `(num_classes, num_classes)`.
 
     Raises:
-        InputError: shapes differ, or an id is out of range.
+        InputError: the shapes differ, or a class id is out of range.
 
     Example:
         >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 0]), 2, ignore_class=255)
@@ -65,10 +70,11 @@ def pixel_accuracy(matrix: np.ndarray) -> np.ndarray:
 
 
 def cohen_kappa(matrix: np.ndarray) -> np.ndarray:
-    """Computes the agreement beyond chance, float64 `(...)`.
+    """Computes Cohen's kappa, the agreement beyond chance, float64 `(...)`.
 
-    Kappa is (p - e) / (1 - e). p is the pixel accuracy, e the pixel accuracy of a random map with
-    the prediction's class fractions (Cohen 1960, https://doi.org/10.1177/001316446002000104).
+    Kappa is (p - e) / (1 - e). p is the pixel accuracy. e is the pixel accuracy of a random map
+    with the same class fractions as the prediction (Cohen 1960,
+    https://doi.org/10.1177/001316446002000104).
 
     Example:
         >>> print(cohen_kappa(np.array([[2, 0], [1, 1]])))  # p = 3/4, e = 1/2
@@ -93,9 +99,9 @@ def iou_per_class(matrix: np.ndarray) -> np.ndarray:
 
 
 def precision_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Computes the right fraction of each predicted class, float64 `(..., num_classes)`.
+    """Computes the precision of each class, float64 `(..., num_classes)`.
 
-    Precision is tp / (tp + fp).
+    Precision is tp / (tp + fp), the fraction of pixels predicted as the class that are right.
 
     Example:
         >>> precision_per_class(np.array([[1, 0], [1, 2]]))
@@ -106,9 +112,10 @@ def precision_per_class(matrix: np.ndarray) -> np.ndarray:
 
 
 def recall_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Computes the fraction of each true class that is found, float64 `(..., num_classes)`.
+    """Computes the recall of each class, float64 `(..., num_classes)`.
 
-    Recall is tp / (tp + fn).
+    Recall is tp / (tp + fn), the fraction of true pixels of the class that are predicted as the
+    class.
 
     Example:
         >>> recall_per_class(np.array([[1, 0], [1, 2]]))
@@ -119,9 +126,9 @@ def recall_per_class(matrix: np.ndarray) -> np.ndarray:
 
 
 def f1_per_class(matrix: np.ndarray) -> np.ndarray:
-    """Computes the harmonic mean of precision and recall, float64 `(..., num_classes)`.
+    """Computes the F1 of each class, float64 `(..., num_classes)`.
 
-    F1 is 2 tp / (2 tp + fp + fn).
+    F1 is 2 tp / (2 tp + fp + fn), the harmonic mean of precision and recall.
 
     Example:
         >>> f1_per_class(np.array([[1, 0], [1, 2]]))
@@ -136,12 +143,12 @@ def weighted_mean(per_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
     Args:
         per_class: float64 `(..., num_classes)`.
-        weights: weights of the classes, of the same shape or of one that broadcasts to it. Ones
-            give the macro mean. The number of true pixels per class gives the frequency-weighted
-            mean.
+        weights: weights of the classes, in a shape that broadcasts to the shape of `per_class`.
+            If all weights are 1, the result is the macro mean. If the weights are the numbers of
+            true pixels per class, the result is the frequency-weighted mean.
 
     Returns:
-        float64 `(...)`; NaN if no class with a weight has a score.
+        float64 `(...)`; NaN if all classes with a weight above 0 have the score NaN.
 
     Example:
         >>> print(weighted_mean(np.array([0.5, np.nan, 1.0]), np.ones(3)))
@@ -152,17 +159,20 @@ def weighted_mean(per_class: np.ndarray, weights: np.ndarray) -> np.ndarray:
 
 
 def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes the original's scores, from counts that are summed over classes before division.
+    """Computes micro scores: sums tp, fp and fn over the classes, then divides.
 
-    With one label per pixel, a wrong pixel is one false positive and one false negative. Precision,
-    recall and F1 therefore equal the pixel accuracy. The accuracy also counts the true negatives of
-    `num_classes` one-versus-rest problems. It equals 1 - 2 (1 - pixel accuracy) / num_classes.
+    These are the scores of the original PyTorch notebooks. Each pixel has one label. A wrong pixel
+    is therefore a false positive of one class and a false negative of another class. As a result,
+    precision, recall and F1 equal the pixel accuracy. The accuracy also counts true negatives: for
+    each class, the pixels that neither have nor are predicted as this class. It equals
+    1 - 2 (1 - pixel accuracy) / num_classes.
 
     Args:
         matrix: int64 `(..., num_classes, num_classes)`.
 
     Returns:
-        "accuracy", "f1", "precision", "recall" and "iou", each float64 `(...)`.
+        Dictionary with the keys "accuracy", "f1", "precision", "recall" and "iou". Each value is
+        float64 `(...)`.
 
     Example:
         >>> scores = micro_scores(np.array([[1, 0], [1, 2]]))

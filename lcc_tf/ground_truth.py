@@ -1,4 +1,4 @@
-"""Ground truth: masks and sample weights, as losses and metrics read them."""
+"""Ground truth: reads masks and sample weights for losses and metrics."""
 
 from typing import NamedTuple
 
@@ -13,7 +13,7 @@ class GroundTruth(NamedTuple):
     """Class ids and weights of the pixels of a batch."""
 
     class_ids: tf.Tensor  # int32 (batch, height, width); NO_TRUTH for void pixels
-    weights: tf.Tensor | None  # float (batch, height, width); 0 for void pixels; None: equal
+    weights: tf.Tensor | None  # float (batch, height, width); 0 for void pixels; None: all equal
     is_valid: tf.Tensor  # bool (batch,); False for images with labels or weights out of range
 
 
@@ -27,29 +27,29 @@ def read_ground_truth(
 ) -> GroundTruth:
     """Reads masks and sample weights.
 
-    Void pixels are pixels with:
+    A pixel is void if it has:
 
     - the label `NO_TRUTH` (-1),
     - the label `ignore_class`, or
     - a sample weight of 0.
 
-    A label outside the classes is an error in the data. So is a weight that is negative or not
-    finite. An assertion stops the step, in eager mode and in graphs. XLA drops assertions.
-    `is_valid` is therefore False too, and losses and metrics turn it into NaN.
+    The data contain an error if a label is not void and not a class id, or if a weight is negative
+    or not finite. In eager mode and in graphs, an assertion then stops the step. XLA drops
+    assertions. Therefore `is_valid` is also False, and losses and metrics return NaN.
 
     Args:
         y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
             `(batch, height, width, 1)`.
         y_pred: float logits or probabilities `(batch, height, width, num_classes)`, with 2 or more
             classes.
-        ignore_class: label of void pixels, inside or outside the classes; None for no such label.
+        ignore_class: label of void pixels, a class id or another number; None for no such label.
         sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
             `(batch, height, width, 1)`; None for equal weights.
         weight_dtype: dtype of the weights in the result.
 
     Raises:
         InputError: a shape does not fit.
-        tf.errors.InvalidArgumentError: a label or a weight is out of range (not under XLA).
+        tf.errors.InvalidArgumentError: a label or a weight is out of range (not with XLA).
 
     Example:
         >>> logits = tf.zeros((1, 1, 3, 2))
@@ -65,7 +65,8 @@ def read_ground_truth(
             f"classes. Received: shape {tuple(y_pred.shape)}. Use `num_classes=2` for a binary "
             "task."
         )
-    # Check floats: a cast to int32 would turn 0.5, NaN and 2^32 into class ids.
+    # Check the labels as floats, because a cast to int32 would turn 0.5, NaN and 2^32 into class
+    # ids.
     labels = _without_channel(tf.cast(tf.convert_to_tensor(y_true), tf.float32), "y_true", y_pred)
     class_ids = tf.cast(labels, tf.int32)
     has_truth = (
@@ -111,16 +112,16 @@ def read_ground_truth(
 
 
 def image_weights(weights: tf.Tensor) -> tf.Tensor:
-    """Computes each image's weight in a mean over images: the mean of its positive pixel weights.
+    """Computes the weight of each image in a mean over images.
 
-    If all pixels of an image have the same weight, the image has this weight. The number of its
-    void pixels does not matter.
+    The weight of an image is the mean weight of its pixels that are not void. The number of void
+    pixels does not change the weight.
 
     Args:
         weights: float `(batch, height, width)`, 0 for void pixels.
 
     Returns:
-        float `(batch,)`; 0 for images that have void pixels only.
+        float `(batch,)`; 0 for images that contain only void pixels.
 
     Example:
         >>> image_weights(tf.constant([[[3.0, 3.0, 0.0]]])).numpy()
@@ -131,14 +132,14 @@ def image_weights(weights: tf.Tensor) -> tf.Tensor:
 
 
 def _without_channel(x: tf.Tensor, name: str, y_pred: tf.Tensor) -> tf.Tensor:
-    """Returns a tensor as `(batch, height, width)`, without its channel dimension of 1."""
+    """Removes the channel dimension of size 1, and checks the shape `(batch, height, width)`."""
     expected = y_pred.shape[:-1]
     if x.shape.rank == 4 and x.shape[-1] in (1, None):
         x = tf.squeeze(x, axis=-1)
     if x.shape.rank is None:
         x = tf.reshape(x, tf.shape(y_pred)[:-1])
     if not x.shape.is_compatible_with(expected):
-        other = ", or (batch,)" if name == "sample_weight" else ", class ids and not one-hot"
+        other = ", or (batch,)" if name == "sample_weight" else ", with class ids, not one-hot"
         raise InputError(
             f"`{name}` must have the shape (batch, height, width) or (batch, height, width, 1)"
             f"{other}. Received: shape {tuple(x.shape)}, with predictions of shape "

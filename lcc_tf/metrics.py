@@ -1,4 +1,4 @@
-"""Metrics for segmentation: Keras classes, and the scores of a confusion matrix."""
+"""Metrics for segmentation: Keras classes, and functions of a confusion matrix."""
 
 import tensorflow as tf
 
@@ -37,13 +37,13 @@ MICRO_SCORES = ("accuracy", "f1", "precision", "recall", "iou")  # see `micro_sc
 
 
 class _ConfusionMatrixMetric(keras.metrics.Metric):
-    """Adds the confusion matrices of all batches, in float64.
+    """Base class of metrics that sum the confusion matrices of all batches, in float64.
 
-    Float64 counts are exact up to 2^53 pixels per entry. The float32 counts of
-    `keras.metrics.MeanIoU` are exact up to 2^24 pixels, which is 64 images of 512x512.
+    Counts in float64 are exact up to 2^53 pixels per entry. `keras.metrics.MeanIoU` counts in
+    float32, which is exact up to 2^24 pixels: 64 images of 512x512.
     """
 
-    default_name: str  # of the metric; set by subclasses
+    default_name: str  # name of the metric, which subclasses set
 
     def __init__(
         self,
@@ -55,8 +55,8 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         super().__init__(name=name or self.default_name, dtype=dtype)
         self.num_classes = check_num_classes(num_classes)
         self.ignore_class = check_ignore_class(ignore_class)
-        # A private name of Keras. If it goes, `EarlyStopping` and `ModelCheckpoint` cannot monitor
-        # the metric in mode "auto".
+        # `_direction` is a private name of Keras. Without it, `EarlyStopping` and `ModelCheckpoint`
+        # cannot monitor the metric in mode "auto".
         self._direction = "up"
         self.matrix = self.add_weight(
             shape=2 * (self.num_classes,), initializer="zeros", dtype="float64", name="matrix"
@@ -72,13 +72,14 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
                 `(batch, height, width, 1)`.
             y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
             sample_weight: number of times that a pixel is counted, float, not negative, `(batch,)`,
-                `(batch, height, width)` or `(batch, height, width, 1)`; None for once. Keras passes
-                sample weights only to `weighted_metrics` of `compile`.
+                `(batch, height, width)` or `(batch, height, width, 1)`. None to count each pixel
+                once. Keras passes sample weights only to metrics in the argument
+                `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
-            tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
-                this check; the result is then NaN.
+            tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
+                check; the result is then NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -94,8 +95,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         pairs = tf.where(tf.equal(truth.class_ids, NO_TRUTH), size, pairs)
         ids = tf.reshape(pairs, [-1])
         counts = tf.ones_like(ids) if truth.weights is None else tf.reshape(truth.weights, [-1])
-        # Not `tf.math.bincount`, which XLA cannot compile. Keras compiles steps with XLA on a
-        # single GPU.
+        # Keras compiles steps with XLA on a single GPU, and XLA cannot compile `tf.math.bincount`.
         counts = tf.math.unsorted_segment_sum(counts, ids, size + 1)[:size]
         counts = tf.cast(tf.reshape(counts, self.matrix.shape), tf.float64)
         nan = tf.constant(float("nan"), tf.float64)
@@ -111,12 +111,12 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
 class MeanIoU(_ConfusionMatrixMetric):
     """Mean IoU of the classes, from one confusion matrix over all images.
 
-    The mean is over the classes that occur in the masks or in the predictions.
+    The mean includes only classes that occur in the masks or in the predictions.
 
     Args:
         num_classes: number of classes, 2 or more.
-        ignore_class: label of void pixels, such as 255. If it is a class id, the mean excludes the
-            class. None for no such label. Pixels with the label -1 are always void.
+        ignore_class: label of void pixels, such as 255. If the label is a class id, the mean also
+            excludes this class. None for no such label. Pixels with the label -1 are always void.
         name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
@@ -124,7 +124,8 @@ class MeanIoU(_ConfusionMatrixMetric):
         InputError: `num_classes` or `ignore_class` is invalid.
 
     Example:
-        Of four pixels, the last is void. Each class has 1 right pixel of 2 pixels in its union:
+        The last of four pixels is void. For each class, the intersection of mask and prediction has
+        1 pixel and the union has 2 pixels:
 
         >>> metric = MeanIoU(num_classes=2, ignore_class=255)
         >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
@@ -139,8 +140,8 @@ class MeanIoU(_ConfusionMatrixMetric):
         matrix = tf.convert_to_tensor(self.matrix)
         tp = tf.linalg.diag_part(matrix)
         union = tf.reduce_sum(matrix, 0) + tf.reduce_sum(matrix, 1) - tp
-        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # NaN is not equal to 0 either
-        if self.ignore_class is not None:  # where it is predicted, its IoU would be 0
+        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # 1 for NaN too
+        if self.ignore_class is not None:  # its IoU is 0 if it is predicted
             present *= 1 - tf.one_hot(self.ignore_class, self.num_classes, dtype=tf.float64)
         iou = tf.math.divide_no_nan(tp, union)
         mean = tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present))
@@ -162,7 +163,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
         InputError: `num_classes` or `ignore_class` is invalid.
 
     Example:
-        Of four pixels, the last is void. Two of the others are right:
+        The last of four pixels is void. Two of the first three pixels are right:
 
         >>> metric = PixelAccuracy(num_classes=2, ignore_class=255)
         >>> metric.update_state(np.array([[[0, 1, 1, 255]]]), tf.one_hot([[[0, 1, 0, 0]]], 2))
@@ -182,10 +183,10 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ImagewiseScore(keras.metrics.Mean):
-    """One of `micro_scores` per image, averaged over images.
+    """Mean over images of one of the scores of `micro_scores`.
 
-    Each of these scores follows from the image's pixel accuracy, see `micro_scores`. The mean
-    excludes images that have void pixels only.
+    Each of these scores can be computed from the pixel accuracy of an image, see `micro_scores`.
+    The mean excludes images that contain only void pixels.
 
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
@@ -199,7 +200,7 @@ class ImagewiseScore(keras.metrics.Mean):
         InputError: the score is unknown, or `num_classes` or `ignore_class` is invalid.
 
     Example:
-        The first image has two right pixels, the second image has one right pixel of two:
+        In the first image, both pixels are right. In the second image, one of two pixels is right:
 
         >>> metric = ImagewiseScore("f1", num_classes=2)
         >>> metric.update_state(np.array([[[0, 1]], [[0, 1]]]), tf.one_hot([[[0, 1]], [[0, 0]]], 2))
@@ -233,14 +234,15 @@ class ImagewiseScore(keras.metrics.Mean):
                 `(batch, height, width, 1)`.
             y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
             sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
-                `(batch, height, width, 1)`; None for equal weights. An image's accuracy weights its
-                pixels. The image's weight in the mean over images is the mean of its positive pixel
-                weights. Keras passes sample weights only to `weighted_metrics` of `compile`.
+                `(batch, height, width, 1)`; None for equal weights. The accuracy of an image uses
+                the weights of its pixels. The mean over images uses one weight per image, the mean
+                weight of its pixels that are not void. Keras passes sample weights only to metrics
+                in the argument `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
-            tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops
-                this check; the result is then NaN.
+            tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
+                check; the result is then NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -253,7 +255,7 @@ class ImagewiseScore(keras.metrics.Mean):
         accuracy = tf.math.divide_no_nan(
             tf.reduce_sum(weights * is_right, axis=(1, 2)), tf.reduce_sum(weights, axis=(1, 2))
         )
-        score = accuracy  # of "f1", "precision" and "recall"
+        score = accuracy  # equals "f1", "precision" and "recall"
         if self.score == "accuracy":
             score = 1 - 2 * (1 - accuracy) / self.num_classes
         elif self.score == "iou":

@@ -1,4 +1,7 @@
-"""Recipes: named sets of options, and configurations from recipes and options."""
+"""Recipes, which are named sets of options, and configurations that are made from options.
+
+The recipe `original` contains the settings of the original PyTorch notebooks.
+"""
 
 import dataclasses
 
@@ -15,7 +18,7 @@ def recipe_settings(recipe: str, *, arch: str, regime: str) -> dict:
         regime: one of `REGIMES`.
 
     Raises:
-        InputError: the recipe is unknown, or the original lacks the regime.
+        InputError: the recipe is unknown, or the recipe does not support the regime.
 
     Example:
         >>> recipe_settings("original", arch="unetpp", regime="frozen")["patience"]
@@ -26,12 +29,12 @@ def recipe_settings(recipe: str, *, arch: str, regime: str) -> dict:
         return {}
     if regime == "gradual":
         raise InputError(
-            "The original trains all layers or freezes the encoder. Received: "
+            "The recipe 'original' trains all layers or freezes the encoder. Received: "
             f"recipe={recipe!r}, regime={regime!r}. Use `regime='finetune'`, `regime='frozen'` or "
             "`recipe='default'`."
         )
     if regime == "finetune":
-        # PyTorch's default weight decay of AdamW, which the original left unchanged
+        # The original notebooks use the default weight decay of AdamW in PyTorch, which is 1e-2.
         length = {"epochs": 100, "patience": 20, "weight_decay": 1e-2}
     else:
         patience = 50 if arch == "unetpp" else 30
@@ -52,9 +55,9 @@ def from_options(options: dict, *, earlier: TrainConfig | None = None) -> TrainC
     """Makes a configuration from options.
 
     Args:
-        options: values of fields of `TrainConfig` and `DataConfig`, by name.
-        earlier: configuration of a run to resume, with the values of all other fields; None to use
-            the recipe's values.
+        options: dictionary that maps names of fields of `TrainConfig` and `DataConfig` to values.
+        earlier: configuration of a run to resume. It sets all fields that are not in `options`. If
+            None, the recipe sets these fields.
 
     Raises:
         InputError: a value is invalid.

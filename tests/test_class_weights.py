@@ -6,7 +6,8 @@ from lcc_tf.errors import InputError
 
 
 def test_inverse_frequency_by_hand():
-    # Fractions of 100 pixels: 0.6, 0.2, 0, 0.2. Inverse: 5/3, 5, -, 5, with a mean of 35/9.
+    # The classes have the fractions 0.6, 0.2, 0 and 0.2 of 100 pixels. The inverse fractions of the
+    # classes that occur are 5/3, 5 and 5. The mean of these numbers is 35/9.
     pixels = np.array([[60, 0, 0, 0], [0, 20, 0, 20]])
     weights = class_weights_from_pixels(pixels, "inverse_frequency")
     np.testing.assert_allclose(weights, [3 / 7, 9 / 7, 0, 9 / 7])
@@ -14,9 +15,9 @@ def test_inverse_frequency_by_hand():
 
 
 def test_median_frequency_by_hand():
-    # Class 0 is in both images, of 60 and 40 pixels: (60 + 10) / 100 = 0.7. The other classes are
-    # in the second image only: class 1 has 10 / 40 = 0.25, class 3 has 20 / 40 = 0.5. The median is
-    # 0.5, the weights are 5/7, 2, -, 1, and their mean is 26/21.
+    # The images have 60 and 40 pixels. Both images contain class 0: f = (60 + 10) / 100 = 0.7. Only
+    # the second image contains class 1, f = 10 / 40 = 0.25, and class 3, f = 20 / 40 = 0.5. The
+    # median of f is 0.5. Before division by their mean, 26/21, the weights are 5/7, 2 and 1.
     pixels = np.array([[60, 0, 0, 0], [10, 10, 0, 20]])
     weights = class_weights_from_pixels(pixels, "median_frequency")
     np.testing.assert_allclose(weights, np.array([5 / 7, 2, 0, 1]) * 21 / 26)
@@ -35,5 +36,5 @@ def test_ignored_class_is_not_counted(method):
 def test_invalid_counts_and_methods_raise():
     with pytest.raises(InputError, match="'mean'.*'inverse_frequency'"):
         class_weights_from_pixels(np.ones((1, 2)), "mean")
-    with pytest.raises(InputError, match="one class or more.*ignore_class=0"):
+    with pytest.raises(InputError, match="at least one class.*ignore_class=0"):
         class_weights_from_pixels(np.array([[5, 0]]), "median_frequency", ignore_class=0)

@@ -8,11 +8,11 @@ from tfds_deepglobe.errors import InputError as DatasetError
 
 
 def json_of(config):
-    """Returns a configuration's fields as a run folder stores them."""
+    """Returns the fields of a configuration in the form that `config.json` of a run contains."""
     return json.loads(json.dumps(config.to_json()))
 
 
-def test_json_and_back():
+def test_configuration_from_its_json_is_equal():
     config = TrainConfig(
         data=DataConfig(map_color=("1,2,3=water",), image_glob="images/*.tif"),
         arch="deeplabv3plus",
@@ -22,7 +22,7 @@ def test_json_and_back():
     assert TrainConfig.from_json(json_of(config)) == config
 
 
-def test_runs_without_file_name_patterns_are_read():
+def test_configurations_without_file_name_patterns_can_be_read():
     values = json_of(TrainConfig())
     for name in ("image_glob", "mask_pattern"):
         del values["data"][name]
@@ -34,13 +34,13 @@ def test_runs_without_file_name_patterns_are_read():
         TrainConfig.from_json(values)
 
 
-def test_runs_without_the_xla_option_are_read():
+def test_configurations_without_the_xla_option_can_be_read():
     values = json_of(TrainConfig())
     del values["xla"]
     assert TrainConfig.from_json(values) == TrainConfig(xla="auto")
 
 
-def test_recipe_seed_of_old_runs_is_the_original():
+def test_recipe_seed_of_old_runs_is_read_as_original():
     values = json_of(TrainConfig(recipe="original")) | {"recipe": "seed"}
     assert TrainConfig.from_json(values) == TrainConfig(recipe="original")
     with pytest.raises(InputError, match="Unknown `recipe`.*'seed'"):
@@ -93,7 +93,8 @@ def test_configurations_of_other_versions_raise():
     values = json_of(TrainConfig())
     with pytest.raises(InputError, match="another version of lcc_tf.*colour"):
         TrainConfig.from_json(values | {"colour": 1})
-    # A missing field has no safe value: this version's default can differ from the run's.
+    # A missing field is an error, because the default of this version can differ from the run's
+    # value.
     for name in ("data", "framing"):
         incomplete = {key: value for key, value in values.items() if key != name}
         with pytest.raises(InputError, match=f"another version of lcc_tf.*{name}"):

@@ -15,8 +15,8 @@ from lcc_tf.confusion_matrix import (
 )
 from lcc_tf.errors import InputError
 
-# Six pixels of classes 0, 1, 2; class 3 never occurs. One pixel of class 0 is predicted as 1, one
-# pixel of class 2 as 0.
+# Six pixels of the classes 0, 1 and 2. Class 3 does not occur. One pixel of class 0 is predicted as
+# class 1, and one pixel of class 2 is predicted as class 0.
 Y_TRUE = np.array([[0, 0, 0], [1, 2, 2]])
 Y_PRED = np.array([[0, 0, 1], [1, 2, 0]])
 MATRIX = np.array([[2, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 0], [0, 0, 0, 0]])
@@ -64,7 +64,11 @@ def test_void_label_outside_the_classes():
 
 
 def random_maps(seed):
-    """Four maps. No pixel is of class 4 or predicted as class 2; class 5 never occurs."""
+    """Returns four masks and predictions.
+
+    The masks do not contain class 4, the predictions do not contain class 2, and neither masks nor
+    predictions contain class 5.
+    """
     rng = np.random.default_rng(seed)
     y_true = rng.choice([0, 1, 2, 3, 6], size=(4, 9, 8))
     y_pred = np.where(rng.random(y_true.shape) < 0.6, y_true, rng.integers(0, 7, y_true.shape))
@@ -73,7 +77,7 @@ def random_maps(seed):
 
 @pytest.mark.parametrize("seed", range(3))
 @pytest.mark.parametrize("ignore_class", [None, 6])
-def test_scores_equal_those_of_scikit_learn(seed, ignore_class):
+def test_scores_equal_the_scores_of_scikit_learn(seed, ignore_class):
     y_true, y_pred = random_maps(seed)
     y_true[0, :2] = -1
     matrix = confusion_matrix(y_true, y_pred, 7, ignore_class=ignore_class)
@@ -95,7 +99,7 @@ def test_scores_equal_those_of_scikit_learn(seed, ignore_class):
     for score, values in expected.items():
         np.testing.assert_allclose(score(matrix), values)
     assert np.isnan(f1_per_class(matrix)).tolist() == [False] * 5 + [True, False]
-    present = [0, 1, 2, 3, 4, 6]  # scikit-learn's IoU of an absent class is 0 or 1
+    present = [0, 1, 2, 3, 4, 6]  # in scikit-learn, the IoU of an absent class is 0 or 1
     iou = sklearn.metrics.jaccard_score(*pair, labels=present, average=None)
     np.testing.assert_allclose(iou_per_class(matrix)[present], iou)
     assert np.isnan(iou_per_class(matrix)[5])
@@ -110,13 +114,15 @@ def test_scores_equal_those_of_scikit_learn(seed, ignore_class):
 
 
 def test_kappa_by_hand():
-    # Accuracy 15 / 20. Accuracy by chance (12 / 20) (11 / 20) + (8 / 20) (9 / 20) = 0.51.
+    # The accuracy is 15 / 20. The accuracy by chance is
+    # (12 / 20) (11 / 20) + (8 / 20) (9 / 20) = 0.51.
     assert cohen_kappa(np.array([[9, 3], [2, 6]])) == pytest.approx((0.75 - 0.51) / 0.49)
     assert np.isnan(cohen_kappa(np.array([[5, 0], [0, 0]])))
 
 
-# Results of segmentation_models_pytorch 0.5.0, `get_stats` with reduction "micro-imagewise". Keys:
-# `ignore_class`; smp excludes a class with `ignore_index=-1` and labels of -1.
+# Results of `get_stats` of segmentation_models_pytorch (smp) 0.5.0, with the reduction
+# "micro-imagewise". The keys are values of `ignore_class`. In smp, pixels of an ignored class had
+# the label -1, and `ignore_index` was -1.
 SMP = {
     None: {"accuracy": 0.891865074634552, "f1": 0.6215277910232544, "iou": 0.4509091079235077},
     6: {"accuracy": 0.8954002857208252, "f1": 0.6339009404182434, "iou": 0.46541664004325867},
@@ -124,7 +130,7 @@ SMP = {
 
 
 @pytest.mark.parametrize("ignore_class", [None, 6])
-def test_micro_scores_equal_those_of_smp(ignore_class):
+def test_micro_scores_equal_the_scores_of_smp(ignore_class):
     rng = np.random.default_rng(7)
     y_true = rng.choice([0, 1, 2, 3, 5, 6], size=(4, 9, 8))
     is_right, other = rng.random(y_true.shape) < 0.6, rng.choice([0, 1, 3, 4, 6], size=y_true.shape)
@@ -144,7 +150,7 @@ def test_micro_scores_equal_those_of_smp(ignore_class):
 
 def test_scores_by_hand():
     assert pixel_accuracy(MATRIX) == pytest.approx(4 / 6)
-    # tp / (tp + fp + fn): 2 / 4, 1 / 2, 1 / 2; class 3 never occurs.
+    # tp / (tp + fp + fn) is 2 / 4, 1 / 2 and 1 / 2 for the classes 0 to 2. Class 3 does not occur.
     np.testing.assert_allclose(iou_per_class(MATRIX), [0.5, 0.5, 0.5, np.nan])
 
 
@@ -153,7 +159,7 @@ def test_class_that_is_only_predicted_has_iou_0():
 
 
 def test_micro_scores_of_an_image_by_hand():
-    # Sums over 4 classes: tp 4, fp 2, fn 2, tn 4 * 6 - 8 = 16.
+    # The sums over 4 classes are tp = 4, fp = 2, fn = 2 and tn = 4 * 6 - 8 = 16.
     scores = micro_scores(MATRIX)
     assert scores["accuracy"] == pytest.approx((4 + 16) / 24)
     assert scores["precision"] == scores["recall"] == scores["f1"] == pytest.approx(4 / 6)
@@ -170,5 +176,5 @@ def test_micro_scores_follow_from_the_pixel_accuracy():
         np.testing.assert_allclose(scores[name], accuracy)
     np.testing.assert_allclose(scores["accuracy"], 1 - 2 * (1 - accuracy) / 7)
     np.testing.assert_allclose(scores["iou"], accuracy / (2 - accuracy))
-    # The original's table has an accuracy of 94.85 % and an F1 of 81.98 %.
+    # The original PyTorch notebooks report an accuracy of 94.85 % and an F1 of 81.98 %.
     assert pytest.approx(0.9485, abs=5e-5) == 1 - 2 * (1 - 0.8198) / 7

@@ -49,7 +49,7 @@ def test_void_pixels_do_not_change_metrics(batches):
     y_true, y_pred = batches[0]
     y_true = y_true.copy()
     y_true[:, :, 3:] = -1
-    y_true[2] = -1  # an image of void pixels only, as in a batch that is filled up
+    y_true[2] = -1  # an image with only void pixels, as in a batch that is filled up
     for metric in (MeanIoU(5), *(ImagewiseScore(score, 5) for score in ("iou", "accuracy"))):
         metric.update_state(y_true[:2, :, :3], y_pred[:2, :, :3])
         expected = float(metric.result())
@@ -59,7 +59,7 @@ def test_void_pixels_do_not_change_metrics(batches):
 
 
 def test_metrics_exclude_the_ignored_class(batches):
-    ignored = 3  # true class of a quarter of the pixels, predicted class of a fifth
+    ignored = 3  # true class of about 1/4 of the pixels, predicted class of about 1/5
     mean, score = MeanIoU(5, ignore_class=ignored), ImagewiseScore("iou", 5, ignore_class=ignored)
     matrices = []
     for y_true, y_pred in batches:
@@ -127,12 +127,12 @@ def test_masks_with_a_channel_and_void_labels(metric):
 
 def test_sample_weights_by_hand():
     weights = np.array([[[1, 2, 3]], [[4, 5, 6]]])
-    # Weighted counts per true class. Class 0: 3 right, 3 predicted as class 1. Class 1: 4 right.
-    # Class 2: 5 right, 6 predicted as class 0.
+    # Sums of the weights of pixels. True class 0: 3 right, 3 predicted as class 1. True class 1: 4
+    # right. True class 2: 5 right, 6 predicted as class 0.
     expected = [
         (MeanIoU(4), (3 / (3 + 3 + 6) + 4 / (4 + 3) + 5 / (5 + 6)) / 3),
         (PixelAccuracy(4), 12 / 21),
-        # The images' mean weights are 2 and 5.
+        # The mean weights of the two images are 2 and 5.
         (ImagewiseScore("f1", 4), (2 * 3 / 6 + 5 * 9 / 15) / 7),
     ]
     for metric, value in expected:
@@ -160,7 +160,7 @@ def test_labels_outside_the_classes_raise(metric):
     with pytest.raises(tf.errors.InvalidArgumentError, match=r"`y_true` must contain.*\[0, 4\)"):
         metric.update_state(masks, logits_of_y_pred())
 
-    # XLA drops the assertion, and the result is NaN.
+    # XLA drops the assertion. The result is then NaN.
     @tf.function(jit_compile=True)
     def update(masks):
         metric.update_state(masks, logits_of_y_pred())
@@ -188,7 +188,7 @@ def test_unknown_score_raises():
         ImagewiseScore("kappa", 4)
 
 
-def test_two_replicas_count_the_pixels_of_one_device(two_replicas):
+def test_two_replicas_have_the_same_scores_as_one_device(two_replicas):
     rng = np.random.default_rng(0)
     y_true, y_pred = rng.integers(-1, 4, (4, 6, 5)), rng.normal(size=(4, 6, 5, 4))
     for make in (lambda: MeanIoU(4), lambda: ImagewiseScore("iou", 4)):

@@ -23,7 +23,7 @@ def test_default_recipe():
         ("deeplabv3plus", "frozen", 500, 30, 1e-4),
     ],
 )
-def test_recipe_of_the_original(arch, regime, epochs, patience, weight_decay):
+def test_original_recipe(arch, regime, epochs, patience, weight_decay):
     config = from_options({"recipe": "original", "arch": arch, "regime": regime})
     assert (config.epochs, config.patience, config.weight_decay) == (epochs, patience, weight_decay)
     assert (config.image_size, config.batch_size, config.learning_rate) == (512, 7, 1e-5)
@@ -45,8 +45,8 @@ def test_resumed_run_keeps_its_options():
     assert (config.data.data, config.data.cache_dir) == ("demo", "elsewhere")
 
 
-def test_original_recipe_without_the_regime_raises():
-    with pytest.raises(InputError, match="original trains all layers.*regime='gradual'"):
+def test_regime_that_the_original_recipe_lacks_raises():
+    with pytest.raises(InputError, match="original' trains all layers.*regime='gradual'"):
         from_options({"recipe": "original", "regime": "gradual"})
 
 
