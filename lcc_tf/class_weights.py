@@ -26,7 +26,8 @@ def class_weights_from_pixels(
         of `ignore_class` and of classes that do not occur is 0.
 
     Raises:
-        InputError: the method is unknown, or no class occurs.
+        InputError: the method is unknown, `pixels` or `ignore_class` is invalid, or no class
+            occurs.
 
     Example:
         Class 0 has 3/4 of the pixels and class 1 has 1/4:
@@ -35,6 +36,21 @@ def class_weights_from_pixels(
         array([0.5, 1.5])
     """
     pixels = np.array(pixels, np.float64)
+    if pixels.ndim != 2:
+        raise InputError(
+            "`pixels` must have the shape (num_images, num_classes). "
+            f"Received: shape {pixels.shape}. Use one row per image and one column per class."
+        )
+    if not (np.isfinite(pixels) & (pixels >= 0)).all():
+        raise InputError(
+            "`pixels` must contain counts of pixels, which are finite and not negative. "
+            f"Received: counts from {pixels.min()} to {pixels.max()}. Correct these counts."
+        )
+    if ignore_class is not None and not 0 <= ignore_class < pixels.shape[1]:
+        raise InputError(
+            f"`ignore_class` must be a class id in [0, {pixels.shape[1]}). "
+            f"Received: ignore_class={ignore_class}. Use None if all classes count."
+        )
     if ignore_class is not None:
         pixels[:, ignore_class] = 0
     if method == "inverse_frequency":

@@ -93,17 +93,18 @@ def not_written(file: Path, reason: object) -> OSError:
 
 
 def check_no_file(folder: Path, argument: str = "output") -> None:
-    """Checks that the path of a folder is not the path of a file.
+    """Checks that the path of a folder is neither the path of a file nor below a file.
 
     Args:
         folder: path of the folder.
         argument: name of the argument with which the user sets the path, for the error message.
 
     Raises:
-        InputError: the path is a file.
+        InputError: the path is a file, or one of its parents is a file.
     """
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, not a folder. Choose a folder as `{argument}`.")
+    for path in (folder, *folder.parents):
+        if path.exists() and not path.is_dir():
+            raise InputError(f"{path} is a file, not a folder. Choose a folder as `{argument}`.")
 
 
 def check_new_folder(
@@ -118,7 +119,8 @@ def check_new_folder(
         argument: name of the argument with which the user sets the path, for error messages.
 
     Raises:
-        InputError: `path` is a file, contains other files, or exists without `overwrite`.
+        InputError: `path` is a file or below a file, contains other files, or exists without
+            `overwrite`.
     """
     check_no_file(path, argument)
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()

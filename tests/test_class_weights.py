@@ -38,3 +38,19 @@ def test_invalid_counts_and_methods_raise():
         class_weights_from_pixels(np.ones((1, 2)), "mean")
     with pytest.raises(InputError, match="at least one class.*ignore_class=0"):
         class_weights_from_pixels(np.array([[5, 0]]), "median_frequency", ignore_class=0)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "options", "match"),
+    [
+        ([5, 3], {}, r"shape \(num_images, num_classes\). Received: shape \(2,\)"),
+        ([[[5, 3]]], {}, r"Received: shape \(1, 1, 2\)"),
+        ([[5, -3], [2, 4]], {}, "not negative. Received: counts from -3.0 to 5.0"),
+        ([[5, float("nan")]], {}, "finite and not negative"),
+        ([[5, 3]], {"ignore_class": 2}, r"class id in \[0, 2\). Received: ignore_class=2"),
+    ],
+)
+@pytest.mark.parametrize("method", ["inverse_frequency", "median_frequency"])
+def test_invalid_counts_raise(pixels, options, match, method):
+    with pytest.raises(InputError, match=match):
+        class_weights_from_pixels(np.array(pixels), method, **options)

@@ -21,6 +21,7 @@ from lcc_tf.models import ensemble
 from lcc_tf.models.model_outputs import check_output_size
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.predictors import check_num_classes
+from lcc_tf.prediction.tiling import check_tile
 from lcc_tf.reflect_padding import reflect_padded_indices
 from lcc_tf.runs import Run, load_ensemble
 from tfds_deepglobe.classes import ClassTable
@@ -55,6 +56,7 @@ class SourceModel:
                 f"`tile` must be {MIN_TILE} pixels or more, because the largest stride of the "
                 f"networks is {MIN_TILE}. Received: tile={self.tile}."
             )
+        check_tile(self.tile)
         if not 0 < self.resolution < float("inf"):
             raise InputError(
                 "`resolution` must be larger than 0 meters per pixel. "

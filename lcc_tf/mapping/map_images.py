@@ -68,8 +68,8 @@ def map_images(
     if "disagreement" in outputs.extras and len(predictor.members) < 2:
         raise InputError(
             "`extras` can contain 'disagreement' only for two networks or more. Received: "
-            f"{', '.join(member.name for member in predictor.members)}. Use more `runs`, or "
-            "remove 'disagreement'."
+            f"{', '.join(member.name for member in predictor.members)}. Use more networks, "
+            "or remove 'disagreement'."
         )
     failed = []
     hidden = not verbose or len(images) == 1

@@ -25,7 +25,7 @@ from lcc_tf.models.model_outputs import (
     outputs_probabilities,
 )
 from lcc_tf.models.preprocessing import size_divisor
-from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, predict_array
+from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, check_tile, predict_array
 from lcc_tf.prediction.tta import with_tta
 from lcc_tf.runs import Run, check_same_classes, load_model
 from tfds_deepglobe.classes import ClassTable
@@ -157,8 +157,7 @@ class Predictor:
             InputError: `tile` or `tta` is invalid, or the model is invalid, see
                 `check_segmentation_model`.
         """
-        if tile < 1:
-            raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
+        check_tile(tile)
         check_segmentation_model(model)
         divisor = size_divisor(model)
         size = max(round(tile / divisor), 1) * divisor

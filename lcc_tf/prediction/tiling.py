@@ -20,6 +20,9 @@ from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
 
 OVERLAP = 1 / 4  # default overlap of neighboring tiles, fraction of the side of a tile
+# Maximum side of a tile, pixels. Small images are reflect-padded to a tile, which has 3 GB as
+# float32 RGB at this side. The prediction of a larger tile would fill the memory.
+MAX_TILE = 16384
 # Maximum number of pixels per batch. If a tile has more pixels, a batch contains one tile.
 BATCH_PIXELS = 8 * 512**2
 
@@ -149,10 +152,10 @@ def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
         overlap: requested overlap, pixels; None for a quarter of a tile.
 
     Raises:
-        InputError: `tile` is less than 1, or `overlap` is negative or more than half a tile.
+        InputError: `tile` is invalid, see `check_tile`, or `overlap` is negative or more than half
+            a tile.
     """
-    if tile < 1:
-        raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
+    check_tile(tile)
     if overlap is None:
         return round(tile * OVERLAP)
     if not 0 <= overlap <= tile // 2:
@@ -161,6 +164,25 @@ def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
             f"Received: overlap={overlap}."
         )
     return overlap
+
+
+def check_tile(tile: int) -> None:
+    """Verifies the side of the tiles.
+
+    Args:
+        tile: side of the tiles, pixels.
+
+    Raises:
+        InputError: `tile` is less than 1 or more than `MAX_TILE`.
+
+    Example:
+        >>> check_tile(512)
+    """
+    if not 1 <= tile <= MAX_TILE:
+        raise InputError(
+            f"`tile` must be 1 pixel or more, and at most {MAX_TILE} pixels. "
+            f"Received: tile={tile}. Use the side of the training images, such as 512."
+        )
 
 
 def _predicted_tiles(

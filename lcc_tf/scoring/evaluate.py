@@ -104,6 +104,12 @@ def evaluate(
     if isinstance(models, keras.Model):
         # A model must not have the name "ensemble", which the tables use for the average of models.
         models = {"model" if models.name == ENSEMBLE else models.name: models}
+    if not isinstance(models, Mapping):
+        raise InputError(
+            "`models` must be a model, or a dictionary that maps names to models. "
+            f"Received: {type(models).__name__}. Use a dictionary such as "
+            "{'first': model, 'second': other_model}."
+        )
     if not models:
         raise InputError("`models` must contain at least one model. Received: no model.")
     check_names(list(models))

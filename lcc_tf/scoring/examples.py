@@ -63,8 +63,14 @@ def check_examples(
         InputError: an example is not an image with its mask, or a label is not a class id.
     """
     for index, example in enumerate(examples):
-        if isinstance(example, Mapping):  # an example of the TFDS data set
-            example = example["image"], example["segmentation_mask"]
+        if isinstance(example, Mapping) and {"image", "segmentation_mask"} <= set(example):
+            example = example["image"], example["segmentation_mask"]  # as in the TFDS data set
+        if not isinstance(example, (tuple, list)) or len(example) != 2:
+            raise InputError(
+                "`examples` must yield pairs of an image and its mask, or dictionaries with the "
+                f"keys 'image' and 'segmentation_mask'. Received: {_description(example)} as "
+                f"example {index}. For a single image, use `[(image, mask)]`."
+            )
         image, mask = (np.asarray(array) for array in example)
         if mask.ndim == 3 and mask.shape[2] == 1:
             mask = mask[..., 0]
@@ -80,6 +86,8 @@ def check_examples(
                 f"{image.dtype} {image.shape} and mask {mask.dtype} {mask.shape} as example "
                 f"{index}."
             )
+        if mask.dtype == np.uint64:  # no integer dtype of NumPy contains all of uint64 and -1
+            mask = np.minimum(mask, np.iinfo(np.int64).max).astype(np.int64)
         if ignore_class is not None:
             mask = np.where(mask == ignore_class, np.int32(NO_TRUTH), mask)
         if not NO_TRUTH <= mask.min() <= mask.max() < num_classes:
@@ -90,3 +98,12 @@ def check_examples(
                 "label."
             )
         yield image, mask
+
+
+def _description(example: object) -> str:
+    """Describes an invalid example for an error message."""
+    if isinstance(example, Mapping):
+        return f"a dictionary with the keys {list(example)}"
+    if isinstance(example, (tuple, list)):
+        return f"{len(example)} values"
+    return f"a single value of the type {type(example).__name__}"

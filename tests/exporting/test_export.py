@@ -63,6 +63,14 @@ def test_invalid_arguments_raise_and_write_nothing(model, tmp_path, changed, mat
     assert not (tmp_path / "exported").exists()
 
 
+@pytest.mark.parametrize("output", ["notes.txt", "notes.txt/below", "notes.txt/far/below"])
+def test_output_that_is_or_is_below_a_file_raises(model, tmp_path, output):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(InputError, match="notes.txt is a file, not a folder.*folder as `output`"):
+        export(model, tmp_path / output, format="savedmodel", classes=DEEPGLOBE_CLASSES)
+    assert (tmp_path / "notes.txt").read_text() == "mine"
+
+
 class Noise(keras.layers.Layer):
     def call(self, x):
         # Seeded by the time: with a global seed, both models would draw the same numbers.

@@ -14,7 +14,11 @@ def test_tile_and_resolution_are_those_of_the_run_with_the_finest_resolution(cro
 
 @pytest.mark.parametrize(
     ("option", "match"),
-    [({"tile": 31}, "`tile` must be 32.*31"), ({"resolution": 0.0}, "`resolution`.*0.0")],
+    [
+        ({"tile": 16385}, "`tile`.*at most 16384.*tile=16385"),
+        ({"tile": 31}, "`tile` must be 32.*31"),
+        ({"resolution": 0.0}, "`resolution`.*0.0"),
+    ],
 )
 def test_invalid_options_raise(crops_run, option, match):
     with pytest.raises(InputError, match=match):

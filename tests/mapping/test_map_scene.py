@@ -53,7 +53,7 @@ def test_scene_is_mapped_with_a_keras_model(tmp_path, keras_model, image):
         ({"tile": 0}, "`tile` must be 1 pixel or more"),
         ({"overlap": 300}, "`overlap` must be"),
         ({"tta": "d8"}, "`tta` must be one of.*Received: 'd8'"),
-        ({"extras": ["disagreement"]}, "two networks or more. Received: strongest_color"),
+        ({"extras": ["disagreement"]}, "Received: strongest_color. Use more networks"),
         ({"bands": (1, 2)}, "`bands` must be.*bands=1,2"),
         ({"scale": "max"}, "`scale` must be.*scale=max"),
         ({"resample_to": -1}, "`resample_to` must be.*-1"),

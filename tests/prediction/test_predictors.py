@@ -226,3 +226,9 @@ def test_unknown_average_raises():
 def test_number_of_classes_that_differs_from_the_output_channels_raises(network):
     with pytest.raises(InputError, match="has 2 output channels. Received: 7 classes"):
         EnsemblePredictor.from_model(network, DEEPGLOBE_CLASSES, tile=32)
+
+
+def test_tile_that_would_fill_the_memory_raises():
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
+    with pytest.raises(InputError, match="`tile` must be.*at most 16384.*tile=1000000000"):
+        Predictor.from_model(model, tile=10**9)

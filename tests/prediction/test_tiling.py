@@ -5,6 +5,7 @@ import pytest
 from lcc_tf.errors import InputError
 from lcc_tf.prediction.tiling import (
     blending_window,
+    overlap_in_pixels,
     predict_array,
     predict_blocks,
     read_tile,
@@ -96,7 +97,7 @@ def test_blending_window_is_smooth_and_never_zero(tile, overlap):
 
 
 def test_invalid_tiles_and_overlaps_raise():
-    with pytest.raises(InputError, match="`tile` must be 1 pixel or more. Received: tile=0"):
+    with pytest.raises(InputError, match="`tile` must be 1 pixel or more.*Received: tile=0"):
         predict_array(predict_pixels, np.zeros((20, 20, 3)), tile=0)
     with pytest.raises(
         InputError, match=r"`overlap` must be in \[0, 8\].*16 pixels. Received: overlap=9"
@@ -206,3 +207,10 @@ def test_tiles_with_only_nodata_are_not_predicted(seed, monkeypatch):
     assert np.sum(has_pixels) == len(blocks) - empty
     assert np.all(has_pixels[:-1])  # all batches except the last batch are full
     assert seed or empty > 5
+
+
+@pytest.mark.parametrize("tile", [0, 16385, 10**9])
+def test_tiles_outside_the_range_of_sides_raise(tile):
+    with pytest.raises(InputError, match=f"`tile` must be.*at most 16384.*Received: tile={tile}"):
+        overlap_in_pixels(tile)
+    overlap_in_pixels(16384)

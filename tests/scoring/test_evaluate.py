@@ -134,6 +134,38 @@ def test_invalid_examples_raise():
         score([])
 
 
+@pytest.mark.parametrize(
+    ("make", "match"),
+    [
+        (lambda image, mask: (image, mask), "a single value of the type ndarray.*example 0"),
+        (lambda image, mask: [(image, mask, mask)], "Received: 3 values"),
+        (lambda image, mask: [(image,)], "Received: 1 values"),
+        (lambda image, mask: [{"image": image, "mask": mask}], r"the keys \['image', 'mask'\]"),
+    ],
+)
+def test_examples_that_are_not_pairs_raise(make, match):
+    with pytest.raises(InputError, match=match) as error:
+        score(make(*example([[0, 1, 2]] * 3)))
+    assert "'segmentation_mask'" in str(error.value)
+    assert "For a single image, use `[(image, mask)]`." in str(error.value)
+
+
+def test_masks_with_unsigned_64_bit_integers_are_scored():
+    image, mask = example([[0, 1, 2]], [[0, 2, 1]])
+    wide = mask.astype(np.uint64)
+    expected = matrix(score([(image, mask)]))
+    assert matrix(score([(image, wide)])) == expected
+    assert matrix(score([(image, wide)], ignore_class=255)) == expected
+    wide[0, 0] = 2**64 - 1
+    with pytest.raises(InputError, match=r"ids in \[0, 3\)"):
+        score([(image, wide)])
+
+
+def test_list_of_models_raises():
+    with pytest.raises(InputError, match="dictionary that maps names to models.*Received: list"):
+        score([example([[0, 1]])], [color_model(), color_model()])
+
+
 def test_invalid_arguments_raise():
     pairs = [example([[0, 1]])]
     with pytest.raises(
