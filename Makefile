@@ -1,13 +1,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-# Small images and small encoders with random weights: minutes on two CPU cores, no downloads.
+# Options for small images and a small encoder with random weights. The demo takes minutes on two
+# CPU cores and does not download anything.
 DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weights none \
 	--image-size 128 --resume
 
 .PHONY: demo test test-fast lint format
 
-# Trains both networks on procedural scenes, scores them and their ensemble, exports the ensemble.
+# Trains UNet++ and DeepLabV3+ on procedural scenes (synthetic images), scores both networks and
+# their ensemble, and exports the ensemble.
 demo: $(VENV)/installed
 	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 15 --learning-rate 2e-3 \
 		--workdir demo/runs/unetpp
@@ -18,12 +20,13 @@ demo: $(VENV)/installed
 	$(BIN)/python export.py --runs demo/runs/unetpp demo/runs/deeplabv3plus \
 		--format savedmodel --output demo/exported --overwrite
 
-# Lint, all tests except slow ones, and their coverage. Minutes on two CPU cores.
+# Runs the linters and all tests except the slow tests, and prints the coverage. Takes minutes on
+# two CPU cores.
 test: lint
 	$(BIN)/python -m pytest --cov
 
-# The loop while you write: no coverage, no long tests (`heavy` in tests/conftest.py). For one
-# folder: .venv/bin/python -m pytest tests/cli
+# Use this target while you edit the code. It does not measure the coverage and skips long tests
+# (`heavy` in tests/conftest.py). To test one folder, use: .venv/bin/python -m pytest tests/cli
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'not slow and not gpu and not heavy'
 
@@ -38,9 +41,9 @@ format: $(VENV)/installed
 
 $(VENV)/installed: requirements.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-		{ echo "error: Python 3.11 or newer is needed; choose one: make PYTHON=python3.12"; exit 2; }
+		{ echo "error: Python 3.11 or newer is needed; set its name, such as: make PYTHON=python3.12"; exit 2; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2> /dev/null || \
-		{ echo "error: Python's venv is missing; on Debian or Ubuntu: apt install python3-venv"; exit 2; }
+		{ echo "error: the Python module venv is missing; on Debian or Ubuntu, run: apt install python3-venv"; exit 2; }
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
 	@touch $@

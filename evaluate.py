@@ -1,4 +1,4 @@
-"""Scores trained runs, and their ensemble, on one split of a data set."""
+"""Scores trained runs, and the ensemble of these runs, on one split of a data set."""
 
 from lcc_tf.cli.evaluate import main
 

@@ -1,4 +1,4 @@
-"""Exports a run, or the ensemble of several runs, for use without this package."""
+"""Exports a run, or the ensemble of several runs, to a model that does not need this package."""
 
 from lcc_tf.cli.export import main
 

@@ -1,4 +1,4 @@
-"""Imports a UNet++ or DeepLabV3+ of segmentation_models_pytorch as a run folder."""
+"""Converts a UNet++ or DeepLabV3+ of segmentation_models_pytorch to a run folder."""
 
 from lcc_tf.cli.import_torch import main
 

@@ -1,4 +1,4 @@
-"""Makes land-cover maps of images of any size, GeoTIFFs included."""
+"""Writes land-cover maps of images of any size, such as GeoTIFFs."""
 
 from lcc_tf.cli.predict import main
 

@@ -1,4 +1,4 @@
-"""Trains one segmentation network on DeepGlobe, on your own images or on procedural scenes."""
+"""Trains one segmentation network on DeepGlobe, on your own images, or on synthetic images."""
 
 from lcc_tf.cli.train import main
 

@@ -1,11 +1,11 @@
 """Land-cover maps from satellite images with TensorFlow and Keras 3.
 
-Importing the package changes nothing in the process. It imports TensorFlow and Keras at the first
-use of a name that needs them.
+`import lcc_tf` changes no environment variables, import paths or warning filters. TensorFlow and
+Keras are imported at the first use of a name that needs them.
 
-`keras.saving.load_model` can load a model of `lcc_tf` after the layers, losses and metrics are
-registered with Keras. `import lcc_tf.models` registers them, and so does `import lcc_tf` if Keras
-was imported before.
+`keras.saving.load_model` can load a model of `lcc_tf` only after the layers, losses and metrics of
+`lcc_tf` are registered with Keras. `import lcc_tf.models` always registers them. `import lcc_tf`
+registers them only if Keras is already imported.
 
 Example:
     >>> import lcc_tf
@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from lcc_tf.errors import InputError, InstallationError
 
-if TYPE_CHECKING:  # for editors and type checkers; at run time, `__getattr__` imports the names
+if TYPE_CHECKING:  # only for editors and type checkers; `__getattr__` imports the names at run time
     from lcc_tf import losses, metrics, models
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export
@@ -48,7 +48,7 @@ __all__ = [
 ]
 
 _SUBMODULES = ("losses", "metrics", "models")
-# Module of each public name
+# Mapping from a public name to the module that defines it
 _MODULES = {
     "DEEPGLOBE_CLASSES": "tfds_deepglobe.classes",
     "AgreementError": "lcc_tf.exporting.agreement",
@@ -68,7 +68,7 @@ def __getattr__(name: str) -> object:
     if name not in _MODULES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     if _MODULES[name] != "tfds_deepglobe.classes":
-        import_module("lcc_tf.keras_backend")  # raises if Keras has another backend
+        import_module("lcc_tf.keras_backend")  # raises an error if the backend is not TensorFlow
     value = getattr(import_module(_MODULES[name]), name)
     globals()[name] = value
     return value
@@ -79,7 +79,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-# Register the layers, losses and metrics with Keras for `keras.saving.load_model`.
+# Register the layers, losses and metrics, so that `keras.saving.load_model` finds them.
 if "keras" in sys.modules:
     for _name in _SUBMODULES:
         import_module(f"lcc_tf.{_name}")

@@ -2,7 +2,8 @@
 
 from importlib.util import find_spec
 
-# Purpose and modules of each extra of the distribution. pyproject.toml lists the same packages.
+# Mapping from an extra of the distribution to the beginning of the error message and to the modules
+# of the extra. pyproject.toml lists the packages of these modules.
 _EXTRAS = {
     "maps": ("Maps need", ("rasterio", "pyogrio", "pyproj", "shapely")),
     "export": (
@@ -16,13 +17,13 @@ _EXTRAS = {
 class InputError(ValueError):
     """Error for an input that cannot be used.
 
-    The message contains the received value and a way to fix it. It names Python arguments in
-    backticks (`` `batch_size=7` ``). The commands print it in one line, with the matching option
-    (`` `--batch-size 7` ``), and exit with code 2. Every other exception is a defect and keeps its
-    traceback.
+    The message contains the received value and a way to fix the problem. Python arguments are in
+    backticks (`` `batch_size=7` ``). The commands replace an argument by the matching option
+    (`` `--batch-size 7` ``), print the message in one line and exit with code 2. Every other
+    exception is a bug of this package, and the commands print its traceback.
 
-    The package `tfds_deepglobe` imports nothing of `lcc_tf` and raises
-    `tfds_deepglobe.errors.InputError`. Both errors are a `ValueError`.
+    The package `tfds_deepglobe` imports nothing from `lcc_tf`, therefore it has its own error class
+    `tfds_deepglobe.errors.InputError`. Both classes are subclasses of `ValueError`.
 
     Example:
         >>> raise InputError("`tile` must be 32 or more. Received: tile=8.")
@@ -33,9 +34,10 @@ class InputError(ValueError):
 
 
 class InstallationError(InputError, ImportError):
-    """Error for a missing package, or for Keras with another backend than TensorFlow.
+    """Error for a missing package, or for Keras with a backend other than TensorFlow.
 
-    It is also an `ImportError`, which code with an optional import of `lcc_tf` can catch.
+    The class is also a subclass of `ImportError`. Therefore, code that uses `lcc_tf` only if it is
+    available can catch `ImportError`.
 
     Example:
         >>> issubclass(InstallationError, ImportError)

@@ -1,4 +1,11 @@
-"""PNG figures: training curves, panels of an image and its masks, overlays of maps."""
+"""Figures as PNG files.
+
+There are three kinds of figures:
+
+- curves: losses and scores of a training;
+- panels: an image, its ground truth and predictions side by side;
+- overlays: a half transparent class map over its image.
+"""
 
 import io
 import math
@@ -14,7 +21,8 @@ from matplotlib.ticker import MaxNLocator
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
-# Scores of the original's curves, and the mean IoU
+# Mapping from names in `history.csv` to titles. The scores are those that the original PyTorch
+# notebooks show as curves, and the mean IoU.
 CURVES = {
     "loss": "Loss",
     "mean_iou": "Mean IoU of the classes",
@@ -24,16 +32,17 @@ CURVES = {
     "recall": "Recall",
     "f1": "F1",
 }
-# A legend lists all classes up to this number, so that all figures of a data set have the same
-# legend. With more classes, it lists only the classes in the figure.
+# If a data set has at most this number of classes, a legend lists all classes. Therefore all
+# figures of the data set have the same legend. If it has more classes, a legend lists only the
+# classes in the figure.
 MAX_LEGEND_CLASSES = 20
 
 
 def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) -> None:
-    """Draws the training and validation scores of each epoch as a PNG.
+    """Draws curves of the losses and scores in training and validation, as a PNG file.
 
     Args:
-        history: one row per epoch, as in `history.csv`.
+        history: one dictionary per epoch that maps column names of `history.csv` to values.
         file: PNG file to write.
         title: title of the figure.
     """
@@ -61,13 +70,14 @@ def save_panel(
     *,
     title: str,
 ) -> None:
-    """Draws image, ground truth and predictions side by side as a PNG, with a legend of classes.
+    """Draws an image, its ground truth and predictions side by side, as a PNG file with a legend.
 
     Args:
         image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
         mask: uint8 `(height, width)`, class ids of the ground truth.
-        predictions: integer `(height, width)`, predicted class ids, by title.
-        classes: names and colors.
+        predictions: mapping from the title of each prediction to its class ids, integer
+            `(height, width)`.
+        classes: names and colors of the classes.
         file: PNG file to write.
         title: title of the figure.
     """
@@ -75,7 +85,8 @@ def save_panel(
     pictures["ground truth"] = classes.colorize(mask)
     pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
     height, width = mask.shape
-    # The area is the same for all aspect ratios. The lower limit prevents overlapping titles.
+    # The width depends on the aspect ratio such that pictures of all aspect ratios have the same
+    # area. The lower limit of the width prevents overlapping titles.
     figure_width = 4 * len(pictures) * float(np.clip(np.sqrt(width / height), 0.6, 1.6))
     picture_height = figure_width / len(pictures) * height / width
     figure = Figure(figsize=(figure_width, picture_height + 0.75), layout="constrained")
@@ -92,20 +103,20 @@ def save_panel(
 def save_overlay(
     image: np.ndarray, mask: np.ndarray, valid: np.ndarray, classes: ClassTable, file: Path
 ) -> None:
-    """Draws a half transparent class map over its image as a PNG, with a legend of classes.
+    """Draws a half transparent class map over its image, as a PNG file with a legend.
 
     Args:
         image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
         mask: uint8 `(height, width)`, class ids.
-        valid: bool `(height, width)`; False for nodata pixels, which are white.
-        classes: names and colors.
+        valid: bool `(height, width)`; False for nodata pixels, which are drawn white.
+        classes: names and colors of the classes.
         file: PNG file to write.
     """
     blended = np.full((*mask.shape, 3), 255, np.uint8)
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)
     height, width = mask.shape
-    dpi = max(100, width / 10)  # a wide picture has a large legend
+    dpi = max(100, width / 10)  # for wide pictures, the legend is also larger
     inches = max(width / dpi, 9), height / dpi + 0.35
     figure = Figure(figsize=inches, dpi=dpi, layout="constrained")
     axis = figure.subplots()
@@ -116,12 +127,12 @@ def save_overlay(
 
 
 def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
-    """Adds a legend of classes below a figure, and makes the figure higher by that legend.
+    """Adds a legend of classes below a figure, and increases the figure's height by the legend.
 
     Args:
-        figure: figure without space for a legend.
-        classes: names and colors.
-        present: ids of the classes in the pictures.
+        figure: figure that has no space for a legend.
+        classes: names and colors of the classes.
+        present: ids of the classes that are in the figure.
     """
     class_ids = range(classes.num_classes)
     if classes.num_classes > MAX_LEGEND_CLASSES:
@@ -133,7 +144,7 @@ def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> Non
         for i in class_ids
     ]
     width, height = figure.get_size_inches()
-    # Widths in inches: 0.7 for a patch and its gap, 0.085 for a character of the default font
+    # Widths in inches: a color patch with its gap has 0.7, a character of the default font 0.085.
     longest = max((len(classes.names[i]) for i in class_ids), default=0)
     columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
     rows = math.ceil(len(patches) / columns)

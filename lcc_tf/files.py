@@ -1,4 +1,4 @@
-"""Files and folders that are written completely or not at all."""
+"""Functions that write files and folders completely or not at all."""
 
 import contextlib
 import fcntl
@@ -12,7 +12,7 @@ from lcc_tf.errors import InputError
 
 
 def write_atomically(file: Path, content: bytes) -> None:
-    """Writes or replaces a file; after a failure, the earlier file is unchanged."""
+    """Writes or replaces a file; if writing fails, an earlier file is unchanged."""
     unfinished = unfinished_name(file)
     try:
         unfinished.write_bytes(content)
@@ -23,7 +23,7 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Links or copies a complete file to `target`, and replaces an earlier file there."""
+    """Links or copies a complete file to `target`; replaces an earlier file with this name."""
     unfinished = unfinished_name(target)
     unfinished.unlink(missing_ok=True)
     try:
@@ -41,21 +41,22 @@ def unfinished_name(file: Path) -> Path:
 
 @contextlib.contextmanager
 def unfinished_folder(path: Path) -> Iterator[Path]:
-    """Yields a folder beside `path` for unfinished files, and deletes the folder at the end.
+    """Yields a temporary folder for unfinished files; deletes the folder at the end.
 
-    Files of a killed process are deleted first.
+    The folder has the same parent as `path`. If it contains files of an earlier process that was
+    killed, these files are deleted first.
 
     Raises:
         InputError: another process uses the folder.
     """
     folder = unfinished_name(path)
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # a killed process releases the lock too
+    with (folder / "lock").open("w") as lock:  # the lock of a killed process is released
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise InputError(
-                f"{path} is being written by another process. Wait until it ends, or choose "
+                f"Another process is writing {path}. Wait until this process ends, or choose "
                 "another folder as `output`."
             ) from error
         except OSError:  # a file system without locks, such as a mounted cloud drive
@@ -70,7 +71,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
 
 
 def flush(file: Path) -> None:
-    """Waits until a file is on the disk, so that a crash cannot truncate it."""
+    """Waits until a file is on the disk. After that, a crash cannot truncate the file."""
     descriptor = os.open(file, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -79,43 +80,42 @@ def flush(file: Path) -> None:
 
 
 def not_written(file: Path, reason: object) -> OSError:
-    """Returns the error for a file that a library failed to write.
+    """Returns the error for a file that a library could not write.
 
-    The most frequent reason is a full disk, which the errors of libraries rarely name.
+    The most frequent reason is a full disk. The error names this reason, because the error messages
+    of libraries rarely name it.
     """
     free = shutil.disk_usage(file.parent).free
     return OSError(
         f"{file} cannot be written, most likely because the disk is full: {free / 1e6:.1f} MB are "
-        f"free ({reason}). Make room, or choose another folder as `output`."
+        f"free ({reason}). Delete other files, or choose another folder as `output`."
     )
 
 
 def check_no_file(folder: Path, argument: str = "output") -> None:
-    """Checks that the path of a folder is not a file.
+    """Checks that the path of a folder is not the path of a file.
 
     Args:
-        folder: the path.
-        argument: name of the user's argument for the path, for the error message.
+        folder: path of the folder.
+        argument: name of the argument with which the user sets the path, for the error message.
 
     Raises:
         InputError: the path is a file.
     """
     if folder.exists() and not folder.is_dir():
-        raise InputError(
-            f"{folder} is a file, not a folder. Choose another folder as `{argument}`."
-        )
+        raise InputError(f"{folder} is a file, not a folder. Choose a folder as `{argument}`.")
 
 
 def check_new_folder(
     path: Path, *, contents: set[str], overwrite: bool = False, argument: str = "output"
 ) -> None:
-    """Checks that `new_folder` may create or replace a folder, before any long work.
+    """Checks that `new_folder` can create or replace a folder, before long computations start.
 
     Args:
         path: path of the complete folder.
-        contents: names of the files and folders in a complete folder.
+        contents: names of the files and folders that a complete folder can contain.
         overwrite: True to replace an earlier folder.
-        argument: name of the user's argument for the path, for error messages.
+        argument: name of the argument with which the user sets the path, for error messages.
 
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
@@ -138,17 +138,17 @@ def check_new_folder(
 def new_folder(
     path: Path, *, contents: set[str], overwrite: bool = False, argument: str = "output"
 ) -> Iterator[Path]:
-    """Yields a folder to fill, and renames it to `path` once it is complete.
+    """Yields an empty folder, and renames it to `path` after it was filled.
 
     Args:
         path: path of the complete folder.
-        contents: names of the files and folders in a complete folder. A folder with other files is
-            never replaced.
-        overwrite: True to replace an earlier folder, once the new folder is complete.
-        argument: name of the user's argument for the path, for error messages.
+        contents: names of the files and folders that a complete folder can contain. A folder with
+            other files is never replaced.
+        overwrite: True to replace an earlier folder after the new folder is complete.
+        argument: name of the argument with which the user sets the path, for error messages.
 
     Yields:
-        An empty folder beside `path`. It is deleted after a failure.
+        An empty folder. If an error occurs before it is complete, it is deleted.
 
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
@@ -157,7 +157,8 @@ def new_folder(
     new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # Unique name, since this folder briefly contains the only copy of the earlier folder
+        # The name must be unique, because this folder contains the only copy of the earlier folder
+        # for a short time.
         with tempfile.TemporaryDirectory(
             prefix=f".unfinished.{path.name}.", dir=path.parent
         ) as unfinished:
@@ -172,6 +173,6 @@ def new_folder(
                 if old.exists() and not path.exists():
                     os.replace(old, path)
     finally:
-        for parent in new_parents:  # empty after a failure
+        for parent in new_parents:  # they are empty if writing has failed
             with contextlib.suppress(OSError):
                 parent.rmdir()

@@ -1,7 +1,8 @@
 """Imports Keras after a check of its backend, which must be TensorFlow.
 
 `lcc_tf.losses`, `lcc_tf.metrics` and `lcc_tf.models` import Keras from this module. If Keras is
-configured for JAX or PyTorch, the user gets one clear error, not a failure deep inside Keras.
+configured for JAX or PyTorch, this module raises a clear error. Without this check, the code would
+fail later, inside Keras.
 """
 
 import json
@@ -13,7 +14,10 @@ from lcc_tf.errors import InstallationError
 
 
 def _configured_backend() -> str:
-    """Returns the backend that Keras will choose at its import, according to Keras' rules."""
+    """Returns the backend that Keras will choose when it is imported.
+
+    Keras first reads the environment variable `KERAS_BACKEND`, then the file `keras.json`.
+    """
     if os.environ.get("KERAS_BACKEND"):
         return os.environ["KERAS_BACKEND"]
     folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
@@ -42,6 +46,7 @@ def _check_backend() -> None:
 
 _check_backend()
 
-import keras  # noqa: E402  after the check: importing Keras imports its backend
+# Import Keras after the check, because Keras imports its backend.
+import keras  # noqa: E402
 
 __all__ = ["keras"]

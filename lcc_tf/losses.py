@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from lcc_tf.arguments import check_ignore_class, number_per
 from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.errors import InputError
 from lcc_tf.keras_backend import keras
@@ -92,10 +93,9 @@ class SegmentationLoss(keras.losses.Loss):
                 "Omit `dtype`; logits can have any dtype."
             )
         if class_weights is not None:
-            class_weights = tuple(float(weight) for weight in class_weights)
-            _check_class_weights(class_weights)
+            class_weights = _check_class_weights(class_weights)
         self.class_weights = class_weights
-        self.ignore_class = None if ignore_class is None else int(ignore_class)
+        self.ignore_class = check_ignore_class(ignore_class)
 
     # `terms` is not a property. To save a model, Keras visits all attributes of a loss, and would
     # never end, because the terms contain the loss itself.
@@ -409,6 +409,7 @@ def check_loss(
 
             - A loss is unknown, or a sum contains the same loss twice.
             - `label_smoothing` is out of range, or no loss of the sum supports it.
+            - `class_weights` is not a sequence of numbers.
             - A class weight is negative or infinite, or all class weights are 0.
     """
     terms = name.split("+")
@@ -429,7 +430,7 @@ def check_loss(
             f"of {list(SMOOTHING_TERMS)}."
         )
     if class_weights is not None:
-        _check_class_weights(tuple(class_weights))
+        _check_class_weights(class_weights)
 
 
 def get_loss(
@@ -464,12 +465,14 @@ def get_loss(
     return losses[0] if len(losses) == 1 else LossSum(losses)
 
 
-def _check_class_weights(class_weights: tuple[float, ...]) -> None:
+def _check_class_weights(class_weights: Sequence[float]) -> tuple[float, ...]:
+    class_weights = number_per("class", class_weights, "class_weights")
     if not class_weights or not (min(class_weights) >= 0 and 0 < sum(class_weights) < float("inf")):
         raise InputError(
             "`class_weights` must be finite, not negative and not all 0. "
             f"Received: {class_weights}."
         )
+    return class_weights
 
 
 def _check_label_smoothing(label_smoothing: float) -> None:

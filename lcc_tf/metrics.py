@@ -2,6 +2,7 @@
 
 import tensorflow as tf
 
+from lcc_tf.arguments import check_ignore_class, check_num_classes
 from lcc_tf.confusion_matrix import (
     cohen_kappa,
     confusion_matrix,
@@ -52,13 +53,13 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         dtype: str | None = None,
     ) -> None:
         super().__init__(name=name or self.default_name, dtype=dtype)
-        self.num_classes = num_classes
-        self.ignore_class = ignore_class
+        self.num_classes = check_num_classes(num_classes)
+        self.ignore_class = check_ignore_class(ignore_class)
         # `_direction` is a private name of Keras. Without it, `EarlyStopping` and `ModelCheckpoint`
         # cannot monitor the metric in mode "auto".
         self._direction = "up"
         self.matrix = self.add_weight(
-            shape=(num_classes, num_classes), initializer="zeros", dtype="float64", name="matrix"
+            shape=2 * (self.num_classes,), initializer="zeros", dtype="float64", name="matrix"
         )
 
     def update_state(
@@ -80,7 +81,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
                 check; the result is then NaN.
         """
-        _check_num_classes(y_pred, self.num_classes)
+        _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
             y_true,
             y_pred,
@@ -113,11 +114,14 @@ class MeanIoU(_ConfusionMatrixMetric):
     The mean includes only classes that occur in the masks or in the predictions.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255. If the label is a class id, the mean also
             excludes this class. None for no such label. Pixels with the label -1 are always void.
         name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Raises:
+        InputError: `num_classes` or `ignore_class` is invalid.
 
     Example:
         The last of four pixels is void. For each class, the intersection of mask and prediction has
@@ -149,11 +153,14 @@ class PixelAccuracy(_ConfusionMatrixMetric):
     """Fraction of pixels with the right class, over all images.
 
     Args:
-        num_classes: number of classes.
+        num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
             label -1 are always void.
         name: name of the metric; None for "pixel_accuracy".
         dtype: dtype of the result; None for `keras.config.floatx()`.
+
+    Raises:
+        InputError: `num_classes` or `ignore_class` is invalid.
 
     Example:
         The last of four pixels is void. Two of the first three pixels are right:
@@ -183,14 +190,14 @@ class ImagewiseScore(keras.metrics.Mean):
 
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
-        num_classes: number of classes.
+        num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255; None for no such label. Pixels with the
             label -1 are always void.
         name: name of the metric; None for `score`.
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: the score is unknown.
+        InputError: the score is unknown, or `num_classes` or `ignore_class` is invalid.
 
     Example:
         In the first image, both pixels are right. In the second image, one of two pixels is right:
@@ -213,8 +220,8 @@ class ImagewiseScore(keras.metrics.Mean):
             raise InputError(f"Unknown score. Received: {score!r}. Use one of {MICRO_SCORES}.")
         super().__init__(name=name or score, dtype=dtype)
         self.score = score
-        self.num_classes = num_classes
-        self.ignore_class = ignore_class
+        self.num_classes = check_num_classes(num_classes)
+        self.ignore_class = check_ignore_class(ignore_class)
         self._direction = "up"  # see `_ConfusionMatrixMetric`
 
     def update_state(
@@ -237,7 +244,7 @@ class ImagewiseScore(keras.metrics.Mean):
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
                 check; the result is then NaN.
         """
-        _check_num_classes(y_pred, self.num_classes)
+        _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
             y_true, y_pred, ignore_class=self.ignore_class, sample_weight=sample_weight
         )
@@ -265,7 +272,7 @@ class ImagewiseScore(keras.metrics.Mean):
         }
 
 
-def _check_num_classes(y_pred: tf.Tensor, num_classes: int) -> None:
+def _check_output_channels(y_pred: tf.Tensor, num_classes: int) -> None:
     if y_pred.shape[-1] != num_classes:
         raise InputError(
             "`num_classes` of a metric must equal the number of the model's output channels. "

@@ -4,14 +4,14 @@ import tensorflow as tf
 
 
 def reflect_indices(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Reflects positions outside an image, at any distance, into the image.
+    """Reflects positions outside an image into the image. They can have any distance to the image.
 
     Args:
-        positions: int32 `(n,)`, tensor or numpy array; the image's first pixel is 0.
-        size: int32 scalar, tensor or number; the image's side, pixels.
+        positions: int32 `(n,)`, tensor or numpy array. The first pixel of the image is at 0.
+        size: int32 scalar, tensor or number: side of the image, pixels.
 
     Returns:
-        int32 `(n,)` in `[0, size)`, as in `np.pad(mode="reflect")`.
+        int32 `(n,)` in `[0, size)`, equal to the positions that `np.pad(mode="reflect")` uses.
 
     Example:
         >>> reflect_indices(np.arange(-2, 6), 4)
@@ -22,14 +22,14 @@ def reflect_indices(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
 
 
 def reflect_padded_indices(size: tf.Tensor, divisor: int) -> tf.Tensor:
-    """Returns the indices that reflect-pad one side of an image to a multiple of a number.
+    """Returns indices that reflect-pad one side of an image to a multiple of `divisor`.
 
     Args:
-        size: int32 scalar, the side, pixels.
+        size: int32 scalar, side of the image, pixels.
         divisor: number that the padded side must be divisible by.
 
     Returns:
-        int32 `(padded_size,)`, indices of the image's pixels.
+        int32 `(padded_size,)`, index of a pixel of the image for each pixel of the padded image.
     """
-    # `-(-size // divisor)` is wrong in ONNX, which rounds negative quotients towards zero.
+    # `-(-size // divisor)` is wrong in ONNX, because ONNX rounds negative quotients towards zero.
     return reflect_indices(tf.range((size + divisor - 1) // divisor * divisor), size)

@@ -1,14 +1,17 @@
-"""Run folders: configuration, weights and history of a training.
+"""Runs: folders with the configuration, the weights and the history of a training.
 
-    config.json           configuration, package versions, classes, the data set's fingerprint
+A run folder contains these files:
+
+    config.json           configuration, package versions, classes, fingerprint of the data set
     best.weights.h5       weights of the epoch with the best validation score
-    last.weights.h5       weights of the newest epoch; training resumes from them
-    history.csv           one row per epoch
-    curves.png            the history as a picture
-    tensorboard/          the history for TensorBoard
+    last.weights.h5       weights of the last epoch; an interrupted training resumes from this file
+    history.csv           one row of losses and scores per epoch
+    curves.png            curves of the losses and scores in `history.csv`
+    tensorboard/          losses and scores for TensorBoard
 
-Evaluation and export load `best.weights.h5`. `lcc_tf.training.checkpoints` writes the weights and
-the history, so that an interruption at any time leaves the folder usable.
+The fingerprint of a data set is a hash of its content. Evaluation and export load
+`best.weights.h5`. `lcc_tf.training.checkpoints` writes the weights and the history in such a way
+that the folder can be used after an interruption at any time.
 """
 
 import json
@@ -35,10 +38,11 @@ class Run:
     """A run folder and the content of its `config.json`.
 
     Attributes:
-        path: the folder.
+        path: path of the run folder.
         config: configuration of the training.
         classes: names and colors of the classes.
-        fingerprint: fingerprint of the training data set; None for an imported model.
+        fingerprint: fingerprint of the training data set; None for an imported model, whose
+            training data set is unknown.
         native_size: side of the training images before they were resized, pixels.
     """
 
@@ -50,12 +54,15 @@ class Run:
 
     @property
     def name(self) -> str:
-        """Name of the folder."""
+        """Name of the run folder."""
         return self.path.resolve().name
 
     @property
     def scale(self) -> float:
-        """Network pixels per data set pixel, along one side."""
+        """Number of network pixels per pixel of the data set's images, along one side.
+
+        It is 1 for a run on crops. It is below 1 for a run on whole images that are downsampled.
+        """
         if self.config.framing == "crops":
             return 1.0
         return self.config.image_size / self.native_size
@@ -65,8 +72,8 @@ def write_run(run: Run, num_parameters: int) -> None:
     """Creates a run folder and writes its `config.json`.
 
     Args:
-        run: the run; its `path` is the folder.
-        num_parameters: number of the model's parameters, for information only.
+        run: the run, whose `path` is the folder.
+        num_parameters: number of parameters of the network. It is written for information only.
     """
     from lcc_tf import __version__
 
@@ -84,7 +91,7 @@ def write_run(run: Run, num_parameters: int) -> None:
 
 
 def read_run(path: Path) -> Run:
-    """Reads a run folder's `config.json`.
+    """Reads the `config.json` of a run folder.
 
     Raises:
         InputError: the folder is not a run folder, or `config.json` is invalid.
@@ -92,8 +99,8 @@ def read_run(path: Path) -> Run:
     file = path / CONFIG
     if not file.is_file():
         raise InputError(
-            f"{path} is not a run folder: it has no {CONFIG}. Choose a folder that train.py wrote, "
-            "such as runs/unetpp."
+            f"{path} is not a run folder, because it does not contain {CONFIG}. Choose a folder "
+            "that train.py wrote, such as runs/unetpp."
         )
     try:
         content = json.loads(file.read_text())
@@ -108,16 +115,16 @@ def read_run(path: Path) -> Run:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
-            f"{file} cannot be read: {error!r}. Choose another run, or train it again."
+            f"{file} cannot be read: {error!r}. Choose another run, or train this run again."
         ) from error
 
 
 def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
-    """Reads run folders, or finds all trained runs if no folder is named.
+    """Reads the given run folders; reads all trained runs in `root` if no folder is given.
 
     Args:
         paths: run folders.
-        root: folder whose run folders are read if `paths` is empty.
+        root: folder that contains run folders. They are read only if `paths` is empty.
 
     Raises:
         InputError: a path is not a run folder, or `root` contains no trained run.
@@ -126,7 +133,7 @@ def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
 
 
 def find_runs(root: Path) -> list[Run]:
-    """Returns all trained runs in a folder, sorted by name.
+    """Reads all run folders in a folder, and returns the trained runs sorted by name.
 
     Raises:
         InputError: the folder contains no trained run.
@@ -135,27 +142,27 @@ def find_runs(root: Path) -> list[Run]:
     trained = [run for run in runs if (run.path / BEST).is_file()]
     if not trained:
         raise InputError(
-            f"There is no trained run in {root}. Train a network with train.py, or name run "
+            f"There is no trained run in {root}. Train a network with train.py, or choose run "
             "folders as `runs`."
         )
     return trained
 
 
 def load_model(run: Run) -> keras.Model:
-    """Builds a run's network and loads its best weights.
+    """Builds the network of a run and loads its best weights.
 
     Returns:
-        A model from images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
-        float32 `(batch, height, width, num_classes)`.
+        A Keras model. Its input is images, float32 `(batch, height, width, 3)`, RGB in [0, 255].
+        Its output is logits, float32 `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: the run has no weights, or they cannot be loaded.
+        InputError: the run has no weights, or the weights cannot be loaded.
     """
     file = run.path / BEST
     if not file.is_file():
         raise InputError(
-            f"{run.path} has no {BEST}: its training has not finished an epoch. Continue the "
-            "training, or choose another run."
+            f"{run.path} does not contain {BEST}, because its training has not finished an epoch. "
+            "Continue the training, or choose another run."
         )
     options = run.config.model_options()
     model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)
@@ -169,22 +176,21 @@ def load_ensemble(
     *,
     average: str = "probabilities",
 ) -> keras.Model:
-    """Loads runs as one model that averages their probabilities or logits.
+    """Loads the networks of runs as one model, which averages their probabilities or logits.
 
     Args:
         runs: one run or more, all with the same classes.
         weights: one weight per run; None for equal weights.
-        average: "probabilities" or "logits".
+        average: "probabilities" or "logits", the values that the model averages.
 
     Returns:
-        A model from images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to
-        probabilities, float32 `(batch, height, width, num_classes)`; see
-        `lcc_tf.models.ensemble`. Its images have the finest resolution of all runs. The model
-        downsamples them for a run with a coarser resolution.
+        A Keras model, see `lcc_tf.models.ensemble`. Its input is images, float32
+        `(batch, height, width, 3)`, RGB in [0, 255]. Its output is probabilities, float32
+        `(batch, height, width, num_classes)`. The images must have the finest resolution of all
+        runs. The model downsamples the images for runs with a coarser resolution.
 
     Raises:
-        InputError: the runs differ in their classes, a run has no weights, or `weights` is
-            invalid.
+        InputError: the runs have different classes, a run has no weights, or `weights` is invalid.
     """
     check_same_classes(runs)
     finest = max(run.scale for run in runs)
@@ -197,16 +203,18 @@ def load_ensemble(
 
 
 def check_same_classes(runs: Sequence[Run]) -> None:
-    """Checks that runs have the same classes, so that they can be averaged and compared.
+    """Checks that runs have the same classes.
+
+    Only runs with the same classes can be averaged and compared.
 
     Raises:
-        InputError: the runs differ in their classes.
+        InputError: the runs have different classes.
     """
     if len({run.classes for run in runs}) > 1:
         raise InputError(
             "`runs` must have the same classes. Received: "
             + ", ".join(f"{run.path} with {list(run.classes.names)}" for run in runs)
-            + ". Remove a run."
+            + ". Remove the runs with other classes."
         )
 
 
@@ -214,13 +222,13 @@ def load_weights(model: keras.Model, file: Path) -> None:
     """Loads a weights file into a model.
 
     Raises:
-        InputError: the file does not fit the model.
+        InputError: the weights in the file do not fit the model, or the file cannot be read.
     """
     try:
         model.load_weights(file)
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]
         raise InputError(
-            f"The weights in {file} cannot be loaded into the network of {CONFIG}: {reason}. "
-            "Choose another run, or train it again."
+            f"The weights in {file} cannot be loaded into the network that {CONFIG} describes: "
+            f"{reason}. Choose another run, or train this run again."
         ) from error

@@ -1,4 +1,4 @@
-"""Imports a model that was trained in PyTorch as a run folder."""
+"""Creates a run folder from a model that was trained in PyTorch."""
 
 import dataclasses
 from pathlib import Path
@@ -12,7 +12,7 @@ from lcc_tf.runs import Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from tfds_deepglobe.classes import ClassTable
 
-# Settings of segmentation_models_pytorch's DeepLabV3+ at every output stride
+# Settings of DeepLabV3+ in segmentation_models_pytorch, the same at every output stride
 SMP_DEEPLAB = {"dilation_rates": (12, 24, 36), "align_corners": True}
 
 
@@ -27,29 +27,30 @@ def import_torch(
     preprocessing: str,
     output_stride: int = 16,
 ) -> Run:
-    """Imports a model of segmentation_models_pytorch as a run folder.
+    """Creates a run folder from a model of segmentation_models_pytorch.
 
     The architecture, the encoder and the number of classes are derived from the weights. The
-    preparation of the images and the output stride of DeepLabV3+ cannot be derived, so they are
-    arguments.
+    preparation of the images and the output stride of DeepLabV3+ cannot be derived, therefore they
+    are arguments.
 
     Args:
         weights: a `.safetensors`, `.pth` or Lightning `.ckpt` file; see `read_torch_weights`.
-        workdir: the run folder, empty or new.
+        workdir: path of the run folder, which must be empty or new.
         classes: class table in the order of the model's output channels.
-        image_size: side of the training images, pixels.
-        framing: "whole" if images were resized to `image_size`, "crops" if they were cropped.
-        native_size: side of the images before resizing, pixels.
+        image_size: height and width of the training images, pixels.
+        framing: "whole" if the model was trained on whole images, resized to `image_size`. "crops"
+            if the model was trained on crops with the side `image_size`.
+        native_size: height and width of the images before they were resized, pixels.
         preprocessing: mode of `lcc_tf.models.preprocessing.EncoderPreprocessing` for training
             images in [0, 255]: "torch", "torch_255", "unit" or "none".
-        output_stride: output stride of DeepLabV3+'s encoder, 16 or 8.
+        output_stride: output stride of the encoder of DeepLabV3+, 16 or 8.
 
     Returns:
-        The run.
+        The imported run.
 
     Raises:
-        InputError: the file cannot be read, the weights do not match `classes` or a supported
-            network, or the folder is not empty.
+        InputError: the file cannot be read; the weights do not match `classes` or do not belong to
+            a supported network; or the folder is not empty.
     """
     if not native_size > 0:
         raise InputError(
@@ -61,7 +62,7 @@ def import_torch(
         if num_classes != classes.num_classes:
             raise InputError(
                 f"`classes` must be the {num_classes} classes of the model in {weights}, in the "
-                f"order of its channels. Received {classes.num_classes} classes: "
+                f"order of its output channels. Received {classes.num_classes} classes: "
                 f"{list(classes.names)}."
             )
         config = TrainConfig(

@@ -7,7 +7,8 @@ import os
 import signal
 from pathlib import Path
 
-# TensorFlow and Keras read these variables when they are imported. The commands set them too.
+# TensorFlow and Keras read these variables when they are imported. The commands also set the
+# variables.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -17,13 +18,14 @@ import tensorflow as tf
 
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
-from lcc_tf.models import encoders
+from lcc_tf.models import ARCHITECTURES, encoders
 from lcc_tf.runs import read_run
+from tests.untrained_runs import small_unet
 
 ROOT = Path(__file__).parents[1]
-# The files whose tests take longest, the longest first. The worker processes start with them, so
-# that no worker is left alone with a long file at the end. `make test-fast` skips them, and tests
-# that need trained runs.
+# The files whose tests take the longest time, in descending order. The worker processes start with
+# these files. Otherwise one worker could still run a long file when all other workers are finished.
+# `make test-fast` skips these files and all tests that need trained runs.
 HEAVY = (
     "tests/integration/test_documentation.py",
     "tests/training/test_xla.py",
@@ -50,17 +52,19 @@ HEAVY = (
     "tests/models/test_architectures.py",
 )
 
-# A background process ignores SIGINT. Commands that tests start and interrupt would inherit that.
+# If pytest runs in the background, it ignores SIGINT, and so do the commands that the tests start.
+# Some tests interrupt commands with SIGINT. Therefore restore the default handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# Two logical devices stand in for two GPUs. They must be set before TensorFlow is first used.
+# Tests use two logical devices instead of two GPUs. The devices must be set before the first use of
+# TensorFlow.
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 
 
 def pytest_collection_modifyitems(items):
-    """Marks heavy tests and moves heavy files to the front."""
+    """Marks heavy tests and moves the files in `HEAVY` to the start of the test order."""
     places = {ROOT / name: place for place, name in enumerate(HEAVY)}
     for item in items:
         if item.path in places or "runs" in item.fixturenames:
@@ -84,7 +88,7 @@ def tiny_application(include_top, weights, input_tensor):
 
 @pytest.fixture(scope="session", autouse=True)
 def tiny_encoder():
-    """The encoder "tiny", which builds in a second."""
+    """The encoder "tiny", whose construction takes about a second."""
     encoders.ENCODERS["tiny"] = encoders.EncoderSpec(
         application=tiny_application,
         preprocessing="tf",
@@ -100,15 +104,15 @@ def tiny_encoder():
 def two_replicas():
     """A strategy with two replicas on the CPU.
 
-    All tests share it. A second strategy would number its collective operations from 0 again, and
-    TensorFlow would confuse them with the operations of the first strategy.
+    All tests share this strategy. A second strategy would also number its collective operations
+    from 0, and TensorFlow would confuse the operations of both strategies.
     """
     return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
 
 
 @pytest.fixture
 def eagerly():
-    """Runs steps without a graph. A few eager steps take less time than building a graph."""
+    """Runs steps eagerly, because a few eager steps take less time than tracing a graph."""
     tf.config.run_functions_eagerly(True)
     yield
     tf.config.run_functions_eagerly(False)
@@ -123,7 +127,7 @@ def common_folder(tmp_path_factory):
 
 @contextlib.contextmanager
 def locked(file):
-    """Lets one worker process at a time enter, so that only the first has to do the work."""
+    """Locks a file, so that only one worker process at a time runs the block."""
     with file.open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -131,7 +135,7 @@ def locked(file):
 
 @pytest.fixture(scope="session")
 def demo_data(common_folder):
-    """The source of the tiny data set: 16 procedural scenes of 64x64 pixels, prepared."""
+    """Configuration of the tiny data set: 16 synthetic images of 64x64 pixels, already prepared."""
     cache_dir = str(common_folder / "demo" / "tfds")
     data = DataConfig(data="demo", cache_dir=cache_dir, demo_count=16, demo_size=64)
     with locked(common_folder / "demo.lock"):
@@ -165,7 +169,8 @@ def tiny_config(demo_data):
 def runs(tiny_config, common_folder):
     """The folder of two trained runs, `unetpp` and `deeplabv3plus`.
 
-    All worker processes read the same data set and runs. A test that changes one copies it first.
+    All worker processes read the same data set and the same runs. A test that changes a run or the
+    data set must first make a copy.
     """
     from lcc_tf.training.train import train
 
@@ -173,15 +178,26 @@ def runs(tiny_config, common_folder):
     with locked(common_folder / "runs.lock"):
         if not folder.exists():
             unfinished = common_folder / "unfinished_runs"
+            tf.config.run_functions_eagerly(True)  # takes less time than building two graphs
             for arch in ("unetpp", "deeplabv3plus"):
                 train(dataclasses.replace(tiny_config, arch=arch), unfinished / arch)
+            tf.config.run_functions_eagerly(False)
             unfinished.rename(folder)
     return folder
 
 
 @pytest.fixture(scope="session")
 def whole_image_run(runs):
-    """DeepLabV3+ as if trained on images of 128 pixels, resized to 64."""
+    """The run of DeepLabV3+, as if trained on whole images of 128 pixels, resized to 64 pixels."""
     run = read_run(runs / "deeplabv3plus")
     config = dataclasses.replace(run.config, framing="whole")
     return dataclasses.replace(run, config=config, native_size=128.0)
+
+
+@pytest.fixture(scope="module")
+def small_networks():
+    """Replaces both networks with a small network, because the real ones take long to export."""
+    with pytest.MonkeyPatch.context() as patch:
+        for arch in ("unetpp", "deeplabv3plus"):
+            patch.setitem(ARCHITECTURES, arch, small_unet)
+        yield

@@ -1,4 +1,4 @@
-"""Docstrings: their examples run, and their first lines are plain English."""
+"""Checks of docstrings: the examples run, and the first lines are plain English."""
 
 import ast
 import doctest
@@ -20,7 +20,8 @@ MODULES = [
     for file in sorted(ROOT.glob("lcc_tf/**/*.py"))
     if ">>> " in file.read_text()
 ]
-# Takes 30 seconds. tests/exporting and the README's example export small models.
+# This module takes 30 seconds. Without it, tests/exporting and the test of the example in README.md
+# still export small models.
 SLOW = {"lcc_tf.exporting.export"}
 
 
@@ -40,7 +41,7 @@ def test_examples_of_a_module(module, tmp_path, monkeypatch, eagerly):
     assert result.failed == 0
 
 
-# Openings of a sentence without a main clause
+# First words of a docstring that often has no main clause
 RIDDLES = (
     *("What ", "Which ", "Whether ", "How ", "That of ", "Those ", "Gives ", "One that "),
     *("Whatever ", "Where ", "If "),

@@ -5,7 +5,7 @@ from PIL import Image
 from lcc_tf.figures import CURVES, save_curves, save_overlay, save_panel
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
-GREEN = (10, 150, 60)  # a color that no class, text or frame has
+GREEN = (10, 150, 60)  # this color is not in the palette, text or frames
 
 
 def pixels(file):
@@ -21,12 +21,13 @@ def test_curves_show_every_score(tmp_path):
     falling = [row | {"val_f1": 4 - row["val_f1"]} for row in rows]
     save_curves(falling, tmp_path / "other.png", title="run")
     changed = (pixels(tmp_path / "other.png") != full).any(axis=(0, 2)).nonzero()[0]
-    assert len(changed)  # pixels of the axis of F1, in the third quarter of the width
+    # Only the plot of F1 has changed. It is in the third quarter of the figure's width.
+    assert len(changed)
     assert changed.min() > 800
     assert changed.max() < 1200
 
 
-def test_panel_shows_image_ground_truth_and_prediction_in_the_palette(tmp_path):
+def test_panel_shows_image_ground_truth_and_prediction_in_this_order(tmp_path):
     image = np.full((32, 32, 3), 100.0)
     mask, prediction = np.full((32, 32), 4, np.uint8), np.full((32, 32), 3, np.uint8)
     file = tmp_path / "panel.png"
@@ -45,7 +46,7 @@ def many_classes(count):
 
 
 def size_of(picture, color):
-    """Returns height and width of the pixels with a color."""
+    """Returns height and width of the area that has a color, pixels."""
     rows, columns = (picture == color).all(axis=-1).nonzero()
     return np.ptp(rows) + 1, np.ptp(columns) + 1
 
@@ -58,14 +59,14 @@ def test_panel_keeps_the_aspect_ratio_of_the_image(tmp_path, height, width):
     panel = pixels(tmp_path / "p.png")
     shown_height, shown_width = size_of(panel, GREEN)
     assert shown_height / shown_width == pytest.approx(height / width, rel=0.03)
-    # The figure is larger than its pictures only by titles and legend.
+    # In addition to the pictures, the figure contains only titles and the legend.
     assert panel.shape[0] < shown_height + 200
     assert panel.shape[1] < 3 * shown_width + 200
 
 
 @pytest.mark.parametrize("save", [save_panel, save_overlay])
 def test_long_legend_does_not_shrink_the_pictures(tmp_path, save):
-    """With more than 20 classes, the legend lists only the classes in the picture."""
+    """A legend of more than 20 classes lists only the classes in the picture."""
     heights, pictures = [], []
     for count, shown in ((2, 2), (20, 1), (255, 250), (255, 1)):
         class_ids = (np.arange(400) * shown // 400).astype(np.uint8)
@@ -83,7 +84,7 @@ def test_long_legend_does_not_shrink_the_pictures(tmp_path, save):
     assert np.ptp(pictures or [0]) <= 4
 
 
-def test_legend_of_an_overlay_grows_with_the_picture(tmp_path):
+def test_legend_of_an_overlay_is_larger_for_a_larger_picture(tmp_path):
     legends = []
     for width in (1000, 2000):
         image, mask = np.broadcast_to(GREEN, (100, width, 3)), np.zeros((100, width), np.uint8)

@@ -6,7 +6,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder, unfinished_folder, write_atomically
 
 
-def test_failed_write_keeps_the_earlier_file(tmp_path, monkeypatch):
+def test_earlier_file_is_unchanged_if_writing_fails(tmp_path, monkeypatch):
     file = tmp_path / "a.txt"
     write_atomically(file, b"old")
     monkeypatch.setattr("os.replace", lambda *_: (_ for _ in ()).throw(OSError("no")))
@@ -25,7 +25,7 @@ def test_folder_exists_only_when_it_is_complete(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_failure_keeps_the_earlier_folder(tmp_path):
+def test_earlier_folder_is_unchanged_if_writing_is_interrupted(tmp_path):
     path = tmp_path / "results"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -41,7 +41,7 @@ def test_failure_keeps_the_earlier_folder(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folders_are_overwritten_on_request_only(tmp_path):
+def test_folder_is_overwritten_only_with_overwrite(tmp_path):
     path = tmp_path / "results"
     path.mkdir()
     (path / "a.json").write_text("old")
@@ -58,7 +58,7 @@ def test_folders_are_overwritten_on_request_only(tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_folder_with_other_files_is_never_overwritten(tmp_path):
+def test_folder_with_only_other_files_is_never_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
     with (
         pytest.raises(InputError, match="contains other files"),
@@ -68,7 +68,7 @@ def test_folder_with_other_files_is_never_overwritten(tmp_path):
     assert (tmp_path / "thesis.txt").read_text() == "mine"
 
 
-def test_folder_with_one_other_file_is_never_overwritten(tmp_path):
+def test_complete_folder_with_an_additional_file_is_never_overwritten(tmp_path):
     (tmp_path / "a.json").write_text("old")
     (tmp_path / "notes.txt").write_text("mine")
     with (
@@ -79,7 +79,7 @@ def test_folder_with_one_other_file_is_never_overwritten(tmp_path):
     assert (tmp_path / "notes.txt").read_text() == "mine"
 
 
-def test_failures_leave_no_parents_and_restore_the_earlier_folder(tmp_path, monkeypatch):
+def test_failure_deletes_new_parents_and_restores_the_earlier_folder(tmp_path, monkeypatch):
     def fails(path):
         with new_folder(path, contents={"a.json"}, overwrite=True) as new:
             (new / "a.json").write_text("new")
@@ -103,10 +103,10 @@ def test_failures_leave_no_parents_and_restore_the_earlier_folder(tmp_path, monk
     assert (tmp_path / "results" / "a.json").read_text() == "old"
 
 
-def test_file_in_place_of_a_folder_raises(tmp_path):
+def test_path_that_is_a_file_raises(tmp_path):
     (tmp_path / "run").write_text("mine")
     with (
-        pytest.raises(InputError, match="run is a file, not a folder.*folder as `workdir`"),
+        pytest.raises(InputError, match="run is a file, not a folder.*a folder as `workdir`"),
         new_folder(tmp_path / "run", contents=set(), argument="workdir"),
     ):
         pass
@@ -118,5 +118,5 @@ def test_files_of_a_killed_process_are_deleted(tmp_path):
     left.parent.mkdir()
     left.write_bytes(b"half of a map")
     with unfinished_folder(tmp_path / "a.tif"):
-        assert not left.exists()  # the new files may need its disk space
+        assert not left.exists()  # its disk space can be necessary for the new files
     assert list(tmp_path.iterdir()) == []

@@ -1,7 +1,7 @@
-"""Imports between the folders of `lcc_tf`, so that no two folders need each other.
+"""Checks of the imports between the folders of `lcc_tf`: no two folders may import each other.
 
-Each folder, and each module next to the folders, has a rank in `RANKS`. A module may import its own
-folder and lower ranks.
+Each folder has a rank in `RANKS`, and so has each module directly in `lcc_tf`. A module may import
+only modules of the same folder and modules with lower ranks.
 """
 
 import ast
@@ -13,10 +13,10 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RANKS = [
     {"errors"},
-    {"class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
+    {"arguments", "class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
     {"confusion_matrix", "figures", "loss_functions"},
     {"losses", "metrics"},
-    {"data", "models"},  # below "config": they accept plain arguments only
+    {"data", "models"},  # below "config", because both accept plain arguments, not a configuration
     {"config"},
     {"recipes", "runs"},
     {"prediction"},
@@ -26,10 +26,15 @@ RANKS = [
     {"lcc_tf"},  # lcc_tf/__init__.py: the public names
 ]
 RANK = {folder: rank for rank, folders in enumerate(RANKS) for folder in folders}
-# Usable without a data set, so without `tfds_deepglobe`
-WITHOUT_DATASET = {"errors", "files", "ground_truth", "keras_backend", "reflect_padding"} | {
-    *("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")
-}
+# Modules for use without a data set, which therefore must not import `tfds_deepglobe`
+WITHOUT_DATASET = {
+    "arguments",
+    "errors",
+    "files",
+    "ground_truth",
+    "keras_backend",
+    "reflect_padding",
+} | {*("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")}
 SCRIPTS = {file.stem for file in ROOT.glob("*.py")}
 
 
@@ -46,7 +51,7 @@ MODULES = {
 
 
 def imports(module):
-    """Yields the modules that a module imports, at its top or in its functions."""
+    """Yields the modules that a module imports, at the top of the file or inside functions."""
     for node in ast.walk(ast.parse(MODULES[module].read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -60,35 +65,35 @@ def imports(module):
 
 
 def folder(module):
-    """Returns the folder of `lcc_tf` that a module belongs to; None for other packages."""
+    """Returns the folder of `lcc_tf` that contains a module; None for other packages."""
     package, *parts = module.split(".")
     if package == "lcc_tf":
         return parts[0] if parts else package
     return None
 
 
-ARROWS = {(module, target) for module in MODULES for target in imports(module)}
+IMPORTS = {(module, target) for module in MODULES for target in imports(module)}
 
 
-def listed(arrows):
-    return sorted(f"{module} imports {target}" for module, target in arrows)
+def listed(pairs):
+    return sorted(f"{module} imports {target}" for module, target in pairs)
 
 
 def test_every_folder_has_a_rank():
     assert {folder(module) for module in MODULES} - {None} == set(RANK)
 
 
-def test_arrows_are_found():
-    assert ("lcc_tf.cli.train", "lcc_tf.training.train") in ARROWS  # inside a function
-    assert ("lcc_tf.models.unetpp", "lcc_tf.models.blocks") in ARROWS
-    assert ("tfds_deepglobe.prepare", "tfds_deepglobe.archive") in ARROWS
+def test_imports_are_found():
+    assert ("lcc_tf.cli.train", "lcc_tf.training.train") in IMPORTS  # inside a function
+    assert ("lcc_tf.models.unetpp", "lcc_tf.models.blocks") in IMPORTS
+    assert ("tfds_deepglobe.prepare", "tfds_deepglobe.archive") in IMPORTS
 
 
 @pytest.mark.parametrize("name", sorted(RANK))
-def test_folder_imports_lower_ranks_only(name):
+def test_folder_imports_only_lower_ranks(name):
     assert not listed(
         (module, target)
-        for module, target in ARROWS
+        for module, target in IMPORTS
         if folder(module) == name and folder(target) not in (name, None)
         if RANK[folder(target)] >= RANK[name]
     )
@@ -96,7 +101,7 @@ def test_folder_imports_lower_ranks_only(name):
 
 def test_imports_form_no_circle():
     graph = {module: set() for module in MODULES}
-    for module, target in ARROWS:
+    for module, target in IMPORTS:
         if target in MODULES:
             graph[module].add(target)
     TopologicalSorter(graph).prepare()  # raises an error that names the circle
@@ -105,7 +110,7 @@ def test_imports_form_no_circle():
 def test_dataset_package_imports_nothing_of_lcc_tf():
     assert not listed(
         (module, target)
-        for module, target in ARROWS
+        for module, target in IMPORTS
         if module.startswith("tfds_deepglobe") and target.startswith("lcc_tf")
     )
 
@@ -113,7 +118,7 @@ def test_dataset_package_imports_nothing_of_lcc_tf():
 def test_networks_losses_and_metrics_do_not_import_the_dataset_package():
     assert not listed(
         (module, target)
-        for module, target in ARROWS
+        for module, target in IMPORTS
         if folder(module) in WITHOUT_DATASET and target.startswith("tfds_deepglobe")
     )
 
@@ -122,6 +127,6 @@ def test_no_module_imports_a_script_or_a_command():
     assert {"train", "evaluate", "predict", "export", "import_torch"} <= SCRIPTS
     assert not listed(
         (module, target)
-        for module, target in ARROWS
+        for module, target in IMPORTS
         if target.split(".")[0] in SCRIPTS or (folder(target) == "cli" and folder(module) != "cli")
     )

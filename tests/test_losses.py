@@ -72,6 +72,11 @@ def test_reductions():
         ({"gamma": -1.0}, "0 or larger. Received: -1.0"),
         ({"class_weights": (0, 0)}, "finite, not negative and not all 0"),
         ({"class_weights": (1, -1)}, "finite, not negative and not all 0"),
+        ({"class_weights": {0: 5.0, 1: 1.0}}, "sequence with one number per class.*{0: 5.0, 1: 1"),
+        ({"class_weights": "12"}, "sequence with one number per class.*'12'"),
+        ({"ignore_class": True}, "`ignore_class` must be.*Received: ignore_class=True"),
+        ({"ignore_class": 1.5}, "`ignore_class` must be.*Received: ignore_class=1.5"),
+        ({"ignore_class": "a"}, "`ignore_class` must be.*Received: ignore_class='a'"),
         ({"class_weights": (float("nan"), 1)}, "finite, not negative and not all 0"),
     ],
 )

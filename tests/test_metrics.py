@@ -1,3 +1,5 @@
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
@@ -202,3 +204,17 @@ def test_two_replicas_have_the_same_scores_as_one_device(two_replicas):
         ]
         two_replicas.run(tf.function(metric.update_state), args=shares)
         assert float(metric.result()) == pytest.approx(float(one.result()), rel=1e-6)
+
+
+@pytest.mark.parametrize("ignore_class", [True, 1.5, "a"])
+@pytest.mark.parametrize("make", [MeanIoU, PixelAccuracy, partial(ImagewiseScore, "f1")])
+def test_invalid_ignored_classes_raise(make, ignore_class):
+    with pytest.raises(InputError, match=f"Received: ignore_class={ignore_class!r}"):
+        make(4, ignore_class=ignore_class)
+
+
+@pytest.mark.parametrize("num_classes", [0, 1, -1, 4.0, "4"])
+@pytest.mark.parametrize("make", [MeanIoU, PixelAccuracy, partial(ImagewiseScore, "f1")])
+def test_invalid_numbers_of_classes_raise(make, num_classes):
+    with pytest.raises(InputError, match=f"at least 2.*Received: num_classes={num_classes!r}"):
+        make(num_classes)

@@ -1,4 +1,4 @@
-"""Runs the lcc_tf code blocks of docs/migration.md, with small encoders and random weights."""
+"""Runs the code blocks for lcc_tf in docs/migration.md with small encoders and random weights."""
 
 import re
 from pathlib import Path
@@ -31,7 +31,7 @@ def small_dataset():
     return tf.data.Dataset.from_tensor_slices((images, masks)).batch(2)
 
 
-def test_every_block_names_its_package():
+def test_every_block_starts_with_the_name_of_its_package():
     text = DOC.read_text()
     other_packages = re.findall(r"```python\n# segmentation[-_]models", text)
     assert len(BLOCKS) == 5

@@ -1,4 +1,4 @@
-"""The package as users install and import it: names, metadata, wheel and missing packages."""
+"""Installation and import of the package: names, metadata, wheel and missing packages."""
 
 import importlib
 import json
@@ -88,7 +88,7 @@ for name in ("models", "losses", "metrics", "evaluate", "predict_tiled"):
 
 @pytest.fixture
 def import_check(monkeypatch):
-    """Imports `lcc_tf.keras_backend` anew, as if Keras was not imported yet."""
+    """Function that imports `lcc_tf.keras_backend` again, as if Keras was not imported yet."""
     monkeypatch.delitem(sys.modules, "keras")
     monkeypatch.delitem(sys.modules, "lcc_tf.keras_backend")
     return lambda: importlib.import_module("lcc_tf.keras_backend")
@@ -103,7 +103,7 @@ def test_other_backend_in_keras_configuration_raises(import_check, monkeypatch, 
 
 
 def test_other_imported_backend_raises(import_check, monkeypatch):
-    # Stands for Keras on JAX, which is not installed.
+    # Keras with JAX is not installed. Therefore replace Keras by an object that returns "jax".
     config = types.SimpleNamespace(backend=lambda: "jax")
     monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(config=config))
     with pytest.raises(InstallationError, match="is already imported with the backend 'jax'"):
@@ -160,7 +160,7 @@ def test_command_names_the_missing_extra_in_one_line(
 
 @pytest.fixture(scope="module")
 def without_extras():
-    """Facts about a process with Keras and `lcc_tf`, in which no extra is installed."""
+    """Facts about a process that imports Keras and `lcc_tf`, and in which no extra is installed."""
     result = python(
         """
 import json, sys
@@ -203,9 +203,9 @@ def test_savedmodel_needs_no_extra(without_extras):
     assert without_extras["writer"] == "export_savedmodel"
 
 
-def test_other_import_errors_are_not_delayed(monkeypatch):
+def test_other_import_errors_are_raised_at_once(monkeypatch):
     monkeypatch.delitem(vars(lcc_tf), "map_scene", raising=False)
-    # Importing the module raises an ImportError that is not about an extra.
+    # The import of this module raises an ImportError that does not concern an extra.
     monkeypatch.setitem(sys.modules, "lcc_tf.mapping.map_scene", None)
     with pytest.raises(ImportError, match="lcc_tf.mapping.map_scene"):
         _ = lcc_tf.map_scene
@@ -216,7 +216,7 @@ def test_other_import_errors_are_not_delayed(monkeypatch):
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory):
-    """The opened wheel that `pip install <checkout>` builds."""
+    """The wheel that `pip install <checkout>` builds, as an open zip file."""
     folder = tmp_path_factory.mktemp("wheel")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(ROOT)  # build backends run in the root of the project
@@ -225,7 +225,7 @@ def wheel(tmp_path_factory):
         yield archive
 
 
-def test_version_is_in_one_place(wheel):
+def test_version_is_the_same_in_all_files(wheel):
     assert "version" not in PROJECT
     metadata = message_from_bytes(wheel.read(f"lcc_tf-{lcc_tf.__version__}.dist-info/METADATA"))
     assert metadata["Version"] == lcc_tf.__version__
@@ -233,7 +233,7 @@ def test_version_is_in_one_place(wheel):
     assert f"version: {lcc_tf.__version__}\n" in (ROOT / "CITATION.cff").read_text()
 
 
-def test_wheel_has_both_packages_and_no_tests(wheel):
+def test_wheel_contains_both_packages_and_no_tests(wheel):
     names = wheel.namelist()
     files = {
         *("py.typed", "README.md", "CITATIONS.bib", "TAGS.txt", "deepglobe_dataset_builder.py"),

@@ -20,14 +20,14 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 @pytest.fixture(scope="module")
 def runs(tiny_config, builder, tmp_path_factory):
-    """The folder of two runs with random weights, `unetpp` and `deeplabv3plus`."""
+    """Folder with two runs, `unetpp` and `deeplabv3plus`, which have random weights."""
     root = tmp_path_factory.mktemp("runs")
     for arch in ("unetpp", "deeplabv3plus"):
         write_untrained_run(root / arch, tiny_config, builder, arch=arch)
     return root
 
 
-def test_run_folder_is_read_back(runs, tiny_config):
+def test_read_run_equals_the_written_run(runs, tiny_config):
     run = read_run(runs / "deeplabv3plus")
     assert run.config == tiny_config
     assert run.classes == DEEPGLOBE_CLASSES
@@ -38,7 +38,7 @@ def test_run_folder_is_read_back(runs, tiny_config):
     assert [run.name for run in find_runs(runs)] == ["deeplabv3plus", "unetpp"]
 
 
-def test_runs_are_read_by_path_or_found(runs, tmp_path):
+def test_runs_are_read_from_paths_or_from_the_root_folder(runs, tmp_path):
     assert [run.name for run in read_runs([runs / "unetpp"], tmp_path)] == ["unetpp"]
     assert [run.name for run in read_runs([], runs)] == ["deeplabv3plus", "unetpp"]
     with pytest.raises(InputError, match="no trained run"):
@@ -54,7 +54,7 @@ def test_loaded_model_has_the_best_weights(runs):
     np.testing.assert_allclose(model(image), twin(image), atol=1e-6)
 
 
-def test_folders_that_are_not_runs_raise(tmp_path, runs):
+def test_invalid_run_folders_raise(tmp_path, runs):
     with pytest.raises(InputError, match="not a run folder"):
         read_run(tmp_path)
     with pytest.raises(InputError, match="no trained run"):

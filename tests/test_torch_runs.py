@@ -1,4 +1,4 @@
-"""A PyTorch model becomes a run folder that can be scored, averaged and exported."""
+"""Import of a PyTorch model: the created run can be evaluated, used in an ensemble and exported."""
 
 import dataclasses
 import json
@@ -31,7 +31,10 @@ OPTIONS = {"image_size": 64, "framing": "whole", "native_size": 64, "preprocessi
 
 @pytest.fixture(scope="module")
 def torch_file(tmp_path_factory):
-    """Weights of smp's DeepLabV3Plus with resnet18, and smp's logits for `seeded_image`."""
+    """Weights file of DeepLabV3Plus with resnet18, and the logits of smp for `seeded_image`.
+
+    smp is segmentation_models_pytorch.
+    """
     with np.load(DATA / "smp_deeplabv3plus_16.npz") as stored:
         weights, logits = seeded_weights(json.loads(str(stored["shapes"]))), stored["logits"]
     file = tmp_path_factory.mktemp("torch") / "model.safetensors"
@@ -69,7 +72,7 @@ def trained(builder, tiny_config, tmp_path_factory):
     return run
 
 
-def test_imported_run_is_scored_in_an_ensemble(imported, trained, eagerly):
+def test_imported_run_is_evaluated_in_an_ensemble(imported, trained, eagerly):
     members = [imported, trained]
     evaluation = evaluate_runs(members, open_dataset(members), split="validation")
     assert list(evaluation.scores["original"]) == ["from_torch", "unetpp", "ensemble"]
@@ -77,7 +80,7 @@ def test_imported_run_is_scored_in_an_ensemble(imported, trained, eagerly):
         open_dataset([imported])
 
 
-# By default, tests/models/test_resampling.py exports the layer with aligned corners.
+# A faster test in tests/models/test_resampling.py exports only the layer with aligned corners.
 @pytest.mark.slow
 def test_aligned_corners_are_exported(imported, tmp_path):
     (exported,) = export_savedmodel(SourceModel.from_runs([imported]), tmp_path / "out")

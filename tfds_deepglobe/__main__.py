@@ -1,4 +1,4 @@
-"""The command line: `python -m tfds_deepglobe`, or `lcc-data` of the wheel."""
+"""The command `python -m tfds_deepglobe`. The installed package names it `lcc-data`."""
 
 import argparse
 import collections
@@ -19,9 +19,10 @@ if TYPE_CHECKING:
 _DESCRIPTION = """\
 Checks and prepares the DeepGlobe Land Cover archive, or your own images and masks, for training.
 
-The archive is a folder or a zip, such as Kaggle's zip of
-"balraj98/deepglobe-land-cover-classification-dataset". Your own classes are in its class_dict.csv
-(columns name,r,g,b). Describe your own file names with --image-glob and --mask-pattern.
+The archive is a folder or a zip, such as the zip of
+"balraj98/deepglobe-land-cover-classification-dataset" from Kaggle. To use your own classes, put a
+class_dict.csv with the columns name,r,g,b into the archive. If your files have other names, use
+--image-glob and --mask-pattern.
 """
 _EXAMPLES = """\
 examples:
@@ -32,7 +33,7 @@ examples:
   {command} prepare --data mine.zip --image-glob 'images/*.tif' \\
       --mask-pattern 'labels/*_gt.png'
 
-exit codes: 0 success, 1 check found faults, 2 the input cannot be used, 130 interrupted (Ctrl-C),
+exit codes: 0 success, 1 `check` found faults, 2 the input cannot be used, 130 interrupted (Ctrl-C),
 143 terminated (SIGTERM)
 """
 
@@ -53,18 +54,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_in_options(error_line(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; no incomplete data set is left", file=sys.stderr)
+        print("interrupted; the incomplete data set was deleted", file=sys.stderr)
         return 130
 
 
 def command_line() -> NoReturn:
-    """Runs the command line and ends the process. Entry point of `lcc-data`."""
+    """Runs the command line and ends the process. This is the entry point of `lcc-data`."""
     terminated = False
 
     def terminate(number: int, frame: FrameType | None) -> NoReturn:
         nonlocal terminated
         terminated = True
-        raise KeyboardInterrupt  # clean up as after Ctrl-C
+        raise KeyboardInterrupt  # delete incomplete files, as after Ctrl-C
 
     signal.signal(signal.SIGTERM, terminate)
     code = main()
@@ -72,9 +73,9 @@ def command_line() -> NoReturn:
 
 
 def _in_options(message: str) -> str:
-    """Replaces Python arguments in backticks by options.
+    """Replaces Python arguments in backticks with options of the command.
 
-    `` `map_color=1,2,3=CLASS` `` becomes `` `--map-color 1,2,3=CLASS` ``.
+    For example, `` `map_color=1,2,3=CLASS` `` becomes `` `--map-color 1,2,3=CLASS` ``.
     """
 
     def option(match: re.Match[str]) -> str:
@@ -97,15 +98,16 @@ def _parser() -> argparse.ArgumentParser:
     check = commands.add_parser(
         "check",
         help="read every file and list all faults",
-        description="Reads every file and lists all faults, one per line. Writes nothing.",
+        description="Reads every file and lists all faults, one per line. A fault is a reason why "
+        "a file cannot be used. This command does not write any file.",
         **layout,
     )
     check.set_defaults(run=_check)
     prepare = commands.add_parser(
         "prepare",
         help="write the TFRecords for training",
-        description="Verifies every file and writes the TFRecords for training. A data set that "
-        "is prepared already is not prepared again.",
+        description="Verifies every file and writes the TFRecords for training. If the data set "
+        "is already prepared, this command does not write it again.",
         **layout,
     )
     prepare.set_defaults(run=_prepare)
@@ -114,54 +116,56 @@ def _parser() -> argparse.ArgumentParser:
             "--data",
             metavar="PATH",
             default="data/deepglobe",
-            help="folder or zip of the archive (default: %(default)s)",
+            help="archive: a folder or a zip (default: %(default)s)",
         )
         command.add_argument(
             "--image-glob",
             metavar="PATTERN",
             default=IMAGE_GLOB,
-            help="names of images (.jpg, .png, .tif or .bmp); the * is the image's id, and folders "
-            "may precede it, as in 'images/*.tif' (default: %(default)s)",
+            help="name pattern of the images (.jpg, .png, .tif or .bmp); the * stands for the id "
+            "of the image; the pattern may begin with folders, such as 'images/*.tif' "
+            "(default: %(default)s)",
         )
         command.add_argument(
             "--mask-pattern",
             metavar="PATTERN",
             default=MASK_PATTERN,
-            help="names of masks (.png, .tif or .bmp), with their image's id as the * "
-            "(default: %(default)s)",
+            help="name pattern of the masks (.png, .tif or .bmp); the * stands for the id of the "
+            "image (default: %(default)s)",
         )
         command.add_argument(
             "--map-color",
             metavar="R,G,B=CLASS",
             action="append",
             default=[],
-            help="class of a mask color that is not in the class table; repeatable "
+            help="assigns a class to a mask color that is not in the class table; may be repeated "
             "(default: such a color is a fault)",
         )
     prepare.add_argument(
         "--cache-dir",
         metavar="DIR",
         default="data/tfds",
-        help="folder of prepared data sets (default: %(default)s)",
+        help="folder for prepared data sets (default: %(default)s)",
     )
     prepare.add_argument(
         "--split-files",
         metavar="DIR",
-        help="folder with train.txt, crossvali.txt or val.txt, and test.txt, with one image file "
-        "name or id per line (default: a random split, 649 : 73 : 81)",
+        help="folder with train.txt, crossvali.txt (or val.txt) and test.txt; each line is the "
+        "file name or the id of an image (default: a random split in the ratio 649 : 73 : 81)",
     )
     prepare.add_argument(
         "--num-shards",
         metavar="N",
         type=int,
         default=16,
-        help="files per split, at most one per image (default: %(default)s)",
+        help="number of files per split; a split with fewer images has one file per image "
+        "(default: %(default)s)",
     )
     return parser
 
 
 def _check(options: argparse.Namespace) -> int:
-    # numpy and Pillow need a quarter of a second, which --help saves.
+    # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
     from tfds_deepglobe.archive import open_archive, verify
     from tfds_deepglobe.classes import parse_color_map
 
@@ -187,9 +191,12 @@ def _summary(archive: "Archive", report: "Report") -> str:
     from tfds_deepglobe.archive import describe
 
     sizes = collections.Counter(report.sizes).most_common(5)
-    listed = ", ".join(f"{count} of {width}x{height}" for (width, height), count in sizes)
-    more = f", {len(report.sizes) - 5} more sizes" if len(report.sizes) > 5 else ""
-    lines = [f"{archive.path}: {describe(archive)}; no fault", f"image sizes: {listed}{more}"]
+    listed = ", ".join(f"{count} with {width}x{height}" for (width, height), count in sizes)
+    more = f", and {len(report.sizes) - 5} other sizes" if len(report.sizes) > 5 else ""
+    lines = [
+        f"{archive.path}: {describe(archive)}; no faults",
+        f"images per size (pixels): {listed}{more}",
+    ]
     fractions = report.pixels / report.pixels.sum()
     classes = zip(archive.classes.names, archive.classes.palette, fractions, strict=True)
     for class_id, (name, color, fraction) in enumerate(classes):
@@ -198,7 +205,8 @@ def _summary(archive: "Archive", report: "Report") -> str:
 
 
 def _prepare(options: argparse.Namespace) -> int:
-    from tfds_deepglobe.prepare import prepare  # TFDS needs a second, which `check` saves
+    # This module is imported here, because TFDS would delay `check` by a second.
+    from tfds_deepglobe.prepare import prepare
 
     prepare(
         options.data,

@@ -1,4 +1,8 @@
-"""Opens and verifies a raw archive: a folder or a zip with images, masks and a class table."""
+"""Opening and verification of a raw archive: a folder or a zip with images and masks.
+
+A fault is a reason why a file of the archive cannot be used, such as a damaged image or a missing
+mask. An archive may contain a class table, `class_dict.csv`.
+"""
 
 import collections
 import dataclasses
@@ -20,24 +24,24 @@ from tfds_deepglobe.sources import File, Folder, Zip
 DOWNLOAD = (
     'Download DeepGlobe from Kaggle, "balraj98/deepglobe-land-cover-classification-dataset" '
     "(https://www.kaggle.com/datasets/balraj98/deepglobe-land-cover-classification-dataset), and "
-    "use its folder or its zip. It must contain "
+    "use the zip or the extracted folder. It must contain "
     f"{IMAGE_GLOB.replace('*', '<id>')} with {MASK_PATTERN.replace('*', '<id>')}."
 )
 _OTHER_NAMES = (
-    "Describe other file names with `image_glob` and `mask_pattern`, such as "
+    "If your files have other names, set `image_glob` and `mask_pattern`, such as "
     '`image_glob="images/*.tif"` and `mask_pattern="labels/*_gt.png"`.'
 )
-_NO_TABLE = "the archive has no class_dict.csv, so DeepGlobe's seven classes are expected"
+_NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """An image and its mask, decoded.
+    """A decoded image and its decoded mask.
 
     Attributes:
-        image: RGB, or RGBA without transparent pixels; 8 bits per channel.
-        class_ids: uint8 `(height, width)`, the mask.
-        image_file: content of the image's file.
+        image: image in RGB, or in RGBA without transparent pixels, with 8 bits per channel.
+        class_ids: mask as class ids, uint8 `(height, width)`.
+        image_file: content of the image file.
     """
 
     image: Image.Image
@@ -45,32 +49,35 @@ class Example:
     image_file: bytes
 
     def encoded_image(self) -> bytes:
-        """Returns the image as a JPEG or PNG file, without loss.
+        """Returns the image as the content of a JPEG or PNG file, without loss.
 
-        JPEG and PNG files stay unchanged. Other formats become PNG.
+        JPEG and PNG files are not changed. Files of other formats are converted to PNG.
         """
         if self.image.format in ("JPEG", "PNG"):
             return self.image_file
         return encode_png(self.image.convert("RGB"))
 
     def encoded_mask(self) -> bytes:
-        """Returns the class ids as a PNG file of one channel."""
+        """Returns the class ids as the content of a PNG file with one channel."""
         return encode_png(Image.fromarray(self.class_ids))
 
 
 @dataclasses.dataclass(frozen=True)
 class Archive:
-    """The labeled images and the classes of a folder or a zip.
+    """Images, masks and classes of a folder or a zip.
 
     Attributes:
-        path: the folder or the zip.
-        pairs: labeled images, sorted by id.
-        classes: the class table in `class_dict.csv`; without this file, DeepGlobe's classes.
+        path: path of the folder or the zip.
+        pairs: pairs of an image and its mask, sorted by id.
+        classes: class table in `class_dict.csv`, or the classes of DeepGlobe if this file does not
+            exist.
         has_class_table: True if `class_dict.csv` exists.
         names: name patterns of images and masks.
-        unlabeled: number of images without masks in folders named `valid` and `test`.
-        faults: one line per file name that cannot be used.
-        source: reads the files.
+        unlabeled: dictionary from a folder name (`valid` or `test`) to the number of images without
+            masks in folders with this name.
+        faults: faults that were found without reading the files, such as missing masks; one line
+            per fault.
+        source: folder or zip from which the files are read.
     """
 
     path: Path
@@ -84,19 +91,19 @@ class Archive:
 
     @property
     def image_encoding(self) -> str:
-        """Encoding of all images as from `Example.encoded_image`: "jpeg" or "png"."""
+        """Encoding of the images that `Example.encoded_image` returns: "jpeg" or "png"."""
         return "jpeg" if self.names.images.format == "JPEG" else "png"
 
     def read(self, pair: Pair, color_map: Mapping[RGB, int]) -> Example:
         """Reads and decodes an image and its mask.
 
         Args:
-            pair: one of `pairs`.
-            color_map: class ids of colors that are not in the class table.
+            pair: an element of `pairs`.
+            color_map: mapping from colors that are not in the class table to class ids.
 
         Raises:
-            InputError: A file cannot be used. The message has one line per fault; each line begins
-                with the name of the file.
+            InputError: The image or the mask cannot be used. The message has one line per fault.
+                Each line begins with the name of the file.
         """
         faults = []
         try:
@@ -116,8 +123,8 @@ class Archive:
             raise InputError("\n".join(faults))
         if image.size != class_ids.shape[::-1]:
             raise InputError(
-                f"{pair.mask.name}: is {size_text(class_ids.shape[::-1])}, but {pair.image.name} "
-                f"is {size_text(image.size)}"
+                f"{pair.mask.name}: has {size_text(class_ids.shape[::-1])} pixels, but "
+                f"{pair.image.name} has {size_text(image.size)} pixels"
             )
         return Example(image, class_ids, image_file)
 
@@ -128,8 +135,10 @@ class Report:
 
     Attributes:
         faults: one line per fault.
-        sizes: number of faultless images of each `(width, height)`, pixels.
-        pixels: int64 `(num_classes,)`, pixels per class in the faultless masks.
+        sizes: mapping from a size `(width, height)`, in pixels, to the number of images with this
+            size. Images with faults are not counted.
+        pixels: number of pixels per class, int64 `(num_classes,)`. Masks with faults are not
+            counted.
     """
 
     faults: tuple[str, ...]
@@ -138,17 +147,17 @@ class Report:
 
 
 def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
-    """Finds the images and masks of an archive, without reading them.
+    """Finds the images and masks of an archive without reading them.
 
     Args:
-        path: a folder or a zip with images and masks at any depth. Hidden files and `__MACOSX` are
-            skipped.
-        names: name patterns; None for `<id>_sat.jpg` and `<id>_mask.png`.
+        path: path of a folder or a zip. The images and masks may be in subfolders. Hidden files and
+            the folder `__MACOSX` are skipped.
+        names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`.
 
     Raises:
-        InputError: The path does not exist, is not an archive or contains no image with a mask; or
-            the class table is faulty.
-        OSError: A folder cannot be listed.
+        InputError: The path does not exist, the file is not a zip, the archive contains no image
+            with a mask, or the class table is not valid.
+        OSError: The files of a folder cannot be listed.
     """
     path = Path(path)
     names = names or FileNames.parse()
@@ -159,17 +168,19 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     files, faults = [], []
     for file in source.files():
         if _leaves_archive(file.name):
-            faults.append(f"{file.name}: its path leaves the archive")
+            faults.append(f"{file.name}: the path points outside the archive")
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
     files.sort(key=lambda file: file.name)
     found = pair_files(files, names, root=path.name if path.is_dir() else "")
-    # With other names, one mistake in a pattern would be a fault of every file.
+    # If the user has set the patterns and no pair was found, a pattern is probably wrong. In this
+    # case, report one error instead of one fault per file.
     nothing_fits = not found.pairs and not names.is_deepglobe
     if not (found.pairs or faults or found.faults) or nothing_fits:
         remedies = [_OTHER_NAMES] * bool(files) + [download] * bool(download)
         raise InputError(
-            f"No labeled image in {path}: {inventory(files, names)}. {' '.join(remedies)}".rstrip()
+            f"No image with a mask in {path}: {inventory(files, names)}. "
+            f"{' '.join(remedies)}".rstrip()
         )
     classes = _read_class_table(source, files)
     return Archive(
@@ -188,11 +199,11 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
     """Reads and decodes every file of an archive, on all cores, with a progress bar.
 
     Args:
-        archive: from `open_archive`.
-        color_map: class ids of colors that are not in the class table.
+        archive: archive, as returned by `open_archive`.
+        color_map: mapping from colors that are not in the class table to class ids.
 
     Returns:
-        All faults, and statistics of the faultless pairs.
+        All faults, and statistics of the pairs without faults.
     """
 
     def inspect(pair: Pair) -> tuple[list[str], tuple[int, int], np.ndarray | int]:
@@ -212,25 +223,25 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
 
 
 def require_faultless(archive: Archive, color_map: Mapping[RGB, int]) -> None:
-    """Verifies every file of an archive.
+    """Reads and verifies every file of an archive, and raises an error if a file has a fault.
 
     Raises:
-        InputError: A file cannot be used. The message lists all faults, one per line.
+        InputError: The archive has faults. The message lists all faults, one per line.
     """
     if faults := verify(archive, color_map).faults:
         count = f"{len(faults)} fault{'s' * (len(faults) != 1)}"
-        raise InputError("\n".join([f"{archive.path} cannot be used, {count}:", *faults]))
+        raise InputError("\n".join([f"{archive.path} cannot be used. It has {count}:", *faults]))
 
 
 def count_pixels(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
-    """Counts the pixels per class of a mask.
+    """Counts the pixels of each class in a mask.
 
     Args:
-        class_ids: uint8 `(height, width)`.
+        class_ids: class ids, uint8 `(height, width)`.
         num_classes: number of classes.
 
     Returns:
-        int64 `(num_classes,)`, pixels.
+        Number of pixels per class, int64 `(num_classes,)`.
     """
     # Pillow's histogram is several times faster than numpy's bincount.
     return np.array(Image.fromarray(class_ids).histogram()[:num_classes], np.int64)
@@ -238,20 +249,27 @@ def count_pixels(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
 
 def describe(archive: Archive) -> str:
     """Summarizes the content of an archive in one line."""
-    text = f"{len(archive.pairs)} labeled images, {archive.classes.num_classes} classes"
+    text = f"{len(archive.pairs)} images with masks, {archive.classes.num_classes} classes"
     if archive.unlabeled:
         folders = ", ".join(f"{name}/" for name in archive.unlabeled)
-        text += f"; {sum(archive.unlabeled.values())} unlabeled images in {folders} skipped"
+        text += f"; skipped {sum(archive.unlabeled.values())} images without masks in {folders}"
     return text
 
 
 def _leaves_archive(name: str) -> bool:
-    """Returns True if a normalized path would leave the archive's root on any operating system."""
+    """Returns True if a path points outside the archive, on any operating system.
+
+    `name` must be a normalized path.
+    """
     return name.startswith(("/", "../")) or name == ".." or name[1:2] == ":"
 
 
 def _read_class_table(source: Folder | Zip, files: Iterable[File]) -> ClassTable | None:
-    """Reads `class_dict.csv` in the root or one folder below; returns None without such a file."""
+    """Reads `class_dict.csv` from the root or from a folder in the root.
+
+    Returns:
+        The class table; None if the file does not exist.
+    """
     names = [
         file.name
         for file in files
@@ -264,5 +282,7 @@ def _read_class_table(source: Folder | Zip, files: Iterable[File]) -> ClassTable
         except InputError as error:
             raise InputError(f"{name}: {error}") from error
     if len(set(tables.values())) > 1:
-        raise InputError(f"The class tables {', '.join(tables)} differ. Keep only one of them.")
+        raise InputError(
+            f"The class tables {', '.join(tables)} differ. Delete all of them except one."
+        )
     return next(iter(tables.values()), None)

@@ -30,17 +30,18 @@ def kaggle(request, tmp_path):
             return zip_folder(root, tmp_path / "deepglobe.zip", top="archive/")
 
 
-def test_kaggles_archive_is_found_and_faultless(kaggle):
+def test_archive_of_kaggle_has_no_faults(kaggle):
     archive = open_archive(kaggle)
     assert [pair.id for pair in archive.pairs] == ["100", "101", "102", "103", "104"]
     assert archive.faults == ()
     assert describe(archive) == (
-        "5 labeled images, 7 classes; 2 unlabeled images in valid/, test/ skipped"
+        "5 images with masks, 7 classes; skipped 2 images without masks in valid/, test/"
     )
     report = verify(archive, {})
     assert report.faults == ()
     assert report.sizes == {(32, 24): 5}
-    # 96 runs of 8 pixels, one class after another: 14 runs for the first five classes, then 13.
+    # A mask has 96 groups of 8 pixels. The 7 classes alternate. Therefore, each of the first 5
+    # classes has 14 groups, and each of the last 2 classes has 13 groups.
     assert report.pixels.tolist() == [5 * 8 * 14] * 5 + [5 * 8 * 13] * 2
     require_faultless(archive, {})
 
@@ -64,24 +65,24 @@ def test_missing_archive_raises(tmp_path):
         open_archive(tmp_path / "nothing", names)
 
 
-def test_folder_without_pairs_raises_and_lists_its_files(tmp_path):
-    with pytest.raises(InputError, match="found no file"):
+def test_folder_without_pairs_raises_and_the_message_describes_its_files(tmp_path):
+    with pytest.raises(InputError, match="found no files"):
         open_archive(tmp_path)
     for name in ("a.tif", "b.tif", "c.txt", "d", "_sat.jpg"):
         (tmp_path / name).write_bytes(b"")
     with pytest.raises(InputError) as error:
         open_archive(tmp_path)
     assert "found 5 files: 2 .tif, 1 " in str(error.value)
-    assert "other files are " in str(error.value)
+    assert "examples of other files: " in str(error.value)
     assert '`image_glob="images/*.tif"`' in str(error.value)
     assert_explains_download(str(error.value))
 
 
-def test_unlabeled_images_only_raise(tmp_path):
+def test_archive_without_masks_raises(tmp_path):
     write_pair(tmp_path / "test", "1")
     (tmp_path / "test" / "1_mask.png").unlink()
     for path in (tmp_path, tmp_path / "test"):
-        with pytest.raises(InputError, match="No labeled image in .*: found 1 file: 1 .jpg"):
+        with pytest.raises(InputError, match="No image with a mask in .*: found 1 file: 1 .jpg"):
             open_archive(path)
 
 
@@ -103,13 +104,13 @@ def test_patterns_that_match_no_pair_raise(tmp_path, image_glob, mask_pattern, c
         (tmp_path / name).parent.mkdir()
         (tmp_path / name).write_bytes(b"")
     names = FileNames.parse(image_glob, mask_pattern)
-    with pytest.raises(InputError, match="No labeled image in .*: found 2 files") as error:
+    with pytest.raises(InputError, match="No image with a mask in .*: found 2 files") as error:
         open_archive(tmp_path, names)
     message = str(error.value)
     assert '`image_glob="images/*.tif"` and `mask_pattern=' in message
     assert "Kaggle" not in message
     assert counts in message
-    assert f"other files are {example}" in message
+    assert f"examples of other files: {example}" in message
 
 
 @pytest.mark.parametrize(
@@ -122,16 +123,16 @@ def test_patterns_that_match_no_pair_raise(tmp_path, image_glob, mask_pattern, c
         ("..\\x", "../x"),
     ],
 )
-def test_path_that_leaves_the_archive_is_a_fault(tmp_path, name, reported):
+def test_path_outside_the_archive_is_a_fault(tmp_path, name, reported):
     write_pair(tmp_path / "a" / "train", "1")
     path = zip_folder(tmp_path / "a", tmp_path / "a.zip")
     with zipfile.ZipFile(path, "a") as file:
         file.writestr(name, b"x")
         file.writestr("train/../fine.txt", b"x")
-    assert faults_of(path) == [f"{reported}: its path leaves the archive"]
+    assert faults_of(path) == [f"{reported}: the path points outside the archive"]
 
 
-def test_damaged_member_of_a_zip_is_a_fault(tmp_path):
+def test_damaged_file_in_a_zip_is_a_fault(tmp_path):
     path = zip_folder(write_kaggle_folder(tmp_path / "a"), tmp_path / "a.zip")
     with zipfile.ZipFile(path) as file:
         member = file.getinfo("train/102_sat.jpg")
@@ -156,16 +157,16 @@ def png_of(color, size=(32, 24)):
 
 
 FAULTS = {
-    "1_sat.jpg": (b"x", "is not a JPEG file, in spite of its name"),
-    "2_mask.png": (b"x", "is not a PNG file, in spite of its name"),
-    "3_mask.png": (png_of((0, 0, 0), (32, 20)), "is 32x20, but 3_sat.jpg is 32x24"),
+    "1_sat.jpg": (b"x", "is not a JPEG file; content and extension do not match"),
+    "2_mask.png": (b"x", "is not a PNG file; content and extension do not match"),
+    "3_mask.png": (png_of((0, 0, 0), (32, 20)), "has 32x20 pixels, but 3_sat.jpg has 32x24 pixels"),
     "4_mask.png": (
         png_of((255, 0, 0)),
-        "768 pixels of (255, 0, 0), which no class has; to map a color on purpose, use "
-        "`map_color=255,0,0=CLASS`; the archive has no class_dict.csv, so DeepGlobe's seven "
-        "classes are expected",
+        "768 pixels of (255, 0, 0) do not belong to any class; to assign a class to a color, use "
+        "`map_color=255,0,0=CLASS`; the archive has no class_dict.csv, therefore the classes of "
+        "DeepGlobe are used",
     ),
-    "5_mask.png": (png_of(6), "contains shades of gray up to 6 and no other color"),
+    "5_mask.png": (png_of(6), "all pixels are gray, with values up to 6"),
 }
 
 
@@ -184,7 +185,10 @@ def test_every_fault_is_one_line(tmp_path):
     assert [fault.split(":")[0] for fault in faults[-2:]] == ["6_sat.jpg", "6_mask.png"]
     with pytest.raises(InputError) as error:
         require_faultless(open_archive(tmp_path), {})
-    assert str(error.value).splitlines() == [f"{tmp_path} cannot be used, 7 faults:", *faults]
+    assert str(error.value).splitlines() == [
+        f"{tmp_path} cannot be used. It has 7 faults:",
+        *faults,
+    ]
 
 
 def test_mapped_color_is_not_a_fault(tmp_path):
@@ -202,7 +206,7 @@ def test_images_are_encoded_without_loss(tmp_path, suffix):
     for folder in ("images", "labels"):
         (tmp_path / folder).mkdir()
     file = tmp_path / "images" / f"7{suffix}"
-    Image.fromarray(pixels).save(file, compress_level=1)  # bytes that encoding again would change
+    Image.fromarray(pixels).save(file, compress_level=1)  # encoding again would change the file
     (tmp_path / "labels" / "7_gt.png").write_bytes(png_of((0, 0, 255)))
     archive = open_archive(tmp_path, names)
     example = archive.read(archive.pairs[0], {})
@@ -227,10 +231,10 @@ def test_class_table_of_the_archive_is_read(tmp_path, place):
     assert faults_of(tmp_path) == []
 
 
-def test_faulty_class_tables_raise(tmp_path):
+def test_invalid_class_tables_raise(tmp_path):
     root = write_kaggle_folder(tmp_path)
     (root / "train" / "class_dict.csv").write_text("name,r,g,b\na,1,2,3\n")
-    with pytest.raises(InputError, match="class_dict.csv, train/class_dict.csv differ. Keep only"):
+    with pytest.raises(InputError, match="class_dict.csv, train/class_dict.csv differ. Delete"):
         open_archive(root)
     (root / "class_dict.csv").write_text("name,r,g\n")
     with pytest.raises(InputError, match="^class_dict.csv: .*lacks the columns b"):

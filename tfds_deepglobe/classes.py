@@ -1,4 +1,4 @@
-"""The class table: names and colors of the classes, and the conversion of colors to class ids."""
+"""Class tables: names and colors of the classes, and conversion of mask colors to class ids."""
 
 import csv
 import dataclasses
@@ -12,9 +12,9 @@ from tfds_deepglobe.errors import InputError, UnknownColorError
 
 RGB = tuple[int, int, int]
 
-UNKNOWN = "unknown"  # class of clouds and of areas that annotators could not identify
+UNKNOWN = "unknown"  # class for clouds and for areas that the annotators could not identify
 
-# Class ids are uint8. This value marks a color that is not in the table.
+# Marks pixels in `encode` whose color has no class. All class ids are smaller and fit into uint8.
 _NO_CLASS = 255
 _MAX_COLORS_IN_MESSAGE = 5
 
@@ -29,11 +29,11 @@ class ClassTable:
 
     Args:
         names: one name per class.
-        palette: one RGB color per class, each channel in [0, 255].
+        palette: one RGB color per class, with channels in [0, 255].
 
     Raises:
-        InputError: The table has no class or too many classes, an empty name or a name with a line
-            break, a duplicate name or color, or a channel out of range.
+        InputError: The number of classes is not in [1, 255], a name is empty or has a line break,
+            two classes have the same name or color, or a color is not in [0, 255].
 
     Example:
         >>> classes = ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255)))
@@ -53,13 +53,15 @@ class ClassTable:
         for what, values in (("name", self.names), ("color", self.palette)):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise InputError(
-                    f"The class table has the {what} {repeated[0]} more than once. Every class "
-                    f"needs another {what}."
+                    f"The class table has the {what} {repeated[0]} more than once. Use a "
+                    f"different {what} for each class."
                 )
         for name, color in zip(self.names, self.palette, strict=True):
-            if len(name.splitlines()) != 1 or not name.strip():  # exports write one name per line
+            # A name must not have a line break, because exports write one name per line.
+            if len(name.splitlines()) != 1 or not name.strip():
                 raise InputError(
-                    f"The class of color {color} needs a name of one line. Received: {name!r}."
+                    f"The class with the color {color} needs a name without line breaks. "
+                    f"Received: {name!r}."
                 )
             if not _is_rgb(color):
                 raise InputError(
@@ -74,10 +76,10 @@ class ClassTable:
 
     @property
     def is_binarized(self) -> bool:
-        """True if `encode` binarizes mask colors at 128, because the palette has only 0 and 255.
+        """True if the palette contains only the values 0 and 255.
 
-        Masks of resized copies have interpolated colors. The challenge's rules binarize each
-        channel at 128.
+        If it is True, `encode` binarizes each channel of a mask at 128, because masks of resized
+        copies contain interpolated colors. The rules of the DeepGlobe challenge do the same.
 
         Reference: Demir et al., DeepGlobe 2018 (CVPRW), https://arxiv.org/abs/1805.06561
         """
@@ -88,12 +90,12 @@ class ClassTable:
         r"""Parses a `class_dict.csv`.
 
         Args:
-            content: content of the file, UTF-8, with the columns `name`, `r`, `g` and `b` in any
-                order. The rows are in the order of the class ids.
+            content: content of the file in UTF-8. The columns `name`, `r`, `g` and `b` may be in
+                any order. The rows are in the order of the class ids.
 
         Raises:
-            InputError: The file is not UTF-8, a column is missing, a row is not a name and three
-                numbers in [0, 255], or the table is not valid.
+            InputError: The file is not UTF-8, a column is missing, a row does not consist of a name
+                and three numbers in [0, 255], or the class table is not valid.
 
         Example:
             >>> ClassTable.from_csv(b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names
@@ -117,7 +119,7 @@ class ClassTable:
             try:
                 names.append(row["name"].strip())
                 palette.append((int(row["r"]), int(row["g"]), int(row["b"])))
-            except (AttributeError, TypeError, ValueError):  # a missing field, or not a number
+            except (AttributeError, TypeError, ValueError):  # a field is missing or not a number
                 raise InputError(
                     f"class_dict.csv, line {rows.line_num}: expected a name and three numbers. "
                     f"Received: {list(row.values())}."
@@ -130,10 +132,11 @@ class ClassTable:
         """Returns the id of a class.
 
         Args:
-            name: name of the class, or its first letters if no other class has them.
+            name: name of the class, or its first letters. The name of only one class may begin
+                with these letters.
 
         Raises:
-            InputError: No class or several classes match.
+            InputError: No class matches, or several classes match.
 
         Example:
             >>> DEEPGLOBE_CLASSES.class_id("forest")
@@ -143,17 +146,24 @@ class ClassTable:
             return self.names.index(name)
         matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
         if len(matches) != 1:
-            raise InputError(f"No class is named {name!r}. Choose one of: {', '.join(self.names)}.")
+            raise InputError(
+                f"{name!r} is not the name of a class, or not the beginning of exactly one name. "
+                f"Choose one of: {', '.join(self.names)}."
+            )
         return matches[0]
 
     def resolve_color_map(self, color_map: Mapping[RGB, str]) -> dict[RGB, int]:
-        """Returns the class ids of extra colors for `encode`.
+        """Converts the class names in a color map to class ids, for `encode`.
 
         Args:
-            color_map: class names of colors that are not in the table.
+            color_map: mapping from colors that are not in the table to class names.
+
+        Returns:
+            Dictionary from the same colors to class ids.
 
         Raises:
-            InputError: A name is unknown, or a color belongs to another class or cannot occur.
+            InputError: There is no class with this name, the table already assigns the color to
+                another class, or the color cannot occur in a binarized mask.
 
         Example:
             >>> DEEPGLOBE_CLASSES.resolve_color_map({(255, 0, 0): "unknown"})
@@ -166,13 +176,13 @@ class ClassTable:
                 owner = self.names[self.palette.index(color)]
                 raise InputError(
                     f"The color {color} cannot be mapped to {name}, because it is the color of "
-                    f"{owner}. Map another color."
+                    f"the class {owner}. Map a different color."
                 )
             if self.is_binarized and not set(color) <= {0, 255}:
                 binarized = tuple(255 if channel >= 128 else 0 for channel in color)
                 raise InputError(
-                    f"The color {color} cannot occur, because masks of this palette are binarized "
-                    f"at 128 first. Map {binarized} instead."
+                    f"The color {color} cannot occur, because masks with this palette are first "
+                    f"binarized at 128. Map {binarized} instead."
                 )
             resolved[color] = class_id
         return resolved
@@ -183,17 +193,20 @@ class ClassTable:
         """Converts the colors of a mask to class ids.
 
         Args:
-            mask_rgb: uint8 `(height, width, 3)`, RGB in [0, 255].
-            color_map: class ids of colors that are not in the table, from `resolve_color_map`.
+            mask_rgb: colors of the mask, uint8 `(height, width, 3)`, RGB in [0, 255].
+            color_map: mapping from colors that are not in the table to class ids, as returned by
+                `resolve_color_map`.
 
         Returns:
-            uint8 `(height, width)`, class ids in `[0, num_classes)`.
+            Class ids in `[0, num_classes)`, uint8 `(height, width)`.
 
         Raises:
-            UnknownColorError: Colors are neither in the table nor in `color_map`. The message lists
-                them, binarized if `is_binarized`, with their numbers of pixels.
-            InputError: Binarized colors are black, but seem to be class ids as shades of gray.
-            ValueError: The mask has another dtype or shape.
+            UnknownColorError: The mask has colors that are neither in the table nor in `color_map`.
+                The message lists these colors with their numbers of pixels. If `is_binarized` is
+                True, the listed colors are binarized.
+            InputError: `is_binarized` is True, and all pixels are dark shades of gray. Such pixels
+                are probably class ids, and binarizing would make all of them black.
+            ValueError: `mask_rgb` does not have the dtype uint8 or the shape `(height, width, 3)`.
 
         Example:
             >>> mask_rgb = np.array([[[0, 255, 255], [0, 0, 250]]], np.uint8)
@@ -205,8 +218,10 @@ class ClassTable:
                 "`mask_rgb` must be uint8 of shape (height, width, 3). "
                 f"Received: dtype={mask_rgb.dtype}, shape={mask_rgb.shape}."
             )
-        # The highest bit is the channel binarized at 128. So both rules are one table look-up with
-        # a code of 3 or 24 bits: 20 ms for 2448x2448 pixels.
+        # Look up the class of each color in a table. The index is a code of 24 bits, which are the
+        # 8 bits of R, G and B. If masks are binarized, the code has 3 bits, which are the highest
+        # bits of R, G and B, because the highest bit is 1 for values of 128 or more. The look-up
+        # takes 20 ms for 2448x2448 pixels.
         bits = 1 if self.is_binarized else 8
         table = np.full(1 << 3 * bits, _NO_CLASS, np.uint8)
         colors = {color: class_id for class_id, color in enumerate(self.palette)}
@@ -224,13 +239,13 @@ class ClassTable:
         """Converts class ids to the colors of the classes.
 
         Args:
-            class_ids: integers of any shape, in `[0, num_classes)`.
+            class_ids: class ids in `[0, num_classes)`, integers of any shape.
 
         Returns:
-            uint8 `class_ids.shape + (3,)`, RGB in [0, 255].
+            Colors, uint8 `class_ids.shape + (3,)`, RGB in [0, 255].
 
         Raises:
-            ValueError: An id is out of range.
+            ValueError: A class id is out of range.
 
         Example:
             >>> DEEPGLOBE_CLASSES.colorize(np.array([4])).tolist()
@@ -244,7 +259,7 @@ class ClassTable:
         return np.array(self.palette, np.uint8)[class_ids]
 
 
-# Kaggle's class_dict.csv, in its order.
+# The classes in the order of the class_dict.csv in Kaggle's archive.
 DEEPGLOBE_CLASSES = ClassTable(
     names=(
         "urban_land",
@@ -268,16 +283,16 @@ DEEPGLOBE_CLASSES = ClassTable(
 
 
 def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
-    """Parses the class names of extra colors.
+    """Parses texts that map colors to class names.
 
     Args:
         map_color: texts such as "255,0,0=unknown".
 
     Returns:
-        The class name of each color.
+        Dictionary from colors to class names.
 
     Raises:
-        InputError: An entry has another form, or a color occurs twice.
+        InputError: A text does not have the form "R,G,B=CLASS", or a color occurs twice.
 
     Example:
         >>> parse_color_map(["255,0,0=unknown"])
@@ -296,31 +311,48 @@ def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
                 f"255,0,0=unknown. Received: map_color={entry}."
             )
         if color in color_map:
-            raise InputError(f"`map_color` has the color {color} twice. Delete one of the entries.")
+            raise InputError(f"`map_color` has the color {color} twice. Delete one of them.")
         color_map[color] = name.strip()
     return color_map
 
 
 def _pack(rgb: np.ndarray, bits: int) -> np.ndarray:
-    """Joins the highest `bits` bits of R, G and B, uint8 `(..., 3)`, to one int32 code."""
+    """Packs the highest bits of R, G and B into one code per pixel.
+
+    Args:
+        rgb: colors, uint8 `(..., 3)`.
+        bits: number of bits per channel.
+
+    Returns:
+        Codes, int32 `(...)`.
+    """
     red, green, blue = np.moveaxis(rgb >> (8 - bits), -1, 0)
     return (red.astype(np.int32) << 2 * bits) | (green.astype(np.int32) << bits) | blue
 
 
 def _check_black(mask_rgb: np.ndarray) -> None:
-    """Raises an error if a mask, black after binarizing, has class ids as shades of gray."""
+    """Raises an error if a mask contains class ids as dark shades of gray.
+
+    Args:
+        mask_rgb: mask in which all pixels are black after binarizing, uint8 `(height, width, 3)`.
+    """
     red, green, blue = np.moveaxis(mask_rgb, -1, 0)
     largest = int(red.max(initial=0))
     if largest and (red == green).all() and (red == blue).all():
         raise InputError(
-            f"contains shades of gray up to {largest} and no other color, which look like class "
-            "ids, but the palette has only 0 and 255; for class ids, add a class_dict.csv in which "
-            "r, g and b of each class are its id"
+            f"all pixels are gray, with values up to {largest}; these values seem to be class ids, "
+            "but the colors in the class table consist of 0 and 255; to use class ids, add a "
+            "class_dict.csv in which r, g and b of each class are the class id"
         )
 
 
 def _unknown_colors(codes: np.ndarray, bits: int) -> str:
-    """Lists colors without a class, packed by `_pack`, the most frequent first."""
+    """Formats an error message that lists colors without a class, the most frequent color first.
+
+    Args:
+        codes: packed colors of the pixels without a class, as returned by `_pack`.
+        bits: number of bits per channel.
+    """
     values, counts = np.unique(codes, return_counts=True)
     order = np.argsort(-counts, kind="stable")[:_MAX_COLORS_IN_MESSAGE]
     scale = 255 // ((1 << bits) - 1)
@@ -335,6 +367,6 @@ def _unknown_colors(codes: np.ndarray, bits: int) -> str:
     more = f" and {len(values) - len(order)} more colors" * (len(values) > len(order))
     example = ",".join(map(str, colors[0]))
     return (
-        f"{listed}{more}, which no class has; "
-        f"to map a color on purpose, use `map_color={example}=CLASS`"
+        f"{listed}{more} do not belong to any class; "
+        f"to assign a class to a color, use `map_color={example}=CLASS`"
     )

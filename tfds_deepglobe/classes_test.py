@@ -11,11 +11,11 @@ SHADES = ClassTable(("rock", "sand", "sandstone"), ((10, 20, 30), (10, 20, 31), 
 
 
 def mask_of(*colors):
-    """A mask of one row."""
+    """Returns a mask with one row of pixels."""
     return np.array([colors], np.uint8)
 
 
-def test_deepglobe_classes_are_kaggles_table():
+def test_deepglobe_classes_equal_the_class_table_of_kaggle():
     kaggle = (
         "name,r,g,b\nurban_land,0,255,255\nagriculture_land,255,255,0\nrangeland,255,0,255\n"
         "forest_land,0,255,0\nwater,0,0,255\nbarren_land,255,255,255\nunknown,0,0,0\n"
@@ -37,15 +37,15 @@ def test_channels_are_binarized_at_128():
     assert DEEPGLOBE_CLASSES.encode(mask).tolist() == [[0, 1, 6]]
 
 
-def test_gray_mask_of_black_and_white_classes_is_binarized():
+def test_gray_mask_is_binarized_if_the_palette_is_black_and_white():
     classes = ClassTable(("land", "water"), ((0, 0, 0), (255, 255, 255)))
     mask = mask_of(*[(level,) * 3 for level in (0, 3, 250, 255)])
     assert classes.encode(mask).tolist() == [[0, 0, 1, 1]]
 
 
-def test_other_palettes_match_exactly():
+def test_colors_of_a_palette_that_is_not_binarized_match_exactly():
     assert SHADES.encode(mask_of((10, 20, 31), (200, 0, 0))).tolist() == [[1, 2]]
-    with pytest.raises(InputError, match=r"1 pixel of \(10, 20, 32\), which no class has"):
+    with pytest.raises(InputError, match=r"1 pixel of \(10, 20, 32\) do not belong to any class"):
         SHADES.encode(mask_of((10, 20, 31), (10, 20, 32)))
 
 
@@ -58,13 +58,13 @@ def test_most_frequent_unknown_colors_are_listed_first():
     assert "`map_color=0,0,99=CLASS`" in str(error.value)
 
 
-def test_unknown_colors_are_reported_binarized():
-    with pytest.raises(InputError, match=r"2 pixels of \(255, 0, 0\), which no class has"):
+def test_message_lists_unknown_colors_after_binarizing():
+    with pytest.raises(InputError, match=r"2 pixels of \(255, 0, 0\) do not belong to any class"):
         DEEPGLOBE_CLASSES.encode(mask_of((140, 3, 5), (255, 0, 0), (0, 0, 0)))
 
 
-def test_pixels_of_a_faultless_mask_are_not_sorted(monkeypatch):
-    """Sorting the pixels to find their colors takes a hundred times longer than the look-up."""
+def test_pixels_of_a_mask_without_faults_are_not_sorted(monkeypatch):
+    """Looking up each color is a hundred times faster than sorting the pixels with `np.unique`."""
     monkeypatch.setattr(np, "unique", None)
     DEEPGLOBE_CLASSES.encode(DEEPGLOBE_CLASSES.colorize(np.zeros((4, 4), np.uint8)))
 
@@ -72,7 +72,7 @@ def test_pixels_of_a_faultless_mask_are_not_sorted(monkeypatch):
 @pytest.mark.parametrize(
     ("classes", "color"), [(DEEPGLOBE_CLASSES, (255, 0, 0)), (SHADES, (1, 2, 3))]
 )
-def test_extra_colors_are_mapped_after_binarizing(classes, color):
+def test_color_map_assigns_a_class_to_a_color(classes, color):
     color_map = classes.resolve_color_map({color: classes.names[2]})
     assert classes.encode(mask_of(color, classes.palette[1]), color_map).tolist() == [[2, 1]]
 
@@ -80,7 +80,7 @@ def test_extra_colors_are_mapped_after_binarizing(classes, color):
 def test_class_id_of_a_name_or_its_first_letters():
     assert DEEPGLOBE_CLASSES.class_id("unknown") == 6
     assert DEEPGLOBE_CLASSES.class_id("urban") == 0
-    assert SHADES.class_id("sand") == 1  # the exact name, although sandstone begins with it
+    assert SHADES.class_id("sand") == 1  # exact name, although "sandstone" also begins with "sand"
 
 
 @pytest.mark.parametrize("name", ["lava", "", "s"])
@@ -89,16 +89,17 @@ def test_unknown_and_ambiguous_names_raise(name):
         SHADES.class_id(name)
 
 
-def test_color_of_a_class_and_color_that_cannot_occur_raise():
+def test_mapping_the_color_of_a_class_or_an_impossible_color_raises():
     with pytest.raises(
-        InputError, match=r"\(0, 0, 255\) cannot be mapped to unknown, .* the color of water"
+        InputError,
+        match=r"\(0, 0, 255\) cannot be mapped to unknown, .* of the class water",
     ):
         DEEPGLOBE_CLASSES.resolve_color_map({(0, 0, 255): "unknown"})
     with pytest.raises(InputError, match=r"cannot occur.* Map \(255, 0, 0\) instead"):
         DEEPGLOBE_CLASSES.resolve_color_map({(200, 3, 3): "unknown"})
 
 
-def test_csv_with_a_byte_order_mark_windows_lines_and_another_column_order():
+def test_csv_with_byte_order_mark_windows_line_ends_and_shuffled_columns():
     text = "\ufeffr, g, b, Name\r\n1, 2, 3, a\r\n\r\n4, 5, 6, b\r\n"
     assert ClassTable.from_csv(text.encode()) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
 
@@ -119,14 +120,17 @@ def test_csv_with_a_byte_order_mark_windows_lines_and_another_column_order():
             "name,r,g,b\nx,-1,2,3\n",
             r"class x must be three numbers in \[0, 255\]. Received: \(-1, 2, 3\)",
         ),
-        ("name,r,g,b\n ,1,2,3\n", r"color \(1, 2, 3\) needs a name of one line. Received: ''"),
-        ('name,r,g,b\n"x\ny",1,2,3\n', r"needs a name of one line. Received: 'x\\ny'"),
+        (
+            "name,r,g,b\n ,1,2,3\n",
+            r"\(1, 2, 3\) needs a name without line breaks. Received: ''",
+        ),
+        ('name,r,g,b\n"x\ny",1,2,3\n', r"needs a name without line breaks. Received: 'x\\ny'"),
         ("name,r,g,b\nx,1,2,3\nx,4,5,6\n", "the name x more than once"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the color \(1, 2, 3\) more than once"),
         ("name,r,g,b\n" + "".join(f"{i},0,0,{i}\n" for i in range(256)), "1 to 255 classes"),
     ],
 )
-def test_faulty_csv_raises(text, message):
+def test_invalid_csv_raises(text, message):
     with pytest.raises(InputError, match=message):
         ClassTable.from_csv(text.encode())
 
@@ -142,7 +146,7 @@ def test_parse_color_map():
 
 
 @pytest.mark.parametrize("entry", ["255,0,0", "255,0=x", "1,2,300=x", "a,b,c=x", "1,2,3=", "=x"])
-def test_color_map_of_another_form_raises(entry):
+def test_invalid_color_map_raises(entry):
     with pytest.raises(InputError, match="`map_color` needs R,G,B=CLASS.*Received: map_color="):
         parse_color_map([entry])
 
@@ -152,13 +156,13 @@ def test_color_mapped_twice_raises():
         parse_color_map(["1,2,3=a", "1,2,3=b"])
 
 
-def test_arrays_of_another_form_raise():
+def test_arrays_with_a_wrong_shape_or_value_raise():
     with pytest.raises(ValueError, match="must be uint8 of shape"):
         DEEPGLOBE_CLASSES.encode(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"must be in \[0, 7\)"):
         DEEPGLOBE_CLASSES.colorize(np.array([7]))
 
 
-def test_table_is_frozen():
+def test_class_table_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DEEPGLOBE_CLASSES.names = ()

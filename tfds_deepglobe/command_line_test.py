@@ -20,30 +20,30 @@ def data(tmp_path):
     return write_kaggle_folder(tmp_path / "raw", count=8)
 
 
-def test_check_of_a_faultless_archive(data, capsys):
+def test_check_of_an_archive_without_faults(data, capsys):
     assert main(["check", "--data", str(data)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == (
-        f"{data}: 8 labeled images, 7 classes; 2 unlabeled images in valid/, test/ skipped; "
-        "no fault"
+        f"{data}: 8 images with masks, 7 classes; skipped 2 images without masks in valid/, test/; "
+        "no faults"
     )
-    assert lines[1] == "image sizes: 8 of 32x24"
+    assert lines[1] == "images per size (pixels): 8 with 32x24"
     assert lines[2].split() == ["0", "urban_land", "(0,", "255,", "255)", "14.58%", "of", "pixels"]
     assert len(lines) == 2 + 7
 
 
-def test_check_of_a_faulty_archive(data, capsys):
+def test_check_of_an_archive_with_faults(data, capsys):
     (data / "train" / "100_sat.jpg").write_bytes(b"x")
     (data / "train" / "101_mask.png").unlink()
     assert main(["check", "--data", str(data)]) == 1
     assert capsys.readouterr().out.splitlines() == [
-        "train/101_sat.jpg: missing partner 101_mask.png",
-        "train/100_sat.jpg: is not a JPEG file, in spite of its name",
+        "train/101_sat.jpg: missing mask 101_mask.png",
+        "train/100_sat.jpg: is not a JPEG file; content and extension do not match",
         f"{data}: 2 faults",
     ]
 
 
-def test_check_lists_all_of_many_faults(tmp_path, capsys):
+def test_check_lists_all_faults(tmp_path, capsys):
     for i in range(50):
         write_pair(tmp_path, f"{i:02d}", size=(8, 8))
         (tmp_path / f"{i:02d}_sat.jpg").write_bytes(b"x")
@@ -51,7 +51,7 @@ def test_check_lists_all_of_many_faults(tmp_path, capsys):
     assert len(capsys.readouterr().out.splitlines()) == 51
 
 
-def test_archive_that_cannot_be_opened_is_a_fault_for_check(tmp_path, capsys):
+def test_check_reports_a_fault_if_the_archive_cannot_be_opened(tmp_path, capsys):
     (tmp_path / "empty").mkdir()
     (tmp_path / "broken.zip").write_bytes(b"PK")
     for name in ("empty", "broken.zip"):
@@ -69,16 +69,16 @@ def test_archive_that_cannot_be_opened_is_a_fault_for_check(tmp_path, capsys):
         (["--image-glob", "images/*"], "error: `--image-glob` must end in one of .jpg"),
         (["--mask-pattern", "1.png"], "error: `--mask-pattern` needs exactly one *"),
         (["--map-color", "1,2=x"], "error: `--map-color` needs R,G,B=CLASS"),
-        (["--map-color", "255,0,0=lava"], "error: No class is named 'lava'. Choose one of: urban"),
+        (["--map-color", "255,0,0=lava"], "error: 'lava' is not the name of a class"),
     ],
 )
-def test_input_that_cannot_be_used(data, capsys, command, options, message):
+def test_invalid_options_have_exit_code_2(data, capsys, command, options, message):
     assert main([command, "--data", str(data), *options]) == 2
     captured = capsys.readouterr()
     assert captured.err.splitlines()[-1].startswith(message)
 
 
-def test_messages_name_options(data, tmp_path, capsys):
+def test_messages_contain_options_instead_of_python_arguments(data, tmp_path, capsys):
     def error_of(*arguments):
         arguments = ["--cache-dir", str(tmp_path / "cache"), *arguments]
         assert main(["prepare", "--data", str(data), *arguments]) == 2
@@ -96,14 +96,14 @@ def test_messages_name_options(data, tmp_path, capsys):
     assert "use `--map-color 0,0,255=CLASS`" in capsys.readouterr().out
 
 
-def test_other_file_names(data, tmp_path, capsys):
+def test_user_defined_file_names(data, tmp_path, capsys):
     for path in sorted((data / "train").iterdir()):
         path.rename(path.with_name(path.name.replace("_sat", "").replace("_mask", "_gt")))
     shutil.rmtree(data / "valid")
     shutil.rmtree(data / "test")
     names = ["--image-glob", "train/*.jpg", "--mask-pattern", "*_gt.png"]
     assert main(["check", "--data", str(data), *names]) == 0
-    assert "8 labeled images, 7 classes; no fault" in capsys.readouterr().out
+    assert "8 images with masks, 7 classes; no faults" in capsys.readouterr().out
     cache = tmp_path / "cache"
     assert main(["prepare", "--data", str(data), "--cache-dir", str(cache), *names]) == 0
     assert "train: 6 images" in capsys.readouterr().out
@@ -117,8 +117,8 @@ def test_prepare_lists_faults(data, tmp_path, capsys):
     assert main(arguments) == 2
     error = capsys.readouterr().err[: -len("\n")].split("error: ")[1]
     assert error.splitlines() == [
-        f"{data} cannot be used, 1 fault:",
-        "train/101_sat.jpg: missing partner 101_mask.png",
+        f"{data} cannot be used. It has 1 fault:",
+        "train/101_sat.jpg: missing mask 101_mask.png",
     ]
 
 
@@ -130,7 +130,7 @@ def test_file_system_errors_are_one_line(data, capsys, monkeypatch):
     assert main(["check", "--data", str(data)]) == 2
     assert (
         capsys.readouterr().err
-        == "error: x: Permission denied. Give this user the right to it, or choose another place.\n"
+        == "error: x: Permission denied. Change the permissions, or choose another path.\n"
     )
 
 
@@ -145,21 +145,24 @@ def test_prepare_with_every_option(data, tmp_path, capsys):
     first = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert first.returncode == 0, first.stderr
     assert "train: 2 images, 2 files" in first.stdout
-    assert "Dataset deepglobe downloaded" not in first.stdout  # a message of TFDS
+    assert "Dataset deepglobe downloaded" not in first.stdout  # a message that TFDS prints
     progress = first.stderr.replace("\r", "\n").splitlines()
     labels = ("writing train: ", "writing validation: ", "writing test: ")
     assert progress
-    assert all(not line or line.startswith(labels) for line in progress)  # nothing of TensorFlow
+    # TensorFlow must not print any messages.
+    assert all(not line or line.startswith(labels) for line in progress)
     assert main(arguments) == 0
     assert "already prepared: " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
     ("number", "handler"),
-    # A run in the background ignores SIGINT, and so would this test.
+    # Processes in the background ignore SIGINT. Therefore, set its handler.
     [(signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)],
 )
-def test_interruption_leaves_nothing(data, tmp_path, monkeypatch, capsys, number, handler):
+def test_interruption_deletes_incomplete_files(
+    data, tmp_path, monkeypatch, capsys, number, handler
+):
     read, calls = Archive.read, []
 
     def interrupt_at_the_last(*arguments):
@@ -181,12 +184,12 @@ def test_interruption_leaves_nothing(data, tmp_path, monkeypatch, capsys, number
         for n, action in earlier.items():
             signal.signal(n, action)
     assert end.value.code == 128 + number
-    message = "interrupted; no incomplete data set is left"
+    message = "interrupted; the incomplete data set was deleted"
     assert capsys.readouterr().err.splitlines()[-1] == message
     assert list(cache.iterdir()) == []
 
 
-def test_check_loads_no_tensorflow(data):
+def test_check_does_not_import_tensorflow(data):
     script = f"""if True:
         import sys
         from tfds_deepglobe.__main__ import main
@@ -205,7 +208,7 @@ def test_check_loads_no_tensorflow(data):
         ("/x/tfds_deepglobe/__main__.py", "python -m tfds_deepglobe"),
     ],
 )
-def test_help_names_the_command_as_started(arguments, started, name, capsys, monkeypatch):
+def test_help_shows_the_command_that_the_user_runs(arguments, started, name, capsys, monkeypatch):
     monkeypatch.setattr(sys, "argv", [started])
     with pytest.raises(SystemExit) as stop:
         main(arguments)

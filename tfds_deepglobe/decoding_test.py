@@ -22,7 +22,7 @@ def saved(image, kind, **options):
 
 
 def png_16_bit(width, height):
-    """Returns a black RGB PNG of 16 bits, which Pillow can read but not write."""
+    """Returns a black RGB PNG file with 16 bits per channel, which Pillow cannot write."""
 
     def chunk(kind, data):
         check = struct.pack(">I", zlib.crc32(kind + data))
@@ -35,7 +35,7 @@ def png_16_bit(width, height):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
-def test_images_without_loss_keep_their_pixels(kind):
+def test_lossless_formats_return_the_same_pixels(kind):
     image = decode_image(saved(NOISE, kind), kind)
     np.testing.assert_array_equal(image, NOISE)
     np.testing.assert_array_equal(decode_image(encode_png(image), "PNG"), NOISE)
@@ -45,7 +45,7 @@ MODES = [(mode, kind) for mode in ("RGB", "P", "L", "1") for kind in ("PNG", "TI
 
 
 @pytest.mark.parametrize(("mode", "kind"), [*MODES, ("RGBA", "PNG"), ("RGBA", "TIFF")])
-def test_masks_of_every_mode_and_format_keep_their_colors(mode, kind):
+def test_masks_of_every_mode_and_format_return_the_same_colors(mode, kind):
     colors = {
         "L": [(0, 0, 0), (1, 1, 1), (2, 2, 2)],  # class ids
         "1": [(0, 0, 0), (255, 255, 255)],
@@ -69,9 +69,9 @@ JPEG, PNG, TIFF = saved(NOISE, "JPEG"), saved(NOISE, "PNG"), saved(NOISE, "TIFF"
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
-        (b"", "JPEG", "is not a JPEG file, in spite of its name"),
-        (PNG, "JPEG", "is not a JPEG file, in spite of its name"),
-        (JPEG, "PNG", "is not a PNG file, in spite of its name"),
+        (b"", "JPEG", "is not a JPEG file; content and extension do not match"),
+        (PNG, "JPEG", "is not a JPEG file; content and extension do not match"),
+        (JPEG, "PNG", "is not a PNG file; content and extension do not match"),
         (JPEG[:20], "JPEG", "is not a readable JPEG file"),
         (JPEG[:-400], "JPEG", "is truncated or damaged"),
         (JPEG[:-2], "JPEG", "is truncated or damaged"),  # without the end marker
@@ -88,13 +88,13 @@ def test_files_that_cannot_be_decoded_raise(data, kind, message):
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
-def test_images_that_are_not_rgb_raise(mode, kind):
+def test_png_and_tiff_images_that_are_not_rgb_raise(mode, kind):
     with pytest.raises(InputError, match="16" if mode == "I;16" else f"has mode {mode}") as error:
         decode_image(saved(Image.new(mode, (32, 24)), kind), kind)
     assert ("gdal_translate" in str(error.value)) == (kind == "TIFF")
 
 
-def test_images_of_other_modes_raise():
+def test_jpeg_images_that_are_not_rgb_raise():
     for mode in ("L", "CMYK"):
         with pytest.raises(InputError, match=f"has mode {mode}; expected RGB, 3 channels"):
             decode_image(saved(Image.new(mode, (32, 24)), "JPEG"), "JPEG")
@@ -113,17 +113,17 @@ def test_opaque_alpha_channel_is_ignored(kind):
 
 
 @pytest.mark.parametrize(("limit", "accepted"), [(32 * 24, True), (32 * 24 - 1, False)])
-def test_pixel_limit_replaces_pillows(monkeypatch, limit, accepted):
+def test_pixel_limit_replaces_the_limit_of_pillow(monkeypatch, limit, accepted):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     monkeypatch.setattr(decoding, "MAX_PIXELS", limit)
     if accepted:
         assert decode_image(PNG, "PNG").size == (32, 24)
         return
-    with pytest.raises(InputError, match=f"has 32x24 pixels, more than {limit}"):
+    with pytest.raises(InputError, match=f"has 32x24 pixels; at most {limit}"):
         decode_image(PNG, "PNG")
 
 
-def test_defects_are_not_reported_as_damaged_files(monkeypatch):
+def test_bugs_are_not_reported_as_damaged_files(monkeypatch):
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
     with pytest.raises(TypeError):
         decode_image(PNG, "PNG")
@@ -134,7 +134,7 @@ def test_defects_are_not_reported_as_damaged_files(monkeypatch):
 
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 @pytest.mark.parametrize("bands", [3, 4])
-def test_error_for_16_bit_tiff_explains_conversion(tmp_path, bands):
+def test_error_for_16_bit_tiff_shows_the_conversion_command(tmp_path, bands):
     rasterio = pytest.importorskip("rasterio")
     profile = {"driver": "GTiff", "width": 32, "height": 24, "count": bands, "dtype": "uint16"}
     with rasterio.open(tmp_path / "7.tif", "w", **profile) as file:

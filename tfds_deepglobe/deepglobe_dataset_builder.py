@@ -1,4 +1,4 @@
-"""The TFDS builder."""
+"""The builder of the data set for TensorFlow Datasets (TFDS)."""
 
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,20 +21,21 @@ from tfds_deepglobe.pairing import Pair
 from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.splits import assign
 
-# File beside the TFRecords: int64 `(num_images, num_classes)`, pixels per class of each training
-# image, in no particular order.
+# Name of a file in the folder of the TFRecords. The file contains the number of pixels per class of
+# each training image, int64 `(num_images, num_classes)`. The images are in no particular order.
 CLASS_PIXELS = "class_pixels.npy"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
 class DeepGlobeConfig(tfds.core.BuilderConfig):
-    """A data set to prepare.
+    """Configuration of a data set to prepare.
 
     Attributes:
-        archive: files and class table, without `faults`.
-        splits: ids per split. TFDS cannot write a split without ids, so the builder skips it.
-        color_map: class ids of colors that are not in the class table.
-        fingerprint: hash of the data set's content, hexadecimal.
+        archive: archive with the files and the class table. It must not have `faults`.
+        splits: mapping from the name of a split to its image ids. The builder skips a split without
+            ids, because TFDS cannot write an empty split.
+        color_map: mapping from colors that are not in the class table to class ids.
+        fingerprint: hash of the content of the data set, hexadecimal.
     """
 
     archive: Archive
@@ -44,11 +45,11 @@ class DeepGlobeConfig(tfds.core.BuilderConfig):
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
-    """DeepGlobe Land Cover: RGB satellite images and their class ids.
+    """Builder of DeepGlobe Land Cover: RGB satellite images, and masks of class ids.
 
     With a `DeepGlobeConfig`, the builder writes the data set that the config describes.
-    `tfds_deepglobe.prepare` works so. Without a config, it reads the archive in TFDS's folder for
-    manual downloads and splits it with seed 0.
+    `tfds_deepglobe.prepare` uses the builder in this way. Without a config, the builder reads the
+    archive in TFDS's folder for manual downloads and splits the images with seed 0.
     """
 
     VERSION = tfds.core.Version("1.0.0")
@@ -72,7 +73,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "image": tfds.features.Image(
                     shape=(None, None, 3),
                     encoding_format=config.archive.image_encoding if config else "jpeg",
-                    doc="RGB; JPEG and PNG files of the archive are unchanged.",
+                    doc="RGB. JPEG and PNG files are the same as in the archive.",
                 ),
                 "segmentation_mask": tfds.features.LabeledImage(
                     labels=list(classes.names),
@@ -80,10 +81,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                     encoding_format="png",
                     doc="Class ids.",
                 ),
-                "id": tfds.features.Text(doc="File name without the parts that all images share."),
+                "id": tfds.features.Text(doc="Part of the file name that is unique to the image."),
             }
         )
-        if classes != DEEPGLOBE_CLASSES:  # then DeepGlobe's paper is not the source either
+        # Do not cite the DeepGlobe paper if the classes are not the classes of DeepGlobe.
+        if classes != DEEPGLOBE_CLASSES:
             return tfds.core.DatasetInfo(
                 builder=self,
                 description=f"Images and land cover: {', '.join(classes.names)}.",
@@ -110,10 +112,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     def _generate_examples(
         self, config: DeepGlobeConfig, split: str
     ) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Yields the id and the features of each image, in the split's order.
+        """Yields the id and the features of each image, in the order of the split.
 
         Raises:
-            InputError: A file of the archive cannot be used. The message lists all faults.
+            InputError: A file of the archive cannot be used. The message lists all faults of the
+                archive.
         """
         archive = config.archive
 
@@ -137,18 +140,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         except InputError:
             require_faultless(archive, config.color_map)
             raise
-        if split == "train":  # until all splits are written, `data_dir` is an incomplete folder
+        if split == "train":
+            # TFDS renames `data_dir` after it has written all splits. Therefore, the file is in the
+            # folder of the data set in the end.
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
 
 
 def _manual_config(dl_manager: tfds.download.DownloadManager) -> DeepGlobeConfig:
-    """Describes the data set of the archive in TFDS's folder for manual downloads."""
+    """Returns the configuration for the archive in TFDS's folder for manual downloads."""
     zip_path = dl_manager.manual_dir / "deepglobe.zip"
     archive = open_archive(zip_path if zip_path.exists() else dl_manager.manual_dir / "deepglobe")
     if archive.classes != DEEPGLOBE_CLASSES:
         raise InputError(
-            f"The class table of {archive.path} is not DeepGlobe's. Prepare this archive with "
-            "`tfds_deepglobe.prepare.prepare`."
+            f"The classes of {archive.path} are not the classes of DeepGlobe. Prepare this archive "
+            "with `tfds_deepglobe.prepare.prepare`."
         )
     if archive.faults:
         require_faultless(archive, {})

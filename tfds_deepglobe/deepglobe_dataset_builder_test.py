@@ -13,7 +13,7 @@ from tfds_deepglobe.fake_archive import write_kaggle_folder
 
 
 class DeepGlobeTest(tfds.testing.DatasetBuilderTestCase):
-    """Tests TFDS's contract with an archive in the folder for manual downloads."""
+    """Runs the builder tests of TFDS with an archive in the folder for manual downloads."""
 
     DATASET_CLASS = Builder
     SPLITS = {"train": 6, "validation": 1, "test": 1}
@@ -27,7 +27,7 @@ class DeepGlobeTest(tfds.testing.DatasetBuilderTestCase):
 
 
 class ConfiguredDeepGlobeTest(DeepGlobeTest):
-    """Tests TFDS's contract with a config as from `prepare`, with an empty split."""
+    """Runs the builder tests of TFDS with a config as in `prepare`. One split is empty."""
 
     SPLITS = {"train": 3, "test": 2}
 
@@ -55,12 +55,20 @@ def test_features_and_metadata(tmp_path):
 @pytest.mark.parametrize(
     ("file", "content", "message"),
     [
-        ("class_dict.csv", b"name,r,g,b\na,1,2,3\n", "The class table of .* is not DeepGlobe's"),
-        ("train/101_sat.jpg", b"x", "cannot be used, 1 fault:\ntrain/101_sat.jpg: is not a JPEG"),
-        ("train/200_sat.jpg", b"x", "cannot be used, 1 fault:\ntrain/200_sat.jpg: missing partner"),
+        ("class_dict.csv", b"name,r,g,b\na,1,2,3\n", "The classes of .* are not the classes"),
+        (
+            "train/101_sat.jpg",
+            b"x",
+            "cannot be used. It has 1 fault:\ntrain/101_sat.jpg: is not a JPEG",
+        ),
+        (
+            "train/200_sat.jpg",
+            b"x",
+            "cannot be used. It has 1 fault:\ntrain/200_sat.jpg: missing mask",
+        ),
     ],
 )
-def test_manual_download_that_cannot_be_used_raises(tmp_path, file, content, message):
+def test_invalid_archive_in_the_manual_folder_raises(tmp_path, file, content, message):
     root = write_kaggle_folder(tmp_path / "manual" / "deepglobe", count=4)
     (root / file).write_bytes(content)
     config = tfds.download.DownloadConfig(manual_dir=tmp_path / "manual")

@@ -1,4 +1,4 @@
-"""Small raw archives for tests: images of seeded noise, and masks of all classes."""
+"""Small raw archives for tests, with images of random noise and masks that contain all classes."""
 
 import zipfile
 from pathlib import Path
@@ -16,13 +16,15 @@ def write_pair(
     size: tuple[int, int] = (32, 24),
     classes: ClassTable = DEEPGLOBE_CLASSES,
 ) -> None:
-    """Writes `<image_id>_sat.jpg` and `<image_id>_mask.png`. The id seeds their pixels.
+    """Writes `<image_id>_sat.jpg` and `<image_id>_mask.png`.
+
+    The pixels are random. The id is their random seed.
 
     Args:
-        folder: folder to write to; created if it does not exist.
-        image_id: id of the pair.
+        folder: folder to write to. It is created if it does not exist.
+        image_id: id of the image and the mask.
         size: `(width, height)`, pixels.
-        classes: colors of the mask.
+        classes: class table with the colors of the mask.
     """
     width, height = size
     random = np.random.default_rng(list(image_id.encode()))
@@ -35,11 +37,13 @@ def write_pair(
 
 
 def write_kaggle_folder(root: Path, count: int = 5) -> Path:
-    """Writes a folder as Kaggle's, with ids from 100 on and two unlabeled images.
+    """Writes a folder with the same layout as the archive from Kaggle.
+
+    The ids of the images with masks are 100, 101 and so on. Two images have no masks.
 
     Args:
         root: folder to write.
-        count: number of labeled images.
+        count: number of images with masks.
 
     Returns:
         `root`.
@@ -60,9 +64,9 @@ def zip_folder(folder: Path, path: Path, top: str = "") -> Path:
     """Writes a folder as a zip.
 
     Args:
-        folder: folder to pack.
-        path: the zip to write.
-        top: a folder around all files, such as "archive/".
+        folder: folder with the files.
+        path: path of the zip to write.
+        top: folder in the zip that contains all files, such as "archive/"; `""` for the root.
 
     Returns:
         `path`.

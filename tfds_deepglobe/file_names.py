@@ -1,4 +1,4 @@
-"""Name patterns of images and masks."""
+"""Patterns for the file names of images and masks, such as `images/*.tif`."""
 
 import dataclasses
 import posixpath
@@ -9,7 +9,7 @@ from tfds_deepglobe.errors import InputError
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
 
-# Pillow's name of the format, by the extension of the file name in lower case.
+# Dictionary from the extension of a file name, in lower case, to Pillow's name of the format.
 _FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -22,13 +22,14 @@ _FORMATS = {
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """A name pattern with one `*` for the image's id, such as `images/*.tif`.
+    """A pattern for file names, in which `*` stands for the id of the image.
 
-    Folders are compared from the right, so an archive may be packed in further folders. A pattern
-    without folders matches files in any folder. Upper case and lower case differ.
+    A pattern with folders matches the end of a path: `images/*.tif` also matches
+    `train/images/7.tif`. A pattern without folders matches files in any folder. Patterns
+    distinguish upper case and lower case.
 
     Attributes:
-        folders: folders of the file, the innermost last.
+        folders: folders in the pattern, from the outermost to the innermost folder.
         prefix: part of the file name before the id.
         suffix: part of the file name after the id.
 
@@ -46,24 +47,25 @@ class Pattern:
         """Parses a pattern.
 
         Args:
-            text: such as "*_sat.jpg" or "images/*.tif".
-            argument: name of the Python argument, for error messages.
+            text: pattern such as "*_sat.jpg" or "images/*.tif".
+            argument: name of the Python argument in error messages.
 
         Raises:
-            InputError: The file name does not contain exactly one `*`, a folder is empty or `..`,
-                or the extension is not an image format.
+            InputError: The file name does not contain exactly one `*`, a folder contains a `*`, a
+                folder is empty, `.` or `..`, or the extension is not an image format.
         """
         *folders, base = text.replace("\\", "/").removeprefix("./").split("/")
         prefix, star, suffix = base.partition("*")
         if not star or "*" in suffix or any("*" in folder for folder in folders):
             raise InputError(
-                f"`{argument}` needs exactly one *, in the file name, for the image's id, such as "
-                f"*_sat.jpg or images/*.tif. Received: {argument}={text}."
+                f"`{argument}` needs exactly one *. The * must be in the file name and stands for "
+                "the id of the image. Examples: *_sat.jpg, images/*.tif. "
+                f"Received: {argument}={text}."
             )
         if any(folder in ("", ".", "..") for folder in folders):
             raise InputError(
-                f"`{argument}` needs names of folders in the archive before the file name, such as "
-                f"images/*.tif. Received: {argument}={text}."
+                f"`{argument}` has a folder that is empty, . or .. and not a folder name. Write "
+                f"the name of each folder, such as images/*.tif. Received: {argument}={text}."
             )
         if _extension(suffix) not in _FORMATS:
             raise InputError(
@@ -74,23 +76,26 @@ class Pattern:
 
     @property
     def format(self) -> str:
-        """Pillow's name of the files' format, such as "JPEG"."""
+        """Pillow's name of the image format, such as "JPEG"."""
         return _FORMATS[_extension(self.suffix)]
 
     @property
     def precision(self) -> tuple[int, int]:
-        """Number of fixed characters in the file name, and number of folders."""
+        """Number of fixed characters in the file name, and number of folders.
+
+        If two patterns match a file, the pattern with the larger value is used.
+        """
         return len(self.prefix + self.suffix), len(self.folders)
 
     def match(self, name: str) -> tuple[str, str] | None:
-        """Matches the path of a file.
+        """Compares the path of a file with the pattern.
 
         Args:
-            name: path from the archive's root, with slashes.
+            name: path relative to the archive's root, with slashes.
 
         Returns:
-            The image's id, and the path of the folder in which the pattern begins; None if the
-            pattern does not match.
+            The id of the image, and the part of the path before the pattern, such as "train" for
+            `images/*.tif` and "train/images/7.tif". None if the pattern does not match.
         """
         *folders, base = name.split("/")
         around = len(folders) - len(self.folders)
@@ -100,7 +105,7 @@ class Pattern:
         return None if image_id is None else (image_id, "/".join(folders[:around]))
 
     def id_in(self, base: str) -> str | None:
-        """Returns the id in a file name without folders; None if the pattern does not match."""
+        """Returns the id in a file name without folders, or None if the pattern does not match."""
         if len(base) <= len(self.prefix + self.suffix):
             return None
         if not (base.startswith(self.prefix) and base.endswith(self.suffix)):
@@ -108,7 +113,7 @@ class Pattern:
         return base[len(self.prefix) : len(base) - len(self.suffix)]
 
     def name_of(self, image_id: str) -> str:
-        """Returns the file name for an id, with the pattern's folders."""
+        """Returns the pattern with an id instead of the `*`, such as "images/7.tif"."""
         return "/".join((*self.folders, self.prefix + image_id + self.suffix))
 
     def __str__(self) -> str:
@@ -117,11 +122,11 @@ class Pattern:
 
 @dataclasses.dataclass(frozen=True)
 class FileNames:
-    """Name patterns of a data set.
+    """File name patterns of a data set.
 
     Attributes:
-        images: pattern of the images.
-        masks: pattern of the masks, with the id of their image.
+        images: pattern for the images.
+        masks: pattern for the masks. The id in the name of a mask is the id of its image.
 
     Example:
         >>> names = FileNames.parse("images/*.tif", "labels/*_gt.png")
@@ -134,21 +139,22 @@ class FileNames:
 
     @classmethod
     def parse(cls, image_glob: str = IMAGE_GLOB, mask_pattern: str = MASK_PATTERN) -> Self:
-        """Parses both patterns.
+        """Parses the patterns for images and masks.
 
         Args:
-            image_glob: names of images, such as "images/*.tif".
-            mask_pattern: names of masks, such as "labels/*_gt.png".
+            image_glob: pattern for the images, such as "images/*.tif".
+            mask_pattern: pattern for the masks, such as "labels/*_gt.png".
 
         Raises:
-            InputError: A pattern cannot be used, masks are JPEG files, or the patterns are equal.
+            InputError: A pattern is not valid, the masks are JPEG files, or the patterns are equal.
         """
         images = Pattern.parse(image_glob, "image_glob")
         masks = Pattern.parse(mask_pattern, "mask_pattern")
         if masks.format == "JPEG":
             raise InputError(
-                "`mask_pattern` must not be of JPEG files, because JPEG changes colors. Save the "
-                f"masks as PNG from their source. Received: mask_pattern={mask_pattern}."
+                "`mask_pattern` must not match JPEG files, because JPEG changes the colors of "
+                "masks. Save the original masks as PNG files. "
+                f"Received: mask_pattern={mask_pattern}."
             )
         if images == masks:
             raise InputError(
@@ -159,21 +165,21 @@ class FileNames:
 
     @property
     def is_deepglobe(self) -> bool:
-        """True for the file names of the DeepGlobe archive."""
+        """True if the patterns are the file names of the DeepGlobe archive."""
         return (str(self.images), str(self.masks)) == (IMAGE_GLOB, MASK_PATTERN)
 
     def match(self, name: str) -> tuple[str, str, bool] | None:
         """Finds the pattern that matches the path of a file.
 
-        If both match, the pattern with more fixed characters wins: `1_mask.png` is a mask with
-        `*_mask.png`, although `*.png` matches too.
+        If both patterns match, the pattern with more fixed characters is used. For example, if the
+        patterns are `*.png` and `*_mask.png`, the file `1_mask.png` is a mask.
 
         Args:
-            name: path from the archive's root, with slashes.
+            name: path relative to the archive's root, with slashes.
 
         Returns:
-            The image's id, the path of the folder in which the pattern begins, and True for a mask;
-            None if no pattern matches.
+            The id of the image, the part of the path before the pattern, and True if the file is a
+            mask. None if no pattern matches.
         """
         image, mask = self.images.match(name), self.masks.match(name)
         if image and mask:
@@ -184,7 +190,11 @@ class FileNames:
         return found and (*found, is_mask)
 
     def id_in_list(self, line: str) -> str:
-        """Returns the id in a line of a split list: an image's file name, or the id itself."""
+        """Returns the id in a line of a split list.
+
+        Args:
+            line: file name or id of an image.
+        """
         return self.images.id_in(posixpath.basename(line)) or line
 
 

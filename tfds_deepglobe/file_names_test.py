@@ -21,7 +21,7 @@ from tfds_deepglobe.file_names import FileNames, Pattern
         ("a*a.png", "a.png", None),
         ("a*a.png", "aa.png", None),
         ("a*a.png", "aba.png", ("b", "")),
-        ("[1-9]*.png", "[1-9]7.png", ("7", "")),  # only the * is special
+        ("[1-9]*.png", "[1-9]7.png", ("7", "")),  # only * is a wildcard, not [1-9]
     ],
 )
 def test_match(pattern, name, expected):
@@ -41,14 +41,12 @@ def test_pattern_without_exactly_one_star_raises(text):
 
 @pytest.mark.parametrize("text", ["/images/*.tif", "../images/*.tif", "a//*.tif", "a/./*.tif"])
 def test_pattern_with_invalid_folders_raises(text):
-    with pytest.raises(
-        InputError, match="`mask_pattern` needs names of folders in the archive.*Received"
-    ):
+    with pytest.raises(InputError, match="`mask_pattern` has a folder that is empty.*Received"):
         Pattern.parse(text, "mask_pattern")
 
 
 @pytest.mark.parametrize("text", ["*", "images/*", "*.jp2", "*_sat", "*.npy"])
-def test_pattern_without_an_image_suffix_raises(text):
+def test_pattern_without_an_image_extension_raises(text):
     with pytest.raises(InputError, match=r"`image_glob` must end in one of .jpg, .*Received"):
         Pattern.parse(text, "image_glob")
 
@@ -57,14 +55,14 @@ def test_pattern_without_an_image_suffix_raises(text):
     ("text", "expected"),
     [("*.JPG", "JPEG"), ("*.jpeg", "JPEG"), ("*.a.png", "PNG"), ("*.tiff", "TIFF")],
 )
-def test_format_of_a_suffix(text, expected):
+def test_image_format_of_a_pattern(text, expected):
     assert Pattern.parse(text, "image_glob").format == expected
 
 
 @pytest.mark.parametrize(
     ("images", "masks", "name", "expected"),
     [
-        # Both patterns match all names but the last.
+        # Both patterns match the file name, except in the fifth and the last row.
         ("*.png", "*_mask.png", "1_mask.png", ("1", "", True)),
         ("*_sat.png", "*.png", "1_sat.png", ("1", "", False)),
         ("images/*.png", "*_mask.png", "images/1_mask.png", ("1", "images", True)),
@@ -74,12 +72,12 @@ def test_format_of_a_suffix(text, expected):
         ("*.png", "*_mask.png", "1.txt", None),
     ],
 )
-def test_pattern_with_more_fixed_characters_wins(images, masks, name, expected):
+def test_pattern_with_more_fixed_characters_is_used(images, masks, name, expected):
     assert FileNames.parse(images, masks).match(name) == expected
 
 
-def test_invalid_pairs_of_patterns_raise():
-    with pytest.raises(InputError, match=r"`mask_pattern` must not be of JPEG.*PNG.*=\*_mask.jpg"):
+def test_jpeg_masks_and_equal_patterns_raise():
+    with pytest.raises(InputError, match=r"`mask_pattern` must not match JPEG.*PNG.*=\*_mask.jpg"):
         FileNames.parse("*_sat.jpg", "*_mask.jpg")
     with pytest.raises(InputError, match="must differ, such as.*for both"):
         FileNames.parse("*.png", "./*.png")
@@ -91,6 +89,6 @@ def test_is_deepglobe():
 
 
 @pytest.mark.parametrize("line", ["12", "img_12.tif", "images/img_12.tif", "train/img_12.tif"])
-def test_lines_of_split_lists(line):
+def test_line_of_a_split_list_is_an_id_or_a_file_name(line):
     names = FileNames.parse("images/img_*.tif", "labels/*.png")
     assert names.id_in_list(line) == "12"

@@ -1,4 +1,4 @@
-"""Finds the mask of each image by their names."""
+"""Search for the mask of each image. The file names of both contain the same id."""
 
 import collections
 import dataclasses
@@ -9,9 +9,9 @@ from typing import NamedTuple
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.sources import File
 
-# Kaggle's archive has images without masks in these folders.
+# In these folders of Kaggle's archive, images have no masks.
 _UNLABELED_FOLDERS = ("valid", "test")
-_MAX_EXAMPLES = 4  # file names in a message
+_MAX_EXAMPLES = 4  # largest number of file names in an error message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Pair:
     """An image and its mask.
 
     Attributes:
-        id: the part of the file name that both share.
+        id: id in the file names of the image and the mask.
         image: file of the image.
         mask: file of the mask.
     """
@@ -34,9 +34,10 @@ class Pairing:
     """Result of `pair_files`.
 
     Attributes:
-        pairs: images with masks, sorted by id.
-        unlabeled: number of images without masks in folders named `valid` and `test`.
-        faults: one line per missing partner or duplicate id.
+        pairs: pairs of an image and its mask, sorted by id.
+        unlabeled: mapping from a folder name (`valid` or `test`) to the number of images without
+            masks in folders with this name.
+        faults: one line per missing image, missing mask or duplicate id.
     """
 
     pairs: tuple[Pair, ...]
@@ -45,7 +46,12 @@ class Pairing:
 
 
 class _Place(NamedTuple):
-    """A file, and the path of the folder in which its name pattern begins."""
+    """A file and its location.
+
+    Attributes:
+        top: part of the path before the name pattern.
+        file: the file.
+    """
 
     top: str
     file: File
@@ -57,7 +63,7 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
     Args:
         files: all files of an archive.
         names: name patterns of images and masks.
-        root: name of the archive's folder; `""` for a zip.
+        root: name of the folder if the archive is a folder; `""` if the archive is a zip.
     """
     by_id: dict[str, tuple[list[_Place], list[_Place]]] = {}
     for file in files:
@@ -72,7 +78,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
             duplicates = images if len(images) > 1 else masks
             listed = ", ".join(place.file.name for place in duplicates)
             faults.append(f"duplicate id {image_id}: {listed}")
-        if len(images) == len(masks) == 1:  # in the same folder or in different folders
+        # One image and one mask are a pair, even if they are in different folders.
+        if len(images) == len(masks) == 1:
             pairs.append(Pair(image_id, images[0].file, masks[0].file))
             continue
         mask_in = {mask.top: mask.file for mask in masks}
@@ -83,18 +90,20 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
             elif folder in _UNLABELED_FOLDERS and top not in tops_with_masks:
                 unlabeled[folder] += 1
             else:
-                faults.append(f"{image.name}: missing partner {names.masks.name_of(image_id)}")
+                faults.append(f"{image.name}: missing mask {names.masks.name_of(image_id)}")
         for mask in mask_in.values():
-            faults.append(f"{mask.name}: missing partner {names.images.name_of(image_id)}")
+            faults.append(f"{mask.name}: missing image {names.images.name_of(image_id)}")
     counts = {folder: unlabeled[folder] for folder in _UNLABELED_FOLDERS if unlabeled[folder]}
     return Pairing(tuple(pairs), counts, tuple(faults))
 
 
 def inventory(files: Sequence[File], names: FileNames) -> str:
-    """Describes the files that exist, for an archive in which no pair was found."""
+    """Describes the files of an archive for an error message, if no image has a mask."""
     if not files:
-        return "found no file"
-    kinds = collections.Counter(posixpath.splitext(file.name)[1] or "no suffix" for file in files)
+        return "found no files"
+    kinds = collections.Counter(
+        posixpath.splitext(file.name)[1] or "without extension" for file in files
+    )
     listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
     matches = {file.name: names.match(file.name) for file in files}
     masks = [is_mask for *_, is_mask in filter(None, matches.values())]
@@ -103,8 +112,10 @@ def inventory(files: Sequence[File], names: FileNames) -> str:
         f"{masks.count(False)} images match {names.images}, "
         f"{masks.count(True)} masks match {names.masks}"
     )
-    # One example per folder shows more than several examples of one folder.
+    # Show at most one example per folder, because the files of a folder usually have similar names.
     examples = {file.folder: file.name for file in reversed(files) if not matches[file.name]}
     if examples:
-        found += f"; other files are {', '.join(sorted(examples.values())[:_MAX_EXAMPLES])}"
+        found += (
+            f"; examples of other files: {', '.join(sorted(examples.values())[:_MAX_EXAMPLES])}"
+        )
     return found

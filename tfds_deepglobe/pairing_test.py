@@ -15,7 +15,7 @@ def named(pairs):
     return [(pair.id, pair.image.name, pair.mask.name) for pair in pairs]
 
 
-def test_masks_in_the_same_folder_and_in_another_folder_are_found():
+def test_image_and_mask_may_be_in_the_same_folder_or_in_different_folders():
     found = pairing(
         *("2_mask.png", "2_sat.jpg", "a/b/1_sat.jpg", "a/b/1_mask.png"),
         *("images/3_sat.jpg", "masks/3_mask.png", "notes.txt"),
@@ -29,11 +29,11 @@ def test_masks_in_the_same_folder_and_in_another_folder_are_found():
 
 
 @pytest.mark.parametrize("folder", ["train", "valid", "test", "other"])
-def test_images_without_masks_are_accepted_in_valid_and_test_only(folder):
+def test_images_without_masks_are_accepted_only_in_valid_and_test(folder):
     labeled = ("labeled/1_sat.jpg", "labeled/1_mask.png")
     images = (f"{folder}/2_sat.jpg", f"{folder}/3_sat.jpg")
     beside_a_mask = pairing(*labeled, *images, f"{folder}/3_mask.png")
-    assert beside_a_mask.faults == (f"{folder}/2_sat.jpg: missing partner 2_mask.png",)
+    assert beside_a_mask.faults == (f"{folder}/2_sat.jpg: missing mask 2_mask.png",)
     without_masks = pairing(*labeled, *images)
     accepted = folder in ("valid", "test")
     assert len(without_masks.faults) == (0 if accepted else 2)
@@ -41,31 +41,31 @@ def test_images_without_masks_are_accepted_in_valid_and_test_only(folder):
 
 
 @pytest.mark.parametrize(("root", "unlabeled"), [("test", {"test": 1}), ("train", {})])
-def test_name_of_the_archives_folder_counts(root, unlabeled):
+def test_archive_folder_named_test_may_have_no_masks(root, unlabeled):
     assert pairing("1_sat.jpg", root=root).unlabeled == unlabeled
 
 
 @pytest.mark.parametrize("folder", ["train", "valid"])
 def test_mask_without_image_is_a_fault(folder):
     found = pairing(f"{folder}/1_mask.png", f"{folder}/2_sat.jpg", f"{folder}/2_mask.png")
-    assert found.faults == (f"{folder}/1_mask.png: missing partner 1_sat.jpg",)
+    assert found.faults == (f"{folder}/1_mask.png: missing image 1_sat.jpg",)
 
 
-def test_duplicate_id_is_a_fault_and_both_pairs_are_kept():
+def test_duplicate_id_is_a_fault_and_both_pairs_are_returned():
     found = pairing("a/1_sat.jpg", "a/1_mask.png", "b/1_sat.jpg", "b/1_mask.png")
     assert found.faults == ("duplicate id 1: a/1_sat.jpg, b/1_sat.jpg",)
     assert len(found.pairs) == 2
 
 
 @pytest.mark.parametrize("top", ["", "archive/", "a/b/"])
-def test_patterns_with_folders_match_from_the_right(top):
+def test_patterns_with_folders_match_the_end_of_a_path(top):
     names = ("images/7.png", "labels/7_gt.tif", "7.png", "images/8.jpg")
     found = pairing(*(top + name for name in names), patterns=OTHER_NAMES)
     assert named(found.pairs) == [("7", f"{top}images/7.png", f"{top}labels/7_gt.tif")]
     assert found.faults == ()
 
 
-def test_faults_of_other_names():
+def test_faults_with_user_defined_patterns():
     found = pairing(
         *("train/images/7.png", "train/labels/7_gt.tif", "more/images/7.png"),
         *("more/labels/7_gt.tif", "train/images/9.png", "train/labels/10_gt.tif"),
@@ -73,8 +73,8 @@ def test_faults_of_other_names():
     )
     assert sorted(found.faults) == [
         "duplicate id 7: train/images/7.png, more/images/7.png",
-        "train/images/9.png: missing partner labels/9_gt.tif",
-        "train/labels/10_gt.tif: missing partner images/10.png",
+        "train/images/9.png: missing mask labels/9_gt.tif",
+        "train/labels/10_gt.tif: missing image images/10.png",
     ]
     assert sorted(pair.mask.name for pair in found.pairs) == [
         "more/labels/7_gt.tif",
@@ -82,7 +82,7 @@ def test_faults_of_other_names():
     ]
 
 
-def test_unlabeled_images_of_other_names_are_counted():
+def test_images_without_masks_are_counted_with_user_defined_patterns():
     names = ("train/images/7.png", "train/labels/7_gt.tif", "test/images/8.png")
     assert pairing(*names, patterns=OTHER_NAMES).unlabeled == {"test": 1}
 
@@ -92,6 +92,6 @@ def test_inventory_counts_files_and_shows_one_example_per_folder():
     files = ["class_dict.csv", "images/1.png", "images/2.png", "labels/1_gt.tif"]
     assert inventory([File(name, 1) for name in files], names) == (
         "found 4 files: 2 .png, 1 .csv, 1 .tif; 0 images match pictures/*.png, "
-        "1 masks match labels/*_gt.tif; other files are class_dict.csv, images/1.png"
+        "1 masks match labels/*_gt.tif; examples of other files: class_dict.csv, images/1.png"
     )
-    assert inventory([], names) == "found no file"
+    assert inventory([], names) == "found no files"

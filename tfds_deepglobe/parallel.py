@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-# With more workers the disk is the limit, and the results in advance need memory.
+# More threads would not be faster, because the disk limits the speed, and would need more memory.
 _MAX_WORKERS = 32
 
 Item = TypeVar("Item")
@@ -19,13 +19,14 @@ Result = TypeVar("Result")
 def ordered_map(
     function: Callable[[Item], Result], items: Iterable[Item], description: str
 ) -> Iterator[Result]:
-    """Maps a function over items on several threads, in order, with a progress bar.
+    """Calls a function for each item on several threads, with a progress bar.
 
-    Threads are enough, because Pillow, numpy and zlib release the interpreter lock. At most two
-    results per thread are computed in advance, so memory does not grow with the number of items.
+    Threads are fast enough, because Pillow, numpy and zlib release Python's global interpreter
+    lock. At most two results per thread are computed in advance. Therefore, the memory does not
+    grow with the number of items.
 
     Args:
-        function: called from several threads at once.
+        function: function of one item. Several threads call the function at the same time.
         items: arguments of the function.
         description: label of the progress bar.
 
@@ -40,7 +41,8 @@ def ordered_map(
     workers = min(num_cores(), _MAX_WORKERS)
     pool = concurrent.futures.ThreadPoolExecutor(workers)
     pending: collections.deque[concurrent.futures.Future[Result]] = collections.deque()
-    # Outside a terminal, each update of the bar is a line of a log.
+    # If the output is not a terminal, each update of the bar adds a line to a log file. Therefore,
+    # update the bar less often.
     interval = 0.2 if sys.stderr.isatty() else 10.0
     try:
         with tqdm(total=len(items), desc=description, unit="image", mininterval=interval) as bar:
@@ -59,7 +61,7 @@ def ordered_map(
 def num_cores() -> int:
     """Returns the number of cores that this process may use.
 
-    `os.cpu_count` also counts cores that the process must not use.
+    `os.cpu_count` is not used, because it also counts cores that this process may not use.
     """
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))

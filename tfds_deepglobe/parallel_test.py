@@ -7,7 +7,7 @@ from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.parallel import num_cores, ordered_map
 
 
-def test_results_are_in_order_and_from_several_threads(capsys):
+def test_several_threads_return_results_in_order(capsys):
     threads = set()
 
     def slow_at_first(item):
@@ -20,7 +20,7 @@ def test_results_are_in_order_and_from_several_threads(capsys):
     assert "counting: 100%" in capsys.readouterr().err
 
 
-def test_few_results_are_computed_in_advance():
+def test_at_most_two_results_per_thread_are_computed_in_advance():
     started = []
     results = ordered_map(started.append, range(1000), "counting")
     next(results)
@@ -28,7 +28,7 @@ def test_few_results_are_computed_in_advance():
     assert len(started) <= 2 * num_cores()
 
 
-def test_error_in_a_thread_reaches_the_caller():
+def test_error_in_a_thread_is_raised_in_the_caller():
     def fail(item):
         raise InputError(f"item {item}")
 

@@ -1,4 +1,4 @@
-"""Writes a raw archive as TFRecords, once."""
+"""Preparation of a data set: writes a raw archive as TFRecords, unless they already exist."""
 
 import contextlib
 import fcntl
@@ -36,22 +36,25 @@ def prepare(
     num_shards: int = 16,
     seed: int = 0,
 ) -> tfds.core.DatasetBuilder:
-    """Prepares the data set of a raw archive, unless it is prepared already.
+    """Writes the data set of a raw archive as TFRecords, or opens an already prepared data set.
 
-    The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The fingerprint depends on
-    the sizes of the files, the class table, the split and `map_color`. A failed call leaves no
-    folder. Each file is read and decoded once. Progress and results are printed.
+    The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The fingerprint is a hash
+    of the image ids, the file sizes, the class table, the split and `map_color`. If the call fails,
+    the incomplete folder is deleted. Each image and mask is read and decoded only once. The
+    function prints its progress and its results.
 
     Args:
         data: folder or zip with images and masks.
         cache_dir: folder of all prepared data sets.
-        image_glob: names of images, with a `*` for their id, such as "images/*.tif".
-        mask_pattern: names of masks, with a `*` for the id of their image.
-        split_files: folder with `train.txt`, `crossvali.txt` or `val.txt`, and `test.txt`. None
-            splits the images at random, 649 : 73 : 81.
-        map_color: "R,G,B=CLASS" for each mask color that is not in the class table.
-        num_shards: files per split; a split with fewer images has one file per image.
-        seed: of the random split.
+        image_glob: name pattern of the images, such as "images/*.tif". The `*` stands for the id of
+            the image.
+        mask_pattern: name pattern of the masks. The `*` stands for the id of the image.
+        split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`; None to
+            split the images at random, in the ratio 649 : 73 : 81.
+        map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
+            table.
+        num_shards: number of files per split. A split with fewer images has one file per image.
+        seed: seed of the random split.
 
     Returns:
         A builder that reads the data set, with the splits `train`, `validation` and `test`. A split
@@ -67,7 +70,8 @@ def prepare(
     archive = open_archive(data, FileNames.parse(image_glob, mask_pattern))
     color_map = archive.classes.resolve_color_map(parse_color_map(map_color))
     print(f"{archive.path}: {describe(archive)}")
-    if archive.faults:  # pairs are missing, so the split would be wrong
+    # Raise an error before the split, because a split without the faulty files would be different.
+    if archive.faults:
         require_faultless(archive, color_map)
     ids = [pair.id for pair in archive.pairs]
     chosen_by: Mapping[str, int] | Assignment = {"seed": seed}
@@ -79,7 +83,7 @@ def prepare(
         if absent:
             print(f"listed in {split_files}, but not in the archive: {_listed(absent)}")
         if unlisted:
-            print(f"in no list of {split_files}, so in no split: {_listed(unlisted)}")
+            print(f"in no list of {split_files} and therefore not used: {_listed(unlisted)}")
     fingerprint = _fingerprint(archive, color_map, chosen_by)
     directory = _directory(cache_dir, fingerprint)
     if directory.exists():
@@ -90,13 +94,14 @@ def prepare(
     start = time.monotonic()
     config = DeepGlobeConfig(
         name=directory.parent.name,
-        description=f"Prepared from {len(ids)} labeled images.",
+        description=f"Prepared from {len(ids)} images with masks.",
         archive=archive,
         splits=splits,
         color_map=color_map,
         fingerprint=fingerprint,
     )
-    with _exclusive(directory):  # TFDS keeps a data set that another process wrote meanwhile
+    with _exclusive(directory):
+        # If another process has written the data set in the meantime, TFDS does not write it again.
         _write(config, cache_dir, num_shards)
     builder = load(cache_dir, fingerprint)
     for split, split_ids in splits.items():
@@ -107,11 +112,11 @@ def prepare(
 
 
 def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
-    """Opens a prepared data set, without its raw archive.
+    """Opens a prepared data set. The raw archive is not needed.
 
     Args:
-        cache_dir: as for `prepare`.
-        fingerprint: `builder.info.metadata["fingerprint"]`, or its first 16 digits.
+        cache_dir: folder of all prepared data sets.
+        fingerprint: value of `builder.info.metadata["fingerprint"]`, or its first 16 digits.
 
     Raises:
         InputError: The data set does not exist.
@@ -119,8 +124,8 @@ def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
     directory = _directory(cache_dir, fingerprint)
     if not directory.exists():
         raise InputError(
-            f"No prepared data set in {directory}. Prepare it from its archive, or choose another "
-            "`cache_dir`."
+            f"The prepared data set {directory} does not exist. Prepare the data set from its "
+            "archive, or choose another `cache_dir`."
         )
     return tfds.builder_from_directory(directory)
 
@@ -130,9 +135,10 @@ def _fingerprint(
     color_map: Mapping[RGB, int],
     chosen_by: Mapping[str, int] | Assignment,
 ) -> str:
-    """Hashes the content of a data set. A folder and a zip of the same files have one hash.
+    """Returns the hash of a data set. A folder and a zip with the same files have the same hash.
 
-    Only the sizes of files are hashed, so that a prepared data set is found without reading files.
+    The hash contains the sizes of the files, but not their content. Therefore, `prepare` can find a
+    prepared data set without reading the files.
     """
     content = {
         "version": str(Builder.VERSION),
@@ -147,31 +153,35 @@ def _fingerprint(
 
 
 def _directory(cache_dir: str | Path, fingerprint: str) -> Path:
-    """Returns the folder of a data set, named by TFDS. It does not exist until it is complete."""
+    """Returns the folder of a data set. The folder exists only if the data set is complete."""
     return Path(cache_dir) / Builder.name / fingerprint[:16] / str(Builder.VERSION)
 
 
 def _check_destination(directory: Path, num_bytes: int) -> None:
-    """Raises an InputError early if the folder cannot be written or the disk is too small."""
+    """Raises an InputError if the folder cannot be written or the disk has too little free space.
+
+    `num_bytes` is the size of the archive's files, which is about the size of the data set.
+    """
     parent = next(parent for parent in directory.absolute().parents if parent.exists())
     if not (parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)):
         raise InputError(
-            f"Cannot write to {parent}: it is a file, or its permissions forbid it. Choose another "
-            "`cache_dir`."
+            f"Cannot write to {parent}, because it is a file or you do not have the permission. "
+            "Choose another `cache_dir`."
         )
     if (free := shutil.disk_usage(parent).free) < num_bytes:
         raise InputError(
             f"The data set needs {num_bytes / 1e9:.1f} GB, but {parent} has only "
-            f"{free / 1e9:.1f} GB left. Make room, or choose another `cache_dir`."
+            f"{free / 1e9:.1f} GB left. Free some disk space, or choose another `cache_dir`."
         )
 
 
 @contextlib.contextmanager
 def _exclusive(directory: Path) -> Iterator[None]:
-    """Locks the cache while a data set is written, and deletes what failures leave.
+    """Locks the cache folder while a data set is written, and deletes incomplete folders.
 
-    The system releases the lock when its process ends for any reason. So an incomplete folder
-    belongs to a process that has ended.
+    The operating system releases the lock when the process ends, for example because it was killed.
+    While this process has the lock, no other process writes. Therefore each incomplete folder was
+    left by a process that has ended.
     """
     config_dir = directory.parent
     cache_dir = config_dir.parent.parent
@@ -181,35 +191,39 @@ def _exclusive(directory: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print("waiting for another process that prepares a data set here")
+            print(f"waiting for another process that prepares a data set in {cache_dir}")
             fcntl.flock(lock, fcntl.LOCK_EX)
         except OSError:
-            pass  # a network file system without locks: only one process is safe
-        for leftover in config_dir.glob("incomplete.*"):  # prefix of TFDS
+            # The folder is on a network file system without locks. In this case, two processes
+            # must not prepare the same data set at the same time.
+            pass
+        for leftover in config_dir.glob("incomplete.*"):  # TFDS uses this prefix
             shutil.rmtree(leftover)
         yield
     finally:
-        with contextlib.suppress(OSError):  # not empty: the data set is complete
+        # Delete the folders if they are empty. If not, `rmdir` raises an OSError, which is ignored.
+        with contextlib.suppress(OSError):
             config_dir.rmdir()
             config_dir.parent.rmdir()
         os.close(lock)
 
 
 def _write(config: DeepGlobeConfig, cache_dir: str | Path, num_shards: int) -> None:
-    """Writes the data set with TFDS, without TFDS's output and progress bars."""
-    tf = import_tensorflow()  # takes seconds; not needed for a data set that is prepared already
+    """Writes the data set with TFDS, without the output and the progress bars of TFDS."""
+    # The import takes seconds. An already prepared data set does not need it.
+    tf = import_tensorflow()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)
     tfds.display_progress_bar(False)
     try:
-        # TFDS creates folders for downloads even if nothing is downloaded.
+        # TFDS always creates a folder for downloads. Use a temporary folder, which is then deleted.
         with tempfile.TemporaryDirectory() as unused, contextlib.redirect_stdout(io.StringIO()):
             Builder(data_dir=cache_dir, config=config).download_and_prepare(
                 download_dir=unused,
                 download_config=_DownloadConfig(num_shards=num_shards),
             )
     except (RuntimeError, tf.errors.OpError) as error:
-        # For a full disk, TensorFlow raises its own error, which TFDS wraps in a RuntimeError.
+        # If the disk is full, TensorFlow raises an OpError, which TFDS wraps in a RuntimeError.
         cause = error if isinstance(error, tf.errors.OpError) else error.__cause__
         if isinstance(cause, tf.errors.OpError):
             raise OSError(f"writing the data set failed: {cause.message}") from error
@@ -220,7 +234,10 @@ def _write(config: DeepGlobeConfig, cache_dir: str | Path, num_shards: int) -> N
 
 
 class _ShardConfig(shard_utils.ShardConfig):
-    """A fixed number of shards, but none empty: TFDS fails with fewer examples than shards."""
+    """A fixed number of shards, reduced to the number of examples if there are fewer examples.
+
+    TFDS would fail with fewer examples than shards.
+    """
 
     def get_number_shards(self, total_size: int, num_examples: int, *args: bool) -> int:
         return min(super().get_number_shards(total_size, num_examples, *args), num_examples)
@@ -232,5 +249,5 @@ class _DownloadConfig(tfds.download.DownloadConfig):
 
 
 def _listed(ids: list[str]) -> str:
-    """Formats ids and their number."""
+    """Formats the number of ids and the ids."""
     return f"{len(ids)} images: {', '.join(ids)}"

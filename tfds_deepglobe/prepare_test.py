@@ -25,7 +25,7 @@ from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
 from tfds_deepglobe.prepare import load, prepare
 
-# Fingerprint of the archive of `data` with files of 100 bytes, as in the first release.
+# Fingerprint in the first release, of the archive of the fixture `data` with files of 100 bytes.
 KNOWN_FINGERPRINT = "6a0a81bef56ad4f49ad0861f5846425895e9f2464373881bb700c8a16524f6b5"
 
 
@@ -41,7 +41,7 @@ def cache(tmp_path):
 
 @pytest.fixture(scope="module")
 def prepared(tmp_path_factory):
-    """The archive of `data` and its prepared data set, not to be changed."""
+    """Returns an archive and its prepared data set. Tests must not change them."""
     root = tmp_path_factory.mktemp("prepared")
     data = write_kaggle_folder(root / "raw", count=8)
     return data, prepare(data, root / "cache")
@@ -52,7 +52,7 @@ def fingerprint(builder):
 
 
 def read(builder, *splits, **options):
-    """Returns examples by id, of all splits by default."""
+    """Returns a dictionary from ids to examples, by default of all splits."""
     return {
         example["id"].decode(): example
         for split in splits or builder.info.splits
@@ -84,7 +84,7 @@ def test_tfrecords_contain_the_files_of_the_archive(prepared):
         np.testing.assert_array_equal(mask[..., 0], archive.read(pairs[image_id], {}).class_ids)
 
 
-def test_pixels_per_class_of_training_images_are_stored(prepared):
+def test_numbers_of_pixels_per_class_are_saved_for_training_images(prepared):
     _, builder = prepared
     stored = np.load(Path(builder.data_dir) / CLASS_PIXELS)
     assert stored.dtype == np.int64
@@ -95,7 +95,7 @@ def test_pixels_per_class_of_training_images_are_stored(prepared):
     assert sorted(stored.tolist()) == sorted(counted)
 
 
-def test_each_file_is_read_once(data, cache, monkeypatch):
+def test_each_file_is_read_only_once(data, cache, monkeypatch):
     read_bytes, names = Path.read_bytes, []
 
     def spy(path):
@@ -108,7 +108,7 @@ def test_each_file_is_read_once(data, cache, monkeypatch):
     assert len(images) == len(set(images)) == 16
 
 
-def test_folder_and_zip_are_one_data_set_and_prepared_once(data, cache, tmp_path, capsys):
+def test_folder_and_zip_are_the_same_data_set_and_prepared_once(data, cache, tmp_path, capsys):
     builder = prepare(data, cache)
     written = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
     assert "train: 6 images" in capsys.readouterr().out
@@ -122,7 +122,7 @@ def test_prepared_data_set_is_opened_without_reading_files(data, cache, monkeypa
     before = fingerprint(prepare(data, cache))
     for path in (data / "train").iterdir():
         path.write_bytes(bytes(path.stat().st_size))
-    monkeypatch.setattr(prepare_module, "import_tensorflow", None)  # nor with TensorFlow
+    monkeypatch.setattr(prepare_module, "import_tensorflow", None)  # must not be called
     assert fingerprint(prepare(data, cache)) == before
 
 
@@ -154,7 +154,7 @@ def rename_class(data):
         (lambda data: None, {"map_color": ["255,0,0=unknown"]}),
     ],
 )
-def test_changed_input_is_another_data_set(data, cache, change, options):
+def test_changed_input_has_another_fingerprint(data, cache, change, options):
     before = fingerprint(prepare(data, cache))
     change(data)
     after = fingerprint(prepare(data, cache, **options))
@@ -163,17 +163,17 @@ def test_changed_input_is_another_data_set(data, cache, change, options):
 
 
 def test_fingerprint_is_the_same_in_every_release(data, cache, capsys):
-    """Prepared data sets, and runs that name them, are found by later versions."""
+    """Later versions must find prepared data sets, because runs refer to them by fingerprint."""
     found = Path(prepare(data, cache).data_dir)
     known = cache / "deepglobe" / KNOWN_FINGERPRINT[:16] / "1.0.0"
     found.parent.rename(known.parent)
-    for path in (data / "train").iterdir():  # a size that does not depend on Pillow's version
+    for path in (data / "train").iterdir():  # sizes of JPEG files depend on Pillow
         os.truncate(path, 100)
     assert Path(prepare(data, cache).data_dir) == known
     assert f"already prepared: {known}" in capsys.readouterr().out
 
 
-def test_other_names_of_the_same_files_are_the_same_data_set(data, cache):
+def test_renamed_files_have_the_same_fingerprint(data, cache):
     before = fingerprint(prepare(data, cache))
     for path in sorted((data / "train").iterdir()):
         path.rename(path.with_name(path.name.replace("_sat", "").replace("_mask", "_gt")))
@@ -200,7 +200,7 @@ def test_png_images_are_prepared(data, cache, tmp_path):
     assert set(read(builder, "train")) == {"100", "101"}
 
 
-def test_data_set_of_other_classes_does_not_cite_deepglobe(data, cache, prepared):
+def test_data_set_with_user_defined_classes_does_not_cite_deepglobe(data, cache, prepared):
     assert "DeepGlobe" in prepared[1].info.citation
     rename_class(data)
     info = prepare(data, cache).info
@@ -208,7 +208,7 @@ def test_data_set_of_other_classes_does_not_cite_deepglobe(data, cache, prepared
     assert "forest_land, sea, barren_land" in info.description
 
 
-def test_changed_split_list_is_another_data_set(data, cache):
+def test_changed_split_list_has_another_fingerprint(data, cache):
     write_split_files(data, train="100\n101", validation="102", test="103")
     before = fingerprint(prepare(data, cache, split_files=data))
     (data / "train.txt").write_text("\r\n100_sat.jpg\r\n101_sat.jpg")  # the same ids
@@ -235,7 +235,7 @@ def test_split_files_with_an_empty_split(data, cache, capsys):
     builder = prepare(data, cache, split_files=data)
     out = capsys.readouterr().out
     assert "not in the archive: 5 images: 1, 2, 3, 4, 5" in out
-    assert "in no split: 5 images: 103, 104, 105, 106, 107" in out
+    assert "not used: 5 images: 103, 104, 105, 106, 107" in out
     assert "validation: 0 images, skipped" in out
     assert set(read(builder, "train")) == {"100", "101"}
     assert set(read(builder, "test")) == {"102"}
@@ -243,16 +243,16 @@ def test_split_files_with_an_empty_split(data, cache, capsys):
     assert builder.info.metadata["num_examples"] == {"train": 2, "validation": 0, "test": 1}
 
 
-def test_few_images_need_split_files(tmp_path, cache):
+def test_less_than_3_images_need_split_files(tmp_path, cache):
     write_pair(tmp_path / "raw", "1")
-    with pytest.raises(InputError, match="at least 3 labeled images"):
+    with pytest.raises(InputError, match="at least 3 images with masks"):
         prepare(tmp_path / "raw", cache)
     write_split_files(tmp_path, train="1", validation="", test="")
     builder = prepare(tmp_path / "raw", cache, split_files=tmp_path)
     assert set(read(builder)) == {"1"}
 
 
-def test_mapped_color(data, cache):
+def test_color_map_assigns_a_class_to_a_color(data, cache):
     red = np.zeros((24, 32, 3), np.uint8) + np.array([200, 9, 9], np.uint8)
     Image.fromarray(red).save(data / "train" / "100_mask.png")
     with pytest.raises(InputError, match=r"768 pixels of \(255, 0, 0\)"):
@@ -263,7 +263,7 @@ def test_mapped_color(data, cache):
 
 def test_data_set_is_read_without_this_package(prepared, monkeypatch):
     for name in [name for name in sys.modules if name.startswith("tfds_deepglobe")]:
-        monkeypatch.setitem(sys.modules, name, None)  # importing it raises an error
+        monkeypatch.setitem(sys.modules, name, None)  # an import raises an error
     directory = prepared[1].data_dir
     builder = tfds.builder_from_directory(directory)
     assert type(builder) is tfds.core.read_only_builder.ReadOnlyBuilder
@@ -279,7 +279,7 @@ def test_data_set_is_read_without_this_package(prepared, monkeypatch):
 
 
 def test_load(prepared, cache):
-    with pytest.raises(InputError, match="No prepared data set in .*`cache_dir`"):
+    with pytest.raises(InputError, match="The prepared data set .* does not exist.*`cache_dir`"):
         load(cache, "0" * 64)
     whole = fingerprint(prepared[1])
     cache = Path(prepared[1].data_dir).parents[2]
@@ -289,41 +289,44 @@ def test_load(prepared, cache):
         assert len(read(builder, "test")) == 1
 
 
-def test_faulty_archive_leaves_nothing_and_every_fault_is_listed(data, cache):
+def test_archive_with_faults_is_not_prepared_and_all_faults_are_listed(data, cache):
     broken = ["100", "101", "104", "107"]  # images of all splits
     for image_id in broken:
         (data / "train" / f"{image_id}_sat.jpg").write_bytes(b"x")
     with pytest.raises(InputError) as error:
         prepare(data, cache)
     assert str(error.value).splitlines() == [
-        f"{data} cannot be used, 4 faults:",
-        *(f"train/{i}_sat.jpg: is not a JPEG file, in spite of its name" for i in broken),
+        f"{data} cannot be used. It has 4 faults:",
+        *(
+            f"train/{i}_sat.jpg: is not a JPEG file; content and extension do not match"
+            for i in broken
+        ),
     ]
     assert list(cache.iterdir()) == []
 
 
-def test_missing_mask_is_reported_with_the_other_faults_before_writing(data, cache):
+def test_missing_masks_and_damaged_images_are_reported_before_writing(data, cache):
     (data / "train" / "100_sat.jpg").write_bytes(b"x")
     (data / "train" / "101_mask.png").unlink()
     with pytest.raises(InputError) as error:
         prepare(data, cache)
     assert str(error.value).splitlines() == [
-        f"{data} cannot be used, 2 faults:",
-        "train/101_sat.jpg: missing partner 101_mask.png",
-        "train/100_sat.jpg: is not a JPEG file, in spite of its name",
+        f"{data} cannot be used. It has 2 faults:",
+        "train/101_sat.jpg: missing mask 101_mask.png",
+        "train/100_sat.jpg: is not a JPEG file; content and extension do not match",
     ]
     assert not cache.exists()
 
 
-def test_faults_are_reported_before_a_lack_of_images(tmp_path, cache):
+def test_faults_are_reported_before_the_number_of_images_is_checked(tmp_path, cache):
     write_pair(tmp_path / "raw", "1")
     (tmp_path / "raw" / "1_mask.png").unlink()
-    with pytest.raises(InputError, match="1_sat.jpg: missing partner 1_mask.png"):
+    with pytest.raises(InputError, match="1_sat.jpg: missing mask 1_mask.png"):
         prepare(tmp_path / "raw", cache)
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError, ZeroDivisionError])
-def test_failure_while_writing_leaves_nothing(data, cache, monkeypatch, error):
+def test_error_while_writing_deletes_the_incomplete_data_set(data, cache, monkeypatch, error):
     read_pair, calls = Archive.read, []
 
     def fail_at_the_fifth(*arguments):
@@ -342,15 +345,15 @@ def test_failure_while_writing_leaves_nothing(data, cache, monkeypatch, error):
 
 def test_incomplete_folder_is_deleted_and_prepared_again(data, cache, capsys):
     complete = Path(prepare(data, cache).data_dir)
-    leftover = complete.with_name("incomplete.ABCDEF_1.0.0")  # as TFDS names it
+    leftover = complete.with_name("incomplete.ABCDEF_1.0.0")  # TFDS uses such names
     complete.rename(leftover)
     assert len(read(prepare(data, cache), "train")) == 6
     assert "already" not in capsys.readouterr().out
     assert [path.name for path in complete.parent.iterdir()] == ["1.0.0"]
 
 
-@pytest.mark.slow  # the test above proves what happens with the folder that a killed run leaves
-def test_killed_run_is_not_complete(data, cache, capsys):
+@pytest.mark.slow  # the test above already covers the incomplete folder of a killed process
+def test_data_set_of_a_killed_process_is_prepared_again(data, cache, capsys):
     script = f"""if True:
         import os, signal
         from tfds_deepglobe.archive import Archive
@@ -374,7 +377,7 @@ def test_killed_run_is_not_complete(data, cache, capsys):
     assert len(read(builder, "train")) == 6
 
 
-def test_incomplete_folders_of_other_data_sets_stay(data, cache):
+def test_incomplete_folders_of_other_data_sets_are_not_deleted(data, cache):
     other = cache / "deepglobe" / ("0" * 16) / "incomplete.ABCDEF_1.0.0"
     other.mkdir(parents=True)
     prepare(data, cache)
@@ -382,12 +385,12 @@ def test_incomplete_folders_of_other_data_sets_stay(data, cache):
 
 
 def test_second_process_waits_and_does_not_write_again(data, cache):
-    """The lock belongs to an open file, so that this thread stands in for another process."""
+    """The lock belongs to an open file. Therefore, a thread can replace the second process."""
     cache.mkdir()
     lock = os.open(cache, os.O_RDONLY)
     fcntl.flock(lock, fcntl.LOCK_EX)
     waiting = threading.Thread(target=prepare, args=(data, cache))
-    # Not `capsys`, which can lose what a thread prints while it is read.
+    # `capsys` is not used, because it can lose text that a thread prints during `readouterr`.
     with contextlib.redirect_stdout(io.StringIO()) as output:
         waiting.start()
         while "waiting for another process" not in output.getvalue():
@@ -404,8 +407,8 @@ def test_second_process_waits_and_does_not_write_again(data, cache):
     assert output.getvalue().count("prepared in") == 2
 
 
-def test_full_disk(data, cache):
-    """A limit on the size of files stands in for a full disk."""
+def test_full_disk_raises(data, cache):
+    """The test limits the size of files, which causes similar errors to a full disk."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limits[1]))
     try:
@@ -416,7 +419,7 @@ def test_full_disk(data, cache):
     assert list(cache.iterdir()) == []
 
 
-def test_lack_of_disk_space_is_reported_before_reading(data, cache, monkeypatch):
+def test_too_little_disk_space_is_reported_before_reading(data, cache, monkeypatch):
     (data / "train" / "100_sat.jpg").write_bytes(b"x")
     usage = type(shutil.disk_usage("/"))(10, 9, 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
@@ -424,11 +427,11 @@ def test_lack_of_disk_space_is_reported_before_reading(data, cache, monkeypatch)
         prepare(data, cache)
 
 
-def test_unwritable_cache_dir_is_reported_before_reading(data, tmp_path, monkeypatch):
+def test_cache_dir_without_write_permission_is_reported_before_reading(data, tmp_path, monkeypatch):
     (data / "train" / "100_sat.jpg").write_bytes(b"x")
     (tmp_path / "file").write_text("")
-    with pytest.raises(InputError, match=f"Cannot write to {tmp_path}/file: it is a file"):
+    with pytest.raises(InputError, match=f"Cannot write to {tmp_path}/file, because it is a file"):
         prepare(data, tmp_path / "file" / "cache")
-    monkeypatch.setattr(os, "access", lambda path, mode: False)  # root may write anywhere
-    with pytest.raises(InputError, match=f"Cannot write to {tmp_path}: it is a file, or its perm"):
+    monkeypatch.setattr(os, "access", lambda path, mode: False)  # needed if the user is root
+    with pytest.raises(InputError, match=f"Cannot write to {tmp_path}, because it is a file or"):
         prepare(data, tmp_path / "cache")

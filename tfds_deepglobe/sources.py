@@ -1,4 +1,4 @@
-"""Reads the files of an archive in place: from a folder or from a zip."""
+"""Reading of the files in an archive, which is a folder or a zip. A zip is not extracted."""
 
 import dataclasses
 import lzma
@@ -11,8 +11,9 @@ from pathlib import Path
 
 from tfds_deepglobe.errors import InputError
 
-# Errors of zipfile and its decompressors for a damaged, encrypted or unsupported member, found with
-# randomly damaged zips. NotImplementedError is a RuntimeError, UnicodeDecodeError a ValueError.
+# Errors that `zipfile` and its decompressors raise if a file in a zip is damaged, encrypted or
+# compressed with an unsupported method. They were found with randomly damaged zips. RuntimeError
+# includes NotImplementedError, and ValueError includes UnicodeDecodeError.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     RuntimeError,
@@ -29,8 +30,8 @@ class File:
     """A file of an archive.
 
     Attributes:
-        name: path from the archive's root, with slashes.
-        size: bytes.
+        name: path relative to the archive's root, with slashes.
+        size: file size, bytes.
     """
 
     name: str
@@ -38,30 +39,30 @@ class File:
 
     @property
     def folder(self) -> str:
-        """Path of the file's folder from the archive's root; `""` for the root."""
+        """Path of the file's folder relative to the archive's root; `""` for the root."""
         return posixpath.dirname(self.name)
 
 
 class Folder:
-    """Files of a folder."""
+    """An archive that is a folder."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
 
     def files(self) -> Iterator[File]:
-        """Yields all files at any depth. Links are followed.
+        """Yields the files in the folder and in all its subfolders. Follows symbolic links.
 
         Raises:
             OSError: A folder cannot be listed.
         """
 
-        def fail(error: OSError) -> None:  # by default, os.walk skips such a folder
+        def fail(error: OSError) -> None:  # by default, os.walk skips folders it cannot list
             raise error
 
         for folder, _, names in os.walk(self._path, onerror=fail, followlinks=True):
             for name in names:
                 path = Path(folder, name)
-                # A dangling link has no size. Reading it is an error later.
+                # A link to a file that does not exist has no size. `read` raises an error for it.
                 size = path.stat().st_size if path.exists() else 0
                 yield File(path.relative_to(self._path).as_posix(), size)
 
@@ -78,10 +79,12 @@ class Folder:
 
 
 class Zip:
-    """Files of a zip, read without extracting it, from several threads if needed.
+    """An archive that is a zip. Its files are read without extracting the zip.
+
+    Several threads may read files at the same time.
 
     Raises:
-        InputError: The file is not a zip, or a truncated zip.
+        InputError: The file is not a zip, or the zip is truncated.
     """
 
     def __init__(self, path: Path) -> None:
@@ -95,10 +98,11 @@ class Zip:
             ) from error
 
     def files(self) -> Iterator[File]:
-        """Yields all files in the order of the zip."""
+        """Yields all files in their order in the zip."""
         for member in self._zip.infolist():
             if not member.is_dir():
-                # Some programs write "./train/1_sat.jpg" or backslashes.
+                # Normalize the path, because some programs write "./train/1_sat.jpg" or
+                # backslashes.
                 name = posixpath.normpath(member.filename.replace("\\", "/"))
                 self._members[name] = member
                 yield File(name, member.file_size)

@@ -31,7 +31,7 @@ def test_folder_and_zip_contain_the_same_files(tmp_path):
         assert [source.read(file.name) for file in files] == [b"one", b"two!"]
 
 
-def test_linked_folder_is_followed(tmp_path):
+def test_symbolic_link_to_a_folder_is_followed(tmp_path):
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "elsewhere" / "1.txt").write_bytes(b"one")
     (tmp_path / "data").mkdir()
@@ -39,7 +39,7 @@ def test_linked_folder_is_followed(tmp_path):
     assert list(Folder(tmp_path / "data").files()) == [File("train/1.txt", 3)]
 
 
-def test_reading_a_dangling_link_raises(tmp_path):
+def test_reading_a_symbolic_link_to_a_missing_file_raises(tmp_path):
     (tmp_path / "1.txt").symlink_to(tmp_path / "deleted.txt")
     folder = Folder(tmp_path)
     assert list(folder.files()) == [File("1.txt", 0)]
@@ -54,7 +54,7 @@ def test_unusual_paths_in_a_zip_are_normalized(tmp_path, name):
     assert source.read("train/1.txt") == b"one"
 
 
-def test_files_that_are_not_complete_zips_raise(tmp_path):
+def test_incomplete_zip_and_other_files_raise(tmp_path):
     path = write_zip(tmp_path / "a.zip", **{"1.txt": b"one" * 1000})
     for data in (b"GIF89a", path.read_bytes()[:-30]):
         path.write_bytes(data)
@@ -71,10 +71,10 @@ def test_files_that_are_not_complete_zips_raise(tmp_path):
         (zipfile.ZIP_LZMA, 20, "Corrupt input data"),
     ],
 )
-def test_damaged_member_of_a_zip_raises(tmp_path, compression, place, message):
+def test_damaged_file_in_a_zip_raises(tmp_path, compression, place, message):
     content = bytes(range(256)) * 8
     path = write_zip(tmp_path / "a.zip", compression, **{"1.txt": content, "2.txt": content})
-    damage(path, 30 + len("1.txt") + place)  # the header is 30 bytes and the name
+    damage(path, 30 + len("1.txt") + place)  # the header has 30 bytes plus the name
     source = Zip(path)
     list(source.files())
     with pytest.raises(InputError, match=f"cannot be read from the zip: .*{message}"):
@@ -82,10 +82,11 @@ def test_damaged_member_of_a_zip_raises(tmp_path, compression, place, message):
     assert source.read("2.txt") == content
 
 
-def test_encrypted_member_of_a_zip_raises(tmp_path):
+def test_encrypted_file_in_a_zip_raises(tmp_path):
     path = write_zip(tmp_path / "a.zip", **{"1.txt": b"one"})
     data = path.read_bytes()
-    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):  # both headers of the member
+    # Set the flag for encryption in both headers of the file.
+    for signature, flags in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
         place = data.index(signature) + flags
         data = data[:place] + b"\x01" + data[place + 1 :]
     path.write_bytes(data)
@@ -95,7 +96,7 @@ def test_encrypted_member_of_a_zip_raises(tmp_path):
         source.read("1.txt")
 
 
-def test_defects_are_not_reported_as_damaged_files(tmp_path, monkeypatch):
+def test_bugs_are_not_reported_as_damaged_files(tmp_path, monkeypatch):
     source = Zip(write_zip(tmp_path / "a.zip", **{"1.txt": b"one"}))
     list(source.files())
     with pytest.raises(KeyError):

@@ -1,4 +1,4 @@
-"""Splits of the images: at random, or from published lists."""
+"""Division of the images into splits, at random or with published lists of image ids."""
 
 import hashlib
 from collections.abc import Collection, Iterable, Mapping
@@ -8,9 +8,10 @@ from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.file_names import FileNames
 
 SPLITS = ("train", "validation", "test")
-# The original's split of the 803 labeled images: 649 train, 73 validation, 81 test.
+# Sizes of the splits in the original PyTorch notebooks: of 803 images with masks, 649 are for
+# training, 73 for validation and 81 for testing.
 _NUM_IMAGES, _NUM_VALIDATION, _NUM_TEST = 803, 73, 81
-# File names of published split lists. The first existing file per split is read.
+# File names of published split lists. For each split, the first existing file is read.
 _LIST_NAMES = {
     "train": ("train.txt",),
     "validation": ("crossvali.txt", "val.txt"),
@@ -23,15 +24,15 @@ Assignment = dict[str, tuple[str, ...]]
 def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
     """Splits images at random, in the ratio 649 : 73 : 81.
 
-    The ids are ordered by a hash of seed and id. So the split depends only on the ids and the seed,
-    not on folders, the order of the files or the number of shards.
+    The ids are sorted by a hash of the seed and the id. Therefore, the result depends only on the
+    ids and the seed. Folders, the order of the files and the number of shards do not change it.
 
     Args:
-        ids: ids of the labeled images.
+        ids: ids of the images with masks.
         seed: random seed.
 
     Returns:
-        The ids of each of `SPLITS`. No split is empty.
+        Dictionary from the name of each split in `SPLITS` to its image ids. No split is empty.
 
     Raises:
         InputError: There are fewer than 3 images.
@@ -44,8 +45,8 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
     count = len(ordered)
     if count < len(SPLITS):
         raise InputError(
-            f"Three splits need at least 3 labeled images. Received: {count}. Add images, or "
-            "assign them to splits with `split_files`."
+            f"Three splits need at least 3 images with masks. Received: {count}. Add images, or "
+            "assign the images to splits with `split_files`."
         )
     num_validation = max(1, round(count * _NUM_VALIDATION / _NUM_IMAGES))
     num_test = max(1, round(count * _NUM_TEST / _NUM_IMAGES))
@@ -61,15 +62,16 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
     """Reads published split lists.
 
     Args:
-        split_files: folder with `train.txt`, `crossvali.txt` or `val.txt`, and `test.txt`. Each
-            line is an image's file name or id.
-        names: name patterns; None for `<id>_sat.jpg`.
+        split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`. Each
+            line is the file name or the id of an image.
+        names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`.
 
     Returns:
-        The ids of each of `SPLITS`. The images need not exist.
+        Dictionary from the name of each split in `SPLITS` to the ids in its list. The lists may
+        contain ids of images that do not exist.
 
     Raises:
-        InputError: A list does not exist or is not text, or an id is in two lists.
+        InputError: A list does not exist, a list is not text, or an id is in two lists.
     """
     directory = Path(split_files)
     names = names or FileNames.parse()
@@ -79,9 +81,9 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
         path = next((p for name in list_names if (p := directory / name).is_file()), None)
         if path is None:
             raise InputError(
-                f"`split_files` has no {' or '.join(list_names)}. Expected: train.txt, "
-                f"crossvali.txt (or val.txt) and test.txt with one {names.images.name_of('<id>')} "
-                f"or <id> per line. Received: split_files={directory}."
+                f"`split_files` has no {' or '.join(list_names)}. Expected: a folder with "
+                "train.txt, crossvali.txt (or val.txt) and test.txt. Each line must be "
+                f"{names.images.name_of('<id>')} or <id>. Received: split_files={directory}."
             )
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -91,8 +93,8 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
         for image_id in ids:
             if (other := split_of.setdefault(image_id, split)) != split:
                 raise InputError(
-                    f"{image_id} is in two lists of {directory}: {other} and {split}. Delete it "
-                    "from one of them."
+                    f"{image_id} is in two lists of {directory}: {other} and {split}. Delete "
+                    "this id from one of the two lists."
                 )
         lists[split] = tuple(ids)
     return lists
@@ -101,18 +103,21 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
 def keep_present(
     lists: Mapping[str, Collection[str]], ids: Collection[str]
 ) -> tuple[Assignment, list[str], list[str]]:
-    """Reduces split lists to existing images.
+    """Removes ids from split lists whose images do not exist.
 
     Args:
-        lists: ids of each split, from `read_split_files`.
-        ids: ids of the labeled images.
+        lists: dictionary from split names to ids, as returned by `read_split_files`.
+        ids: ids of the images that exist and have masks.
 
     Returns:
-        The ids of existing images per split, the listed ids without an image, and the ids of images
-        that are in no list.
+        A tuple of three items:
+
+        - the split lists, without the ids of images that do not exist,
+        - the removed ids,
+        - the ids of images that are not in any list.
 
     Raises:
-        InputError: None of the listed images exists.
+        InputError: None of the images in the lists exists.
 
     Example:
         >>> keep_present({"train": ("1", "2"), "test": ("3",)}, ["2", "4"])
@@ -124,8 +129,8 @@ def keep_present(
         example = next((i for listed in lists.values() for i in listed), "none")
         raise InputError(
             "None of the images in `split_files` is in the archive. First id in the lists: "
-            f"{example}; first id in the archive: {min(ids, default='none')}. Check that the lists "
-            "belong to this archive."
+            f"{example}; first id in the archive: {min(ids, default='none')}. Use split lists of "
+            "this archive."
         )
     listed_ids = {image_id for listed in lists.values() for image_id in listed}
     return kept, sorted(listed_ids - present), sorted(present - listed_ids)

@@ -17,7 +17,7 @@ def ids(count):
 
 @pytest.mark.parametrize(
     ("count", "expected"),
-    # 100 images: 100 * 73 / 803 = 9.09, 100 * 81 / 803 = 10.09
+    # For 100 images, 100 * 73 / 803 = 9.09 is rounded to 9 and 100 * 81 / 803 = 10.09 to 10.
     [(803, (649, 73, 81)), (100, (81, 9, 10)), (8, (6, 1, 1)), (4, (2, 1, 1)), (3, (1, 1, 1))],
 )
 def test_sizes_of_random_splits(count, expected):
@@ -36,12 +36,12 @@ def test_split_depends_on_the_seed_and_not_on_the_order():
 
 
 def test_split_is_the_same_in_every_release():
-    # sha256 of "0:0" to "0:4" begins ac72, ef13, 9328, 76d3, 48f0.
+    # The sha256 hashes of "0:0", "0:1", ... "0:4" begin with ac72, ef13, 9328, 76d3 and 48f0.
     assert assign(ids(5)) == {"train": ("4", "3", "2"), "validation": ("0",), "test": ("1",)}
 
 
 def test_too_few_images_raise():
-    with pytest.raises(InputError, match="at least 3 labeled images. Received: 2.*`split_files`"):
+    with pytest.raises(InputError, match="at least 3 images .* Received: 2.*`split_files`"):
         assign(ids(2))
 
 
@@ -61,24 +61,24 @@ def test_split_files(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["train.txt", "val.txt", "test.txt"])
-def test_missing_list_raises(tmp_path, name):
+def test_missing_split_list_raises(tmp_path, name):
     (write_lists(tmp_path) / name).unlink()
     with pytest.raises(InputError, match=f"`split_files` has no .*{name}"):
         read_split_files(tmp_path)
 
 
-def test_id_in_two_lists_raises(tmp_path):
+def test_id_in_two_split_lists_raises(tmp_path):
     with pytest.raises(InputError, match="2 is in two lists of .*: train and test"):
         read_split_files(write_lists(tmp_path, test="4\n2\n"))
 
 
-def test_list_that_is_not_text_raises(tmp_path):
+def test_split_list_that_is_not_text_raises(tmp_path):
     (write_lists(tmp_path) / "test.txt").write_bytes(b"\xff\xd8\xff")
     with pytest.raises(InputError, match="test.txt is not a text file"):
         read_split_files(tmp_path)
 
 
-def test_listed_and_present_images_are_compared(tmp_path):
+def test_ids_without_images_and_images_in_no_list_are_found(tmp_path):
     kept, absent, unlisted = keep_present(read_split_files(write_lists(tmp_path)), ["2", "4", "9"])
     assert kept == {"train": ("2",), "validation": (), "test": ("4",)}
     assert absent == ["1", "3"]

@@ -1,4 +1,4 @@
-"""Imports TensorFlow without its log messages."""
+"""Import of TensorFlow without its log messages."""
 
 import os
 import sys
@@ -6,11 +6,11 @@ import types
 
 
 def import_tensorflow() -> types.ModuleType:
-    """Imports TensorFlow and finds the machine's devices, without log messages.
+    """Imports TensorFlow and initializes the devices of the machine, without log messages.
 
-    Some messages ignore TensorFlow's log level, so the import writes no standard error at all. Set
-    `TF_CPP_MIN_LOG_LEVEL=0` in the environment to see all messages, such as why TensorFlow does not
-    use a GPU.
+    TensorFlow writes some messages at every log level. Therefore, all output to standard error is
+    discarded during the import. To see all messages, such as the reason why TensorFlow does not use
+    a GPU, set the environment variable `TF_CPP_MIN_LOG_LEVEL=0`.
     """
     if os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "0":
         import tensorflow

@@ -1,1 +1,1 @@
-"""The commands: one module per command, and the options that they share."""
+"""The commands. Each command has its own module. `options` contains shared options."""

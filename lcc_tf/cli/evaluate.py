@@ -1,4 +1,4 @@
-"""Scores trained runs, and their ensemble, on one split of a data set."""
+"""Scores trained runs, and the ensemble of these runs, on one split of a data set."""
 
 import argparse
 from pathlib import Path
@@ -73,15 +73,17 @@ def command(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command's parser."""
+    """Returns the parser of the command."""
     options = new_parser(__doc__, EXAMPLES, {0: "scored"})
-    add_flag(options, "--ensemble", "also score the average of the runs' predictions")
+    add_flag(
+        options, "--ensemble", "also score the ensemble, which averages the predictions of all runs"
+    )
     add_runs(options, "run folders to score")
     add_option(
         options,
         "--member-weights",
-        "weights of the ensemble's members: equal; tuned (found on the validation split); or one "
-        "number per run in the order of --runs",
+        "weight of each run in the ensemble: equal; tuned (the best weights on the validation "
+        "split); or one number per run in the order of --runs",
         default=["equal"],
         metavar="equal|tuned|W",
         nargs="+",
@@ -98,16 +100,18 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--protocol",
-        "way of scoring: original (images resized to 512x512); official6 (the DeepGlobe "
-        "challenge, full size); glnet (papers on the 142 test images of GLNet, full size); or all "
-        "three; docs/protocols.md lists published scores of each",
+        "protocol of the scores; original: images resized to 512x512, as in the original PyTorch "
+        "notebooks; official6: images in full size, as in the DeepGlobe challenge; glnet: images "
+        "in full size, as in papers that use the 142 test images of GLNet; all: all three "
+        "protocols; docs/protocols.md lists published scores for each protocol",
         choices=("original", "official6", "glnet", "all"),
         default="original",
     )
     add_option(
         options,
         "--data",
-        "folder or zip file of another data set with the same classes, or demo",
+        "folder or zip file of another data set with the same classes; or demo, for procedural "
+        "scenes (synthetic images and masks)",
         default_text="the data set that the runs were trained on",
         metavar="PATH|demo",
     )
@@ -115,15 +119,16 @@ def parser() -> argparse.ArgumentParser:
         add_option(
             options,
             option,
-            f"names of the {files} in --data, such as '{files}/*.tif'",
-            default_text="the names in the runs' data set",
+            f"name pattern of the {files} in --data, such as '{files}/*.tif'",
+            default_text="the name pattern that the runs were trained with",
             metavar="PATTERN",
         )
     add_flag(
         options,
         "--color-baseline",
-        "also score a classifier that knows only each pixel's color, fitted on the training split",
+        "also score a simple classifier, which is fitted on the training split and predicts the "
+        "class of a pixel only from the color of the pixel",
     )
-    add_output(options, "folder for scores and pictures", default="results")
-    add_flag(options, "--overwrite", "replace the results of an earlier evaluation in --output")
+    add_output(options, "folder for scores and images", default="results")
+    add_flag(options, "--overwrite", "replace earlier results in --output")
     return options

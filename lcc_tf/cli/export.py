@@ -1,4 +1,4 @@
-"""Exports a run, or the ensemble of several runs, for use without this package."""
+"""Exports a run, or the ensemble of several runs, to a model that does not need this package."""
 
 import argparse
 import sys
@@ -28,7 +28,7 @@ EXAMPLES = """\
 """
 EXIT_CODES = {
     0: "exported",
-    1: "a format differs too much from the Keras model and was not written",
+    1: "a format was not written, because its predictions differ too much from the Keras model",
 }
 
 
@@ -49,7 +49,7 @@ def command(options: argparse.Namespace) -> int:
     from lcc_tf.runs import read_runs
 
     for name in formats:
-        writer(name)  # a missing package is an error before anything is exported
+        writer(name)  # raises an error before the first export if a package is missing
     runs = read_runs(options.runs, Path("runs"))
     source = SourceModel.from_runs(
         runs,
@@ -73,7 +73,7 @@ def command(options: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command's parser."""
+    """Returns the parser of the command."""
     options = new_parser(__doc__, EXAMPLES, EXIT_CODES)
     add_runs(options)
     add_member_weights(options)
@@ -81,8 +81,8 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--format",
-        "savedmodel: for TensorFlow; onnx: for onnxruntime and the QGIS plugin Deepness; litert: "
-        "for phones and small computers, in float32, float16 and int8",
+        "formats to export; savedmodel: for TensorFlow; onnx: for onnxruntime and the QGIS plugin "
+        "Deepness; litert: for phones and small computers, in float32, float16 and int8",
         choices=tuple(FORMATS),
         nargs="+",
         default=["savedmodel"],
@@ -90,7 +90,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--tile",
-        "side of the images that LiteRT and Deepness accept",
+        "side of the input images for LiteRT and Deepness",
         default_text="the size that the runs were trained on",
         metavar="PIXELS",
         type=positive_int,
@@ -98,14 +98,14 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--resolution",
-        "pixel size of the data set's images on the ground, to which Deepness resamples scenes",
+        "ground size of a pixel of the training images; Deepness resamples scenes to this size",
         default=0.5,
-        default_text="%(default)s, DeepGlobe's",
+        default_text="%(default)s, the pixel size of DeepGlobe",
         metavar="METERS",
         type=positive_float,
     )
     add_output(
-        options, "folder; each format is written to its subfolder <format>", default="exported"
+        options, "folder; each format is written to the subfolder <format>", default="exported"
     )
-    add_flag(options, "--overwrite", "replace an earlier export")
+    add_flag(options, "--overwrite", "replace an earlier export in --output")
     return options

@@ -1,4 +1,4 @@
-"""Imports a UNet++ or DeepLabV3+ of segmentation_models_pytorch as a run folder."""
+"""Converts a UNet++ or DeepLabV3+ of segmentation_models_pytorch to a run folder."""
 
 import argparse
 from pathlib import Path
@@ -46,15 +46,16 @@ def command(options: argparse.Namespace) -> None:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command's parser."""
+    """Returns the parser of the command."""
     options = new_parser(__doc__, EXAMPLES, {0: "imported"})
     options.add_argument(
         "--weights",
         metavar="FILE",
         type=Path,
         required=True,
-        help="weights of the whole model: a .safetensors file, or a .pth file or Lightning .ckpt "
-        "file, which need torch; network, encoder and number of classes are read from the weights",
+        help="weights of the whole model: a .safetensors file, a .pth file or a .ckpt file of "
+        "Lightning; .pth and .ckpt need the package torch; the network, the encoder and the number "
+        "of classes are read from this file",
     )
     options.add_argument(
         "--workdir", metavar="DIR", type=Path, required=True, help="run folder to create"
@@ -62,17 +63,18 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--classes",
-        "class_dict.csv with names and colors in the order of the model's output channels",
-        default_text="DeepGlobe's classes",
+        "class_dict.csv with the names and colors of the classes, in the order of the output "
+        "channels of the model",
+        default_text="the classes of DeepGlobe",
         metavar="CSV",
         type=Path,
     )
     add_option(
         options,
         "--preprocessing",
-        "values that the model was trained on: torch ([0, 1], normalized with ImageNet's mean and "
-        "standard deviation), torch_255 ([0, 255], normalized likewise), unit ([0, 1]) or none "
-        "([0, 255])",
+        "pixel values that the model was trained on; none: [0, 255]; unit: [0, 1]; torch: [0, 1], "
+        "normalized with the mean and standard deviation of ImageNet; torch_255: [0, 255], "
+        "normalized with the same mean and standard deviation",
         choices=("torch", "torch_255", "unit", "none"),
         default="torch",
     )
@@ -87,23 +89,24 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--framing",
-        "whole: training images were resized to --image-size; crops: they were cropped",
+        "whole: the training images were resized to --image-size; crops: the training images were "
+        "cropped to --image-size",
         choices=FRAMINGS,
         default="whole",
     )
     add_option(
         options,
         "--native-size",
-        "side of the training images before they were resized",
+        "side of the training images before they were resized or cropped",
         default=2448,
-        default_text="%(default)s, DeepGlobe's",
+        default_text="%(default)s, the side of the images of DeepGlobe",
         metavar="PIXELS",
         type=int,
     )
     add_option(
         options,
         "--output-stride",
-        "DeepLabV3+ only: output stride of the encoder",
+        "DeepLabV3+ only: stride of the encoder's last features",
         default=TrainConfig.output_stride,
         choices=(16, 8),
         type=int,

@@ -1,8 +1,9 @@
 """Options, exit codes and error messages that the commands share.
 
-Commands answer `--help` and wrong options without TensorFlow, whose import takes seconds. So a
-parser imports choices and defaults from modules without TensorFlow, such as `lcc_tf.config`. It
-repeats the others, and tests/cli/test_defaults.py compares them with the library.
+Importing TensorFlow takes seconds. Therefore, the modules of the commands do not import TensorFlow,
+so that `--help` and errors about options are printed at once. Parsers import choices and defaults
+from modules that do not use TensorFlow, such as `lcc_tf.config`. All other choices and defaults are
+copied, and tests/cli/test_defaults.py verifies that the copies are equal to the library.
 """
 
 import argparse
@@ -19,13 +20,13 @@ from lcc_tf.errors import InputError
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.errors import error_line
 
-# The common type of parsers and groups has no public name in argparse. It is used in annotations
-# only. If argparse renames it, importing this module fails.
+# Common base class of parsers and option groups, used only in annotations. It has no public name in
+# argparse. If argparse renames the class, importing this module fails.
 OptionGroup = argparse._ActionsContainer
 
 
 class Terminated(KeyboardInterrupt):
-    """SIGTERM, which ends a command as cleanly as Ctrl-C does."""
+    """Exception for the signal SIGTERM. The command then ends in the same way as after Ctrl-C."""
 
 
 def _terminate(number: int, frame: FrameType | None) -> NoReturn:
@@ -40,16 +41,22 @@ def run(
 ) -> NoReturn:
     """Parses the command line, runs a command and ends the process.
 
-    An error that the user can fix is printed as one line. A defect keeps its traceback.
+    If the user can fix an error, only the message is printed. For all other errors, which are bugs,
+    Python prints the traceback.
 
     Args:
-        command: function from the parsed options to the exit code; None counts as 0.
-        options: the command's parser.
+        command: function that receives the parsed options and returns the exit code. If the
+            function returns None, the exit code is 0.
+        options: parser of the command.
         when_interrupted: text to print after Ctrl-C or SIGTERM.
 
     Raises:
-        SystemExit: always, with the command's exit code, or 2 for an input that cannot be used, 130
-            after Ctrl-C and 143 after SIGTERM.
+        SystemExit: Always. The exit code is
+
+            - the exit code of the command,
+            - 2 if an input cannot be used,
+            - 130 after Ctrl-C,
+            - 143 after SIGTERM.
     """
     # TensorFlow and Keras read these variables when a command imports them.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -70,14 +77,15 @@ def run(
 
 
 def in_options(message: str, options: argparse.ArgumentParser) -> str:
-    """Replaces Python arguments in backticks with a command's options.
+    """Replaces Python arguments in backticks with the options of a command.
 
     Args:
-        message: a text such as "Use `resume=True` or another `workdir`."
-        options: the command's parser. Arguments without an option stay unchanged.
+        message: text such as "Use `resume=True` or another `workdir`."
+        options: parser of the command. If the command has no option for an argument, the argument
+            is not changed.
 
     Returns:
-        A text such as "Use `--resume` or another `--workdir`."
+        Text such as "Use `--resume` or another `--workdir`."
     """
     known = set(re.findall(r"--[a-z][a-z0-9-]*", options.format_usage()))
 
@@ -94,13 +102,14 @@ def in_options(message: str, options: argparse.ArgumentParser) -> str:
 
 
 def as_invoked(text: str) -> str:
-    """Renames commands in a text if the user runs installed commands instead of scripts.
+    """Replaces script names in a text with command names if the user runs an installed command.
 
     Args:
-        text: a text such as "python train.py --resume".
+        text: text such as "python train.py --resume".
 
     Returns:
-        The text unchanged if the user runs a script, else a text such as "lcc-train --resume".
+        If the user runs an installed command, a text such as "lcc-train --resume". If the user runs
+        a script, the unchanged text.
     """
     if sys.argv[0].endswith(".py"):
         return text
@@ -111,12 +120,13 @@ def as_invoked(text: str) -> str:
 def new_parser(
     description: str, examples: str, exit_codes: Mapping[int, str]
 ) -> argparse.ArgumentParser:
-    """Returns a parser whose help ends with examples and exit codes.
+    """Returns a parser. The help text ends with examples and exit codes.
 
     Args:
-        description: the help's first paragraph.
-        examples: one command per line.
-        exit_codes: meanings of the command's exit codes. The codes of `run` are added.
+        description: first paragraph of the help text.
+        examples: examples, one command per line.
+        exit_codes: dictionary from the exit codes of the command to their meanings. The exit codes
+            of `run` are added.
     """
     codes = {
         **exit_codes,
@@ -141,15 +151,15 @@ def add_option(
     default_text: str | None = None,
     **settings: Any,
 ) -> None:
-    """Adds an option with a value. Its help ends with its default.
+    """Adds an option with a value. The help text ends with the default value.
 
     Args:
-        group: a parser or a group of options.
-        name: the option, such as "--tile".
-        text: help without the default.
-        default: value of an absent option.
-        default_text: the default as shown in the help; None to show `default`.
-        **settings: further arguments of `add_argument`.
+        group: parser or group of options.
+        name: name of the option, such as "--tile".
+        text: help text without the default value.
+        default: value if the user does not set the option.
+        default_text: text for the default value in the help; None to show `default`.
+        **settings: other arguments of argparse's `add_argument`.
     """
     shown = in_words(default) if default_text is None else default_text
     text = as_invoked(f"{text} (default: {shown})")
@@ -157,12 +167,12 @@ def add_option(
 
 
 def add_flag(group: OptionGroup, name: str, text: str, *, default: object = False) -> None:
-    """Adds an option without a value, which is True if the user sets it."""
+    """Adds an option without a value. The parsed option is True if the user sets the option."""
     group.add_argument(name, action="store_true", default=default, help=text)
 
 
 def in_words(value: object) -> str:
-    """Formats a value as the user would type it.
+    """Formats a value as text, in the way in which users type the value of an option.
 
     Example:
         >>> in_words((0.5, 2.0)), in_words(None)
@@ -178,10 +188,12 @@ def in_words(value: object) -> str:
 def numbers_or_text(
     text: str, number: type[int] | type[float] = float, separator: str | None = ","
 ) -> str | tuple[float, ...]:
-    """Parses numbers. Any other text is returned unchanged, for the library to check.
+    """Parses numbers. If the text does not consist of numbers, it is returned unchanged.
+
+    The library later raises an error if the returned text is not valid.
 
     Args:
-        text: the option's value.
+        text: value of the option.
         number: type of the numbers.
         separator: text between the numbers; None for spaces.
 
@@ -196,7 +208,7 @@ def numbers_or_text(
 
 
 def positive_int(text: str) -> int:
-    """Parses a whole number of 1 or more."""
+    """Parses a positive whole number."""
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"must be 1 or more. Received: {text}")
@@ -204,19 +216,21 @@ def positive_int(text: str) -> int:
 
 
 def positive_float(text: str) -> float:
-    """Parses a finite number larger than 0."""
+    """Parses a positive, finite number."""
     number = float(text)
     if not 0 < number < float("inf"):
         raise argparse.ArgumentTypeError(f"must be larger than 0. Received: {text}")
     return number
 
 
-# argparse prints a parsing function's name if the text is not a number.
+# If the text is not a number, argparse prints the name of the parsing function.
 positive_int.__name__ = "whole number"
 positive_float.__name__ = "number"
 
 
-def add_runs(group: OptionGroup, text: str = "run folders; several runs form an ensemble") -> None:
+def add_runs(
+    group: OptionGroup, text: str = "run folders; the predictions of several runs are averaged"
+) -> None:
     """Adds `--runs`."""
     add_option(
         group,
@@ -231,12 +245,15 @@ def add_runs(group: OptionGroup, text: str = "run folders; several runs form an 
 
 
 def add_member_weights(group: OptionGroup) -> None:
-    """Adds `--member-weights`, for numbers only."""
+    """Adds `--member-weights`, which accepts only numbers.
+
+    A member is a network of an ensemble, and each run is one member.
+    """
     add_option(
         group,
         "--member-weights",
-        "weights of the ensemble's members, one per run in the order of --runs; evaluate.py can "
-        "find good weights",
+        "weight of each run in the average of the predictions, one number per run in the order of "
+        "--runs; evaluate.py can find good weights",
         default_text="equal weights",
         metavar="W",
         nargs="+",
@@ -249,7 +266,7 @@ def add_average(group: OptionGroup) -> None:
     add_option(
         group,
         "--average",
-        "outputs that the ensemble averages",
+        "values that are averaged if there are several runs",
         choices=("probabilities", "logits"),
         default="probabilities",
     )
@@ -260,8 +277,8 @@ def add_tta(group: OptionGroup) -> None:
     add_option(
         group,
         "--tta",
-        "test-time augmentation: average the predictions of the flipped image (flip: 4 times the "
-        "work) or of the flipped and rotated image (d4: 8 times the work)",
+        "test-time augmentation: average the predictions of several copies of an image; flip: 4 "
+        "flipped copies (4 times the work); d4: 8 flipped and rotated copies (8 times the work)",
         choices=("none", "flip", "d4"),
         default="none",
     )

@@ -1,4 +1,4 @@
-"""Makes land-cover maps of images of any size, GeoTIFFs included."""
+"""Writes land-cover maps of images of any size, such as GeoTIFFs."""
 
 import argparse
 import functools
@@ -36,7 +36,7 @@ def main() -> NoReturn:
 
 
 def command(options: argparse.Namespace) -> int:
-    """Maps the images and returns the exit code."""
+    """Writes the maps of all images and returns the exit code."""
     require_extra("maps")
     import_tensorflow()
     from lcc_tf.exporting.savedmodel import load_savedmodel
@@ -65,8 +65,8 @@ def command(options: argparse.Namespace) -> int:
     )
     if options.model and options.member_weights:
         raise InputError(
-            "`--member-weights` needs `--runs`, since a SavedModel contains its weights. "
-            "Received: `--model` and `--member-weights`. Omit one of them."
+            "`--member-weights` needs `--runs`, because a SavedModel already contains the weights. "
+            "Received: `--model` and `--member-weights`. Omit one of these options."
         )
     if options.model:
         predictor = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
@@ -85,14 +85,14 @@ def command(options: argparse.Namespace) -> int:
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command's parser."""
+    """Returns the parser of the command."""
     options = new_parser(__doc__, EXAMPLES, EXIT_CODES)
     options.add_argument(
         "--input",
         metavar="FILE|DIR|PATTERN",
         nargs="+",
         required=True,
-        help="GeoTIFF, TIFF, JPEG or PNG images: files, folders, or patterns in quotes",
+        help="images to map (GeoTIFF, TIFF, JPEG or PNG): files, folders, or patterns in quotes",
     )
     add_output(
         options,
@@ -102,9 +102,9 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--extras",
-        "further files per image: probabilities (of each class); confidence (the largest "
-        "probability); disagreement (fraction of the ensemble's members that predict another class "
-        "than the map); overlay (a picture of the map over the image)",
+        "additional files per image; probabilities: probability of each class; confidence: largest "
+        "probability; disagreement: fraction of the runs that predict a different class than the "
+        "map; overlay: image with the map on top",
         choices=("probabilities", "confidence", "disagreement", "overlay"),
         nargs="+",
         default=[],
@@ -113,15 +113,15 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--polygons",
-        "also write the map's regions as polygons: gpkg (GeoPackage in the image's coordinates) or "
-        "geojson (longitude and latitude)",
+        "also write the regions of the map as polygons; gpkg: GeoPackage in the coordinate system "
+        "of the image; geojson: GeoJSON in longitude and latitude",
         choices=("gpkg", "geojson"),
         default_text="no polygons",
     )
     add_option(
         options,
         "--min-region",
-        "polygons only: a region of fewer pixels joins its largest neighbor",
+        "polygons only: merge a region with fewer pixels into its largest neighbor",
         default=100,
         metavar="PIXELS",
         type=positive_int,
@@ -129,13 +129,13 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--zones",
-        "file of polygons, such as a GeoPackage, GeoJSON or shapefile; the area of each class in "
+        "file with polygons, such as a GeoPackage, GeoJSON or shapefile; the area of each class in "
         "each polygon is written to <name>_zones.csv",
         default_text="no zones",
         metavar="FILE",
         type=Path,
     )
-    add_flag(options, "--resume", "skip images that are already mapped")
+    add_flag(options, "--resume", "skip images whose maps already exist")
     add_flag(options, "--overwrite", "replace existing maps")
 
     network = options.add_argument_group("network")
@@ -144,7 +144,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         source,
         "--model",
-        "folder of a SavedModel that export.py has written, instead of --runs",
+        "folder of a SavedModel that export.py has written; use it instead of --runs",
         default_text="no SavedModel",
         metavar="DIR",
         type=Path,
@@ -155,7 +155,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         network,
         "--tile",
-        "side of the tiles",
+        "side of the tiles into which an image is divided",
         default_text="the size that the network was trained on",
         metavar="PIXELS",
         type=positive_int,
@@ -174,24 +174,25 @@ def parser() -> argparse.ArgumentParser:
         reading,
         "--bands",
         "numbers of the red, green and blue bands; the first band is 1",
-        default_text="the three bands of an image that has three",
+        default_text="all bands of an image with three bands",
         metavar="R,G,B",
         type=functools.partial(numbers_or_text, number=int),
     )
     add_option(
         reading,
         "--scale",
-        "values that become 0 and 255: two numbers; minmax, each band's extremes; or percentile, "
-        "each band's 2nd and 98th percentile",
-        default_text="8-bit images unchanged, other images percentile",
+        "band values that are converted to 0 and 255; MIN,MAX: two numbers; minmax: smallest and "
+        "largest value of each band; percentile: 2nd and 98th percentile of each band",
+        default_text="no conversion for 8-bit images; percentile for all other images",
         metavar="minmax|percentile|MIN,MAX",
         type=numbers_or_text,
     )
     add_option(
         reading,
         "--resample-to",
-        "pixel size at which images are read and mapped; DeepGlobe's is 0.5 m",
-        default_text="the image's pixel size",
+        "pixel size to which images are resampled before mapping; the pixel size of DeepGlobe is "
+        "0.5 m",
+        default_text="the pixel size of the image",
         metavar="METERS",
         type=positive_float,
     )

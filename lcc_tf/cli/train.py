@@ -1,4 +1,4 @@
-"""Trains one segmentation network on DeepGlobe, on your own images or on procedural scenes."""
+"""Trains one segmentation network on DeepGlobe, on your own images, or on synthetic images."""
 
 import argparse
 import dataclasses
@@ -81,23 +81,24 @@ def _none_or_text(value: str) -> str | None:
 def add_field(
     group: OptionGroup, name: str, metavar: str | tuple[str, str], text: str, **settings: Any
 ) -> None:
-    """Adds the option of a field of the configuration, with the field's type and default.
+    """Adds the option for a field of the configuration, with the type and default of the field.
 
-    An absent option sets nothing, so that the recipe or the resumed run decides.
+    If the user does not set the option, the parsed options do not contain it. Then the recipe or
+    the resumed run defines the value.
 
     Args:
-        group: a group of options.
-        name: the field.
-        metavar: the option's value in the help.
-        text: help without the default.
-        **settings: further arguments of `add_argument`.
+        group: group of options.
+        name: name of the field.
+        metavar: text for the value of the option in the help.
+        text: help text without the default value.
+        **settings: other arguments of argparse's `add_argument`.
     """
     field = FIELDS[name]
     default = in_words(field.default)
     originals = list(dict.fromkeys(in_words(values[name]) for values in ORIGINAL if name in values))
     if originals and originals != [default]:
         *first, last = originals
-        default += f"; original: {', '.join(first)}{' or ' if first else ''}{last}"
+        default += f"; with --recipe original: {', '.join(first)}{' or ' if first else ''}{last}"
     if field.type in (int, float):
         settings["type"] = field.type
     elif field.type == str | None:
@@ -114,7 +115,7 @@ def add_field(
 
 
 def parser() -> argparse.ArgumentParser:
-    """Returns the command's parser."""
+    """Returns the parser of the command."""
     options = new_parser(__doc__, EXAMPLES, {0: "trained"})
     add_network(options.add_argument_group("network"))
     add_data(options.add_argument_group("data"))
@@ -129,7 +130,7 @@ def add_network(group: OptionGroup) -> None:
         group,
         "arch",
         "NAME",
-        "architecture: unetpp or deeplabv3plus; or unet, fpn, linknet or pspnet, which need the "
+        "architecture: unetpp, deeplabv3plus, unet, fpn, linknet or pspnet; the last four need the "
         "package segmentation-models",
     )
     add_field(
@@ -137,23 +138,24 @@ def add_network(group: OptionGroup) -> None:
         "encoder",
         "NAME",
         "encoder of the network, such as resnet50, resnet101, resnet101_v1.5, efficientnetv2s or "
-        "convnext_tiny; an unknown name lists the encoders of --arch",
+        "convnext_tiny; for an unknown name, the error message lists all encoders of --arch",
     )
     add_field(
         group,
         "encoder_weights",
         "imagenet|none|FILE",
-        "initial weights of the encoder: imagenet, downloaded on first use; none, random; or a "
-        "weights file of the same encoder (from torchvision or timm for encoders that end in "
-        "_v1.5)",
+        "initial weights of the encoder; imagenet: weights that are downloaded on first use; none: "
+        "random weights; FILE: a weights file of the same encoder, from torchvision or timm if the "
+        "name of the encoder ends in _v1.5",
     )
     add_field(
-        group, "output_stride", "16|8", "DeepLabV3+ only: stride of the encoder's deepest features"
+        group, "output_stride", "16|8", "DeepLabV3+ only: stride of the encoder's last features"
     )
     add_flag(
         group,
         "--deep-supervision",
-        "UNet++ only: train one output per column of the network, and predict their mean",
+        "UNet++ only: train one output for each decoder node at full resolution; the prediction is "
+        "the mean of these outputs",
         default=argparse.SUPPRESS,
     )
 
@@ -164,30 +166,35 @@ def add_data(group: OptionGroup) -> None:
         group,
         "data",
         "PATH|demo",
-        "folder or zip file of images and masks, prepared on first use; or demo, procedural scenes "
-        "that need no download",
+        "folder or zip file with images and masks, which is prepared on first use; or demo, for "
+        "procedural scenes (synthetic images and masks), which need no download",
     )
     add_field(group, "cache_dir", "DIR", "folder for prepared data sets")
     add_field(
         group,
         "image_glob",
         "PATTERN",
-        "names of the images; the * is the image's id; folders may come before it, as in "
-        "'images/*.tif'",
+        "name pattern of the images; the * stands for the id of the image; the pattern may begin "
+        "with folders, such as 'images/*.tif'",
     )
-    add_field(group, "mask_pattern", "PATTERN", "names of the masks; the * is their image's id")
+    add_field(
+        group,
+        "mask_pattern",
+        "PATTERN",
+        "name pattern of the masks; the * stands for the image id",
+    )
     add_option(
         group,
         "--split-files",
-        "folder with train.txt, crossvali.txt or val.txt, and test.txt",
+        "folder with train.txt, crossvali.txt (or val.txt) and test.txt, which list the images",
         default=argparse.SUPPRESS,
-        default_text="a random split, 649 : 73 : 81, the same for every --seed",
+        default_text="a random split in the ratio 649 : 73 : 81, the same for every --seed",
         metavar="DIR",
     )
     add_option(
         group,
         "--map-color",
-        "class of a mask color that is not in the class table; may be repeated",
+        "assigns a class to a mask color that is not in the class table; may be repeated",
         default=argparse.SUPPRESS,
         default_text="such a color is an error",
         metavar="R,G,B=CLASS",
@@ -203,29 +210,30 @@ def add_training(group: OptionGroup) -> None:
         group,
         "recipe",
         "|".join(RECIPES),
-        "defaults of all other options; original: the settings of the PyTorch project that this "
-        "one reimplements",
+        "recipe, which sets the defaults of the other options; original: the settings of the "
+        "original PyTorch notebooks, which this project reimplements",
     )
     add_field(
         group,
         "regime",
         "|".join(REGIMES),
-        "finetune: all layers train; frozen: the encoder does not train; gradual: first frozen, "
-        "then all layers train at a tenth of the learning rate",
+        "layers to train; finetune: all layers; frozen: all layers except the encoder; gradual: "
+        "first like frozen, then like finetune with a tenth of the learning rate",
     )
-    add_field(group, "frozen_epochs", "N", "epochs with a frozen encoder in the regime gradual")
+    add_field(group, "frozen_epochs", "N", "regime gradual only: epochs with a frozen encoder")
     add_field(group, "image_size", "PIXELS", "side of the network's training images")
     add_field(
         group,
         "framing",
         "|".join(FRAMINGS),
-        "crops: random crops at the images' resolution; whole: whole images, resized",
+        "input of the network; crops: random crops in the resolution of the images; whole: whole "
+        "images, resized to --image-size",
     )
     add_field(
         group,
         "crop_scale",
         ("MIN", "MAX"),
-        "random scale of crops, such as 0.5 2",
+        "range of the random scale factor of crops, such as 0.5 2",
         nargs=2,
         type=float,
     )
@@ -233,25 +241,26 @@ def add_training(group: OptionGroup) -> None:
         group,
         "rare_class_share",
         "FRACTION",
-        "fraction of crops that contain a pixel of a randomly drawn class; rare classes are drawn "
-        "more often",
+        "fraction of crops for which a class is selected at random; the crop contains this class; "
+        "rare classes are selected more often",
     )
-    add_field(group, "batch_size", "N", "images per step, over all devices")
+    add_field(group, "batch_size", "N", "number of images per step, summed over all devices")
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
-        group, "patience", "N", "epochs without a better validation score before training stops"
+        group, "patience", "N", "training stops after N epochs without a better validation score"
     )
     add_field(
         group,
         "loss",
         "NAME[+NAME]",
-        "dice, cross_entropy, focal, jaccard, lovasz, or a sum of them",
+        "loss: dice, cross_entropy, focal, jaccard or lovasz, or a sum such as cross_entropy+dice",
     )
     add_field(
         group,
         "class_weights",
         "W",
-        "none, inverse_frequency, median_frequency, or one number per class",
+        "weights of the classes in the loss: none, inverse_frequency, median_frequency, or one "
+        "number per class",
         nargs="+",
     )
     add_field(group, "label_smoothing", "FRACTION", "label smoothing of cross_entropy and focal")
@@ -259,7 +268,7 @@ def add_training(group: OptionGroup) -> None:
         group,
         "ignore_class",
         "CLASS|none",
-        "class that the loss and the scores ignore, if the data set has it",
+        "class that the loss and the scores ignore; a data set without this class is allowed",
     )
     add_field(group, "learning_rate", "RATE", "largest learning rate of the schedule")
     add_field(
@@ -272,25 +281,26 @@ def add_training(group: OptionGroup) -> None:
         group,
         "schedule",
         "cosine|constant",
-        "learning rate over time: cosine, a warm-up and a decay to 0; or constant",
+        "learning rate over time; cosine: increases at first, then decreases to 0; constant: does "
+        "not change",
     )
     add_field(
         group,
         "ema_decay",
         "DECAY",
-        "decay per step, such as 0.999, of a moving average of the weights, which is scored and "
-        "saved; 0: no average",
+        "decay per step, such as 0.999, of a moving average of the weights; the average is scored "
+        "and saved; 0: no moving average",
     )
-    add_field(group, "precision", "|".join(PRECISIONS), "floating point numbers of the network")
+    add_field(group, "precision", "|".join(PRECISIONS), "number format of the network")
     add_field(
         group,
         "xla",
         "|".join(XLA),
-        "compile the training step with XLA; auto: on a single GPU only; off: for a GPU or "
-        "driver on which XLA fails",
+        "compile the training step with XLA; auto: only if there is exactly one GPU; off: never; "
+        "use off if XLA fails on your GPU or driver",
         choices=tuple(XLA),
     )
-    add_field(group, "seed", "N", "random seed of weights, order and augmentation")
+    add_field(group, "seed", "N", "random seed of weights, image order and augmentation")
 
 
 def add_run_folder(group: OptionGroup) -> None:
@@ -298,7 +308,7 @@ def add_run_folder(group: OptionGroup) -> None:
     add_option(
         group,
         "--workdir",
-        "run folder: weights, history and logs",
+        "run folder, for weights, history and logs",
         default=argparse.SUPPRESS,
         default_text="runs/<arch>",
         metavar="DIR",
@@ -306,5 +316,6 @@ def add_run_folder(group: OptionGroup) -> None:
     add_flag(
         group,
         "--resume",
-        "resume the run in --workdir if there is one, with its options; else start a new run",
+        "resume the run in --workdir with its saved options; if --workdir contains no run, start a "
+        "new run",
     )

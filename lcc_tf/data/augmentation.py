@@ -1,8 +1,15 @@
 """Augmentation: random changes of image and mask, for training only.
 
-The probabilities are the original's: flips and quarter turns 0.5, brightness and contrast 0.3,
-noise 0.2, elastic 0.2. The original did not set strengths, so they are constants of this module.
-All random numbers depend on the seed of the example, so equal seeds return equal batches.
+The probabilities are the same as in the original PyTorch notebooks:
+
+- horizontal flip, vertical flip, and rotation by multiples of 90 degrees: 0.5 each,
+- brightness and contrast: 0.3,
+- noise: 0.2,
+- elastic warp: 0.2.
+
+The original notebooks do not set the strength of the changes. Therefore, this module defines the
+strengths as constants. All random numbers depend only on the seed of the example. Therefore, equal
+seeds return equal batches.
 """
 
 import tensorflow as tf
@@ -14,10 +21,10 @@ NOISE_PROBABILITY = 0.2
 ELASTIC_PROBABILITY = 0.2
 
 BRIGHTNESS_LIMIT = 0.2  # largest change, as a fraction of the range [0, 255]
-CONTRAST_LIMIT = 0.2  # largest change of the factor 1
-NOISE_VARIANCE = (10.0, 50.0)  # squared 8-bit levels; drawn per image
+CONTRAST_LIMIT = 0.2  # largest difference between the contrast factor and 1
+NOISE_VARIANCE = (10.0, 50.0)  # smallest and largest variance, in squared 8-bit levels
 ELASTIC_CELLS = 6  # cells of the displacement grid, along one side
-ELASTIC_STRENGTH = 0.02  # standard deviation of displacements, fraction of the side
+ELASTIC_STRENGTH = 0.02  # standard deviation of the displacements, as a fraction of the side
 
 
 def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -26,11 +33,12 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     Args:
         image: float32 `(size, size, 3)`, RGB in [0, 255].
         mask: int32 `(size, size)`, class ids.
-        seed: int64 `(2,)`; equal seeds return equal results.
+        seed: random seed, int64 `(2,)`. Equal seeds return equal results.
 
     Returns:
-        Image and mask with the same shapes, dtypes and ranges. The mask moves with the image and
-        contains no new class.
+        Augmented image and mask, with the same shapes, dtypes and ranges as the inputs. The mask is
+        flipped, rotated and warped like the image. The mask contains no class that the input mask
+        does not contain.
 
     Example:
         >>> image, mask = tf.zeros((8, 8, 3)), tf.zeros((8, 8), tf.int32)
@@ -38,7 +46,7 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
         >>> image.shape, mask.shape
         (TensorShape([8, 8, 3]), TensorShape([8, 8]))
     """
-    # Each change has its own seeds, so that it is independent of all other changes.
+    # Each change uses its own seeds, so that the changes are independent of each other.
     seeds = tf.unstack(tf.random.split(seed, 12), num=12)
 
     def coin(index: int, probability: float) -> tf.Tensor:
@@ -81,11 +89,12 @@ def brightness_contrast(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Args:
         image: float32 `(height, width, 3)`, RGB in [0, 255].
-        seed: int64 `(2,)`.
+        seed: random seed, int64 `(2,)`.
 
     Returns:
-        The image, scaled by a factor within `CONTRAST_LIMIT` of 1, shifted by at most
-        `BRIGHTNESS_LIMIT` of the range, and clipped to [0, 255].
+        Image with the same shape. Each value is multiplied by a random factor between
+        `1 - CONTRAST_LIMIT` and `1 + CONTRAST_LIMIT`. Then a random brightness of at most
+        `BRIGHTNESS_LIMIT * 255` is added or subtracted, and the result is clipped to [0, 255].
     """
     change = tf.random.stateless_uniform([2], seed, -1.0, 1.0)
     contrast = 1 + CONTRAST_LIMIT * change[0]
@@ -98,10 +107,11 @@ def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
     Args:
         image: float32 `(height, width, 3)`, RGB in [0, 255].
-        seed: int64 `(2,)`.
+        seed: random seed, int64 `(2,)`.
 
     Returns:
-        The image with noise of a variance in the range `NOISE_VARIANCE`, clipped to [0, 255].
+        Image with noise, clipped to [0, 255]. The variance of the noise is random, in the range
+        `NOISE_VARIANCE`.
     """
     seeds = tf.random.split(seed, 2)
     variance = tf.random.stateless_uniform([], seeds[0], *NOISE_VARIANCE)
@@ -110,20 +120,21 @@ def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Warps image and mask with one smooth random displacement field.
+    """Warps image and mask with the same smooth random displacements.
 
-    The field is a coarse random grid, upsampled with cubic interpolation. This is much faster than
-    the Gaussian-smoothed noise of Simard et al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801).
-    Keras' `RandomElasticTransform` is not used, because it warps image and mask differently.
+    The displacements are a coarse random grid, upsampled with cubic interpolation. This method is
+    much faster than Gaussian smoothing of noise, as in Simard et al. 2003
+    (https://doi.org/10.1109/ICDAR.2003.1227801). `RandomElasticTransform` of Keras is not used,
+    because it would warp image and mask differently.
 
     Args:
-        image: float32 `(height, width, 3)`.
+        image: float32 `(height, width, 3)`, RGB in [0, 255].
         mask: int32 `(height, width)`, class ids.
-        seed: int64 `(2,)`.
+        seed: random seed, int64 `(2,)`.
 
     Returns:
-        The image, resampled bilinearly, and the mask, resampled with nearest neighbor. Both are
-        reflect-padded at the borders.
+        Warped image, resampled bilinearly, and warped mask, resampled with nearest neighbor. Image
+        and mask are reflect-padded at the borders.
     """
     height, width = tf.shape(image)[0], tf.shape(image)[1]
     sides = tf.cast(tf.stack([height, width]), tf.float32)
@@ -132,7 +143,7 @@ def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
     position = tf.cast(tf.stack([rows, columns], axis=-1), tf.float32)
     position += displacement * ELASTIC_STRENGTH * sides
-    # Reflect at the centers of the border pixels.
+    # Reflect positions outside the image at the centers of the border pixels.
     position = tf.abs(position)
     position = (sides - 1) - tf.abs((sides - 1) - position)
     position = tf.clip_by_value(position, 0.0, sides - 1)

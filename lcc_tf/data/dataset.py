@@ -1,4 +1,8 @@
-"""Data sets for training: prepared on first use, then opened."""
+"""Data sets for training. A data set is prepared on first use; later it is only opened.
+
+The data set "demo" consists of procedural scenes, which are synthetic images with exact masks. This
+program draws the scenes. Therefore, "demo" needs no download.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,25 +31,28 @@ def prepare_dataset(
     demo_count: int,
     demo_size: int,
 ) -> tfds.core.DatasetBuilder:
-    """Prepares a data set, or opens it if it is prepared already.
+    """Prepares a data set, or opens the data set if it is already prepared.
 
     Args:
-        data: folder or zip of the raw archive, or "demo" for procedural scenes.
+        data: path of the raw archive, which is a folder or a zip, or "demo" for procedural scenes.
         cache_dir: folder of prepared data sets and of the scenes of "demo".
-        image_glob: names of images, with a `*` for their id, such as "images/*.tif". "demo" ignores
-            it.
-        mask_pattern: names of masks, with a `*` for the id of their image. "demo" ignores it.
-        split_files: folder of split lists; None for a seeded random split.
-        map_color: "R,G,B=CLASS" for each mask color that is not in the class table.
-        demo_count: number of scenes for "demo".
-        demo_size: side of these scenes, pixels.
+        image_glob: name pattern of the images, such as "images/*.tif". The `*` stands for the id of
+            the image. "demo" ignores this argument.
+        mask_pattern: name pattern of the masks. The `*` stands for the id of the image. "demo"
+            ignores this argument.
+        split_files: folder with split lists; None for a random split with a fixed seed.
+        map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
+            table.
+        demo_count: number of scenes of "demo".
+        demo_size: side of the scenes of "demo", pixels.
 
     Returns:
         A builder with the splits "train", "validation" and "test".
 
     Raises:
         InputError: The archive does not exist, or an argument is out of range.
-        tfds_deepglobe.errors.InputError: The archive is faulty, or a name pattern is not valid.
+        tfds_deepglobe.errors.InputError: A file of the archive cannot be used, or a name pattern is
+            not valid.
     """
     if data == DEMO:
         for argument, value, minimum in (
@@ -71,7 +78,9 @@ def prepare_dataset(
     except DatasetError as error:
         if Path(data).exists():
             raise
-        raise InputError(f"{error} Procedural scenes need no download: `data={DEMO}`.") from error
+        raise InputError(
+            f"{error} Or use procedural scenes, which need no download: `data={DEMO}`."
+        ) from error
 
 
 def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:

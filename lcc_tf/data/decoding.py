@@ -1,7 +1,7 @@
 """Decoding of images and masks from TFRecords.
 
-All images of a data set have one encoding. So the decoder is chosen in Python, without a branch in
-the graph.
+All images of a data set have the same encoding, "jpeg" or "png". Therefore, the decoder is chosen
+when the graph is built, and the graph needs no branches.
 """
 
 import tensorflow as tf
@@ -9,7 +9,7 @@ import tensorflow_datasets as tfds
 
 
 def image_encoding(builder: tfds.core.DatasetBuilder) -> str:
-    """Returns the encoding of a prepared data set's images: "jpeg" or "png"."""
+    """Returns the encoding of the images of a prepared data set: "jpeg" or "png"."""
     return builder.info.features["image"].encoding_format
 
 
@@ -17,11 +17,11 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
     """Decodes an image.
 
     Args:
-        data: string scalar, a JPEG or PNG file.
-        encoding: "jpeg" or "png".
+        data: content of a JPEG or PNG file, string scalar.
+        encoding: encoding of the image, "jpeg" or "png".
 
     Returns:
-        uint8 `(height, width, 3)`, RGB in [0, 255].
+        Image, uint8 `(height, width, 3)`, RGB in [0, 255].
 
     Example:
         >>> file = tf.io.encode_png(np.zeros((2, 3, 3), np.uint8))
@@ -30,21 +30,22 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
     """
     if encoding == "png":
         return tf.io.decode_png(data, channels=3)
-    # As Pillow and OpenCV by default. TensorFlow's default transform is less accurate.
+    # Pillow and OpenCV use the same method. The default method of TensorFlow is less accurate.
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 
 def decode_window(data: tf.Tensor, encoding: str, corner: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Decodes a window of an image. A JPEG is not decoded outside the window.
+    """Decodes a window of an image. For JPEG, only the pixels of the window are decoded.
 
     Args:
-        data: string scalar, a JPEG or PNG file.
-        encoding: "jpeg" or "png".
-        corner: int32 `(2,)`, first row and column, pixels.
-        size: int32 `(2,)`, height and width, pixels. The window must be within the image.
+        data: content of a JPEG or PNG file, string scalar.
+        encoding: encoding of the image, "jpeg" or "png".
+        corner: first row and first column of the window, int32 `(2,)`, pixels.
+        size: height and width of the window, int32 `(2,)`, pixels. The window must be inside the
+            image.
 
     Returns:
-        uint8 `(height, width, 3)`, RGB in [0, 255].
+        Window, uint8 `(height, width, 3)`, RGB in [0, 255].
 
     Example:
         >>> file = tf.io.encode_png(np.zeros((20, 30, 3), np.uint8))
@@ -63,10 +64,10 @@ def decode_mask(data: tf.Tensor) -> tf.Tensor:
     """Decodes a mask.
 
     Args:
-        data: string scalar, a PNG file of class ids.
+        data: content of a PNG file of class ids, string scalar.
 
     Returns:
-        uint8 `(height, width)`, class ids.
+        Class ids, uint8 `(height, width)`.
 
     Example:
         >>> decode_mask(tf.io.encode_png(np.array([[[4], [6]]], np.uint8))).numpy().tolist()

@@ -1,4 +1,8 @@
-"""An archive of procedural scenes in the layout of DeepGlobe, for a try without a download."""
+"""Archive of procedural scenes, for a first try without a download.
+
+Procedural scenes are synthetic images, drawn by this program, with exact masks. The archive has the
+same layout as the DeepGlobe archive from Kaggle.
+"""
 
 import csv
 import json
@@ -13,34 +17,36 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.parallel import ordered_map
 
-# Increase it if equal arguments render different pixels, so that old archives are not reused.
+# Increase this version if the same arguments render different pixels than before. Then archives of
+# the old version are not reused.
 VERSION = 1
 PARAMETERS_FILE = "demo.json"
 
-MIN_COUNT = 3  # one scene each for train, validation and test
+MIN_COUNT = 3  # at least one scene for each of the splits train, validation and test
 _JPEG_QUALITY = 92
 
 
 def write_demo_archive(
     directory: str | Path, *, count: int = 160, size: int = 256, seed: int = 0
 ) -> Path:
-    """Writes scenes as a raw archive in the layout of Kaggle's, unless it exists already.
+    """Writes an archive of procedural scenes, unless the same archive already exists.
 
-    The archive contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv` and
-    `metadata.csv`. The folder does not exist until it is complete. A scene does not depend on
-    `count`.
+    The archive contains `train/<id>_sat.jpg`, `train/<id>_mask.png`, `class_dict.csv`,
+    `metadata.csv` and `demo.json`, which contains the arguments. The folder does not exist until it
+    is complete. If you increase `count`, the first scenes stay the same.
 
     Args:
         directory: folder to write.
         count: number of scenes.
-        size: side of a scene, pixels.
+        size: side of each scene, pixels.
         seed: random seed of all scenes.
 
     Returns:
         `directory`.
 
     Raises:
-        InputError: `directory` has other content, or an argument is out of range.
+        InputError: `directory` exists and was not written with the same arguments, or an argument
+            is out of range.
         OSError: A file cannot be written.
 
     Example:
@@ -59,8 +65,8 @@ def write_demo_archive(
         return directory
     if directory.exists():
         raise InputError(
-            f"{directory} exists already and is not overwritten. "
-            f"Received: {_read_parameters(directory) or f'no readable {PARAMETERS_FILE} in it'}. "
+            f"{directory} already exists and contains other files or scenes. "
+            f"Received: {_read_parameters(directory) or f'no readable {PARAMETERS_FILE}'}. "
             f"Expected: {parameters}. Delete the folder, or choose another `directory`."
         )
     directory.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +76,7 @@ def write_demo_archive(
         (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
         try:
             archive.rename(directory)
-        except OSError:  # another process can be faster
+        except OSError:  # another process may have written the same archive
             if _read_parameters(directory) != parameters:
                 raise
     return directory

@@ -1,10 +1,11 @@
-"""Procedural satellite scenes with exact masks.
+"""Procedural scenes: synthetic satellite images, drawn by this program, with exact masks.
 
-Each class has its own texture. Light, season and ground differ between scenes. So the colors of
-classes overlap, and a model must learn texture and shape.
+Each class has its own texture. Light, season and soil differ between scenes. Therefore, different
+classes can have the same colors, and a model must learn texture and shape.
 
-Lengths in this file are pixels of a 256x256 scene. A larger scene shows more ground: textures grow
-with the side to the power 0.3, regions and rivers with the side to the power 0.6.
+All lengths in this module are pixels of a scene with 256x256 pixels. A larger scene shows a larger
+area. If `side` is the side of the scene, the size of textures is proportional to `side ** 0.3`, and
+the size of regions and rivers is proportional to `side ** 0.6`.
 """
 
 from collections.abc import Callable
@@ -17,14 +18,14 @@ from scipy.spatial import cKDTree
 
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
-MIN_SIZE = 64  # smaller scenes would show hardly more than one region
+MIN_SIZE = 64  # a smaller scene would usually show only one region
 
 _URBAN, _AGRICULTURE, _RANGE, _FOREST, _WATER, _BARREN, _UNKNOWN = map(
     DEEPGLOBE_CLASSES.class_id,
     ("urban", "agriculture", "rangeland", "forest", "water", "barren", "unknown"),
 )
 
-# Relative frequency of each class. Water means lakes; rivers are drawn separately.
+# Relative frequency of each class. Here, water means lakes. Rivers are added later.
 _LAND_WEIGHTS = {
     _URBAN: 0.18,
     _AGRICULTURE: 0.20,
@@ -34,7 +35,7 @@ _LAND_WEIGHTS = {
     _BARREN: 0.15,
 }
 
-# Surface colors, RGB in [0, 1], without the light of the scene.
+# Surface colors, RGB in [0, 1], before the light of the scene is applied.
 _NAVY = (0.12, 0.19, 0.26)
 _TEAL = (0.22, 0.35, 0.34)
 _PINE = (0.17, 0.23, 0.15)
@@ -49,8 +50,9 @@ _PALE = (0.80, 0.77, 0.71)
 _WHITE = (0.93, 0.91, 0.87)
 _BLUE_ROOF = (0.38, 0.48, 0.60)
 
-# Possible colors of each surface, repeated for a higher probability. The lists share colors on
-# purpose: muddy water looks like plowed soil, a green lake like a meadow, pale rock like cloud.
+# Possible colors of each surface. If a color is repeated, its probability is higher. Different
+# surfaces share colors intentionally: muddy water looks like plowed soil, a green lake looks like a
+# meadow, and pale rock looks like a cloud.
 _CROPS = (_PINE, _PINE, _GREEN, _GREEN, _GREEN, _STRAW, _STRAW, _SOIL, _RED_SOIL)
 _GRASS = (_GREEN, _OLIVE, _OLIVE, _OLIVE, _STRAW, _STRAW, _SILT)
 _TREES = (_PINE, _PINE, _PINE, _PINE, _GREEN, _OLIVE, _SOIL)
@@ -61,7 +63,7 @@ _ROOFS = (_GRAY, _GRAY, _PALE, _WHITE, _SOIL, _RED_SOIL, _BLUE_ROOF)
 
 
 class _Frame:
-    """Pixel grid, scale, sun and random numbers of one scene."""
+    """Pixel grid, scale, sun direction and random numbers of one scene."""
 
     def __init__(self, seed: int, index: int, size: int) -> None:
         self.rng = np.random.default_rng((seed, index))
@@ -69,13 +71,22 @@ class _Frame:
         self.scale = (size / 256) ** 0.3
         self.y, self.x = np.mgrid[:size, :size].astype(np.float32)
         azimuth = self.rng.uniform(0, 2 * np.pi)
-        # Direction from the ground to the sun, as (x, y). Shadows have the opposite direction.
+        # Direction from the ground to the sun, as (x, y). Shadows point in the opposite direction.
         self.sun = np.array([np.cos(azimuth), np.sin(azimuth)], np.float32)
         self.fields = _lay_parcels(self, length=52, width=30, warp=6)
         self.blocks = _lay_parcels(self, length=38, width=26, warp=4)
 
     def noise(self, wavelength: float, octaves: int = 1) -> np.ndarray:
-        """Returns smooth noise, float32 `(size, size)`, mean 0, standard deviation about 0.8."""
+        """Returns smooth noise with a mean of 0 and a standard deviation of about 0.8.
+
+        Args:
+            wavelength: wavelength of the coarsest octave.
+            octaves: number of added noises. Each has half the wavelength and half the strength of
+                the noise before.
+
+        Returns:
+            float32 `(size, size)`.
+        """
         total = np.zeros((self.size, self.size), np.float32)
         for octave in range(octaves):
             step = max(wavelength * self.scale / 2**octave, 1.0)
@@ -90,16 +101,22 @@ class _Frame:
     def scatter(
         self, x: np.ndarray, y: np.ndarray, spacing: float
     ) -> tuple[np.ndarray, np.ndarray, int]:
-        """Scatters points on a jittered grid and finds the nearest point of each pixel.
+        """Scatters random points and finds the nearest point of each pixel.
+
+        The points are the nodes of a grid, with random displacements.
 
         Args:
-            x: float32 `(pixels,)`, columns.
-            y: float32 `(pixels,)`, rows.
-            spacing: mean distance of the points.
+            x: columns of the pixels, float32 `(pixels,)`.
+            y: rows of the pixels, float32 `(pixels,)`.
+            spacing: mean distance between the points.
 
         Returns:
-            Index of each pixel's nearest point, int `(pixels,)`; vector from the point to the
-            pixel, float32 `(pixels, 2)`, in units of the spacing; number of points.
+            A tuple of three items:
+
+            - index of the nearest point for each pixel, int `(pixels,)`,
+            - vector from the nearest point to the pixel in units of the spacing, float32
+              `(pixels, 2)`,
+            - number of points.
         """
         spacing *= self.scale
         side = int(self.size / spacing) + 4
@@ -110,14 +127,15 @@ class _Frame:
         return nearest, (position - points[nearest]).astype(np.float32), len(points)
 
     def blend(self, colors: tuple, amount: np.ndarray) -> np.ndarray:
-        """Draws two of `colors` and mixes them: -1 is the first color, 1 the second.
+        """Selects two colors at random and mixes them.
 
         Args:
-            colors: RGB in [0, 1].
-            amount: float32 `(pixels,)`, clipped to [-1, 1].
+            colors: possible colors, RGB in [0, 1].
+            amount: mixing ratio, float32 `(pixels,)`, clipped to [-1, 1]. -1 means only the first
+                color, and 1 means only the second color.
 
         Returns:
-            float32 `(pixels, 3)`, RGB in [0, 1].
+            Mixed colors, float32 `(pixels, 3)`, RGB in [0, 1].
         """
         first, second = self.rng.choice(np.array(colors, np.float32), 2)
         weight = np.clip(0.5 + 0.5 * amount, 0, 1)[..., None]
@@ -126,15 +144,19 @@ class _Frame:
 
 @dataclass
 class _Parcels:
-    """A warped, tilted pattern of rectangles: fields, or the blocks of a town.
+    """Division of the scene into parcels, which are fields or the blocks of a town.
+
+    The parcels are rectangles in parallel rows. The pattern is rotated and warped.
 
     Attributes:
-        ids: int `(size, size)`, the parcel of each pixel.
+        ids: id of the parcel of each pixel, int `(size, size)`.
         count: number of parcels.
-        u: float32 `(size, size)`, distance from the parcel's center along its row, pixels.
-        v: float32 `(size, size)`, distance from the parcel's center across its row, pixels.
-        edge: float32 `(size, size)`, distance to the parcel's border, pixels.
-        axis: direction of `u` in the image, as (x, y).
+        u: distance from the center of the parcel, in the direction of the row, float32
+            `(size, size)`, pixels.
+        v: distance from the center of the parcel, perpendicular to the row, float32 `(size, size)`,
+            pixels.
+        edge: distance to the border of the parcel, float32 `(size, size)`, pixels.
+        axis: direction of the rows in the image, as (x, y).
     """
 
     ids: np.ndarray
@@ -146,9 +168,16 @@ class _Parcels:
 
 
 def _lay_parcels(frame: _Frame, length: float, width: float, warp: float) -> _Parcels:
-    """Lays rows of about `width` and divides each row into parcels of about `length`."""
+    """Creates parcels in parallel rows, with random variations.
+
+    Args:
+        frame: frame of the scene.
+        length: mean length of a parcel.
+        width: mean width of a row.
+        warp: strength of the warp.
+    """
     rng = frame.rng
-    reach = 2 * frame.size  # rows and columns begin far outside the scene
+    reach = 2 * frame.size  # distance from the center to the first row, far outside the scene
     tilt = rng.uniform(0, np.pi)
     axis = np.array([np.cos(tilt), np.sin(tilt)], np.float32)
     x = frame.x - frame.size / 2 + warp * frame.scale * frame.noise(150)
@@ -182,9 +211,13 @@ def _lay_parcels(frame: _Frame, length: float, width: float, warp: float) -> _Pa
 
 
 def _lay_classes(frame: _Frame) -> np.ndarray:
-    """Divides the scene into classes without clouds: uint8 `(size, size)`, class ids."""
+    """Divides the scene into regions of different classes, without clouds.
+
+    Returns:
+        Class ids, uint8 `(size, size)`.
+    """
     rng = frame.rng
-    # Larger scenes have larger regions and more regions.
+    # In a larger scene, the regions are larger, and there are more regions.
     spacing = 92 * frame.scale
     x = frame.x + 18 * frame.scale**2 * frame.noise(80 * frame.scale, octaves=3)
     y = frame.y + 18 * frame.scale**2 * frame.noise(80 * frame.scale, octaves=3)
@@ -198,7 +231,7 @@ def _lay_classes(frame: _Frame) -> np.ndarray:
     )
     classes = rng.choice(present, regions).astype(np.uint8)[region].reshape(x.shape)
 
-    # Man-made borders are straight: a whole field or block has one class.
+    # All pixels of a field or a town block have the same class, because such borders are straight.
     num_classes = DEEPGLOBE_CLASSES.num_classes
     for class_id, parcels in ((_AGRICULTURE, frame.fields), (_URBAN, frame.blocks)):
         votes = np.bincount(
@@ -215,19 +248,28 @@ def _lay_classes(frame: _Frame) -> np.ndarray:
 
 
 def _stroke(frame: _Frame, meander: float) -> np.ndarray:
-    """Returns the distance from a bent line across the scene, float32 `(size, size)`, pixels."""
+    """Returns the distance of each pixel to a winding line across the scene.
+
+    Args:
+        frame: frame of the scene.
+        meander: strength of the bends.
+
+    Returns:
+        float32 `(size, size)`, pixels.
+    """
     rng = frame.rng
     angle = rng.uniform(0, 2 * np.pi)
     x, y = frame.x - frame.size / 2, frame.y - frame.size / 2
     bend = meander * frame.scale**2 * frame.noise(110 * frame.scale, octaves=2)
     across = np.cos(angle) * x + np.sin(angle) * y + bend
     across -= rng.uniform(-0.35, 0.35) * frame.size
-    slope_y, slope_x = np.gradient(across)  # distance is height / slope, to first order
+    # To first order, the distance is the value of `across` divided by its slope.
+    slope_y, slope_x = np.gradient(across)
     return np.abs(across) / np.hypot(slope_x, slope_y).clip(0.3)
 
 
 def _paint_forest(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints tree crowns, lit from the sun's side, in clumps of lighter and darker trees."""
+    """Paints tree crowns, which are brighter on the side of the sun. Groups of trees differ."""
     crown, offset, crowns = frame.scatter(frame.x[at], frame.y[at], spacing=6.5)
     clump = frame.noise(22, octaves=2)[at]
     tone = frame.rng.uniform(0.8, 1.25, crowns).astype(np.float32)[crown]
@@ -236,7 +278,7 @@ def _paint_forest(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_range(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints mottled grass with scattered shrubs and their shadows."""
+    """Paints grass with irregular spots, and scattered shrubs with shadows."""
     mottle = frame.noise(13, octaves=3)[at]
     ground = frame.blend(_GRASS, frame.noise(60)[at]) * (1 + 0.13 * mottle)[:, None]
     shrub, offset, shrubs = frame.scatter(frame.x[at], frame.y[at], spacing=11.5)
@@ -249,7 +291,7 @@ def _paint_range(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_barren(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints bare ground: eroded relief with gullies, in light from the side."""
+    """Paints bare ground: hills with erosion channels, illuminated from the side."""
     relief = frame.noise(26, octaves=4)
     slope_y, slope_x = np.gradient(relief * frame.scale)
     lit = -(slope_x * frame.sun[0] + slope_y * frame.sun[1])[at]
@@ -266,7 +308,7 @@ def _paint_water(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints fields of one crop each, with rows of plants, and tracks between the fields."""
+    """Paints fields with rows of plants, and tracks between the fields. Each field has one crop."""
     rng, fields = frame.rng, frame.fields
     field, u, v, edge = fields.ids[at], fields.u[at], fields.v[at], fields.edge[at]
 
@@ -285,13 +327,13 @@ def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_town(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints blocks between streets, with one lit roof and its shadow on most plots."""
+    """Paints town blocks between streets. Most plots have one roof and its shadow."""
     rng, blocks, scale = frame.rng, frame.blocks, frame.scale
     u, v = blocks.u[at], blocks.v[at]
     pitch = rng.uniform(9, 11.5) * scale
     plot_u, plot_v = np.floor(u / pitch), np.floor(v / pitch)
     from_u, from_v = u - (plot_u + 0.5) * pitch, v - (plot_v + 0.5) * pitch
-    plots = 4096  # different houses, shared by the plots of all blocks
+    plots = 4096  # number of different plots; the same plot can occur in several blocks
     deal = np.array([1, 61, 677]) @ np.stack([blocks.ids[at], plot_u, plot_v])
     plot = deal.astype(int) % plots
 
@@ -330,7 +372,11 @@ _PAINTERS: dict[int, Callable[[_Frame, np.ndarray], np.ndarray]] = {
 
 
 def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
-    """Paints each class, then shores, a road and the light on hills: RGB reflectance."""
+    """Paints each class, and then shores, a road and the light on hills.
+
+    Returns:
+        Reflectance in RGB, float32 `(size, size, 3)`.
+    """
     land = np.empty((*classes.shape, 3), np.float32)
     for class_id, paint in _PAINTERS.items():
         at = classes == class_id
@@ -343,7 +389,8 @@ def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
     strength = np.where(dry, 1.4 * near_water, 0.5 * (1 - near_water)).clip(0, 1)[..., None]
     land += (shore - land) * strength
 
-    if frame.rng.random() < 0.5:  # a road has the class of the land around it
+    # A road does not change the mask: its pixels have the class of the land around the road.
+    if frame.rng.random() < 0.5:
         road = dry & (_stroke(frame, meander=8) < 1.6 * frame.scale)
         land[road] = frame.rng.choice(np.array((_GRAY, _STRAW, _SOIL), np.float32))
 
@@ -354,7 +401,7 @@ def _paint_land(frame: _Frame, classes: np.ndarray) -> np.ndarray:
 
 
 def _add_clouds(frame: _Frame, land: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Returns the land with clouds and their shadows, and the mask of the clouds."""
+    """Returns the land with clouds and shadows, and a mask that is True for clouds."""
     rng = frame.rng
     billows = frame.noise(85, octaves=4)
     edge = np.quantile(billows, 1 - rng.uniform(0.07, 0.2))
@@ -368,7 +415,11 @@ def _add_clouds(frame: _Frame, land: np.ndarray) -> tuple[np.ndarray, np.ndarray
 
 
 def _expose(frame: _Frame, land: np.ndarray) -> np.ndarray:
-    """Applies light, haze and sensor noise: reflectance to uint8 `(size, size, 3)`, RGB."""
+    """Converts reflectance to the pixels of an image, with light, haze and sensor noise.
+
+    Returns:
+        Image in RGB, uint8 `(size, size, 3)`.
+    """
     rng = frame.rng
     gray = land.mean(axis=-1, keepdims=True)
     land = gray + (land - gray) * rng.uniform(0.75, 1.25)
@@ -385,7 +436,7 @@ def render_scene(seed: int, index: int, size: int) -> tuple[np.ndarray, np.ndarr
     Args:
         seed: random seed of all scenes, 0 or more.
         index: number of the scene, 0 or more.
-        size: side of the scene, pixels, 64 or more.
+        size: side of the scene in pixels, 64 or more.
 
     Returns:
         Image, uint8 `(size, size, 3)`, RGB in [0, 255]; mask, uint8 `(size, size)`, class ids of

@@ -1,7 +1,10 @@
-"""Square images from encoded examples: the whole image, a random crop, or four fixed crops.
+"""Framing: conversion of images to square network inputs.
 
-Images are resized bilinearly, masks with nearest neighbor. An encoded example has "image", a JPEG
-or PNG file, and "segmentation_mask", a PNG file; both are string scalars.
+There are three kinds of framing: the whole image, resized to a square; a random crop; or four crops
+at fixed positions. Images are resized bilinearly, and masks with nearest neighbor.
+
+An encoded example is a dictionary of two string scalars: "image" is the content of a JPEG or PNG
+file, and "segmentation_mask" is the content of a PNG file.
 """
 
 from dataclasses import dataclass
@@ -16,12 +19,14 @@ from lcc_tf.reflect_padding import reflect_indices
 def decode(
     example: dict[str, tf.Tensor], image_size: int, encoding: str = "jpeg"
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Decodes an example and resizes it to a square, as the original did.
+    """Decodes an example and resizes the whole image and its mask to a square.
+
+    The original PyTorch notebooks resized the images in the same way.
 
     Args:
-        example: an encoded example.
+        example: encoded example.
         image_size: side of the square, pixels.
-        encoding: of the image, "jpeg" or "png".
+        encoding: encoding of the image, "jpeg" or "png".
 
     Returns:
         Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
@@ -48,17 +53,22 @@ def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Ten
     return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
 
 
-@dataclass(frozen=True, eq=False)  # tf.data needs a hash, here by identity
+@dataclass(frozen=True, eq=False)  # with `eq=False`, instances can be hashed, as tf.data requires
 class RandomCrops:
     """Random crops of training images.
 
+    For a fraction of the crops, a class of the image is selected at random, and the crop contains
+    at least one pixel of this class. With `class_rarity`, rare classes can be selected more often.
+    All other crops are at random positions.
+
     Args:
-        scale: smallest and largest scale, drawn uniformly on a logarithmic scale. A scale of 2
-            upsamples a crop of half the size.
-        rare_class_share: fraction of crops with a pixel of a class that is drawn from the image's
-            classes by `class_rarity`. All other crops are at random positions.
-        class_rarity: float32 `(num_classes,)`, relative frequency of drawing each class. A class of
-            0 is never drawn.
+        scale: smallest and largest scale factor. The logarithm of the scale factor is uniformly
+            distributed. For example, with a factor of 2, a crop with half the side is upsampled to
+            the input size.
+        rare_class_share: fraction of the crops for which a class is selected.
+        class_rarity: weight of each class, float32 `(num_classes,)`. The probability of selecting a
+            class is proportional to the weight of the class. A class with the weight 0 is never
+            selected.
 
     Example:
         >>> crops = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32))
@@ -84,13 +94,14 @@ class RandomCrops:
     ) -> tuple[tf.Tensor, tf.Tensor]:
         """Returns one random crop of an example.
 
-        A crop larger than the image is the whole image, reflect-padded as tiles in prediction.
+        If the crop is larger than the image, the crop contains the whole image and is
+        reflect-padded, in the same way as tiles in prediction.
 
         Args:
-            example: an encoded example.
-            image_size: side of the result, pixels.
-            seed: int64 `(2,)`; equal seeds return equal crops.
-            encoding: of the image, "jpeg" or "png".
+            example: encoded example.
+            image_size: side of the returned image and mask, pixels.
+            seed: random seed, int64 `(2,)`. Equal seeds return equal crops.
+            encoding: encoding of the image, "jpeg" or "png".
 
         Returns:
             Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
@@ -101,35 +112,41 @@ class RandomCrops:
         sides = tf.shape(mask)
         logarithm = tf.random.stateless_uniform([], seeds[0], *np.log(self.scale))
         side = tf.cast(tf.round(image_size / tf.exp(logarithm)), tf.int32)
-        room = tf.maximum(sides - side, 0)
-        anywhere = tf.random.stateless_uniform([2], seeds[1])
-        corner = tf.cast(anywhere * tf.cast(room + 1, tf.float32), tf.int32)
+        largest_corner = tf.maximum(sides - side, 0)
+        position = tf.random.stateless_uniform([2], seeds[1])
+        corner = tf.cast(position * tf.cast(largest_corner + 1, tf.float32), tf.int32)
         if self.rare_class_share:
-            pixel, found = self._rare_pixel(mask, seeds[2:4])
-            within = tf.cast(
+            pixel, exists = self._rare_pixel(mask, seeds[2:4])
+            offset = tf.cast(
                 tf.random.stateless_uniform([2], seeds[1]) * tf.cast(side, tf.float32), tf.int32
             )
-            aimed = found & (tf.random.stateless_uniform([], seeds[4]) < self.rare_class_share)
-            corner = tf.where(aimed, pixel - within, corner)
-        corner = tf.clip_by_value(corner, 0, room)
+            use_pixel = tf.random.stateless_uniform([], seeds[4]) < self.rare_class_share
+            corner = tf.where(exists & use_pixel, pixel - offset, corner)
+        corner = tf.clip_by_value(corner, 0, largest_corner)
         return crop(example, mask, corner, side, image_size, encoding)
 
     def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns row and column of a random pixel of a random class, and if one can be drawn."""
-        # Every fourth row and column needs only a sixteenth of the random numbers.
+        """Selects a class of the mask and then a pixel of this class, both at random.
+
+        Returns:
+            Row and column of the pixel, int32 `(2,)`, and a bool scalar. The bool scalar is False
+            if no class of the mask has a positive weight. In this case, the pixel has no meaning.
+        """
+        # Use only every fourth row and column, which needs 16 times fewer random numbers.
         step = 4
         mask = tf.cast(mask[::step, ::step], tf.int32)
         num_classes = len(self.class_rarity)
         counts = tf.math.bincount(
             tf.reshape(mask, [-1]), minlength=num_classes, maxlength=num_classes
         )
-        chances = tf.where(counts > 0, self.class_rarity, 0.0)
-        chosen = tf.random.stateless_categorical(tf.math.log(chances)[None], 1, seeds[0])[0, 0]
+        weights = tf.where(counts > 0, self.class_rarity, 0.0)
+        chosen = tf.random.stateless_categorical(tf.math.log(weights)[None], 1, seeds[0])[0, 0]
+        # The pixel of the chosen class with the largest random number is selected.
         noise = tf.random.stateless_uniform(tf.shape(mask), seeds[1])
         noise = tf.where(tf.equal(mask, tf.cast(chosen, tf.int32)), noise, -1.0)
-        place = tf.argmax(tf.reshape(noise, [-1]), output_type=tf.int32)
+        index = tf.argmax(tf.reshape(noise, [-1]), output_type=tf.int32)
         width = tf.shape(mask)[1]
-        return tf.stack([place // width, place % width]) * step, tf.reduce_sum(chances) > 0
+        return tf.stack([index // width, index % width]) * step, tf.reduce_sum(weights) > 0
 
 
 def crop(
@@ -140,15 +157,17 @@ def crop(
     image_size: int,
     encoding: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns a square crop of an example, reflect-padded beyond the image, and resized.
+    """Crops a square from an example and resizes the crop.
+
+    If the crop extends beyond the image, it is reflect-padded.
 
     Args:
-        example: an encoded example, of which only "image" is decoded.
-        mask: uint8 `(height, width)`, class ids.
-        corner: int32 `(2,)`, first row and column, pixels.
-        side: int32 scalar, side of the crop, pixels.
-        image_size: side of the result, pixels.
-        encoding: of the image, "jpeg" or "png".
+        example: encoded example. Only "image" is decoded.
+        mask: decoded mask, class ids, uint8 `(height, width)`.
+        corner: first row and first column of the crop, int32 `(2,)`, pixels.
+        side: side of the crop before resizing, int32 scalar, pixels.
+        image_size: side of the returned image and mask, pixels.
+        encoding: encoding of the image, "jpeg" or "png".
 
     Returns:
         Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
@@ -166,12 +185,12 @@ def crop(
 def quarters_of(
     example: dict[str, tf.Tensor], image_size: int, encoding: str = "jpeg"
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns four crops of an example: one around the center of each quarter.
+    """Returns four crops of an example. Each crop is centered in a quarter of the image.
 
     Args:
-        example: an encoded example.
+        example: encoded example.
         image_size: side of each crop, pixels.
-        encoding: of the image, "jpeg" or "png".
+        encoding: encoding of the image, "jpeg" or "png".
 
     Returns:
         Images, float32 `(4, image_size, image_size, 3)`, RGB in [0, 255]; masks, int32
@@ -179,10 +198,10 @@ def quarters_of(
     """
     mask = decode_mask(example["segmentation_mask"])
     sides = tf.shape(mask)
-    room = tf.maximum(sides - image_size, 0)
+    largest_corner = tf.maximum(sides - image_size, 0)
     crops = []
     for quarter in ([1, 1], [1, 3], [3, 1], [3, 3]):
-        corner = tf.clip_by_value(sides * quarter // 4 - image_size // 2, 0, room)
+        corner = tf.clip_by_value(sides * quarter // 4 - image_size // 2, 0, largest_corner)
         crops.append(crop(example, mask, corner, image_size, image_size, encoding))
     images, masks = zip(*crops, strict=True)
     return tf.stack(images), tf.stack(masks)

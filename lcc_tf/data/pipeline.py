@@ -1,6 +1,6 @@
 """Batches from the TFRecords of a prepared data set.
 
-Images are RGB in [0, 255]. Preprocessing for the encoder is a part of the model.
+The images are RGB in [0, 255], because the model itself contains the preprocessing for the encoder.
 """
 
 import tensorflow as tf
@@ -12,8 +12,9 @@ from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
 
-# Encoded examples in memory for shuffling: some hundred megabytes at 1 to 3 MB per example. More
-# are not needed, because TFRecords are already in the random order of hashed ids.
+# Number of encoded examples in the shuffle buffer. They need some hundred megabytes of memory, at 1
+# to 3 MB per example. A larger buffer is not needed, because the examples in the TFRecords are
+# already in random order.
 SHUFFLE_BUFFER = 256
 
 
@@ -26,36 +27,38 @@ def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
     sizes = {name: info.num_examples for name, info in builder.info.splits.items()}
     if not sizes.get(split):
         raise InputError(
-            f"The data set has no images in its split {split!r}. Found: {sizes}. "
-            "Add images, or prepare the data set with split lists that fill it."
+            f"The split {split!r} of the data set has no images. Images per split: {sizes}. "
+            "Add images, or prepare the data set with split lists that contain images for this "
+            "split."
         )
     return sizes[split]
 
 
 def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
-    """Returns the number of whole batches in the training split.
+    """Returns the number of complete batches in the training split.
 
     Raises:
-        InputError: The split has fewer images than a batch.
+        InputError: The training split has fewer images than one batch.
     """
     num_images = split_size(builder, "train")
     if num_images < batch_size:
         raise InputError(
-            f"The training split has {num_images} images, fewer than a batch. Received: "
-            f"batch_size={batch_size}. Use a `batch_size` of {num_images} or less."
+            f"The training split has {num_images} images, fewer than one batch. Received: "
+            f"batch_size={batch_size}. Use a `batch_size` of at most {num_images}."
         )
     return num_images // batch_size
 
 
 def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.Dataset:
-    """Returns the encoded examples of a split in the order of its TFRecords.
+    """Returns the encoded examples of a split, in the order of the TFRecords.
 
     Args:
-        builder: a prepared data set.
+        builder: builder of a prepared data set.
         split: "train", "validation" or "test".
 
     Returns:
-        Examples of "image" and "segmentation_mask", string scalars (files), and "id".
+        Data set of dictionaries with the keys "image" and "segmentation_mask" (contents of files)
+        and "id". The values are string scalars.
     """
     return builder.as_dataset(
         split=split,
@@ -76,26 +79,26 @@ def training_batches(
     first_epoch: int = 0,
     crops: RandomCrops | None = None,
 ) -> tf.data.Dataset:
-    """Returns endless shuffled, augmented batches of the training split.
+    """Returns an endless data set of shuffled and augmented batches of the training split.
 
-    Order, crops and augmentation depend only on `seed` and the epoch. So training that resumes at
-    `first_epoch` has the same batches as training without interruption. An epoch has
-    `steps_per_epoch` batches. An incomplete last batch is dropped.
+    Order, crops and augmentation depend only on the seed and the number of the epoch. Therefore,
+    training that resumes at `first_epoch` has the same batches as training without interruption. An
+    epoch has `steps_per_epoch` batches. If the last batch of an epoch is incomplete, it is dropped.
 
     Args:
-        builder: a prepared data set.
+        builder: builder of a prepared data set.
         image_size: side of the images, pixels.
-        batch_size: images per batch, over all replicas.
+        batch_size: number of images per batch, summed over all replicas.
         seed: random seed of order, crops and augmentation.
-        first_epoch: first epoch, counted from 0.
-        crops: draws one crop per image and epoch; None resizes the whole images.
+        first_epoch: number of the first epoch, counted from 0.
+        crops: random crops. Each image has one crop per epoch. None to resize the whole images.
 
     Returns:
-        Batches of image, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and mask,
+        Batches of images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and masks,
         int32 `(batch, image_size, image_size)`, class ids.
 
     Raises:
-        InputError: The training split has fewer images than a batch.
+        InputError: The training split has fewer images than one batch.
     """
     steps_per_epoch(builder, batch_size)
     num_images = split_size(builder, "train")
@@ -104,7 +107,7 @@ def training_batches(
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         example_seed = tf.stack([seed, epoch * num_images + index])
         if crops:
-            # Another seed than for augmentation, so that both are independent.
+            # The crop and the augmentation use different seeds, so that they are independent.
             crop_seed = tf.random.fold_in(example_seed, 1)
             image, mask = crops(example, image_size, crop_seed, encoding)
         else:
@@ -113,7 +116,8 @@ def training_batches(
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # The seed of this function's graph. Otherwise the order depends on the global seed too.
+        # Set the seed of the graph of this function. Otherwise, the order would also depend on the
+        # global seed of TensorFlow.
         tf.random.set_seed(seed + 1)
         examples = encoded_examples(builder, "train").shuffle(
             SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
@@ -140,20 +144,21 @@ def evaluation_batches(
     quarters: bool = False,
     fill_up: bool = False,
 ) -> tf.data.Dataset:
-    """Returns the batches of a split in the order of its TFRecords, without augmentation.
+    """Returns the batches of a split in the order of the TFRecords, without augmentation.
 
     Args:
-        builder: a prepared data set.
+        builder: builder of a prepared data set.
         split: "train", "validation" or "test".
         image_size: side of the images, pixels.
-        batch_size: images per batch; the last batch may have fewer.
-        quarters: True for four crops per image at its own resolution, from `quarters_of`. They are
-            enough to compare epochs. False resizes the whole images.
-        fill_up: fill the last batch with black images whose masks are `NO_TRUTH` everywhere. Losses
-            and metrics ignore them.
+        batch_size: number of images per batch. The last batch may have fewer images.
+        quarters: True for four crops per image in the resolution of the image, as returned by
+            `quarters_of`. The four crops are enough to compare the scores of epochs. False to
+            resize the whole images.
+        fill_up: True to add black images to the last batch until it is complete. All pixels of
+            their masks are `NO_TRUTH`. Therefore, losses and metrics ignore these images.
 
     Returns:
-        Batches as from `training_batches`.
+        Batches with the same structure as the batches of `training_batches`.
 
     Raises:
         InputError: The split is empty.

@@ -1,4 +1,4 @@
-"""Statistics of the training images: typical size, and pixels per class."""
+"""Statistics of the training images: typical size, and number of pixels per class."""
 
 import io
 from pathlib import Path
@@ -15,21 +15,25 @@ from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
-    """Returns the typical side of a training image, pixels: the median square root of the areas."""
+    """Returns the typical side of a training image, in pixels.
+
+    The typical side is the median of the square roots of the image areas.
+    """
     return float(np.median(np.sqrt(class_pixels(builder).sum(axis=1))))
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
-    """Returns the pixels per class of each training image.
+    """Returns the number of pixels per class of each training image.
 
-    `prepare` writes the counts to a file beside the TFRecords. Earlier versions did not; for their
-    data sets, the first call decodes all training masks and writes the file.
+    `prepare` writes these numbers to a file in the folder of the TFRecords. Earlier versions of
+    `prepare` did not write this file. If the file does not exist, the function decodes all training
+    masks and writes the file.
 
     Args:
-        builder: a prepared data set.
+        builder: builder of a prepared data set.
 
     Returns:
-        int64 `(num_images, num_classes)`, pixels, in no particular order of the images.
+        Numbers of pixels, int64 `(num_images, num_classes)`. The images are in no particular order.
     """
     file = Path(builder.data_dir) / CLASS_PIXELS
     if file.is_file():

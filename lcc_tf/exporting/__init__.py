@@ -1,1 +1,1 @@
-"""Export of trained networks and ensembles for use without lcc_tf."""
+"""Export of trained networks and ensembles to files that run without lcc_tf."""

@@ -1,4 +1,4 @@
-"""Comparison of exported models with the Keras model on sample images."""
+"""Comparison of an exported model (an export) with the Keras model, on sample images."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -11,21 +11,24 @@ import tensorflow as tf
 from lcc_tf.exporting.agreement import FLOAT_FRACTION, Agreement, ExportedFile
 from lcc_tf.exporting.samples import Samples
 
-MAX_TILES = 4
-MAX_PIXELS = 4 * 512**2  # maximum of all tiles together, except for a single larger tile
+MAX_TILES = 4  # maximum number of sample tiles
+# Maximum number of pixels of all sample tiles together. If a single tile has more pixels, only one
+# tile is used.
+MAX_PIXELS = 4 * 512**2
 
 Predict = Callable[[np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """Sample images and their probabilities, as the Keras model predicts them.
+    """Sample images, and the probabilities that the Keras model predicts for them.
 
     Attributes:
-        predict_expected: the Keras model, from uint8 `(1, height, width, 3)`, RGB, to float32
-            probabilities `(1, height, width, num_classes)`.
-        samples: source of the images.
-        tile: side of the tiles, pixels.
+        predict_expected: function that predicts with the Keras model. Its argument is an image,
+            uint8 `(1, height, width, 3)`, RGB. It returns probabilities, float32
+            `(1, height, width, num_classes)`.
+        samples: source of the sample images.
+        tile: side of the sample tiles, pixels.
     """
 
     predict_expected: Predict
@@ -34,13 +37,17 @@ class Comparison:
 
     @cached_property
     def tiles(self) -> list[np.ndarray]:
-        """Sample tiles, uint8 `(1, tile, tile, 3)`."""
+        """Square sample images, uint8 `(1, tile, tile, 3)` each, RGB."""
         count = min(max(MAX_PIXELS // self.tile**2, 1), MAX_TILES)
         return [image[None] for image in self.samples.crops("test", self.tile, count)]
 
     @cached_property
     def odd_image(self) -> np.ndarray:
-        """Sample image with odd sides, which no stride divides, uint8 `(1, height, width, 3)`."""
+        """Sample image, uint8 `(1, height, width, 3)`, RGB, with an odd height and an odd width.
+
+        Odd sides are not divisible by the stride of a network. Therefore the export must pad this
+        image.
+        """
         height, width = self.tile * 4 // 5 | 1, self.tile * 4 // 3 | 1
         return self.samples.crops("test", width, 1)[0][None, :height]
 
@@ -67,14 +74,15 @@ class Comparison:
         Args:
             name: name of the export.
             size: size of the export, bytes.
-            predict: the export, a function like `predict_expected`.
-            any_size: True for an export that accepts images of any size; its images include
-                `odd_image`. False for an export that accepts only `tile` x `tile` pixels.
-            max_difference: maximum difference of two probabilities.
+            predict: function that predicts with the export. It has the same argument and result as
+                `predict_expected`.
+            any_size: True if the export accepts images of any size. Then `odd_image` is also
+                compared. False if the export accepts only images of `tile` x `tile` pixels.
+            max_difference: maximum absolute difference of two probabilities.
             min_fraction: minimum fraction of pixels with the same class.
 
         Returns:
-            The export and its agreement.
+            Name, size and agreement of the export.
 
         Raises:
             AgreementError: the export differs too much from the Keras model.
@@ -91,7 +99,10 @@ class Comparison:
 
 @contextlib.contextmanager
 def _full_float32() -> Iterator[None]:
-    """Disables TF32, with which GPUs use only 10 of the 23 mantissa bits of float32."""
+    """Disables TF32 inside a `with` block.
+
+    With TF32, GPUs use only 10 of the 23 mantissa bits of float32.
+    """
     enabled = tf.config.experimental.tensor_float_32_execution_enabled()
     tf.config.experimental.enable_tensor_float_32_execution(False)
     try:

@@ -1,4 +1,4 @@
-"""`model.json`, the description of an exported model for other programs."""
+"""Description of an exported model for other programs, in the file `model.json`."""
 
 import json
 from dataclasses import dataclass
@@ -12,12 +12,14 @@ MODEL_FILE = "model.json"
 
 @dataclass(frozen=True)
 class Description:
-    """Properties of an exported model that are not in the types and shapes of its files.
+    """Properties of an exported model that its input and output types do not show.
 
     Attributes:
         classes: names and colors of the output channels.
-        tile: side of the tiles on which the model was trained, pixels of the model's images.
-        scale: pixels of the model's images per pixel of the data set's images, along one side.
+        tile: side of the tiles for prediction, pixels of the model's images. For an export of
+            runs, the default is the size of the training images.
+        scale: number of pixels of the model's images per pixel of the data set's images, along one
+            side.
     """
 
     classes: ClassTable
@@ -25,7 +27,7 @@ class Description:
     scale: float
 
     def to_json(self) -> dict:
-        """Returns the description as JSON values by key."""
+        """Returns the description as a dictionary of JSON values."""
         return {
             "class_names": self.classes.names,
             "palette": self.classes.palette,
@@ -38,7 +40,7 @@ class Description:
 
         Args:
             folder: existing folder.
-            more: additional JSON values by key.
+            more: additional keys and JSON values of the file.
         """
         (folder / MODEL_FILE).write_text(json.dumps(self.to_json() | more, indent=2))
 

@@ -1,9 +1,10 @@
 """Dilated convolutions as single operations, for conversion to ONNX and LiteRT.
 
 TensorFlow computes a dilated convolution in three steps: it moves pixels into the batch axis,
-convolves without dilation, and moves the pixels back. Converters replace this pattern with a single
-operation only for feature maps of a known size. Otherwise, and for `AtrousSeparableConv2D`, a layer
-becomes dozens of operations.
+convolves without dilation, and moves the pixels back. A converter can replace the three steps with
+a single operation, but only if the size of the feature maps is known, and never in
+`AtrousSeparableConv2D`. In all other cases, one layer becomes dozens of operations in the exported
+file. This module avoids these operations.
 """
 
 import keras
@@ -14,15 +15,17 @@ from lcc_tf.models.layers import all_layers
 
 
 def with_single_operations(model: keras.Model) -> keras.Model:
-    """Copies a network, with a single operation per dilated convolution.
+    """Copies a network such that each dilated convolution is a single operation.
 
-    The copy is for conversion only: TensorFlow cannot run dilated depthwise operations on a CPU.
+    The copy is only for conversion, because TensorFlow cannot run dilated depthwise operations on a
+    CPU.
 
     Args:
-        model: a functional model, which may contain other models.
+        model: a functional Keras model, which can contain other models.
 
     Returns:
-        A model with the variables of `model`, or `model` itself if it has no dilated layer.
+        A model that shares the variables of `model`. If `model` has no dilated layer, `model`
+        itself.
     """
     if not any(map(_is_dilated, all_layers(model))):
         return model
@@ -41,17 +44,17 @@ def _is_dilated(layer: keras.layers.Layer) -> bool:
 
 
 class _DilatedConvolution(keras.layers.Layer):
-    """A dilated convolution with stride 1 and the variables of `layer`, as a single operation."""
+    """Dilated convolution as a single operation, with stride 1 and the variables of `layer`."""
 
     def __init__(self, layer: keras.layers.Layer) -> None:
         super().__init__(name=layer.name, dtype=layer.dtype_policy)
         self.layer = layer
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Convolves float `(batch, height, width, channels)`."""
+        """Convolves feature maps, float `(batch, height, width, channels)`."""
         layer = self.layer
         if layer.padding == "same":
-            # Pad separately, since onnxruntime cannot pad in a dilated convolution.
+            # Pad before the convolution, because onnxruntime cannot pad in a dilated convolution.
             extent = [
                 (size - 1) * rate
                 for size, rate in zip(layer.kernel_size, layer.dilation_rate, strict=True)

@@ -1,4 +1,7 @@
-"""Export of a Keras model to a folder, which is written completely or not at all."""
+"""Export of a Keras model to a folder.
+
+The folder is written completely. If the export fails, it is not written at all.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -24,34 +27,39 @@ def export(
     images: Sequence[np.ndarray] | None = None,
     overwrite: bool = False,
 ) -> list[ExportedFile]:
-    """Exports a Keras model for use without lcc_tf, and compares the export with the model.
+    """Exports a Keras model to files that run without lcc_tf, and compares them with the model.
 
-    Preprocessing, softmax, padding and cropping are part of every exported model. The formats:
+    Preprocessing, softmax, padding and cropping are part of every exported model. There are three
+    formats:
 
-    - "savedmodel": `<output>/savedmodel`, for TensorFlow and images of any size.
-    - "onnx": `<output>/onnx/model.onnx`, for onnxruntime and images of any size, and
-      `deepness.onnx`, for the QGIS plugin Deepness and images of `tile` x `tile` pixels.
-    - "litert": `<output>/litert/float32.tflite`, `float16.tflite` and `int8.tflite`, for phones and
-      small computers and images of `tile` x `tile` pixels.
+    - "savedmodel": the folder `<output>/savedmodel`, for TensorFlow. It accepts images of any size.
+    - "onnx": the files `model.onnx` and `deepness.onnx` in `<output>/onnx`. `model.onnx` is for
+      onnxruntime and accepts images of any size. `deepness.onnx` is for the QGIS plugin Deepness
+      and accepts images of `tile` x `tile` pixels.
+    - "litert": the files `float32.tflite`, `float16.tflite` and `int8.tflite` in `<output>/litert`,
+      for phones and small computers. They accept images of `tile` x `tile` pixels.
 
     Args:
-        model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits or probabilities
-            `(batch, height, width, num_classes)`. Height and width are multiples of its stride.
-        output: folder; the files are written to `<output>/<format>`.
+        model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its
+            output is `(batch, height, width, num_classes)`, logits or probabilities. The model may
+            require that height and width are multiples of its stride.
+        output: folder; the files are written to its subfolder `<output>/<format>`.
         format: "savedmodel", "onnx" or "litert".
-        classes: names and colors of the model's output channels, in their order.
-        tile: side of the images for LiteRT and Deepness files, pixels. The best value is the size
-            of the training images.
+        classes: names and colors of the classes, in the order of the model's output channels.
+        tile: side of the images that LiteRT and Deepness files accept, pixels. The best value is
+            the size of the training images.
         resolution: pixel size of the images on the ground, meters. Deepness resamples scenes to
             this pixel size.
-        images: uint8 `(height, width, 3)` each, RGB, 32 images or more, similar to the training
-            images. The export is compared with the model on crops of these images. The value ranges
-            of int8 are measured on crops too. None for procedural scenes. With these, the int8 file
-            of a model for other images can lose accuracy, since values can be out of range.
-        overwrite: True to replace an earlier export, once the new export is complete.
+        images: 32 or more sample images, uint8 `(height, width, 3)` each, RGB, which are similar to
+            the training images. The export and the model are compared on crops of these images. The
+            value ranges of the 8-bit integers in the int8 file are also measured on crops. None for
+            procedural scenes, which are synthetic satellite images that the program draws. If the
+            training images differ much from these scenes, the int8 file can be less accurate,
+            because some values can be outside the measured ranges.
+        overwrite: True to replace an earlier export after the new export is complete.
 
     Returns:
-        The files, each with its size and its agreement with the model.
+        The exported files, each with its size and its agreement with the model.
 
     Raises:
         InputError: the format is unknown, the folder already exists, `classes` or `images` do not
@@ -76,16 +84,16 @@ def export(
 def export_source(
     source: SourceModel, output: Path, format: str, *, overwrite: bool = False
 ) -> list[ExportedFile]:
-    """Exports a model to `<output>/<format>`.
+    """Exports a model to `<output>/<format>`, and compares the files with the model.
 
     Args:
-        source: the model.
-        output: folder for all formats.
+        source: the model to export.
+        output: folder; the files are written to its subfolder `<output>/<format>`.
         format: a key of `FORMATS`.
-        overwrite: True to replace an earlier export, once the new export is complete.
+        overwrite: True to replace an earlier export after the new export is complete.
 
     Returns:
-        The exported and checked files.
+        The exported files, each with its size and its agreement with the model.
 
     Raises:
         InputError: see `export`.

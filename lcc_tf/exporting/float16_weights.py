@@ -1,25 +1,26 @@
-"""Storage of the large weights of a LiteRT file as float16."""
+"""Storage of large weight tensors as float16 in a LiteRT file."""
 
 import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-# Minimum number of values in a tensor that is stored as float16. Smaller tensors are biases,
-# depthwise kernels and the kernels of the first layers. They are less than a tenth of the weights,
-# but their rounding errors affect every pixel. TensorFlow's converter rounds them too, and its
-# maximum difference of a probability is ten times as large.
+# Minimum number of values in a tensor that is stored as float16. Smaller tensors remain float32.
+# These are biases, depthwise kernels and the kernels of the first layers. They contain less than a
+# tenth of the weights, but their rounding errors would affect every pixel. The float16 option of
+# TensorFlow's converter also rounds the small tensors. With this option, the maximum difference
+# from the probabilities of the Keras model is ten times as large.
 MIN_VALUES = 2**15
-_FILE_IDENTIFIER = b"TFL3"
+_FILE_IDENTIFIER = b"TFL3"  # identifier of LiteRT files
 
 
 def with_float16_weights(model: bytes) -> bytes:
     """Stores large weights as float16, and adds operations that convert them to float32.
 
     Args:
-        model: content of a LiteRT file in float32.
+        model: content of a LiteRT file with float32 weights.
 
     Returns:
-        Content of a file that computes in float32, with rounded weights.
+        Content of a LiteRT file with rounded weights, which computes in float32.
     """
     content = schema.ModelT.InitFromPackedBuf(model, 0)
     content.operatorCodes.append(_dequantize_code())
@@ -34,7 +35,7 @@ def with_float16_weights(model: bytes) -> bytes:
             rounded = np.frombuffer(bytes(data), np.float32).astype(np.float16)
             content.buffers.append(schema.BufferT(data=np.frombuffer(rounded.tobytes(), np.uint8)))
             graph.tensors.append(_float16_tensor(tensor, len(content.buffers) - 1))
-            tensor.buffer = 0  # the empty buffer, since the tensor is now computed
+            tensor.buffer = 0  # buffer 0 is empty; the tensor is now the output of an operation
             added.append(_dequantize(opcode, len(graph.tensors) - 1, index))
         graph.operators = added + graph.operators
     _drop_unused_buffers(content)
@@ -69,7 +70,7 @@ def _dequantize(opcode: int, source: int, target: int) -> schema.OperatorT:
 
 
 def _drop_unused_buffers(content: schema.ModelT) -> None:
-    """Empties buffers that no tensor uses, without a change of buffer indices."""
+    """Deletes the content of buffers that no tensor uses; the indices of buffers do not change."""
     used = {tensor.buffer for graph in content.subgraphs for tensor in graph.tensors}
     used |= {metadata.buffer for metadata in content.metadata or []}
     for index, buffer in enumerate(content.buffers):

@@ -1,4 +1,7 @@
-"""Names and files of the export formats, without an import of their packages."""
+"""Names and files of the export formats.
+
+This module does not import the packages of the formats, which are optional.
+"""
 
 import importlib
 from collections.abc import Callable
@@ -11,9 +14,9 @@ if TYPE_CHECKING:
     from lcc_tf.exporting.agreement import ExportedFile
     from lcc_tf.exporting.source_model import SourceModel
 
-# Names of the files and folders of each format
+# Mapping from the name of a format to the names of its files and folders
 FORMATS = {
-    # `assets.extra` contains the classes; TensorFlow writes the other files.
+    # TensorFlow writes these files, except `assets.extra`, which contains `model.json`.
     "savedmodel": {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"},
     "onnx": {"model.onnx", "deepness.onnx"},
     "litert": {"float32.tflite", "float16.tflite", "int8.tflite", "model.json"},
@@ -27,10 +30,11 @@ def writer(format: str) -> Callable[["SourceModel", Path], list["ExportedFile"]]
         format: a key of `FORMATS`.
 
     Returns:
-        A function that exports a model to an empty folder, and returns the checked files.
+        A function that exports a model to an empty folder, compares the files with the model, and
+        returns the files.
 
     Raises:
-        InputError: the format is unknown, or its packages are not installed.
+        InputError: the format is unknown, or the packages for the format are not installed.
     """
     if format not in FORMATS:
         raise InputError(f"Unknown `format`. Received: {format!r}. Choose from {list(FORMATS)}.")

@@ -1,4 +1,4 @@
-"""ONNX files for onnxruntime (images of any size) and for the QGIS plugin Deepness."""
+"""Export to two ONNX files: one for onnxruntime and one for the QGIS plugin Deepness."""
 
 import json
 import logging
@@ -15,35 +15,37 @@ from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.tiling import OVERLAP
 
-# Version of the operations, for onnxruntime 1.12 (2022) and later; tf2onnx 1.17 supports up to 18
+# Version of the ONNX operations. onnxruntime 1.12 (2022) and later versions support version 17, and
+# tf2onnx 1.17 supports versions up to 18.
 OPSET = 17
 ANY_SIZE_FILE = "model.onnx"
 DEEPNESS_FILE = "deepness.onnx"
-TOLERANCE = 1e-3  # maximum difference from a probability of the Keras model
+TOLERANCE = 1e-3  # maximum difference between probabilities of a file and of the Keras model
 
 
 def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
-    """Writes two ONNX files and compares their predictions in onnxruntime with the Keras model's.
+    """Writes two ONNX files and compares their predictions in onnxruntime with the Keras model.
 
     `model.onnx` has the input `image`, uint8 `(batch, height, width, 3)`, RGB of any size. Its
     outputs are `probabilities`, float32 `(batch, height, width, num_classes)`, and `class_id`,
-    uint8 `(batch, height, width)`. Its metadata contain the model's `Description`.
+    uint8 `(batch, height, width)`. Its metadata are the `Description` of the model.
 
     `deepness.onnx` has the input `image`, float32 `(batch, 3, tile, tile)`, RGB in [0, 1], and the
-    output `probabilities`, float32 `(batch, num_classes, tile, tile)`. Its metadata are defined by
-    the QGIS plugin: https://qgis-plugin-deepness.readthedocs.io, "Add metadata to model".
+    output `probabilities`, float32 `(batch, num_classes, tile, tile)`. Its metadata are the options
+    that the QGIS plugin reads from a model. They are documented in the section "Add metadata to
+    model" of https://qgis-plugin-deepness.readthedocs.io.
 
     Args:
-        source: the model.
-        output: folder to write to.
+        source: the model to export.
+        output: existing folder for the files.
 
     Returns:
-        Both files.
+        The two files, each with its size and its agreement with the Keras model.
 
     Raises:
-        AgreementError: the difference of a probability is larger than `TOLERANCE`, or the fraction
-            of pixels with the same class is smaller than `FLOAT_FRACTION`.
-        InputError: the weights do not fit into a file.
+        AgreementError: the difference of two probabilities is larger than `TOLERANCE`, or the
+            fraction of pixels with the same class is smaller than `FLOAT_FRACTION`.
+        InputError: the weights are too large for a file.
     """
     source.check_file_size()
     return [
@@ -53,13 +55,13 @@ def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
 
 
 def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Wraps an ONNX file of `export_onnx` as a function that returns probabilities.
+    """Wraps an ONNX file that `export_onnx` wrote as a function that returns probabilities.
 
     Args:
         file: `model.onnx` or `deepness.onnx`.
 
     Returns:
-        A function from uint8 `(batch, height, width, 3)`, RGB, to float32
+        A function from images, uint8 `(batch, height, width, 3)`, RGB, to probabilities, float32
         `(batch, height, width, num_classes)`. For `deepness.onnx`, height and width must be `tile`.
     """
     network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
@@ -124,19 +126,19 @@ def _checked(source: SourceModel, file: Path, *, any_size: bool) -> ExportedFile
 
 
 def _deepness_metadata(source: SourceModel) -> dict:
-    """Returns the metadata with which Deepness sets its options."""
+    """Returns the metadata from which Deepness reads its options."""
     return {
         "model_type": "Segmentor",
         "class_names": {str(i): name for i, name in enumerate(source.classes.names)},
         "resolution": 100 * source.resolution,  # centimeters per pixel
-        # `tiles_size` is in Deepness's documentation, `tile_size` in its code.
+        # The documentation of Deepness names this key `tiles_size`, but its code reads `tile_size`.
         "tiles_size": source.tile,
         "tile_size": source.tile,
         "tiles_overlap": round(100 * OVERLAP),  # percent
-        # After a division by 255
+        # Deepness divides pixels by 255 before it applies these values.
         "standardization_mean": [0.0, 0.0, 0.0],
         "standardization_std": [1.0, 1.0, 1.0],
-        # No threshold, since pixels below a threshold would become class 0
+        # The threshold is 0, because Deepness would assign class 0 to pixels below a threshold.
         "seg_thresh": 0.0,
         "seg_small_segment": 0,
     }
@@ -154,12 +156,13 @@ def _write(
 
     Args:
         file: file to write.
-        serve: the function, from an image to named tensors.
-        image: dtype and shape of the image.
-        axes: names of the first axes of all inputs and outputs; their sizes are not fixed.
-        metadata: JSON values by key.
+        serve: function from an image to a dictionary of named output tensors.
+        image: dtype, shape and name of the input.
+        axes: names of the leading axes of all inputs and outputs. The sizes of these axes are not
+            fixed.
+        metadata: keys and JSON values of the metadata.
     """
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # hides a log of optimizations
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)  # hide messages about optimizations
     model, _ = tf2onnx.convert.from_function(tf.function(serve), [image], opset=OPSET)
     for value in (*model.graph.input, *model.graph.output):
         for axis, name in zip(value.type.tensor_type.shape.dim, axes, strict=False):

@@ -1,4 +1,11 @@
-"""Sample images for the comparison of exports and for the calibration of int8."""
+"""Sample images.
+
+They have two purposes: exports are compared with the Keras model on sample images, and the value
+ranges of int8 files are measured on sample images.
+
+Procedural scenes are synthetic satellite images that the program draws. They replace the data set
+of a run if this data set is not available.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,20 +24,24 @@ from lcc_tf.runs import Run
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
-SEED = 0  # random seed of the crops' positions and of procedural scenes
+SEED = 0  # random seed for the positions of crops and for procedural scenes
 
 
 @dataclass(frozen=True)
 class Samples:
-    """Source of sample images: arrays, a data set, or procedural scenes if both are None.
+    """Source of sample images.
 
-    Samples should be similar to the training images. A network predicts arbitrary classes for other
-    images, such as noise. The agreement on such images has no meaning.
+    There are three kinds of sources: arrays (`images`), a data set (`builder`), or procedural
+    scenes if `images` and `builder` are None.
+
+    Sample images should be similar to the training images. For other images, such as noise, a
+    network predicts arbitrary classes. Therefore the agreement on such images has no meaning.
 
     Attributes:
-        builder: a data set; None for none.
-        scale: pixels of a sample per pixel of the data set's images, along one side.
-        images: uint8 `(height, width, 3)` each, RGB; None for none.
+        builder: a prepared data set, or None.
+        scale: number of pixels of a sample image per pixel of the data set's images, along one
+            side.
+        images: arrays, uint8 `(height, width, 3)` each, RGB, or None.
     """
 
     builder: tfds.core.DatasetBuilder | None = None
@@ -55,12 +66,15 @@ class Samples:
         return "procedural scenes" if self.images is None else f"{len(self.images)} images"
 
     def crops(self, split: str, side: int, count: int) -> list[np.ndarray]:
-        """Returns random crops, one per image. After the last image, the first image is next.
+        """Returns random crops of the sample images.
+
+        Each image is used for one crop. If `count` is larger than the number of images, the images
+        are used again from the first image.
 
         Args:
-            split: "train" or "test"; "train" is used if the data set has no test split. Arrays have
-                no splits.
-            side: side of the crops, pixels of the samples.
+            split: "train" or "test". If the data set has no test split, "train" is used. For
+                arrays, the split has no effect.
+            side: side of the crops, pixels of the sample images.
             count: number of crops.
 
         Returns:
@@ -70,7 +84,7 @@ class Samples:
         if self.images is not None:
             return [_crop(self.images[i % len(self.images)], side, rng) for i in range(count)]
         if self.builder is None:
-            # Numbers of scenes that are not in the data set "demo"
+            # The data set "demo" contains scenes with smaller numbers. These scenes are different.
             first = 10**6 if split == "test" else 2 * 10**6
             scenes = [render_scene(SEED, first + i, max(side, MIN_SIZE))[0] for i in range(count)]
             return [scene[:side, :side] for scene in scenes]
@@ -82,7 +96,7 @@ class Samples:
     def _example_crop(
         self, example: dict[str, tf.Tensor], side: int, rng: np.random.Generator
     ) -> np.ndarray:
-        """Returns a random crop of an example of the data set."""
+        """Returns a random crop of an image of the data set, at the resolution of the samples."""
         mask = decode_mask(example["segmentation_mask"])
         side_in_example = round(side / self.scale)
         room = np.maximum(np.array(mask.shape) - side_in_example, 0)
@@ -93,7 +107,7 @@ class Samples:
 
 
 def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
-    """Returns a random crop of an image, which is reflect-padded if it is smaller than the crop."""
+    """Returns a random crop of an image; reflect-pads an image that is smaller than the crop."""
     first = [rng.integers(0, max(length - side, 0) + 1) for length in image.shape[:2]]
     rows, columns = (
         reflect_indices(np.arange(start, start + side), length)
@@ -103,17 +117,21 @@ def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def samples_of(runs: Sequence[Run], scale: float) -> Samples:
-    """Returns the first data set of the runs that exists, or procedural scenes.
+    """Selects the source of the sample images for an export of runs.
+
+    The source is the training data set of the first run whose data set still exists. If no data set
+    exists, the source is procedural scenes.
 
     Args:
         runs: the exported runs.
-        scale: pixels of a sample per pixel of the data set's images, along one side.
+        scale: number of pixels of a sample image per pixel of the data set's images, along one
+            side.
     """
     for run in runs:
-        if run.fingerprint is None:  # an imported run, whose data set is unknown
+        if run.fingerprint is None:  # the data set of an imported run is unknown
             continue
         try:
             return Samples(load(run.config.data.cache_dir, run.fingerprint), scale)
-        except DatasetError:  # the run was trained elsewhere, or the cache was deleted
+        except DatasetError:  # the data set is on another computer or was deleted
             continue
     return Samples(scale=scale)

@@ -1,4 +1,4 @@
-"""SavedModels, which run with TensorFlow only."""
+"""Export to a SavedModel, which needs only TensorFlow to run."""
 
 from pathlib import Path
 
@@ -13,31 +13,31 @@ from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tta import with_tta
 
-TOLERANCE = 1e-4  # maximum difference from a probability of the Keras model
+TOLERANCE = 1e-4  # maximum difference between probabilities of SavedModel and Keras model
 
 
 def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
-    """Writes a SavedModel and compares its predictions with the Keras model's.
+    """Writes a SavedModel and compares its predictions with the Keras model.
 
     The signature `serving_default` has the input `image`, uint8 `(batch, height, width, 3)`, RGB of
     any size. Its outputs are `probabilities`, float32 `(batch, height, width, num_classes)`, and
-    `class_id`, uint8 `(batch, height, width)`. Images are reflect-padded to a multiple of the
-    network's stride, and the outputs are cropped.
+    `class_id`, uint8 `(batch, height, width)`. The SavedModel reflect-pads images to a multiple of
+    the network's stride, and crops its outputs to the size of the images.
 
     The signature `classes` has no inputs. Its outputs are `class_names`, string `(num_classes,)`,
-    and `palette`, uint8 `(num_classes, 3)`, RGB. `assets.extra/model.json` contains the model's
-    `Description`.
+    and `palette`, uint8 `(num_classes, 3)`, RGB. `assets.extra/model.json` contains the
+    `Description` of the model.
 
     Args:
-        source: the model.
-        output: folder to write to.
+        source: the model to export.
+        output: folder of the SavedModel.
 
     Returns:
-        One entry, for the whole folder.
+        A list with one `ExportedFile`, which describes the whole folder.
 
     Raises:
-        AgreementError: the difference of a probability is larger than `TOLERANCE`, or the fraction
-            of pixels with the same class is smaller than `FLOAT_FRACTION`.
+        AgreementError: the difference of two probabilities is larger than `TOLERANCE`, or the
+            fraction of pixels with the same class is smaller than `FLOAT_FRACTION`.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
@@ -76,12 +76,13 @@ def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
 def load_savedmodel(
     folder: Path, *, tta: str = "none", tile: int | None = None
 ) -> EnsemblePredictor:
-    """Loads a SavedModel of `export_savedmodel` for prediction.
+    """Loads a SavedModel that `export_savedmodel` wrote, for prediction.
 
     Args:
         folder: folder of the SavedModel.
         tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
-        tile: side of the tiles, pixels; None for the `tile` of the export.
+        tile: side of the tiles in pixels of the scene; None for the tile size that the export
+            stored.
 
     Raises:
         InputError: the folder is not a SavedModel that `export_savedmodel` wrote.
@@ -90,8 +91,8 @@ def load_savedmodel(
         description = Description.read(folder / "assets.extra")
     except FileNotFoundError as error:
         raise InputError(
-            f"{folder} is not a SavedModel that lcc_tf exported: it has no assets.extra/"
-            f"{MODEL_FILE}. Use the folder <output>/savedmodel of an export."
+            f"{folder} is not a SavedModel that lcc_tf exported, because it does not contain the "
+            f"file assets.extra/{MODEL_FILE}. Use the folder <output>/savedmodel of an export."
         ) from error
     loaded = tf.saved_model.load(folder)
 
@@ -104,7 +105,8 @@ def load_savedmodel(
     predictor = Predictor(
         name=folder.name,
         predict_batch=with_tta(predict, tta),
-        # "whole" resizes tiles for a model whose resolution differs from the scene's resolution.
+        # The framing "whole" resizes each tile before prediction. This is necessary for a model
+        # whose resolution differs from the resolution of the scene.
         framing="crops" if scale == 1 else "whole",
         image_size=image_size,
         tile=round(image_size / scale),

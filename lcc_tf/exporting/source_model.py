@@ -1,4 +1,8 @@
-"""Keras models for exporting."""
+"""Keras model with all the information that its export needs.
+
+The exported model can be an ensemble, which averages the predictions of several networks (its
+members). The members are the networks of training runs.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -14,28 +18,29 @@ from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
 from lcc_tf.models import ensemble
+from lcc_tf.models.model_outputs import check_output_size
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.predictors import check_num_classes
 from lcc_tf.reflect_padding import reflect_padded_indices
 from lcc_tf.runs import Run, load_ensemble
 from tfds_deepglobe.classes import ClassTable
 
-RESOLUTION = 0.5  # meters per pixel, DeepGlobe's
-MIN_TILE = 32  # pixels
-MAX_FILE_SIZE = 2**31  # bytes; limit of protocol buffers (ONNX) and flat buffers (LiteRT)
+RESOLUTION = 0.5  # pixel size of DeepGlobe images, meters
+MIN_TILE = 32  # largest stride of the networks, pixels
+MAX_FILE_SIZE = 2**31  # bytes; limit of the file formats of ONNX and LiteRT
 
 
 @dataclass(frozen=True, eq=False)
 class SourceModel:
-    """A Keras model for exporting.
+    """Keras model with all the information that its export needs.
 
     Attributes:
-        model: from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
-            `(batch, height, width, num_classes)`.
-        classes: names and colors of the model's output channels.
-        tile: side of the images for exports of a fixed size, pixels.
+        model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its
+            output is probabilities, float32 `(batch, height, width, num_classes)`.
+        classes: names and colors of the classes, in the order of the model's output channels.
+        tile: side of the images for exported files that accept only one image size, pixels.
         resolution: pixel size of the model's images on the ground, meters.
-        samples: source of images for the comparison of exports with the model.
+        samples: source of images on which exports are compared with the model.
     """
 
     model: keras.Model
@@ -47,8 +52,8 @@ class SourceModel:
     def __post_init__(self) -> None:
         if self.tile < MIN_TILE:
             raise InputError(
-                f"`tile` must be {MIN_TILE} pixels or more, the networks' largest stride. "
-                f"Received: tile={self.tile}."
+                f"`tile` must be {MIN_TILE} pixels or more, because the largest stride of the "
+                f"networks is {MIN_TILE}. Received: tile={self.tile}."
             )
         if not 0 < self.resolution < float("inf"):
             raise InputError(
@@ -66,21 +71,21 @@ class SourceModel:
         tile: int | None = None,
         resolution: float = RESOLUTION,
     ) -> "SourceModel":
-        """Loads the ensemble of runs for exporting.
+        """Loads runs as one ensemble and prepares it for exporting.
 
         Args:
             runs: one run or more, all with the same classes.
             weights: one weight per run; None for equal weights.
-            average: "probabilities" or "logits".
-            tile: side of the images for exports of a fixed size, pixels of the exported model's
-                images. None for the smallest size at which each member's input has at least the
-                size of its training images.
-            resolution: pixel size of the data set's images on the ground, meters. The exported
-                model's pixels are larger if every run downsamples the data set's images.
+            average: "probabilities" or "logits", the values that the ensemble averages.
+            tile: side of the images for exported files that accept only one image size, pixels of
+                the exported model's images. None for the smallest size that is large enough for all
+                members: the input of each member is not smaller than its training images.
+            resolution: pixel size of the data set's images on the ground, meters. If all runs
+                downsample the data set's images, the pixels of the exported model are larger.
 
         Raises:
-            InputError: the runs cannot be loaded (see `lcc_tf.runs.load_ensemble`), or the tile or
-                the resolution is invalid.
+            InputError: the runs cannot be loaded (see `lcc_tf.runs.load_ensemble`), or `tile` or
+                `resolution` is invalid.
         """
         finest = max(run.scale for run in runs)
         if tile is None:
@@ -106,11 +111,12 @@ class SourceModel:
         """Prepares a Keras model for exporting.
 
         Args:
-            model: see `lcc_tf.exporting.export.export`.
-            classes: names and colors of the model's output channels.
-            tile: side of the images for exports of a fixed size, pixels.
+            model: Keras model, see `lcc_tf.exporting.export.export`.
+            classes: names and colors of the classes, in the order of the model's output channels.
+            tile: side of the images for exported files that accept only one image size, pixels.
             resolution: pixel size of the images on the ground, meters.
-            images: sample images, uint8 `(height, width, 3)` each, RGB; None for procedural scenes.
+            images: sample images, uint8 `(height, width, 3)` each, RGB. None for procedural scenes
+                (synthetic images that the program draws).
 
         Raises:
             InputError: an argument is invalid.
@@ -122,41 +128,47 @@ class SourceModel:
 
     @property
     def description(self) -> Description:
-        """The description for the files of an export."""
+        """Description of the model for `model.json`."""
         return Description(self.classes, self.tile, self.samples.scale)
 
     @cached_property
     def comparison(self) -> Comparison:
-        """The comparison of exports with the model."""
+        """Comparison of exports with the model on sample images."""
         return Comparison(self.predict, self.samples, self.tile)
 
     def predict(self, image: np.ndarray) -> np.ndarray:
-        """Predicts probabilities with the Keras model, for an image of any size.
+        """Predicts probabilities of an image of any size with the Keras model.
 
         Args:
             image: uint8 `(1, height, width, 3)`, RGB.
 
         Returns:
-            float32 `(1, height, width, num_classes)`.
+            Probabilities, float32 `(1, height, width, num_classes)`.
         """
         divisor = size_divisor(self.model)
         height, width = image.shape[1:3]
         margins = [(0, 0), (0, -height % divisor), (0, -width % divisor), (0, 0)]
         padded = np.pad(image, margins, mode="reflect").astype(np.float32)
-        return self._graph(tf.constant(padded))[:, :height, :width].numpy()
+        predicted = self._graph(tf.constant(padded))
+        check_output_size(padded.shape, predicted.shape)
+        return predicted[:, :height, :width].numpy()
 
     @cached_property
     def _graph(self) -> Callable[[tf.Tensor], tf.Tensor]:
-        """The model, traced once for all sizes; `keras.Model.predict` traces it once per size."""
+        """Model as a TensorFlow function that is traced only once.
+
+        `keras.Model.predict` would trace the model again for each image size.
+        """
         return tf.function(
             lambda image: self.model(image, training=False),
             input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
         )
 
     def serve(self, image: tf.Tensor) -> tf.Tensor:
-        """Builds the model's graph for images of any size, for TensorFlow.
+        """Builds the graph of the model for images of any size, for use in TensorFlow.
 
-        Images are reflect-padded to a multiple of the network's stride, and the result is cropped.
+        The graph reflect-pads images to a multiple of the network's stride. It crops the
+        probabilities to the size of the images.
 
         Args:
             image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
@@ -167,7 +179,9 @@ class SourceModel:
         return _at_any_size(self.model, image)
 
     def serve_for_conversion(self, image: tf.Tensor) -> tf.Tensor:
-        """Builds the graph of `serve` for converters, with operations that TensorFlow cannot run.
+        """Builds the graph of `serve` for converters.
+
+        TensorFlow cannot run some operations of this graph (see `lcc_tf.exporting.dilation`).
 
         Args:
             image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
@@ -182,16 +196,16 @@ class SourceModel:
         return with_single_operations(self.model)
 
     def check_file_size(self) -> None:
-        """Checks that the weights fit into a file of 2 GB.
+        """Checks that the weights fit into a file of less than 2 GB.
 
         Raises:
-            InputError: the weights do not fit.
+            InputError: the weights are too large.
         """
         size = 4 * self.model.count_params()
         if size > 0.99 * MAX_FILE_SIZE:
             raise InputError(
-                "The weights must have less than 2 GB for ONNX and LiteRT files. Received: "
-                f"{size / 1e9:.1f} GB. Export fewer networks together, or use "
+                "The weights in ONNX and LiteRT files must have less than 2 GB. Received: "
+                f"{size / 1e9:.1f} GB. Export an ensemble of fewer networks, or use "
                 "`format='savedmodel'`."
             )
 

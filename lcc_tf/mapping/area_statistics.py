@@ -17,19 +17,20 @@ from lcc_tf.mapping.geodesy import has_areas, pixel_hectares
 from lcc_tf.mapping.grid import Grid, window_of
 
 COLUMNS = ("class", "pixels", "share", "hectares")
-STRIP_PIXELS = 2**24  # maximum number of a zone's pixels in memory
+STRIP_PIXELS = 2**24  # maximum number of pixels of a zone that are read at once
 
 
 class Areas:
-    """Number of pixels and hectares per class, counted in parts of a map.
+    """Number of pixels and hectares of each class. The parts of a map are added one after another.
 
     Args:
-        grid: grid of the map.
+        grid: size and georeference of the map.
         class_names: class names of the map.
 
     Attributes:
-        pixels: int64 `(num_classes,)`, number of pixels.
-        hectares: float64 `(num_classes,)`; None if the area of a pixel is unknown.
+        pixels: int64 `(num_classes,)`, number of pixels of each class.
+        hectares: float64 `(num_classes,)`, area of each class; None if the area of a pixel is
+            unknown.
     """
 
     def __init__(self, grid: Grid, class_names: Sequence[str]) -> None:
@@ -42,9 +43,10 @@ class Areas:
         """Adds a part of the map.
 
         Args:
-            class_ids: uint8 `(n,)`, class ids of the part's pixels without its nodata pixels.
-            rows: the part's rows.
-            columns: the part's columns.
+            class_ids: uint8 `(n,)`, class ids of the valid pixels in the part. Nodata pixels are
+                not included.
+            rows: rows of the part.
+            columns: columns of the part.
         """
         counts = np.bincount(class_ids, minlength=len(self.class_names))
         self.pixels += counts
@@ -56,8 +58,9 @@ class Areas:
         """Returns one row per class.
 
         Returns:
-            Class name, number of pixels, fraction of all pixels, and hectares. Hectares are an
-            empty text if the area of a pixel is unknown.
+            Values of the columns in `COLUMNS`: class name, number of pixels, fraction of all pixels
+            (in the column `share`), and hectares. If the area of a pixel is unknown, hectares are
+            an empty string.
         """
         total = max(int(self.pixels.sum()), 1)
         return [
@@ -73,7 +76,7 @@ class Areas:
         ]
 
     def to_csv(self) -> str:
-        """Returns a header and the rows as CSV."""
+        """Returns CSV with a header and one row per class."""
         return _csv([COLUMNS, *self.rows()])
 
 
@@ -84,8 +87,12 @@ class Zones:
         file: file in any vector format that GDAL can read.
 
     Raises:
-        InputError: the file cannot be read, contains no geometries or geometries that are not
-            polygons, or has no coordinate system.
+        InputError: one of these reasons:
+
+            - The file cannot be read.
+            - The file has no coordinate system.
+            - The file contains no geometries.
+            - The file contains geometries that are not polygons.
     """
 
     def __init__(self, file: Path) -> None:
@@ -103,7 +110,7 @@ class Zones:
         types = {shapely.GeometryType(i).name for i in shapely.get_type_id(self.polygons)}
         if not len(self.polygons) or not types <= {"POLYGON", "MULTIPOLYGON"}:
             raise InputError(
-                f"{file} must contain only polygons, and at least one. Received: "
+                f"{file} must contain one or more polygons, and no other geometries. Received: "
                 f"{len(self.polygons)} geometries of the types {sorted(types)}."
             )
         self.fields = tuple(meta["fields"])
@@ -112,15 +119,15 @@ class Zones:
     def areas(self, map_file: Path, class_names: Sequence[str]) -> str:
         """Computes the area of each class in each zone.
 
-        A pixel belongs to each zone that contains the pixel's center.
+        A pixel belongs to a zone if the center of the pixel is inside the zone.
 
         Args:
             map_file: class map.
             class_names: class names of the map.
 
         Returns:
-            CSV with one row per zone and class. Its columns are the zone's number (the first is
-            1), the zone's attributes, and `COLUMNS`.
+            CSV with one row per zone and class. The first column is the number of the zone, which
+            starts at 1. The attributes of the zone and the columns in `COLUMNS` follow.
 
         Raises:
             InputError: the map has no coordinate system.
@@ -138,7 +145,7 @@ class Zones:
 
 
 def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
-    """Verifies that an image has a coordinate system, which zones need.
+    """Verifies that an image has a coordinate system, because zones need one.
 
     Raises:
         InputError: the image has no coordinate system.
@@ -153,7 +160,7 @@ def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
 def _transformed(
     polygons: np.ndarray, source: rasterio.crs.CRS, target: rasterio.crs.CRS
 ) -> np.ndarray:
-    """Transforms polygons `(n,)` to another coordinate system."""
+    """Transforms polygons `(n,)` from one coordinate system to another."""
     transformer = pyproj.Transformer.from_crs(source.to_wkt(), target.to_wkt(), always_xy=True)
     return shapely.transform(
         polygons, lambda points: np.column_stack(transformer.transform(*points.T))
@@ -163,9 +170,15 @@ def _transformed(
 def _areas_in(
     dataset: rasterio.DatasetReader, polygon: shapely.Geometry, class_names: Sequence[str]
 ) -> Areas:
-    """Counts the map's pixels inside a polygon in the map's coordinates."""
+    """Computes the area of each class inside a polygon.
+
+    Args:
+        dataset: open class map.
+        polygon: polygon in the coordinate system of the map.
+        class_names: class names of the map.
+    """
     areas = Areas(Grid.of(dataset), class_names)
-    # The map's projection is not defined at the polygon.
+    # Coordinates are infinite where the projection of the map is not defined.
     if not np.isfinite(polygon.bounds).all():
         return areas
     corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T

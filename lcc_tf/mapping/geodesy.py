@@ -1,11 +1,11 @@
 """Lengths and areas of pixels on the ground.
 
-In most projected coordinate systems, lengths and areas are computed from the coordinates, as is
-usual in surveying. They are computed on the ellipsoid in two cases:
+In most projected coordinate systems, lengths and areas are computed from the coordinates, which is
+usual in surveying. Lengths and areas are computed on the ellipsoid in two cases:
 
 - The coordinates are degrees.
-- The coordinate system is web Mercator, where a meter on the map is less than a meter on the
-  ground, except at the equator.
+- The coordinate system is web Mercator. Outside the equator, one meter in web Mercator is less than
+  one meter on the ground.
 """
 
 import numpy as np
@@ -24,7 +24,7 @@ def pixel_meters(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[fl
     Args:
         crs: coordinate system.
         transform: transform from columns and rows to coordinates.
-        size: the raster's height and width, pixels.
+        size: height and width of the raster, pixels.
 
     Returns:
         Width and height of the pixel, meters.
@@ -45,14 +45,14 @@ def pixel_meters(crs: CRS, transform: Affine, size: tuple[int, int]) -> tuple[fl
 def pixel_hectares(crs: CRS, transform: Affine, rows: slice, columns: slice) -> float:
     """Computes the mean area of the pixels in a part of a raster.
 
-    On the ellipsoid, geodesics between the part's corners form a quadrilateral. Its area is divided
-    by the number of pixels.
+    If areas are computed on the ellipsoid, geodesics connect the four corners of the part. The area
+    inside the geodesics is divided by the number of pixels.
 
     Args:
         crs: coordinate system.
         transform: transform from columns and rows to coordinates.
-        rows: the part's rows.
-        columns: the part's columns.
+        rows: rows of the part.
+        columns: columns of the part.
 
     Returns:
         Hectares per pixel.
@@ -72,10 +72,10 @@ def polygon_hectares(crs: CRS | None, polygons: np.ndarray) -> np.ndarray:
 
     Args:
         crs: coordinate system.
-        polygons: geometries `(n,)` in coordinates of `crs`.
+        polygons: shapely geometries `(n,)` in coordinates of `crs`.
 
     Returns:
-        float64 `(n,)`, hectares; NaN if `crs` does not define areas.
+        float64 `(n,)`, hectares; NaN if areas cannot be computed in `crs`, see `has_areas`.
     """
     if not has_areas(crs):
         return np.full(len(polygons), np.nan)

@@ -8,13 +8,13 @@ from tfds_deepglobe.classes import ClassTable
 
 
 def write_categories(file: Path, classes: ClassTable) -> None:
-    """Adds class names to a raster's `.aux.xml`, since a GeoTIFF cannot store them.
+    """Adds class names to the `.aux.xml` file of a raster, because a GeoTIFF cannot store them.
 
     GDAL reads this file together with the raster.
 
     Args:
-        file: the raster's `.aux.xml`. Other content of an existing file is not changed.
-        classes: classes of the raster's first band.
+        file: `.aux.xml` file of the raster. If it exists, its other content is not changed.
+        classes: class names and colors of the first band of the raster.
     """
     root = ElementTree.parse(file).getroot() if file.exists() else ElementTree.Element("PAMDataset")
     band = root.find("PAMRasterBand[@band='1']")
@@ -27,13 +27,13 @@ def write_categories(file: Path, classes: ClassTable) -> None:
 
 
 def write_raster_style(file: Path, classes: ClassTable) -> None:
-    """Writes the style that QGIS applies to a raster.
+    """Writes the style file that QGIS applies to a raster.
 
-    Without the style, the legend in QGIS lists all 256 entries of the raster's color table.
+    Without the style, the legend in QGIS lists all 256 entries of the color table.
 
     Args:
-        file: the raster's path with the suffix `.qml`.
-        classes: classes of the raster's first band.
+        file: file to write. It has the path of the raster, but the suffix `.qml`.
+        classes: class names and colors of the first band of the raster.
     """
     root = ElementTree.Element("qgis")
     pipe = ElementTree.SubElement(root, "pipe")
@@ -54,11 +54,11 @@ def write_raster_style(file: Path, classes: ClassTable) -> None:
 
 
 def write_polygon_style(file: Path, classes: ClassTable) -> None:
-    """Writes the style that QGIS applies to polygons, one color per class.
+    """Writes the style file that QGIS applies to polygons. The style has one color per class.
 
     Args:
-        file: the polygon file's path with the suffix `.qml`.
-        classes: the polygons' classes; each polygon has its class name in the field `class`.
+        file: file to write. It has the path of the polygon file, but the suffix `.qml`.
+        classes: class names and colors. The field `class` of each polygon contains a class name.
     """
     root = ElementTree.Element("qgis")
     renderer = ElementTree.SubElement(

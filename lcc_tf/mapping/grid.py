@@ -35,5 +35,5 @@ class Grid:
 
 
 def window_of(rows: slice, columns: slice) -> Window:
-    """Returns rows and columns as a rasterio window."""
+    """Converts slices of rows and columns to a rasterio window."""
     return Window.from_slices(rows, columns)

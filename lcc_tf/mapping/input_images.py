@@ -1,4 +1,4 @@
-"""Image files to map."""
+"""Search for the image files that are mapped."""
 
 import glob
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
 
 
 def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
-    """Finds image files by their paths, folders or patterns.
+    """Finds image files from paths of files, paths of folders and patterns.
 
     Args:
-        inputs: paths of files, paths of folders, or patterns such as "a/*.tif". Subfolders are only
-            searched for patterns with `**`.
-        output: folder for the maps.
+        inputs: paths of files, paths of folders, or patterns such as "a/*.tif". Only patterns with
+            `**` search subfolders.
+        output: folder in which the maps are written.
 
     Returns:
         The files in the order of `inputs`. A file that is found twice is returned once.
 
     Raises:
-        InputError: an input matches no image, two images have the same name, or `output` is a
-            folder in `inputs`.
+        InputError: an input matches no image, two images have the same name, or `output` is also
+            one of the folders in `inputs`.
     """
     images: dict[Path, None] = {}
     for text in inputs:
@@ -32,8 +32,8 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
         if path.is_dir():
             if path.resolve() == output.resolve():
                 raise InputError(
-                    f"`output` must not be a folder in `input`. Received: {output}. Its maps would "
-                    "be input images of the next call. Choose another `output`."
+                    f"`output` must not be a folder in `input`. Received: {output}. The next call "
+                    "would map the maps in this folder. Choose another `output`."
                 )
             found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         elif path.exists():
@@ -51,8 +51,9 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
     for image in images:
         if (namesake := by_stem.setdefault(image.stem, image)) != image:
             raise InputError(
-                f"Images must have different names. Received: {namesake} and {image}, whose maps "
-                "would have the same name. Map them separately, to different `output` folders."
+                f"Images must have different names. Received: {namesake} and {image}. Their maps "
+                "would have the same name. Map these images in separate calls with different "
+                "`output` folders."
             )
     return list(images)
 
@@ -65,12 +66,14 @@ def images_to_map(
     Args:
         images: image files.
         outputs: files that are written for each image.
-        resume: skip an image if all its output files exist.
-        overwrite: replace existing files.
+        resume: True to skip an image if all its output files exist.
+        overwrite: True to replace existing output files.
 
     Raises:
-        InputError: an output file exists and neither `resume` nor `overwrite` is True, or the
-            output folder is a file.
+        InputError: one of these reasons:
+
+            - An output file exists, and both `resume` and `overwrite` are False.
+            - The output folder is a file.
     """
     check_no_file(outputs.folder)
     todo = []
@@ -82,7 +85,7 @@ def images_to_map(
         if existing and not (overwrite or resume):
             raise InputError(
                 f"{existing[0]} already exists. Skip mapped images with `resume=True`, replace "
-                "them with `overwrite=True`, or choose another `output`."
+                "existing files with `overwrite=True`, or choose another `output`."
             )
         todo.append(image)
     return todo

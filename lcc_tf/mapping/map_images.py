@@ -1,4 +1,8 @@
-"""Maps of images, with tables of areas, polygons and other files, written in parts."""
+"""Class maps of images, tables of areas, and optional files such as polygons.
+
+The rasters are written block by block, and therefore images can have any size. An ensemble consists
+of several networks, which are called its members.
+"""
 
 import contextlib
 import sys
@@ -24,9 +28,9 @@ from lcc_tf.prediction.tiling import Block, overlap_in_pixels, predict_blocks
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import error_line
 
-SCALE = 254  # stored value of the fraction 1; 255 is nodata
+SCALE = 254  # value that is stored for the fraction 1; the nodata value is 255
 RASTERS = ("classes", "probabilities", "confidence", "disagreement")
-OVERLAY_SIDE = 2048  # maximum height and width, pixels
+OVERLAY_SIDE = 2048  # maximum height and width of the overlay, pixels
 
 
 def map_images(
@@ -38,11 +42,11 @@ def map_images(
     overlap: int | None = None,
     verbose: int = 1,
 ) -> list[Path]:
-    """Maps images. If one of several images cannot be mapped, the next image is mapped.
+    """Maps images. If one of several images cannot be mapped, the other images are still mapped.
 
     Args:
         images: image files.
-        predictor: predictor of the classes.
+        predictor: one or more networks that predict the classes.
         outputs: files to write for each image; the folder is created if it does not exist.
         reading: bands, value range and pixel size of the images; None for the defaults of
             `SceneReading`.
@@ -50,14 +54,14 @@ def map_images(
         verbose: 1 to show progress bars with the remaining time, 0 to show only errors.
 
     Returns:
-        The images that could not be mapped. Their errors are printed.
+        The images that could not be mapped. An error message is printed for each of these images.
 
     Raises:
         InputError: one of these reasons:
 
-            - There is only one image, and it cannot be mapped.
+            - `images` contains only one image, and this image cannot be mapped.
             - `overlap` is invalid.
-            - `outputs.extras` contains "disagreement", and there is only one network.
+            - `outputs.extras` contains "disagreement", but `predictor` has only one network.
         OSError: the folder is not writable, or the disk is full.
     """
     overlap = overlap_in_pixels(predictor.tile, overlap)
@@ -93,18 +97,21 @@ def write_map(
     overlap: int | None = None,
     verbose: int = 1,
 ) -> None:
-    """Maps a scene. Each output file appears when it is complete.
+    """Maps a scene. Each output file is created under its final name when it is complete.
 
     Args:
         scene: open image.
-        predictor: predictor of the classes.
+        predictor: one or more networks that predict the classes.
         outputs: files to write; the folder must exist.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
 
     Raises:
-        InputError: the image file is truncated, `overlap` is invalid, or there are zones and the
-            image has no coordinate system.
+        InputError: one of these reasons:
+
+            - The image file is truncated.
+            - `overlap` is invalid.
+            - `outputs` contains zones, but the image has no coordinate system.
         OSError: the disk is full.
     """
     classes = predictor.classes
@@ -124,7 +131,8 @@ def write_map(
                 desc=scene.path.name,
                 unit="px",
                 unit_scale=True,
-                leave=None,  # stays when complete, unless it is below the bar of all images
+                # None: the completed bar remains visible, unless the bar "all images" is above it.
+                leave=None,
                 disable=not verbose,
             )
         )
@@ -137,13 +145,13 @@ def write_map(
                 writer.write(np.moveaxis(values[kind], -1, 0), window=window)
             areas.add(values["classes"][block.valid][:, 0], block.rows, block.columns)
             progress.update(block.valid.size)
-        # The file of areas marks a complete map. It is deleted before the rasters of an earlier map
-        # are replaced.
+        # The table of areas is written last. If it exists, all files of the map are complete.
+        # Therefore the old table is deleted before old rasters are replaced.
         files["areas"].unlink(missing_ok=True)
     if "overlay" in files:
         image, valid = scene.thumbnail(OVERLAY_SIDE)
         mask, mapped = read_map(files["classes"], valid.shape)
-        # The scene's overviews and the map's overviews can have different nodata pixels.
+        # Overviews of the scene and overviews of the map can have different nodata pixels.
         save_overlay(image, mask, valid & mapped, classes, files["overlay"])
     if "polygons" in files:
         write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
@@ -156,9 +164,9 @@ def write_map(
 def _writer(
     kind: str, file: Path, scene: Scene, classes: ClassTable
 ) -> contextlib.AbstractContextManager:
-    """Creates one of a scene's rasters."""
+    """Creates a raster of the kind `kind` for a scene."""
     if kind == "classes":
-        # The scene's nodata value is used unless it is a class id or is not a uint8 value.
+        # The map has the nodata value of the scene, if this value is a uint8 and not a class id.
         nodata = scene.nodata
         if nodata is None or not classes.num_classes <= nodata <= NODATA or nodata % 1:
             nodata = NODATA
@@ -173,15 +181,15 @@ def _writer(
 def _values(
     predictor: EnsemblePredictor, block: Block, writers: Mapping[str, DatasetWriter]
 ) -> dict[str, np.ndarray]:
-    """Computes the values of a block of each raster.
+    """Computes the values that each raster stores for a block.
 
     Args:
-        predictor: predictor of the block.
-        block: predicted block.
-        writers: open rasters by kind.
+        predictor: one or more networks that predicted the block.
+        block: predicted part of the scene.
+        writers: mapping from the kind of a raster to the open raster.
 
     Returns:
-        uint8 `(rows, columns, bands)` by kind.
+        Dictionary that maps the kind of a raster to its values, uint8 `(rows, columns, bands)`.
     """
     if block.values is None:
         return {

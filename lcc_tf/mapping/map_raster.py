@@ -1,4 +1,7 @@
-"""Class maps and other rasters as GeoTIFF and PNG, written in parts for rasters of any size."""
+"""Class maps and other rasters as GeoTIFF and PNG.
+
+The rasters are written in parts, and therefore they can have any size.
+"""
 
 import contextlib
 import shutil
@@ -10,8 +13,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
-# This name is private. When rasterio closes a file, it raises errors of this class, and it has no
-# public name for the class. Without the name, a full disk causes a traceback instead of one line.
+# If the disk is full when rasterio closes a file, rasterio raises an error of this class. rasterio
+# has no public name for the class. The error is caught to print one line instead of a traceback.
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
@@ -22,7 +25,7 @@ from lcc_tf.mapping.gis_styles import write_categories, write_raster_style
 from lcc_tf.mapping.grid import Grid
 from tfds_deepglobe.classes import ClassTable
 
-BLOCK = 256  # side of a GeoTIFF's internal tiles, pixels
+BLOCK = 256  # side of the internal tiles of a GeoTIFF, pixels
 NODATA = 255  # nodata value of class maps; all class ids are smaller
 
 
@@ -36,22 +39,22 @@ def new_raster(
     band_names: Sequence[str] = ("class",),
     scale: float = 1,
 ) -> Iterator[rasterio.io.DatasetWriter]:
-    """Creates a uint8 raster to which windows can be written.
+    """Creates a uint8 raster that can be written window by window.
 
-    The file appears at `path` when it is complete. A `.tif` file is a Cloud Optimized GeoTIFF with
-    overviews. A class map has two more files: class names for GDAL (`.aux.xml`) and a style for
-    QGIS (`.qml`).
+    The raster is written to a temporary file, which is moved to `path` when it is complete. A
+    `.tif` file is a Cloud Optimized GeoTIFF with overviews. For a class map, two more files are
+    written: class names for GDAL (`.aux.xml`) and a style for QGIS (`.qml`).
 
     Args:
         path: file to write, `.tif` or `.png`.
-        grid: size and georeference.
+        grid: size and georeference of the raster.
         nodata: nodata value; None for a raster without nodata pixels.
-        classes: names and colors of a class map's classes; None for other rasters.
+        classes: class names and colors of a class map; None for other rasters.
         band_names: one description per band.
-        scale: factor from stored values to the values that they represent.
+        scale: factor that converts stored values to real values, such as probabilities.
 
     Yields:
-        The open data set.
+        The open raster.
 
     Raises:
         InputError: another process is writing the same file.
@@ -119,14 +122,17 @@ def new_raster(
 
 
 def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
-    """Reads a class map and resamples it to the nearest pixels.
+    """Reads a class map and resizes it with nearest-neighbor interpolation.
 
     Args:
         path: class map that `new_raster` wrote.
         size: height and width of the result, pixels.
 
     Returns:
-        Two arrays `(height, width)`: class ids, uint8, and bool, False for nodata pixels.
+        Two arrays:
+
+        - class ids, uint8 `(height, width)`.
+        - mask, bool `(height, width)`, False for nodata pixels.
     """
     with _without_georeference_warnings(), rasterio.open(path) as dataset:
         return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
@@ -142,7 +148,7 @@ def _without_georeference_warnings() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _writable(path: Path) -> Iterator[None]:
-    """Converts GDAL's write errors to an `OSError` with one line."""
+    """Converts write errors of GDAL to an `OSError` with a message of one line."""
     try:
         yield
     except (RasterioError, CPLE_BaseError) as error:
@@ -150,9 +156,9 @@ def _writable(path: Path) -> Iterator[None]:
 
 
 def _check_copy(source: Path, copy: Path) -> None:
-    """Verifies that a copy is complete.
+    """Verifies that the copy of a raster is complete.
 
-    On a full disk, GDAL closes an incomplete copy without an error.
+    This is necessary because GDAL does not report an incomplete copy if the disk is full.
     """
     with rasterio.open(source) as original, rasterio.open(copy) as copied:
         for band in original.indexes:

@@ -1,4 +1,4 @@
-"""Public function that maps a scene."""
+"""Public function `map_scene`, which maps the land cover of an image file."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,17 +34,18 @@ def map_scene(
 ) -> dict[str, Path]:
     """Maps the land cover of a scene of any size.
 
-    A class map and a table of areas are always written. Rasters have the scene's grid, georeference
-    and nodata pixels. Memory grows with the scene's width, but not with its height.
+    A class map and a table of areas are always written. The rasters have the same size,
+    georeference and nodata pixels as the scene. The required memory grows with the width of the
+    scene, but not with its height.
 
     Args:
         model: model with the input float32 `(batch, height, width, 3)`, RGB in [0, 255], and the
             output `(batch, height, width, num_classes)`, logits or probabilities.
         scene: GeoTIFF, TIFF, JPEG or PNG file.
-        output: folder for the files; it is created if it does not exist.
-        classes: names and colors of the model's output channels, in the order of the channels.
-        tile: side of the tiles, pixels. The best size is the size that the model was trained on. It
-            is rounded to a multiple of the model's stride.
+        output: folder for the written files; it is created if it does not exist.
+        classes: names and colors of the classes, in the order of the output channels of the model.
+        tile: side of the tiles, pixels. The best value is the side of the images that the model was
+            trained on. The value is rounded to a multiple of the stride of the model.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         tta: test-time augmentation: "none", "flip" (mean of 4 flipped images) or "d4" (mean of 8
             rotated and flipped images).
@@ -53,27 +54,28 @@ def map_scene(
             - "probabilities": the probability of each class.
             - "confidence": the largest probability.
             - "overlay": a picture of the map over the image.
-        polygons: file format for the map's regions as polygons, "gpkg" or "geojson"; None for no
-            polygons.
-        min_region: a region of fewer pixels is merged into its largest neighboring region in the
-            polygons.
-        zones: file with polygons (GeoPackage, GeoJSON, shapefile, ...) in which areas are computed;
-            None for no zones.
-        bands: numbers of the red, green and blue band; the first band is 1. None for an image with
-            three bands, or with three bands and transparency.
+        polygons: format of the file that contains the regions of the map as polygons, "gpkg" or
+            "geojson"; None to write no polygons.
+        min_region: minimum number of pixels of a polygon. Smaller regions are merged into their
+            largest neighboring region before the polygons are written.
+        zones: file with polygons (GeoPackage, GeoJSON, shapefile, ...), such as parcels. A table
+            with the area of each class in each polygon is written. None for no table.
+        bands: numbers of the red, green and blue band; the first band is 1. None is possible if the
+            image has exactly three bands, or three bands and a transparency band.
         scale: range of values that is scaled to [0, 255]:
 
             - "minmax": minimum and maximum of each band.
             - "percentile": the 2nd and 98th percentile of each band.
             - Two numbers: the range of all bands.
             - None: no scaling of 8-bit images, "percentile" for other images.
-        resample_to: pixel size at which the scene is read and mapped, meters; None for the scene's
-            pixel size.
-        overwrite: replace existing files.
+        resample_to: pixel size at which the scene is read and mapped, meters; None for the pixel
+            size of the file.
+        overwrite: True to replace existing files.
         verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
 
     Returns:
-        Paths of the written files by kind: "classes", "areas", "polygons", "zones", and the extras.
+        Dictionary that maps the kind of a file to its path. The kinds are "classes", "areas",
+        "polygons", "zones", and the names in `extras`.
 
     Raises:
         InputError: an argument is invalid, the scene cannot be read, or a file already exists.

@@ -1,4 +1,7 @@
-"""Names of the files that are written for each image."""
+"""Names of the files that are written for each image.
+
+An ensemble consists of several networks, which are called its members.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +15,7 @@ if TYPE_CHECKING:  # the command line imports the constants without rasterio
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")
-MIN_REGION = 100  # pixels; 25 square meters at DeepGlobe's 0.5 m
+MIN_REGION = 100  # pixels, which are 25 square meters in DeepGlobe (pixel size 0.5 m)
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 
@@ -26,14 +29,15 @@ class Outputs:
 
             - "probabilities": the probability of each class.
             - "confidence": the largest probability.
-            - "disagreement": the weighted fraction of ensemble members that predict a class other
-              than the ensemble's.
+            - "disagreement": the weighted fraction of ensemble members that predict another class
+              than the map.
             - "overlay": a picture of the map over the image.
-        polygons: file format for the map's regions as polygons, a name in `POLYGON_FORMATS`; None
-            for no polygons.
-        min_region: a region of fewer pixels is merged into its largest neighboring region in the
-            polygons.
-        zones: polygons in which areas are computed; None for no zones.
+        polygons: format of the file that contains the regions of the map as polygons, a name in
+            `POLYGON_FORMATS`; None to write no polygons.
+        min_region: minimum number of pixels of a polygon. Smaller regions are merged into their
+            largest neighboring region before the polygons are written.
+        zones: polygons such as parcels, for a table with the area of each class in each polygon;
+            None for no table.
 
     Raises:
         InputError: an extra or the polygon format is unknown, or `min_region` is less than 1.
@@ -65,14 +69,15 @@ class Outputs:
             )
 
     def files(self, image: Path) -> dict[str, Path]:
-        """Returns the paths of an image's output files.
+        """Returns the paths of the output files for an image.
 
         Args:
             image: path of the image.
 
         Returns:
-            Paths by kind: "classes", "areas", "polygons", "zones", and the extras. The last entry
-            is the file that is written last.
+            Dictionary that maps the kind of a file to its path. The kinds are "classes", "areas",
+            "polygons", "zones", and the names in `extras`. The last entry is the table of areas,
+            which is written after all other files.
         """
         raster = "png" if image.suffix.lower() in PLAIN_SUFFIXES else "tif"
         endings = {"classes": raster} | dict.fromkeys(self.extras, raster)

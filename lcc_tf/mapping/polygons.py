@@ -1,4 +1,4 @@
-"""Class maps as polygons."""
+"""Conversion of class maps to polygons."""
 
 import warnings
 from pathlib import Path
@@ -20,18 +20,20 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
 
     A region consists of connected pixels of one class. The coordinates depend on the format:
 
-    - GeoPackage: the map's coordinates.
-    - GeoJSON: longitudes and latitudes, as RFC 7946 requires
+    - GeoPackage: coordinates in the coordinate system of the map.
+    - GeoJSON: longitudes and latitudes, because RFC 7946 requires them
       (https://www.rfc-editor.org/rfc/rfc7946).
-    - Both formats, for a map without a coordinate system: columns and rows.
+
+    If the map has no coordinate system, the coordinates are columns and rows in both formats.
 
     The map and its polygons must fit into memory: about 4 bytes per pixel, plus the polygons.
 
     Args:
         map_file: class map.
-        classes: names and colors of the map's classes.
+        classes: class names and colors of the map.
         file: file to write, `.gpkg` or `.geojson`.
-        min_pixels: a region of fewer pixels is merged into its largest neighboring region.
+        min_pixels: minimum number of pixels of a region. Smaller regions are merged into their
+            largest neighboring region.
 
     Raises:
         OSError: the disk is full.
@@ -65,7 +67,14 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
 def _write(
     file: Path, polygons: np.ndarray, fields: dict[str, np.ndarray], crs: rasterio.CRS | None
 ) -> None:
-    """Writes polygons `(n,)` with fields `(n,)` by name."""
+    """Writes polygons to a vector file.
+
+    Args:
+        file: file to write, `.gpkg` or `.geojson`.
+        polygons: shapely geometries `(n,)`.
+        fields: dictionary that maps the name of a field to its values `(n,)`.
+        crs: coordinate system of the polygons; None if it is unknown.
+    """
     is_geojson = file.suffix == ".geojson"
     with warnings.catch_warnings():
         # Maps of JPEG and PNG files have no coordinate system.

@@ -1,4 +1,4 @@
-"""Image files and GeoTIFFs, read in parts for images of any size."""
+"""Reading of image files and GeoTIFFs in parts. Therefore images can have any size."""
 
 import contextlib
 import threading
@@ -17,28 +17,33 @@ from lcc_tf.mapping.geodesy import pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
 
-CACHE_MEGABYTES = 256  # GDAL's default, 5 % of the memory, is too much on large machines
-OVERVIEW_SIDE = 2048  # longest side of the overview for minima, maxima and percentiles, pixels
-PERCENTILES = (2, 98)  # as "cumulative count cut" in QGIS
-# A broken JPEG or PNG header can claim so many pixels that decoding fills the memory. Such a header
-# is rejected: one byte of a file contains at most 1032 pixels. This is the limit of deflate
-# (https://zlib.net/zlib_tech.html), which compresses more than JPEG.
+# The default of GDAL is 5 % of the memory, which is too much on large machines.
+CACHE_MEGABYTES = 256
+# Maximum height and width of the image from which minima, maxima and percentiles are computed
+OVERVIEW_SIDE = 2048  # pixels
+PERCENTILES = (2, 98)  # the default of "cumulative count cut" in QGIS
+# A broken JPEG or PNG header can claim so many pixels that decoding fills the memory. A header is
+# rejected if it claims more than 1032 pixels per byte of the file. This number is the maximum
+# compression of deflate in PNG files (https://zlib.net/zlib_tech.html). JPEG compresses less.
 PLAIN_FORMATS = ("JPEG", "PNG")
 PIXELS_PER_BYTE = 1032
-# Maximum relative difference of equal pixel sizes, since files contain rounded sizes
+# Files contain rounded pixel sizes. Therefore two pixel sizes are considered equal if their
+# relative difference is smaller than this value.
 SAME_SIZE = 1e-3
 
 
 class Scene:
-    """Open image of any size that is read as RGB in [0, 255]. `open_scene` creates it.
+    """Open image file of any size. Its pixels are returned as RGB in [0, 255].
+
+    Scenes are created by `open_scene`.
 
     Attributes:
         path: path of the file.
-        grid: size and georeference of the resampled image.
-        nodata: nodata value of the file; None for a file without one.
+        grid: size and georeference of the image after resampling.
+        nodata: nodata value of the file; None for a file without a nodata value.
         has_nodata: True if the image can contain nodata pixels.
-        stretch: per band, the values that are scaled to 0 and 255, float64 `(2, 3)`; None if the
-            values are not scaled.
+        stretch: float64 `(2, 3)`. For each band, the first value is scaled to 0 and the second
+            value is scaled to 255. None if the image is not scaled.
     """
 
     def __init__(
@@ -56,7 +61,7 @@ class Scene:
         self._bands = list(bands)
         self._lock = threading.Lock()  # a GDAL data set is not thread-safe
         self._has_mask = has_mask
-        # NaN is nodata in float bands.
+        # NaN pixels in float bands are nodata pixels.
         self.has_nodata = has_mask or any(dataset.dtypes[i - 1].startswith("float") for i in bands)
         self.stretch = self._stretch(scale)
 
@@ -79,31 +84,36 @@ class Scene:
         return image
 
     def thumbnail(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the whole image and resamples it to the nearest pixels.
+        """Reads the whole image and downsamples it with nearest-neighbor interpolation.
 
         Args:
             side: maximum height and width of the result, pixels.
 
         Returns:
-            float32 `(height, width, 3)`, RGB in [0, 255], and bool `(height, width)`, False for
-            nodata pixels.
+            Two arrays:
+
+            - image, float32 `(height, width, 3)`, RGB in [0, 255].
+            - mask, bool `(height, width)`, False for nodata pixels.
         """
         image, valid = self._overview(side)
         return self._stretched(image), valid
 
     def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
-        """Reads a thumbnail with the values of the file, which are not scaled."""
+        """Reads a thumbnail, but does not scale the values of the file."""
         factor = min(1, side / max(self.grid.size))
         return self._read(out_shape=(3, *(max(1, round(s * factor)) for s in self.grid.size)))
 
     def _read(self, **options: object) -> tuple[np.ndarray, np.ndarray]:
-        """Reads values of the file.
+        """Reads the three bands, but does not scale the values of the file.
 
         Args:
             **options: arguments of rasterio that select a window or a size.
 
         Returns:
-            The values `(rows, columns, 3)`, and bool `(rows, columns)`, False for nodata pixels.
+            Two arrays:
+
+            - values `(rows, columns, 3)` with the dtype of the file.
+            - mask, bool `(rows, columns)`, False for nodata pixels.
         """
         with self._lock, _readable(self.path):
             image = np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
@@ -111,12 +121,12 @@ class Scene:
             if np.issubdtype(image.dtype, np.floating):
                 valid = np.isfinite(image).all(axis=-1)
             if self._has_mask:
-                # A pixel is nodata if it is nodata in all three bands, as in GDAL.
+                # Like in GDAL, a pixel is nodata only if it is nodata in all three bands.
                 valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
         return image, valid
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
-        """Scales values of the file to float32 in [0, 255]."""
+        """Converts values of the file to float32, and scales the values if `stretch` is set."""
         image = image.astype(np.float32)
         if self.stretch is not None:
             low, high = self.stretch.astype(np.float32)
@@ -135,8 +145,8 @@ class Scene:
         image, valid = self._overview(OVERVIEW_SIDE)
         if not valid.any():
             raise InputError(
-                f"{self.path} contains only nodata pixels, so `scale={scale}` cannot be computed. "
-                "Use an image with other pixels."
+                f"{self.path} contains only nodata pixels. Therefore `scale={scale}` cannot be "
+                "computed. Use an image that contains valid pixels."
             )
         ends = (0, 100) if scale == "minmax" else PERCENTILES
         return np.percentile(image[valid].astype(np.float64), ends, axis=0)
@@ -154,16 +164,19 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
         The open scene.
 
     Raises:
-        InputError: the image cannot be read as `reading` requires:
+        InputError: one of these reasons:
 
-            - The file is broken, is not an image, or claims more pixels than it can contain.
-            - The bands do not exist, or cannot be found without `reading.bands`.
-            - The file has no georeference and `reading.resample_to` is set.
+            - The file is broken or is not an image.
+            - The header of the file claims more pixels than the file can contain.
+            - The bands in `reading.bands` do not exist.
+            - `reading.bands` is None, and the red, green and blue band cannot be identified.
+            - `reading.resample_to` is set, but the file has no coordinate system.
     """
     reading = reading or SceneReading()
     with rasterio.Env(
         GDAL_CACHEMAX=CACHE_MEGABYTES,
-        # Large progressive JPEG files need this. `_check_pixels` rejects false sizes.
+        # This option is necessary for large progressive JPEG files. It is safe because
+        # `_check_pixels` rejects impossible sizes.
         GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC="YES",
         GDAL_PAM_ENABLED="YES",
     ):
@@ -183,11 +196,12 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             if reading.resample_to is not None:
                 size = _resampled_size(path, dataset, reading.resample_to)
                 alpha = _alpha_bands(dataset)
-                # GDAL would use a band that is marked as transparency as a mask.
+                # GDAL uses every band that is marked as transparency as a mask during resampling.
                 if marked := sorted(set(chosen) & set(alpha)):
                     raise InputError(
-                        "`resample_to` cannot be used with a band that is marked as transparency. "
-                        f"Received: band {marked[0]} of {path}. Remove the mark, for example with "
+                        "If `resample_to` is set, `bands` must not contain a band that is marked "
+                        f"as transparency. Received: band {marked[0]} of {path}, which is marked "
+                        "as transparency. Remove the mark, for example with "
                         f"`gdal_translate -colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
                 alpha = alpha if alpha_is_mask else []
@@ -198,11 +212,11 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
 
 @contextlib.contextmanager
 def _readable(path: Path) -> Iterator[None]:
-    """Converts GDAL's read errors to an `InputError`."""
+    """Converts read errors of GDAL to an `InputError`."""
     try:
         yield
     except RasterioError as error:
-        # rasterio raises its error from GDAL's error, which contains the reason.
+        # The cause of the error of rasterio is the error of GDAL, which contains the reason.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         if not path.exists():
             reason = "the file does not exist"
@@ -213,17 +227,17 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
-    """Verifies that a file can contain the pixels that its header claims.
+    """Verifies that a file is large enough for the pixels that its header claims.
 
     Raises:
-        InputError: the file is too small for its pixels.
+        InputError: the file is too small.
     """
     pixels = dataset.width * dataset.height
     if dataset.driver in PLAIN_FORMATS and pixels > PIXELS_PER_BYTE * path.stat().st_size:
         raise InputError(
             f"{path} claims {dataset.width}x{dataset.height} pixels in {path.stat().st_size} "
-            f"bytes, more than a {dataset.driver} file can contain. The file is broken or "
-            "malicious. Use another file."
+            f"bytes. A {dataset.driver} file of this size cannot contain so many pixels. The file "
+            "is broken or malicious. Use another file."
         )
 
 
@@ -236,7 +250,11 @@ def _chosen_bands(
     """Returns the numbers of the red, green and blue band.
 
     Raises:
-        InputError: the bands do not exist, are complex, or cannot be found without `bands`.
+        InputError: one of these reasons:
+
+            - The bands do not exist.
+            - The bands contain complex numbers.
+            - `bands` is None, and the red, green and blue band cannot be identified.
     """
     alpha = _alpha_bands(dataset)
     colors = [band for band in dataset.indexes if band not in alpha]
@@ -244,8 +262,8 @@ def _chosen_bands(
         if not alpha_is_mask:
             raise InputError(
                 f"{path} has {dataset.count} bands. Band {alpha[0]} is marked as transparency, but "
-                "its values are not a mask; it may be near infrared. Choose the red, green and "
-                "blue band with `bands`, such as 1,2,3."
+                "the values of this band are not a mask. The band possibly contains near infrared. "
+                "Choose the red, green and blue band with `bands`, such as 1,2,3."
             )
         bands = colors
     if bands is None and ColorInterp.palette in dataset.colorinterp:
@@ -257,16 +275,19 @@ def _chosen_bands(
         kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
         example = "1,1,1 for a gray image" if len(colors) == 1 else "3,2,1"
         raise InputError(
-            f"{path} has {dataset.count} band(s) ({kinds}), and it is not known which bands are "
-            f"red, green and blue. Choose them with `bands`, such as {example}."
+            f"{path} has {dataset.count} band(s) ({kinds}), but the red, green and blue band "
+            f"cannot be identified. Choose these bands with `bands`, such as {example}."
         )
     if max(bands) > dataset.count:
         raise InputError(
-            f"`bands` must be in [1, {dataset.count}], the bands of {path}. "
+            f"`bands` must be in [1, {dataset.count}], because {path} has {dataset.count} band(s). "
             f"Received: bands={joined(bands)}."
         )
     if any(np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.complexfloating) for band in bands):
-        raise InputError(f"{path} contains complex numbers. Use `bands` of real numbers.")
+        raise InputError(
+            f"`bands` must be bands with real numbers. Received: bands={joined(bands)} of {path}, "
+            "which contain complex numbers. Choose other bands."
+        )
     return bands
 
 
@@ -277,9 +298,10 @@ def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
 
 
 def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
-    """Returns True if the band that is marked as transparency is a mask, or no band is marked.
+    """Returns True if the transparency band is a mask, or if the file has no transparency band.
 
-    Many programs mark any fourth band as transparency. Most values of a mask are 0 or the maximum.
+    Many programs mark any fourth band as transparency, even near infrared. The band is considered a
+    mask if more than half of its values are 0 or the maximum.
     """
     alpha = _alpha_bands(dataset)
     if not alpha:
@@ -291,20 +313,21 @@ def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
 
 
 def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) -> tuple[int, int]:
-    """Returns the height and width of a data set after resampling.
+    """Returns the height and width of an image after resampling.
 
     Args:
-        path: path of the file.
-        dataset: open data set of the file.
-        meters: new pixel size, meters.
+        path: path of the image file.
+        dataset: the open image file.
+        meters: pixel size after resampling, meters.
 
     Raises:
         InputError: the file has no coordinate system.
     """
     if dataset.crs is None:
         raise InputError(
-            "`resample_to` needs an image with a coordinate system, which defines its pixel size. "
-            f"Received: {path}, which has none. Remove `resample_to`."
+            "`resample_to` needs an image with a coordinate system, because the coordinate system "
+            f"defines the pixel size. Received: {path}, which has no coordinate system. Remove "
+            "`resample_to`."
         )
     sides = pixel_meters(dataset.crs, dataset.transform, dataset.shape)
     factors = [side / meters for side in sides]
@@ -316,20 +339,22 @@ def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) 
 
 @contextlib.contextmanager
 def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Iterator[WarpedVRT]:
-    """Opens a resampled view of some bands of a file and of the file's mask.
+    """Opens some bands of a file, and the mask of the file, as a resampled raster.
 
-    The view contains only these bands. GDAL would also resample the other bands, and would use a
-    band that is marked as transparency as a mask.
+    The raster contains only the bands in `bands`, for two reasons:
+
+    - GDAL resamples all bands of a raster.
+    - GDAL uses every band that is marked as transparency as a mask.
 
     Args:
         path: path of the file.
         bands: numbers of the bands.
-        size: height and width of the view, pixels.
+        size: height and width of the resampled raster, pixels.
     """
     height, width = size
     with contextlib.ExitStack() as stack:
         with _readable(path):
-            # Syntax for some bands of a file: https://gdal.org/drivers/raster/vrt.html
+            # This syntax selects bands of a file: https://gdal.org/drivers/raster/vrt.html
             source = f"vrt://{path}?bands={joined(bands)}"
             dataset = stack.enter_context(rasterio.open(source))
         shrinks = height < dataset.height or width < dataset.width
@@ -342,7 +367,7 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
                 width=width,
                 height=height,
                 resampling=Resampling.average if shrinks else Resampling.bilinear,
-                # Adds the file's mask to the view, unless a band is the mask.
+                # Adds a transparency band if the file has a mask that is not one of its bands.
                 add_alpha=MaskFlags.per_dataset in dataset.mask_flag_enums[0]
                 and not _alpha_bands(dataset),
             )

@@ -1,4 +1,4 @@
-"""Bands, value range and pixel size with which an image file is read."""
+"""Options for reading an image file: bands, value range and pixel size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,20 +12,23 @@ SCALES = ("minmax", "percentile")
 
 @dataclass(frozen=True)
 class SceneReading:
-    """Bands, value range and pixel size with which an image file is read as RGB.
+    """Options for reading an image file as RGB: bands, value range and pixel size.
 
     Attributes:
-        bands: numbers of the red, green and blue band; the first band is 1. None for an image with
-            three bands, or with three bands and transparency.
-        scale: range of values that is scaled to [0, 255], the same for the whole image:
+        bands: numbers of the red, green and blue band; the first band is 1. None is possible if the
+            image has exactly three bands, or three bands and a transparency band.
+        scale: range of values that is scaled to [0, 255]. All parts of an image have the same
+            range:
 
             - "minmax": minimum and maximum of each band.
             - "percentile": the 2nd and 98th percentile of each band.
             - Two numbers: the range of all bands.
             - None: no scaling of 8-bit images, "percentile" for other images.
 
-            "minmax" and "percentile" are computed from an overview of at most 2048 pixels per side.
-        resample_to: pixel size at which the image is read, meters; None for the file's pixel size.
+            If the image is larger than 2048 pixels per side, "minmax" and "percentile" are computed
+            from a downsampled image with a longer side of 2048 pixels.
+        resample_to: pixel size at which the image is read, meters; None for the pixel size of the
+            file.
 
     Raises:
         InputError: a value is invalid.
@@ -63,12 +66,12 @@ class SceneReading:
 
 
 def joined(values: str | Sequence[object]) -> str:
-    """Formats values as text such as "3,2,1". Text is returned unchanged."""
+    """Joins values to a string such as "3,2,1". A string is returned unchanged."""
     return values if isinstance(values, str) else ",".join(map(str, values))
 
 
 def _is_scale(scale: str | Sequence[float]) -> bool:
-    """Returns True for a name in `SCALES` or an increasing range of finite numbers."""
+    """Returns True if `scale` is a name in `SCALES`, or two finite numbers in increasing order."""
     if isinstance(scale, str):
         return scale in SCALES
     return len(scale) == 2 and -np.inf < scale[0] < scale[1] < np.inf

@@ -1,12 +1,12 @@
 """Segmentation networks: functions that build functional Keras models.
 
-Importing this package registers all layers, losses and metrics of `lcc_tf` with Keras, so that
-`keras.saving.load_model` finds them.
+The import of this package registers all layers, losses and metrics of `lcc_tf` with Keras.
+Therefore `keras.saving.load_model` finds them.
 """
 
 from collections.abc import Callable
 
-from lcc_tf import losses, metrics  # noqa: F401 (registers them)
+from lcc_tf import losses, metrics  # noqa: F401 (the import registers both with Keras)
 from lcc_tf.errors import InputError
 from lcc_tf.keras_backend import keras
 from lcc_tf.models.deeplabv3plus import DeepLabV3Plus
@@ -68,11 +68,12 @@ def encoders_of(arch: str) -> tuple[str, ...]:
 
 
 def size_divisor_of(arch: str, output_stride: int) -> int:
-    """Returns the number that height and width of an architecture's images must be divisible by.
+    """Returns the required divisor of image height and width for an architecture.
 
     Args:
         arch: a key of `ARCHITECTURES`.
-        output_stride: output stride of DeepLabV3+, 16 or 8; ignored for other architectures.
+        output_stride: output stride of DeepLabV3+, 16 or 8. Other architectures ignore this
+            argument.
 
     Example:
         >>> size_divisor_of("deeplabv3plus", 16)
@@ -84,15 +85,16 @@ def size_divisor_of(arch: str, output_stride: int) -> int:
 
 
 def build_model(arch: str, num_classes: int, **options: object) -> keras.Model:
-    """Builds a network by its name.
+    """Builds the network of an architecture.
 
     Args:
         arch: a key of `ARCHITECTURES`.
         num_classes: number of output channels, 2 or more.
-        **options: keyword arguments of the architecture's function, such as `UNetPlusPlus`.
+        **options: keyword arguments of the function that builds the architecture, for example
+            `encoder` of `UNetPlusPlus`.
 
     Raises:
-        InputError: unknown architecture, or the error of its function.
+        InputError: the architecture is unknown, or its function rejects an argument.
 
     Example:
         >>> model = build_model("unetpp", 7, encoder="resnet18_v1.5", encoder_weights=None)

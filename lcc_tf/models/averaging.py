@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+from lcc_tf.arguments import number_per
 from lcc_tf.errors import InputError
 
 AVERAGES = ("probabilities", "logits")
-# Below the smallest probability that a float32 softmax returns for logits of ordinary size
+# Minimum probability before a logarithm, because the logarithm of 0 is not finite. With usual
+# logits, all probabilities of a float32 softmax are above this minimum.
 _TINY = 1e-30
 
 
@@ -20,11 +22,12 @@ def weighted_average(
 
     Args:
         probabilities: float32 `(..., num_classes)` in [0, 1], one tensor per model.
-        weights: one weight per model, 0 or more, at least one above 0. They are divided by their
-            sum.
-        average: "probabilities": weighted mean of the probabilities. "logits": softmax of the
-            weighted mean of their logarithms. At each pixel, these logarithms differ from the
-            logits only by a constant, which the softmax removes.
+        weights: one weight per model. Each weight is 0 or more, and at least one weight is above 0.
+            The function divides the weights by their sum.
+        average: "probabilities" for the weighted mean of the probabilities, or "logits" for the
+            softmax of the weighted mean of the logits. For "logits", the function uses the
+            logarithms of the probabilities. At each pixel, these logarithms differ from the logits
+            only by a constant, which the softmax removes.
 
     Returns:
         float32 `(..., num_classes)` in [0, 1]; the sum over the classes is 1.
@@ -36,23 +39,34 @@ def weighted_average(
     fractions = [weight / sum(weights) for weight in weights]
     if average == "logits":
         probabilities = [tf.math.log(tf.maximum(p, _TINY)) for p in probabilities]
-    # Pairwise sums: LiteRT has no 8-bit operation for `tf.add_n`, a sum of many tensors.
+    # Add two tensors at a time, because LiteRT has no 8-bit operation for `tf.add_n`.
     terms = [tf.multiply(p, fraction) for fraction, p in zip(fractions, probabilities, strict=True)]
     mean = functools.reduce(tf.add, terms)
     return tf.nn.softmax(mean) if average == "logits" else mean
 
 
-def check_member_weights(weights: Sequence[float], num_members: int) -> None:
-    """Verifies the weights of an ensemble's members.
+def check_member_weights(weights: Sequence[float] | None, num_members: int) -> tuple[float, ...]:
+    """Verifies the weights of an ensemble's members (the models that the ensemble averages).
+
+    Args:
+        weights: one weight per member; None for equal weights.
+        num_members: number of members.
+
+    Returns:
+        One weight per member.
 
     Raises:
-        InputError: the number of weights is wrong, a weight is negative, or all are zero.
+        InputError: `weights` is not a sequence of numbers, the number of weights is wrong, a weight
+            is negative or not finite, or all weights are zero.
     """
+    weights = (1.0,) * num_members if weights is None else number_per("member", weights, "weights")
     if len(weights) != num_members or min(weights) < 0 or not 0 < sum(weights) < float("inf"):
         raise InputError(
-            f"An ensemble of {num_members} members needs {num_members} weights of 0 or more, at "
-            f"least one of them above 0. Received: weights={weights}."
+            f"An ensemble of {num_members} members needs {num_members} weights. Each weight must "
+            "be 0 or more, and at least one weight must be above 0. "
+            f"Received: weights={weights}."
         )
+    return weights
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
@@ -60,7 +74,7 @@ class WeightedAverage(keras.layers.Layer):
     """Layer that averages probabilities with `weighted_average`.
 
     Args:
-        weights: one weight per tensor, 0 or more, at least one above 0.
+        weights: one weight per tensor. Each weight is 0 or more, and at least one is above 0.
         average: "probabilities" or "logits"; see `weighted_average`.
     """
 

@@ -1,4 +1,4 @@
-"""Convolution layers with the results of Keras' layers, in less time."""
+"""Convolution layers that return the same results as the layers of Keras, in less time."""
 
 import keras
 import tensorflow as tf
@@ -8,11 +8,14 @@ import tensorflow as tf
 class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
     """`SeparableConv2D` that is fast at large dilation rates.
 
-    TensorFlow pads the feature map to a multiple of the dilation rate. For a rate of 36 on 8x8
-    pixels, this is hundreds of times the work. This layer adds nine shifted copies of the feature
-    map instead, one per element of the kernel, and skips copies that are entirely padding. It does
-    so for 3x3 kernels with stride 1, padding "same" and a known image size, as in training. In all
-    other cases it calls `SeparableConv2D`, whose arguments it has.
+    For a dilated depthwise convolution, TensorFlow pads the feature map to a multiple of the
+    dilation rate. With a rate of 36 and 8x8 pixels, the padding multiplies the work by several
+    hundred. This layer instead adds nine shifted copies of the feature map, one per element of the
+    kernel. It skips copies that contain only padding.
+
+    The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same".
+    The image size must be known before the call, which is the case in training. In all other cases,
+    the layer calls `SeparableConv2D`. Both layers have the same arguments.
 
     Example:
         >>> layer = AtrousSeparableConv2D(4, 3, padding="same", dilation_rate=36)
@@ -55,10 +58,11 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ChannelwiseConv2D(keras.layers.Conv2D):
-    """`Conv2D` that computes one group per channel as a depthwise convolution.
+    """`Conv2D` that is fast if the number of groups equals the number of channels.
 
-    Keras compiles grouped convolutions with XLA, which takes 8 to 30 times as long on a CPU. In all
-    other cases this layer calls `Conv2D`, whose arguments and weights it has.
+    In this case, the layer calls the depthwise convolution of TensorFlow. `Conv2D` would compile
+    the grouped convolution with XLA and take 8 to 30 times as long on a CPU. In all other cases,
+    the layer calls `Conv2D`. Both layers have the same arguments and weights.
 
     Example:
         >>> layer = ChannelwiseConv2D(4, 3, groups=4)
@@ -70,7 +74,7 @@ class ChannelwiseConv2D(keras.layers.Conv2D):
         """Convolves feature maps, float `(batch, height, width, channels)`."""
         is_channelwise = (
             self.groups == self.filters == x.shape[-1]
-            and self.strides[0] == self.strides[1]  # as TensorFlow's function requires
+            and self.strides[0] == self.strides[1]  # `tf.nn.depthwise_conv2d` requires this
             and self.data_format == "channels_last"
         )
         if not is_channelwise:

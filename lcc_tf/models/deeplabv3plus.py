@@ -6,9 +6,9 @@ Segmentation, https://arxiv.org/abs/1802.02611
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
-    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
     separable_conv_bn_relu,
@@ -17,9 +17,14 @@ from lcc_tf.models.encoders import build_encoder
 from lcc_tf.models.resampling import BilinearUpsampling, BroadcastLike
 
 FILTERS = 256
-LOW_LEVEL_FILTERS = 48  # the best number of channels for the stride-4 features (table 1)
-# Dilation rates by output stride, as in segmentation_models_pytorch, which the original used. The
-# rates in the paper are half as large.
+# Number of channels of the stride-4 features: the best number in table 1 of the paper
+LOW_LEVEL_FILTERS = 48
+# Mapping from an output stride to the dilation rates.
+# - Output stride 16: the rates of segmentation_models_pytorch 0.5 and 0.6. The original PyTorch
+#   notebooks used these rates. The rates of DeepLabV3 (Chen et al. 2017,
+#   https://arxiv.org/abs/1706.05587, section 3.3) are half as large: (6, 12, 18).
+# - Output stride 8: twice the rates at output stride 16, because DeepLabV3 also doubles its rates.
+#   segmentation_models_pytorch 0.5 and 0.6 do not: their rates are (12, 24, 36) at both strides.
 DILATION_RATES = {16: (12, 24, 36), 8: (24, 48, 72)}
 
 
@@ -39,32 +44,34 @@ def DeepLabV3Plus(
     Args:
         num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
-        encoder_weights: "imagenet", None or a file; see `build_encoder`.
-        input_shape: `(height, width, 3)`, pixels, divisible by `output_stride`; None for any size.
-        preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another
-            mode; see `build_encoder`.
+        encoder_weights: "imagenet", None for random weights, or the path of a weights file; see
+            `build_encoder`.
+        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by
+            `output_stride`, or None if images have different sizes.
+        preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
+            of `PREPROCESSING_MODES`; see `build_encoder`.
         output_stride: stride of the encoder's deepest features, 16 or 8.
-        dilation_rates: one rate per atrous branch, in pixels of the deepest features; None for
-            `DILATION_RATES`. In segmentation_models_pytorch 0.5 and 0.6, the rates are
+        dilation_rates: one rate per atrous branch, in pixels of the deepest features; None for the
+            rates in `DILATION_RATES`. The rates of segmentation_models_pytorch 0.5 and 0.6 are
             (12, 24, 36) at both output strides.
-        align_corners: True upsamples features and logits as segmentation_models_pytorch does; see
+        align_corners: True to upsample features and logits like segmentation_models_pytorch; see
             `BilinearUpsampling`.
 
     Returns:
-        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
-        `(batch, height, width, num_classes)`.
+        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
+        float32 `(batch, height, width, num_classes)`.
 
     Raises:
-        InputError: unknown encoder or preprocessing; invalid `num_classes`, `output_stride` or
-            `dilation_rates`; weights that cannot be downloaded or loaded; a height or width that
-            is not divisible by `output_stride`.
+        InputError: the encoder or the preprocessing is unknown; `num_classes`, `input_shape`,
+            `output_stride` or `dilation_rates` is invalid; the weights cannot be downloaded or
+            loaded; or a height or width is not divisible by `output_stride`.
 
     Example:
         >>> model = DeepLabV3Plus(7, encoder="resnet18_v1.5", encoder_weights=None)
         >>> model(np.zeros((1, 64, 32, 3))).shape
         TensorShape([1, 64, 32, 7])
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     if output_stride not in DILATION_RATES:
         raise InputError(
             f"`output_stride` must be 16 or 8. Received: output_stride={output_stride}."
@@ -88,7 +95,8 @@ def DeepLabV3Plus(
     x = _aspp(features[-1], rates)
     x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_aspp_conv")
     x = BilinearUpsampling(output_stride // 4, align_corners, name="decoder_upsampling")(x)
-    # Stride 4 is the fourth from the end: not every encoder has features of stride 2.
+    # The features of stride 4 are the fourth from the end. Their index from the start varies,
+    # because some encoders have no features of stride 2.
     low_level = conv_bn_relu(features[-4], LOW_LEVEL_FILTERS, 1, name="decoder_low_level_conv")
     x = keras.layers.Concatenate(name="decoder_concat")([x, low_level])
     x = separable_conv_bn_relu(x, FILTERS, 3, name="decoder_conv")

@@ -1,8 +1,8 @@
-"""Dilated stages of an encoder: dense deep features from weights trained with strides.
+"""Dilation of the last stages of an encoder, for deep features of higher resolution.
 
-The strides of the last stages are removed, and the kernels behind them are dilated (atrous
-convolution). All weights keep their shapes (Chen et al. 2017, https://arxiv.org/abs/1706.05587,
-section 3.1).
+The strides of the last stages become 1, and the kernels after the strides are dilated (atrous
+convolution). The weights keep their shapes, therefore weights that were trained with strides can
+still be used (Chen et al. 2017, https://arxiv.org/abs/1706.05587, section 3.1).
 """
 
 import re
@@ -14,17 +14,17 @@ from lcc_tf.models.encoder_specs import EncoderSpec
 
 
 def with_output_stride(network: keras.Model, spec: EncoderSpec, output_stride: int) -> keras.Model:
-    """Returns a network whose deepest features have a given stride, with the same weights.
+    """Changes the stride of a network's deepest features and keeps the weights.
 
-    Convolutions with one group per channel become `ChannelwiseConv2D`.
+    The function also replaces convolutions with one group per channel by `ChannelwiseConv2D`.
 
     Args:
-        network: the encoder's network, with an output stride of 32.
-        spec: the encoder's specification.
-        output_stride: 32, 16 or 8.
+        network: network of an encoder, with an output stride of 32.
+        spec: specification of the encoder.
+        output_stride: stride of the deepest features: 32, 16 or 8.
 
     Returns:
-        A copy, or `network` itself if nothing changes.
+        A changed copy of the network, or `network` itself if no layer changes.
     """
     if output_stride == 32 and not any(map(_is_channelwise, network.layers)):
         return network
@@ -43,7 +43,7 @@ def _is_channelwise(layer: keras.layers.Layer) -> bool:
 
 
 def _adapted(layer: keras.layers.Layer, spec: EncoderSpec, output_stride: int) -> keras.Layer:
-    """Copies a layer; dilates it where its stride would exceed `output_stride`."""
+    """Copies a layer; dilates the copy if the stride of its stage would exceed `output_stride`."""
     config = layer.get_config()
     rate = 1
     if re.match(spec.stage_32, layer.name):
@@ -51,7 +51,7 @@ def _adapted(layer: keras.layers.Layer, spec: EncoderSpec, output_stride: int) -
     elif re.match(spec.stage_16, layer.name):
         rate = max(1, 16 // output_stride)
     if rate > 1 and isinstance(layer, keras.layers.ZeroPadding2D):
-        config["padding"] = (0, 0)  # only the removed stride needed it
+        config["padding"] = (0, 0)  # only the strided convolution needed this padding
     elif rate > 1 and isinstance(layer, (keras.layers.Conv2D, keras.layers.DepthwiseConv2D)):
         config["strides"] = 1
         if max(layer.kernel_size) > 1:

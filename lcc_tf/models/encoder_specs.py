@@ -1,4 +1,8 @@
-"""Table of the encoders: networks, their preprocessing and the layers that return features."""
+"""Table of the encoders: networks, preprocessing and names of layers.
+
+ResNets with a name that ends in `_v1.5` have the layers of torchvision. All other encoders are
+networks of `keras.applications`.
+"""
 
 import functools
 from collections.abc import Callable
@@ -11,22 +15,26 @@ from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant, resnet_v1_5
 
 @dataclass(frozen=True)
 class EncoderSpec:
-    """Names of layers and settings that turn a network into an encoder."""
+    """Settings of an encoder: its network, its preprocessing and the names of its layers."""
 
-    # Builds the network. Arguments: (include_top, weights, input_tensor) as in
-    # `keras.applications`, or (input_tensor) for networks in torchvision's form.
+    # Function that builds the network. Its arguments are (include_top, weights, input_tensor), as
+    # in `keras.applications`, or (input_tensor) for ResNets with the layers of torchvision.
     application: Callable[..., keras.Model]
     preprocessing: str  # mode of `EncoderPreprocessing` that the ImageNet weights expect
-    taps: tuple[str, ...]  # layers whose outputs have the strides 2, 4, 8, 16 and 32
-    stage_16: str  # pattern of the names of layers between stride 8 and stride 16
-    stage_32: str  # pattern of the names of layers between stride 16 and stride 32
-    # True: the features are the inputs of the layers in `taps`, and the network's output.
+    # Names of the layers whose outputs are the features of strides 2, 4, 8, 16 and 32
+    taps: tuple[str, ...]
+    # Regular expressions for the names of the layers from stride 8 to stride 16, and from stride 16
+    # to stride 32
+    stage_16: str
+    stage_32: str
+    # True if the features are the inputs of the layers in `taps` and the output of the network
     taps_are_inputs: bool = False
-    # True: a kernel that loses its stride keeps the dilation rate of the layers before it, so that
-    # its weights apply to the same neighbors as in training. False: it gets the rate of its stage,
-    # as in segmentation_models_pytorch.
+    # Dilation rate of a kernel whose stride is set to 1. True: the rate of the layers before the
+    # kernel. Then the weights apply to the same neighbors as in training. False: the rate of the
+    # kernel's stage, as in segmentation_models_pytorch.
     strided_keeps_rate: bool = False
-    timm_weights: str | None = None  # torchvision's form only: timm's name of the ImageNet weights
+    # Name of the ImageNet weights in timm; None for networks of `keras.applications`
+    timm_weights: str | None = None
 
 
 def _resnet(application: Callable[..., keras.Model], *blocks: int) -> EncoderSpec:
@@ -71,8 +79,9 @@ def _efficientnetv2(
 
 
 def _convnext(application: Callable[..., keras.Model], name: str) -> EncoderSpec:
-    # The stem has stride 4, so there are no features of stride 2. A stage ends in a sum, which is
-    # not a layer.
+    # The stem has stride 4, therefore ConvNeXt has no features of stride 2. A stage ends in a sum,
+    # which is not a layer. Therefore the taps are the layers after the stages. The inputs of these
+    # layers are the features.
     return EncoderSpec(
         application=functools.partial(application, include_preprocessing=False),
         preprocessing="torch",
@@ -87,13 +96,14 @@ def _convnext(application: Callable[..., keras.Model], name: str) -> EncoderSpec
 # Sources:
 # - ResNet, blocks per stage: He et al. 2016, https://arxiv.org/abs/1512.03385, table 1.
 # - MobileNetV2: Sandler et al. 2018, https://arxiv.org/abs/1801.04381, table 2. The taps are the
-#   bottlenecks (16, 24, 32 and 96 channels). The expansion layers behind them have six times as
-#   many channels, and would make the nodes of UNet++ as wide.
+#   bottlenecks (16, 24, 32 and 96 channels). The expansion layers after the bottlenecks have six
+#   times as many channels. With these layers as taps, the nodes of UNet++ would have six times as
+#   many filters.
 # - EfficientNetV2: Tan & Le 2021, https://arxiv.org/abs/2104.00298, table 4, scaled. The taps are
-#   the last block of each stride.
+#   the last blocks of each stride.
 # - ConvNeXt: Liu et al. 2022, https://arxiv.org/abs/2201.03545.
-# - Weights of torchvision's ResNets: "tv" are the first, "tv2" come from an improved recipe, which
-#   does not exist for resnet18 and resnet34
+# - Weights of torchvision's ResNets: names with "tv" are the first version. Names with "tv2" are a
+#   later version with an improved training recipe, which does not exist for resnet18 and resnet34
 #   (https://pytorch.org/blog/how-to-train-state-of-the-art-models-using-torchvision-latest-primitives).
 ENCODERS = {
     "resnet50": _resnet(keras.applications.ResNet50, 3, 4, 6, 3),

@@ -1,4 +1,4 @@
-"""ImageNet weights and weights files of encoders, with clear errors where one cannot be used."""
+"""Clear errors for ImageNet weights and weights files that an encoder cannot use."""
 
 import contextlib
 import http.client
@@ -8,7 +8,8 @@ from pathlib import Path
 
 from lcc_tf.errors import InputError
 
-# Keras and h5py raise these errors for a damaged file, another format or another network's weights.
+# Keras and h5py raise these errors for damaged files, for other file formats and for the weights of
+# another network.
 _FILE_ERRORS = (OSError, KeyError, RuntimeError, ValueError, zipfile.BadZipFile)
 
 
@@ -16,8 +17,8 @@ def check_weights_file(weights: str | None, contents: str) -> None:
     """Verifies that encoder weights are "imagenet", None or an existing file.
 
     Args:
-        weights: the `weights` of `build_encoder`.
-        contents: description of the expected file.
+        weights: argument `weights` of `build_encoder`.
+        contents: description of the network whose weights are expected, for the error message.
 
     Raises:
         InputError: the file does not exist.
@@ -58,15 +59,16 @@ def clear_download_errors(encoder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def clear_file_errors(file: str, contents: str, hint: str) -> Iterator[None]:
-    """Turns the errors of a weights file into an `InputError`.
+    """Turns the errors that an invalid weights file causes into an `InputError`.
 
     Args:
         file: path of the weights file.
-        contents: description of the expected file.
-        hint: which file or encoder to use instead.
+        contents: description of the network whose weights are expected, for the error message.
+        hint: sentence of the error message that says which file or encoder to use instead.
 
     Raises:
-        InputError: the file is damaged, has another format or the weights of another network.
+        InputError: the file is damaged, has another format or contains the weights of another
+            network.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""ImageNet encoders that return features at strides 2 to 32, with preprocessing included."""
+"""Encoders with ImageNet weights: models that preprocess images and return features."""
 
 import contextlib
 import warnings
@@ -14,7 +14,11 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
-from lcc_tf.models.preprocessing import EncoderPreprocessing, check_image_size
+from lcc_tf.models.preprocessing import (
+    EncoderPreprocessing,
+    check_image_size,
+    check_input_shape,
+)
 from lcc_tf.models.resnet_v1_5 import RESNETS
 from lcc_tf.models.torch_files import TORCH_SUFFIXES, read_torch_weights
 from lcc_tf.models.torch_weights import load_torch_encoder
@@ -33,30 +37,32 @@ def build_encoder(
 ) -> keras.Model:
     """Builds an encoder, a model named "encoder" whose outputs are features at several strides.
 
-    With an `output_stride` below 32, the last stages are dilated (see
-    `lcc_tf.models.dilation`). The squeeze-and-excitation blocks of EfficientNetV2 then average
-    over denser features than in training.
+    If `output_stride` is below 32, the last stages are dilated (see `lcc_tf.models.dilation`). The
+    squeeze-and-excitation blocks of EfficientNetV2 then average over denser features than in the
+    training on ImageNet.
 
     Args:
         name: a key of `ENCODERS`.
         weights: "imagenet" (downloaded on first use), None for random weights, or the path of a
-            weights file. The file contains the weights of the same `keras.applications` model
-            without its classifier. For a ResNet in torchvision's form, it contains the weights of
+            weights file. For an encoder of `keras.applications`, the file must contain the weights
+            of the same model without its classifier. For an encoder with the layers of torchvision
+            (names that end in `_v1.5`), the file must contain the weights of the same ResNet from
             torchvision or timm (see `read_torch_weights`).
         output_stride: stride of the deepest features: 32, 16 or 8.
-        input_shape: `(height, width, 3)`; None for any size.
-        preprocessing: one of `PREPROCESSING_MODES`, for weights that were trained with another
-            preprocessing than the ImageNet weights; None for the preprocessing of the ImageNet
-            weights.
+        input_shape: `(height, width, 3)`, in pixels; None for a height or width that can vary.
+        preprocessing: None for the preprocessing of the ImageNet weights, or one of
+            `PREPROCESSING_MODES` for weights that were trained with another preprocessing.
 
     Returns:
-        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to a list of features,
-        float `(batch, height / s, width / s, channels)`. The strides s are 2, 4, 8, 16 and 32, but
-        at most `output_stride`. ConvNeXt has no features of stride 2.
+        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to a list of
+        features, float `(batch, height / s, width / s, channels)`. The strides s are 2, 4, 8, 16
+        and 32. Strides above `output_stride` are reduced to `output_stride`. ConvNeXt has no
+        features of stride 2.
 
     Raises:
-        InputError: unknown name, output stride or preprocessing; weights that cannot be downloaded
-            or loaded; a height or width that is not divisible by `output_stride`.
+        InputError: the name, the output stride or the preprocessing is unknown; the weights cannot
+            be downloaded or loaded; `input_shape` is not `(height, width, 3)`; or a height or width
+            is not divisible by `output_stride`.
 
     Example:
         >>> encoder = build_encoder("resnet18_v1.5", weights=None, input_shape=(64, 32, 3))
@@ -69,6 +75,7 @@ def build_encoder(
         raise InputError(
             f"`output_stride` must be 8, 16 or 32. Received: output_stride={output_stride}."
         )
+    check_input_shape(input_shape)
     check_image_size(input_shape[0], input_shape[1], output_stride)
     spec = ENCODERS[name]
     inputs = keras.Input(input_shape, name="image")
@@ -79,8 +86,9 @@ def build_encoder(
     network = with_output_stride(build(name, spec, weights, preprocessed), spec, output_stride)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # PyTorch's value, which the original trained with. With Keras' 0.99 (MobileNetV2:
-            # 0.999), the statistics would lag behind the weights for thousands of steps.
+            # PyTorch's default, which the original PyTorch notebooks used (0.1 in PyTorch's
+            # notation). With Keras' momentum (0.99; MobileNetV2: 0.999), the moving statistics
+            # would lag behind the weights for thousands of steps.
             layer.momentum = 0.9
     if spec.taps_are_inputs:
         features = [*(network.get_layer(tap).input for tap in spec.taps), network.output]
@@ -100,7 +108,8 @@ def _keras_network(
         warnings.catch_warnings(),
         clear_download_errors(name) if downloads else contextlib.nullcontext(),
     ):
-        # MobileNetV2 warns that images of unknown size get the weights of 224x224 images.
+        # If the image size is unknown, MobileNetV2 warns that it loads the weights for 224x224
+        # images.
         warnings.filterwarnings("ignore", message=".*`input_shape` is undefined.*")
         network = spec.application(
             include_top=False,
@@ -119,7 +128,7 @@ def _keras_network(
 def _torchvision_network(
     name: str, spec: EncoderSpec, weights: str | None, preprocessed: keras.KerasTensor
 ) -> keras.Model:
-    """Builds a ResNet in torchvision's form and loads its weights."""
+    """Builds a ResNet with the layers of torchvision and loads its weights."""
     contents = f"torchvision's or timm's {name.removesuffix('_v1.5')}"
     check_weights_file(weights, contents)
     network = spec.application(preprocessed)

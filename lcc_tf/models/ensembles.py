@@ -1,12 +1,13 @@
-"""Ensembles: one Keras model that averages the probabilities of several models."""
+"""Ensembles: one Keras model that averages the probabilities of several models, its members."""
 
 from collections.abc import Sequence
 
 import keras
 
+from lcc_tf.arguments import number_per
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, WeightedAverage, check_member_weights
-from lcc_tf.models.model_outputs import check_functional, outputs_probabilities
+from lcc_tf.models.model_outputs import check_segmentation_model, outputs_probabilities
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.models.resampling import ScaleImage, UnscaleProbabilities
 
@@ -20,27 +21,33 @@ def ensemble(
 ) -> keras.Model:
     """Builds a model that returns the weighted mean of its members' probabilities.
 
-    The members are the layers `member_0`, `member_1`, ... of the ensemble. The layers
-    `member_0_probabilities`, `member_1_probabilities`, ... return their probabilities, at the
-    member's scale and with the padding that its stride needs.
+    Each member is a layer of the ensemble: `member_0`, `member_1`, ... The layers
+    `member_0_probabilities`, `member_1_probabilities`, ... return the probabilities of the members.
+    If a member has a scale other than 1, the probabilities of this layer have the scaled size and
+    include the padding that the member's stride requires.
 
     Args:
-        members: models from float32 images to logits or to probabilities, all with the same number
-            of classes. An ensemble can be a member. Only the first output of a member is used;
-            `outputs_probabilities` tells whether it is probabilities.
-        weights: one weight per member, 0 or more, at least one above 0; None for equal weights.
+        members: models that return logits or probabilities for float32 images. All members must
+            have the same number of classes. A member can be an ensemble. Of each member, only the
+            first output is used. The function `outputs_probabilities` detects whether this output
+            is logits or probabilities.
+        weights: one weight per member. Each weight is 0 or more, and at least one is above 0. None
+            for equal weights.
         average: "probabilities" or "logits"; see `lcc_tf.models.averaging.weighted_average`.
-        scales: one scale per member; None for 1. With 0.5 a member predicts from the image at half
-            its height and width, and its probabilities are upsampled to the image's size.
+        scales: one scale per member; None for a scale of 1. A member with scale 0.5 predicts from
+            an image with half of the height and width. Then its probabilities are upsampled to the
+            size of the full image.
 
     Returns:
-        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 probabilities
-        `(batch, height, width, num_classes)` in [0, 1]; the sum over the classes is 1. Height and
-        width must be divisible by the largest `size_divisor` of the members.
+        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to
+        probabilities, float32 `(batch, height, width, num_classes)` in [0, 1]. The sum of the
+        probabilities over the classes is 1. Image height and width must be divisible by the largest
+        `size_divisor` of the members.
 
     Raises:
-        InputError: no members; members with different numbers of classes; invalid `weights`,
-            `average` or `scales`; a member that is neither functional nor sequential.
+        InputError: `members` is empty; the members have different numbers of classes; `weights`,
+            `average` or `scales` is invalid; members with the same scale require different image
+            sizes; or a member is invalid, see `check_segmentation_model`.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus
@@ -54,41 +61,41 @@ def ensemble(
         raise InputError(
             "An ensemble needs at least one member. Received: members=[]. Add a model."
         )
-    weights = [1.0] * len(members) if weights is None else [float(weight) for weight in weights]
-    check_member_weights(weights, len(members))
+    weights = check_member_weights(weights, len(members))
     if average not in AVERAGES:
         raise InputError(
             f"Unknown `average`. Received: average={average!r}. Choose one of {AVERAGES}."
         )
-    scales = [1.0] * len(members) if scales is None else [float(scale) for scale in scales]
+    scales = (1.0,) * len(members) if scales is None else number_per("member", scales, "scales")
     if len(scales) != len(members) or not all(0 < scale < float("inf") for scale in scales):
         raise InputError(
             f"An ensemble of {len(members)} members needs {len(members)} `scales` above 0. "
             f"Received: scales={scales}."
         )
     for model in members:
-        check_functional(model)
+        check_segmentation_model(model)
     classes = [model.outputs[0].shape[-1] for model in members]
     if len(set(classes)) > 1:
         raise InputError(
             "All members must have the same number of classes. "
             f"Received members with {classes} classes."
         )
+    _check_input_sizes(members, scales)
 
     image = keras.Input((None, None, 3), name="image")
     probabilities: list[keras.KerasTensor] = []
     variables: set[int] = set()
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
         if not variables.isdisjoint(map(id, model.weights)):
-            # Keras saves a layer that two members share only once. After loading, the second
-            # member would have random weights.
+            # This member shares layers with an earlier member. Keras would save these layers once,
+            # and after loading, this member would have random weights. Therefore copy the member.
             copy = keras.models.clone_model(model)
             copy.set_weights(model.get_weights())
             model = copy
         variables.update(map(id, model.weights))
         name = f"member_{index}"
         member = keras.Model(model.inputs[0], model.outputs[0], name=name)
-        # A softmax of probabilities would bring all of them close to 1 / num_classes.
+        # Do not apply softmax to probabilities: the results would all be close to 1 / num_classes.
         function = "linear" if outputs_probabilities(model) else "softmax"
         activation = keras.layers.Activation(
             function, dtype="float32", name=f"{name}_probabilities"
@@ -101,3 +108,16 @@ def ensemble(
         probabilities.append(restore(activation(member(resize(image))), image))
     mean = WeightedAverage(weights, average, dtype="float32", name="probabilities")(probabilities)
     return keras.Model(image, mean, name="ensemble")
+
+
+def _check_input_sizes(members: Sequence[keras.Model], scales: Sequence[float]) -> None:
+    """Verifies that members with the same scale accept images of the same size."""
+    sizes = [tuple(model.inputs[0].shape[1:3]) for model in members]
+    for scale in set(scales):
+        same_scale = [size for size, other in zip(sizes, scales, strict=True) if other == scale]
+        if any(len(set(sides) - {None}) > 1 for sides in zip(*same_scale, strict=True)):
+            raise InputError(
+                "Members with the same scale must accept images of the same size. Received: "
+                f"members with the input sizes {sizes}. Build the members with "
+                "`input_shape=(None, None, 3)`, or set `scales`."
+            )

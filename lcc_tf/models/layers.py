@@ -8,7 +8,8 @@ import keras
 def all_layers(model: keras.Model) -> list[keras.Layer]:
     """Returns a model, its layers and the layers of its nested models.
 
-    Run folders depend on the order, because `RunRecorder` seeds dropout with a layer's position.
+    The order must not change. `RunRecorder` derives the random seed of a dropout layer from the
+    position of the layer in this list. With another order, a resumed run would train differently.
     """
     return [model, *_with_nested(model.layers)]
 

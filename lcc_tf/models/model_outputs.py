@@ -1,4 +1,6 @@
-"""Checks of a model's outputs: logits or probabilities, known or unknown."""
+"""Checks of a model: does it segment images, and are its outputs logits or probabilities?"""
+
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -14,32 +16,96 @@ _KEEP_PROBABILITIES = (
     keras.layers.Reshape,
     keras.layers.UpSampling2D,
 )
+_SOFTMAX = (keras.activations.softmax,)
+_SIGMOIDS = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
 
 
-def check_functional(model: keras.Model) -> None:
-    """Verifies that a model's outputs are known before it is called.
+def check_segmentation_model(model: keras.Model) -> None:
+    """Verifies that a model maps RGB images to logits or probabilities of the same size.
+
+    If the model accepts images of different sizes, `check_output_size` verifies the size of its
+    predictions later.
 
     Raises:
-        InputError: the model is neither functional nor sequential.
+        InputError: one of these reasons:
+
+            - The model is neither functional nor sequential.
+            - It does not have exactly one input, RGB `(batch, height, width, 3)`.
+            - Its first output is not `(batch, height, width, num_classes)` with 2 classes or more.
+            - The height and width of its output differ from those of its input.
+            - A sigmoid computes its output.
+
+    Example:
+        >>> image = keras.Input((8, 8, 3))
+        >>> check_segmentation_model(keras.Model(image, keras.layers.Conv2D(2, 1)(image)))
     """
     if not getattr(model, "outputs", None):
         raise InputError(
             "A model must be functional or sequential, with known inputs and outputs. "
             f"Received: {type(model).__name__}. Build it with `keras.Model(inputs, outputs)`."
         )
+    inputs = [tuple(x.shape) for x in model.inputs]
+    if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][-1] not in (3, None):
+        raise InputError(
+            "A model must have one input, RGB images of the shape (batch, height, width, 3). "
+            f"Received: the model {model.name!r} with inputs of the shapes {inputs}. Build the "
+            "model for RGB images."
+        )
+    output = tuple(model.outputs[0].shape)
+    if len(output) != 4:
+        raise InputError(
+            "The output of a model must have the shape (batch, height, width, num_classes). "
+            f"Received: the model {model.name!r} with the output shape {output}. Use a network "
+            "that predicts a class for each pixel."
+        )
+    if output[-1] is not None and output[-1] < 2:
+        raise InputError(
+            "A model must have 2 output channels or more, one per class, because softmax over one "
+            f"channel is always 1. Received: the model {model.name!r} with the output shape "
+            f"{output}. Use num_classes=2 for a binary task."
+        )
+    if None not in inputs[0][1:3] + output[1:3]:
+        check_output_size(inputs[0], output)
+    if _is_activation(_output_layer(model, 0), _SIGMOIDS):
+        raise InputError(
+            "The output of a model must be logits, or probabilities of a softmax. Received: the "
+            f"model {model.name!r}, whose last activation is a sigmoid. Use no activation or "
+            "`activation='softmax'` in the last layer."
+        )
+
+
+def check_output_size(images: Sequence[int], outputs: Sequence[int]) -> None:
+    """Verifies that predictions have the height and width of the images.
+
+    Args:
+        images: shape of the images, `(batch, height, width, 3)`.
+        outputs: shape of the predictions, `(batch, height, width, num_classes)`.
+
+    Raises:
+        InputError: the sizes differ.
+
+    Example:
+        >>> check_output_size((1, 8, 8, 3), (1, 8, 8, 7))
+    """
+    if tuple(images[1:3]) != tuple(outputs[1:3]):
+        raise InputError(
+            "The output of a model must have the height and width of its input. Received: an "
+            f"output of {outputs[1]}x{outputs[2]} pixels for an input of {images[1]}x{images[2]} "
+            "pixels. Upsample the output, for example with `keras.layers.UpSampling2D`."
+        )
 
 
 def outputs_probabilities(model: keras.Model) -> bool:
-    """Returns True if a model's first output is probabilities, False for logits.
+    """Returns True if a model's first output is probabilities, False if it is logits.
 
-    The output is probabilities if one of these layers computes it:
+    The result is True if one of these layers computes the output:
 
     - a `WeightedAverage`, as in an ensemble,
     - a softmax layer or `keras.ops.softmax`,
     - any other layer with a softmax activation.
 
-    The search includes nested models. Behind the softmax, it accepts layers that keep
-    probabilities, such as upsampling, cropping and linear activations.
+    The function also searches nested models. After the softmax, the model may have layers whose
+    outputs are still probabilities, such as upsampling, cropping and linear activations.
 
     Example:
         >>> image = keras.Input((8, 8, 3))
@@ -49,28 +115,36 @@ def outputs_probabilities(model: keras.Model) -> bool:
         >>> outputs_probabilities(keras.Model(image, keras.layers.Softmax()(logits)))
         True
     """
-    return _is_softmax_output(model, 0)
+    layer = _output_layer(model, 0)
+    return isinstance(layer, WeightedAverage) or _is_activation(layer, _SOFTMAX)
 
 
-def _is_softmax_output(model: keras.Model, index: int) -> bool:
-    """Returns True if softmax computes the model's output with that index."""
+def _output_layer(model: keras.Model, index: int) -> keras.Operation | None:
+    """Returns the layer or operation that computes the values of `model.outputs[index]`.
+
+    Layers that keep probabilities are skipped. The result is None if the outputs of a model are
+    unknown.
+    """
     if not getattr(model, "outputs", None):
-        return False
-    # The config names the layer that computes an output. `layer.output` does not identify it: for a
-    # layer that is called several times, it is the output of the first call.
+        return None
+    # The config contains the name of the layer that computes an output. A search for the layer
+    # whose attribute `output` is this output would fail for a layer with several calls, because the
+    # attribute is the output of the first call.
     single = keras.Model(model.inputs, model.outputs[index])
     name, _, layer_index = keras.tree.flatten(single.get_config()["output_layers"])
     layer = next(operation for operation in single.operations if operation.name == name)
     if isinstance(layer, keras.Model):
-        return _is_softmax_output(layer, layer_index)
+        return _output_layer(layer, layer_index)
     if isinstance(layer, _KEEP_PROBABILITIES) or (
         isinstance(layer, keras.layers.Activation) and layer.activation is keras.activations.linear
     ):
-        return _is_softmax_output(keras.Model(model.inputs, layer.input), 0)
-    return (
-        isinstance(layer, (WeightedAverage, keras.layers.Softmax))
-        or getattr(layer, "activation", None) is keras.activations.softmax
-        # The class behind `keras.ops.softmax` is not public. If Keras renames it, models that end
-        # in this operation are taken for logits models.
-        or type(layer).__name__ == "Softmax"
-    )
+        return _output_layer(keras.Model(model.inputs, layer.input), 0)
+    return layer
+
+
+def _is_activation(layer: keras.Operation | None, functions: Sequence[Callable]) -> bool:
+    """Returns True if a layer or operation computes one of these activation functions."""
+    # `keras.ops.softmax` is an operation of the class "Softmax", which is not public. If Keras
+    # renames the class, this function returns False for models that end in this operation.
+    names = [function.__name__.replace("_", "") for function in functions]
+    return getattr(layer, "activation", None) in functions or type(layer).__name__.lower() in names

@@ -1,4 +1,6 @@
-"""Preprocessing layer of the networks, and the image sizes that they accept."""
+"""Preprocessing layer of the networks, and checks of the image size."""
+
+from numbers import Integral
 
 import keras
 from keras.applications import imagenet_utils
@@ -15,9 +17,9 @@ PREPROCESSING_MODES = ("caffe", "tf", "torch", "torch_255", "unit", "none", "tf_
 class EncoderPreprocessing(keras.layers.Layer):
     """Turns RGB in [0, 255] into the values that the encoder's ImageNet weights expect.
 
-    The layer computes in float32 under every dtype policy: bfloat16 has a mantissa of 8 bits, too
-    few for 8-bit pixels minus a mean. It also verifies the image size, since it is the first layer
-    of each network.
+    The layer computes in float32, even under a mixed-precision policy. The reason is that bfloat16
+    has a mantissa of 8 bits, which is not enough for an 8-bit pixel minus a mean. The layer also
+    verifies the image size, because it is the first layer of each network.
 
     | mode | values | used by |
     |---|---|---|
@@ -25,20 +27,22 @@ class EncoderPreprocessing(keras.layers.Layer):
     | "tf" | RGB in [-1, 1] | MobileNetV2 |
     | "tf_128" | RGB / 128 - 1 | EfficientNetV2-S |
     | "torch" | RGB in [0, 1], minus mean, divided by standard deviation | torchvision's ResNets |
-    | "torch_255" | the same without scaling to [0, 1] first | an example of smp |
-    | "unit" | RGB in [0, 1] | models trained elsewhere |
+    | "torch_255" | RGB in [0, 255], with the mean and the deviation of "torch" | an smp example |
+    | "unit" | RGB in [0, 1] | models of other software |
     | "none" | RGB in [0, 255] | segmentation-models' ResNets |
 
     "caffe", "tf" and "torch" are modes of `keras.applications.imagenet_utils.preprocess_input`. The
-    example of smp: https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
+    smp example (smp is segmentation_models_pytorch) is described in
+    https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
 
     Args:
         mode: one of `PREPROCESSING_MODES`.
-        size_divisor: number that height and width must be divisible by; the network's largest
-            stride.
+        size_divisor: largest stride of the network. Image height and width must be divisible by
+            this number.
 
     Raises:
-        InputError: unknown mode; an image's height or width is not divisible by `size_divisor`.
+        InputError: the mode is unknown, or an image height or width is not divisible by
+            `size_divisor`.
 
     Example:
         >>> EncoderPreprocessing("unit", size_divisor=1)(np.full((1, 1, 1, 3), 51.0)).numpy()
@@ -79,13 +83,35 @@ class EncoderPreprocessing(keras.layers.Layer):
         return config | {"mode": self.mode, "size_divisor": self.size_divisor}
 
 
+def check_input_shape(input_shape: tuple[int | None, int | None, int]) -> None:
+    """Verifies the argument `input_shape` of a network.
+
+    Raises:
+        InputError: `input_shape` is not `(height, width, 3)`.
+
+    Example:
+        >>> check_input_shape((None, 64, 3))
+    """
+    is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
+    if not is_shape or input_shape[2] != 3 or not all(map(_is_side, input_shape[:2])):
+        raise InputError(
+            "`input_shape` must be (height, width, 3), because the images are RGB. "
+            f"Received: input_shape={input_shape!r}. Use None for a height or width that can vary, "
+            "such as (None, None, 3)."
+        )
+
+
+def _is_side(side: object) -> bool:
+    return side is None or (isinstance(side, Integral) and int(side) > 0)
+
+
 def check_image_size(height: int | None, width: int | None, divisor: int) -> None:
     """Verifies that an image's height and width are divisible by a network's largest stride.
 
     Args:
-        height: pixels; None if unknown.
-        width: pixels; None if unknown.
-        divisor: the network's largest stride.
+        height: image height, pixels; None if unknown.
+        width: image width, pixels; None if unknown.
+        divisor: largest stride of the network.
 
     Raises:
         InputError: height or width is not divisible by `divisor`.
@@ -103,10 +129,10 @@ def check_image_size(height: int | None, width: int | None, divisor: int) -> Non
 
 
 def size_divisor(model: keras.Model) -> int:
-    """Returns the number that height and width of a model's images must be divisible by.
+    """Returns the required divisor of image height and width for a model.
 
-    It is the largest `size_divisor` of the model's `EncoderPreprocessing` layers, nested models
-    included; 1 for a model without such a layer.
+    The divisor is the largest `size_divisor` of the `EncoderPreprocessing` layers in the model and
+    in its nested models. For a model without such a layer, the divisor is 1.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus

@@ -12,12 +12,13 @@ class BilinearUpsampling(keras.layers.Layer):
     """Upsamples feature maps bilinearly.
 
     `UpSampling2D(interpolation="bilinear")` and `keras.ops.image.resize` cannot be exported for
-    images of unknown size. This layer uses TensorFlow's functions, which can.
+    images of unknown size. This layer can be exported, because it uses functions of TensorFlow.
 
     Args:
-        factor: ratio of the output's height and width to the input's.
-        align_corners: True aligns the centers of the corner pixels, as PyTorch's
-            `UpsamplingBilinear2d` does. False aligns the corners of the image.
+        factor: ratio of the output size to the input size, for height and width.
+        align_corners: True to align the centers of the corner pixels of input and output, like
+            `UpsamplingBilinear2d` of PyTorch. False to align the outer corners of the corner
+            pixels.
 
     Raises:
         InputError: `factor` is not a whole number of at least 1.
@@ -38,7 +39,7 @@ class BilinearUpsampling(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Upsamples feature maps, float `(batch, height, width, channels)`."""
-        # Where the input's size is known, use numbers, so that the output's size is known too.
+        # If the input size is known, compute with numbers. Then the output size is also known.
         size = [
             side * self.factor if side is not None else tf.shape(x)[axis] * self.factor
             for axis, side in enumerate(x.shape[1:3], start=1)
@@ -70,7 +71,7 @@ class BroadcastLike(keras.layers.Layer):
     """Repeats one pixel over the height and width of another tensor."""
 
     def call(self, x: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
-        """Repeats a pixel.
+        """Repeats the pixel `x` over the height and width of `like`.
 
         Args:
             x: float `(batch, 1, 1, channels)`.
@@ -87,9 +88,10 @@ class BroadcastLike(keras.layers.Layer):
 class AdaptiveAveragePooling(keras.layers.Layer):
     """Averages a feature map of any size over the cells of a grid.
 
-    Along a side of s pixels, cell i of n covers the pixels from floor(i s / n) up to, but not
-    including, ceil((i + 1) s / n), as in PyTorch's `AdaptiveAvgPool2d`. Cells overlap if s is not
-    divisible by n. `keras.layers.AdaptiveAveragePooling2D` needs a known size.
+    Along a side of s pixels with n cells, cell i contains the pixels from floor(i s / n) to
+    ceil((i + 1) s / n) - 1. `AdaptiveAvgPool2d` of PyTorch has the same cells. If s is not
+    divisible by n, the cells overlap. `keras.layers.AdaptiveAveragePooling2D` cannot replace this
+    layer, because it requires a known size.
 
     Args:
         cells: number of cells along each side of the grid.
@@ -109,7 +111,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Averages float `(batch, height, width, channels)` over the cells."""
         rows, columns = (self._pixel_weights(tf.shape(x)[axis]) for axis in (1, 2))
-        # float32: in half precision, the mean of many pixels would lose most of its digits.
+        # Use float32, because a mean of many pixels in half precision would be inaccurate.
         x = tf.einsum("ih,bhwc->biwc", rows, tf.cast(x, tf.float32))
         return tf.cast(tf.einsum("jw,biwc->bijc", columns, x), self.compute_dtype)
 
@@ -117,7 +119,8 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         """Returns the weight of each pixel in the mean of each cell, float32 `(cells, size)`."""
         cell = tf.range(self.cells)[:, None]
         start = cell * size // self.cells
-        # `-(-n // d)` would also round up, but ONNX rounds negative quotients in another direction.
+        # Do not round up with `-(-n // d)`, because ONNX rounds negative quotients in the other
+        # direction.
         end = ((cell + 1) * size + self.cells - 1) // self.cells
         pixel = tf.range(size)[None]
         inside = tf.cast((start <= pixel) & (pixel < end), tf.float32)
@@ -134,12 +137,12 @@ class AdaptiveAveragePooling(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ConcatenateResized(keras.layers.Layer):
-    """Resizes feature maps bilinearly to the size of the first and concatenates the channels."""
+    """Resizes feature maps bilinearly to the size of the first map and concatenates all maps."""
 
     def call(self, maps: list[tf.Tensor]) -> tf.Tensor:
-        """Concatenates feature maps, float `(batch, height, width, channels)`, of any sizes."""
+        """Concatenates feature maps of any sizes, float `(batch, height, width, channels)`."""
         first, *others = maps
-        # Where the size is known, use numbers, so that the output's size is known too.
+        # If the size is known, compute with numbers. Then the output size is also known.
         size = first.shape[1:3] if None not in first.shape[1:3] else tf.shape(first)[1:3]
         resized = [tf.cast(tf.image.resize(x, size), first.dtype) for x in others]
         return tf.concat([first, *resized], axis=-1)
@@ -150,7 +153,7 @@ class ConcatenateResized(keras.layers.Layer):
 
 
 def _scaled(size: tf.Tensor, scale: float) -> tf.Tensor:
-    """Multiplies height and width, int32 `(2,)`, by `scale`; at least 1 pixel each."""
+    """Multiplies height and width, int32 `(2,)`, by `scale`. The results are 1 or more."""
     scaled = tf.cast(tf.round(tf.cast(size, tf.float32) * scale), tf.int32)
     return tf.maximum(scaled, 1)
 
@@ -160,8 +163,8 @@ class ScaleImage(keras.layers.Layer):
     """Resizes images bilinearly, then reflect-pads them to a size that a network accepts.
 
     Args:
-        scale: ratio of the resized height and width to the image's.
-        size_divisor: number that the padded height and width are divisible by.
+        scale: ratio of the resized image to the image, for height and width.
+        size_divisor: required divisor of the padded height and width.
     """
 
     def __init__(self, scale: float, size_divisor: int, **kwargs: object) -> None:
@@ -179,7 +182,7 @@ class ScaleImage(keras.layers.Layer):
         return image
 
     def compute_output_shape(self, shape: tuple) -> tuple:
-        """Returns an unknown height and width, which depend on the image."""
+        """Returns None for height and width, because both depend on the image."""
         return (shape[0], None, None, shape[3])
 
     def get_config(self) -> dict:
@@ -189,10 +192,10 @@ class ScaleImage(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class UnscaleProbabilities(keras.layers.Layer):
-    """Resizes probabilities of an image from `ScaleImage` to the size of the original image.
+    """Resizes the probabilities of a scaled image to the size that the image had before.
 
     Args:
-        scale: the `scale` of `ScaleImage`.
+        scale: argument `scale` of the `ScaleImage` layer that scaled the image.
     """
 
     def __init__(self, scale: float, **kwargs: object) -> None:

@@ -1,10 +1,10 @@
-"""ResNet in torchvision's form, "v1.5", with layer names as in `keras.applications`.
+"""ResNet with the layers of torchvision ("v1.5") and the layer names of `keras.applications`.
 
-`keras.applications.ResNet50` has the form of He et al. 2016 (https://arxiv.org/abs/1512.03385), and
-weights of one form do not work in the other. The differences of torchvision's form are:
+`keras.applications.ResNet50` has the layers of He et al. 2016 (https://arxiv.org/abs/1512.03385).
+Weights for these layers do not work in the ResNets of torchvision, which differ in four points:
 
-- The stride of a bottleneck is in the 3x3 convolution, not in the first 1x1 convolution (Goyal et
-  al. 2017, https://arxiv.org/abs/1706.02677, section 5.1).
+- A bottleneck block has its stride in the 3x3 convolution, not in the first 1x1 convolution (Goyal
+  et al. 2017, https://arxiv.org/abs/1706.02677, section 5.1).
 - Strided convolutions are padded on both sides.
 - Convolutions have no bias.
 - The epsilon of batch normalization is 1e-5.
@@ -33,15 +33,15 @@ RESNETS = {
 
 
 def resnet_v1_5(variant: ResNetVariant, input_tensor: keras.KerasTensor) -> keras.Model:
-    """Builds the network without its classifier, with random weights.
+    """Builds a ResNet without its classifier and with random weights.
 
     Args:
         variant: a value of `RESNETS`.
         input_tensor: float `(batch, height, width, 3)`, preprocessed.
 
     Returns:
-        A model to float `(batch, height / 32, width / 32, channels)`, with 512 or 2048 channels.
-        Its input is the `keras.Input` that `input_tensor` depends on.
+        A model that returns float `(batch, height / 32, width / 32, channels)`, with 512 or 2048
+        channels. The input of the model is the `keras.Input` from which `input_tensor` is computed.
 
     Example:
         >>> resnet_v1_5(RESNETS["resnet18_v1.5"], keras.Input((64, 64, 3))).output_shape
@@ -49,7 +49,8 @@ def resnet_v1_5(variant: ResNetVariant, input_tensor: keras.KerasTensor) -> kera
     """
     x = _conv_bn(input_tensor, 64, 7, strides=2, name="conv1")
     x = keras.layers.ReLU(name="conv1_relu")(x)
-    # PyTorch pads with -inf. After a ReLU, zeros lead to the same maxima.
+    # PyTorch pads with -inf. Zeros lead to the same maxima, because a ReLU returns no negative
+    # values.
     x = keras.layers.ZeroPadding2D(1, name="pool1_pad")(x)
     x = keras.layers.MaxPooling2D(3, strides=2, name="pool1_pool")(x)
     for stage, blocks in enumerate(variant.blocks, start=2):
@@ -60,7 +61,7 @@ def resnet_v1_5(variant: ResNetVariant, input_tensor: keras.KerasTensor) -> kera
 def _stack(
     x: keras.KerasTensor, filters: int, blocks: int, bottleneck: bool, *, name: str
 ) -> keras.KerasTensor:
-    """Applies a stage of residual blocks. Its first block halves the size, except in `conv2`."""
+    """Applies a stage of residual blocks; the first block halves the size, except in `conv2`."""
     block = _bottleneck_block if bottleneck else _basic_block
     for index in range(1, blocks + 1):
         strides = 2 if index == 1 and name != "conv2" else 1
@@ -95,7 +96,7 @@ def _bottleneck_block(
 
 
 def _shortcut(x: keras.KerasTensor, filters: int, strides: int, *, name: str) -> keras.KerasTensor:
-    """Returns the block's input, projected if the block changes its shape."""
+    """Returns the input of a block, with a 1x1 convolution if the block changes the shape."""
     if strides == 1 and x.shape[-1] == filters:
         return x
     return _conv_bn(x, filters, 1, strides=strides, name=f"{name}_0")
@@ -104,11 +105,11 @@ def _shortcut(x: keras.KerasTensor, filters: int, strides: int, *, name: str) ->
 def _conv_bn(
     x: keras.KerasTensor, filters: int, kernel_size: int, *, strides: int = 1, name: str
 ) -> keras.KerasTensor:
-    """Applies a convolution without bias and batch normalization: `<name>_conv`, `<name>_bn`."""
+    """Applies `<name>_conv` (convolution without bias) and `<name>_bn` (batch normalization)."""
     padding = "same"
     if strides > 1 and kernel_size > 1:
-        # PyTorch pads both sides. With "same", Keras would pad a strided convolution on the right
-        # side only.
+        # PyTorch pads both sides equally. With "same", Keras would add more padding on the right
+        # than on the left of a strided convolution.
         x = keras.layers.ZeroPadding2D(kernel_size // 2, name=f"{name}_pad")(x)
         padding = "valid"
     x = keras.layers.Conv2D(

@@ -1,7 +1,8 @@
 """UNet, FPN, LinkNet and PSPNet of the package segmentation-models, with its backbones.
 
-The package builds each network, and this module rebuilds it with the same weights. The rebuilt
-network has the properties of `UNetPlusPlus`:
+In this module, the four networks are called baselines, and their encoders backbones. The package
+builds each network. Then this module rebuilds the network with the same weights. Like
+`UNetPlusPlus`, the rebuilt network has these properties:
 
 - preprocessing inside the network,
 - a layer "encoder" that can be frozen,
@@ -31,25 +32,26 @@ from typing import Any
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.errors import InputError, require_extra
-from lcc_tf.models.blocks import check_num_classes
 from lcc_tf.models.encoder_weights import (
     check_weights_file,
     clear_download_errors,
     clear_file_errors,
 )
-from lcc_tf.models.preprocessing import EncoderPreprocessing
+from lcc_tf.models.preprocessing import EncoderPreprocessing, check_input_shape
 from lcc_tf.models.resampling import (
     AdaptiveAveragePooling,
     BilinearUpsampling,
     ConcatenateResized,
 )
 
-# Backbones of segmentation-models, and the mode of `EncoderPreprocessing` that their ImageNet
-# weights expect.
-# densenet121, densenet169 and densenet201 are missing: their layer names contain a "/", which Keras
-# 3 rejects. Backbones with "next" in their names and senet154 take 30 seconds to minutes to build:
-# they split each grouped convolution into 32 or 64 small ones, up to 7,000 layers.
+# Mapping from a backbone of segmentation-models to the mode of `EncoderPreprocessing` that its
+# ImageNet weights expect.
+# densenet121, densenet169 and densenet201 are missing, because their layer names contain a "/",
+# which Keras 3 rejects. The construction of senet154 and of backbones with "next" in their names
+# takes 30 seconds to several minutes. The reason is that these backbones split each grouped
+# convolution into 32 or 64 small convolutions, and therefore have up to 7,000 layers.
 BASELINE_ENCODERS = {
     **dict.fromkeys(("resnet18", "resnet34", "resnet50", "resnet101", "resnet152"), "none"),
     **dict.fromkeys(("seresnet18", "seresnet34", "resnext50", "resnext101"), "none"),
@@ -76,10 +78,12 @@ BASELINES = {
     "pspnet": Baseline("PSPNet", 8),
 }
 
-# Names of the first layers of the decoders. All other decoder layers depend on one of them.
+# Beginnings of the names of the first decoder layers. All other decoder layers depend on the first
+# decoder layers.
 _DECODER = re.compile(r"center_block|decoder_stage|fpn_stage|psp_")
-# Image size that the package builds for. Its PSPNet needs a multiple of 48, and 384 is its default.
-# For some other multiples, such as 192, MobileNets would load special weights.
+# Image height and width, in pixels, for which the package builds each network. The PSPNet of the
+# package needs a multiple of 48, and its default is 384. For some other multiples of 48, such as
+# 192, MobileNets would load weights for that image size.
 _PACKAGE_SIZE = 384
 
 
@@ -95,18 +99,21 @@ def UNet(
     Args:
         num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `BASELINE_ENCODERS`.
-        encoder_weights: "imagenet" (downloaded by segmentation-models on first use), None for
-            random weights, or the path of a weights file of the backbone without its classifier.
-        input_shape: `(height, width, 3)`, pixels, divisible by 32; None for any size.
+        encoder_weights: "imagenet" (segmentation-models downloads these weights on first use), None
+            for random weights, or the path of a weights file of the backbone without its
+            classifier.
+        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by 32, or
+            None if images have different sizes.
 
     Returns:
-        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
-        `(batch, height, width, num_classes)`. The layer "encoder" contains the preprocessing and
-        the backbone.
+        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
+        float32 `(batch, height, width, num_classes)`. The layer "encoder" contains the
+        preprocessing and the backbone.
 
     Raises:
-        InputError: segmentation-models is not installed; unknown encoder; weights that cannot be
-            downloaded or loaded; a height or width that is not divisible by 32.
+        InputError: segmentation-models is not installed; the encoder is unknown; the weights cannot
+            be downloaded or loaded; `input_shape` is not `(height, width, 3)`; or a height or width
+            is not divisible by 32.
 
     Example:
         >>> model = UNet(7, encoder="resnet18", encoder_weights=None)
@@ -123,7 +130,7 @@ def FPN(
     encoder_weights: str | None = "imagenet",
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
 ) -> keras.Model:
-    """Builds the FPN of segmentation-models; arguments and errors are those of `UNet`.
+    """Builds the FPN of segmentation-models, with the same arguments and errors as `UNet`.
 
     Example:
         >>> FPN(7, encoder="resnet18", encoder_weights=None).output_shape
@@ -139,7 +146,7 @@ def Linknet(
     encoder_weights: str | None = "imagenet",
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
 ) -> keras.Model:
-    """Builds the LinkNet of segmentation-models; arguments and errors are those of `UNet`.
+    """Builds the LinkNet of segmentation-models, with the same arguments and errors as `UNet`.
 
     Example:
         >>> Linknet(7, encoder="resnet18", encoder_weights=None).output_shape
@@ -155,9 +162,9 @@ def PSPNet(
     encoder_weights: str | None = "imagenet",
     input_shape: tuple[int | None, int | None, int] = (None, None, 3),
 ) -> keras.Model:
-    """Builds the PSPNet of segmentation-models; arguments and errors are those of `UNet`.
+    """Builds the PSPNet of segmentation-models, with the same arguments and errors as `UNet`.
 
-    Height and width must be divisible by 8.
+    Unlike in `UNet`, height and width must be divisible by 8, not by 32.
 
     Example:
         >>> PSPNet(7, encoder="resnet18", encoder_weights=None).output_shape
@@ -173,13 +180,14 @@ def _baseline(
     encoder_weights: str | None,
     input_shape: tuple[int | None, int | None, int],
 ) -> keras.Model:
-    """Builds a network of segmentation-models by its name; see `UNet`."""
-    check_num_classes(num_classes)
+    """Builds the network of segmentation-models with the name `arch`; see `UNet`."""
+    num_classes = check_num_classes(num_classes)
     if encoder not in BASELINE_ENCODERS:
         raise InputError(
             f"Unknown encoder for {arch}. Received: {encoder!r}. "
             f"Choose one of {list(BASELINE_ENCODERS)}."
         )
+    check_input_shape(input_shape)
     divisor = BASELINES[arch].size_divisor
     network = _package_network(arch, num_classes, encoder, encoder_weights)
     encoder_layers, decoder_layers, features = _split(network)
@@ -208,7 +216,7 @@ def _package_network(
     contents = f"segmentation-models' {encoder} without its classifier"
     check_weights_file(encoder_weights, contents)
     require_extra("baselines")
-    os.environ["SM_FRAMEWORK"] = "tf.keras"  # the package reads this once, at its import
+    os.environ["SM_FRAMEWORK"] = "tf.keras"  # the package reads this variable when it is imported
     with contextlib.redirect_stdout(io.StringIO()):  # the package prints its framework
         import segmentation_models
     clear_errors: contextlib.AbstractContextManager[None]
@@ -217,10 +225,10 @@ def _package_network(
     elif encoder_weights == "imagenet":
         clear_errors = clear_download_errors(encoder)
     else:
-        hint = "Use the matching file, or another `encoder`."
+        hint = "Use the weights file of this encoder, or another `encoder`."
         clear_errors = clear_file_errors(encoder_weights, contents, hint)
     with warnings.catch_warnings(), clear_errors:
-        # MobileNets warn that this size gets the weights of 224x224 images.
+        # For this image size, MobileNets warn that they load the weights for 224x224 images.
         warnings.filterwarnings("ignore", message=".*`input_shape` is undefined.*")
         return getattr(segmentation_models, BASELINES[arch].function)(
             encoder,
@@ -235,11 +243,11 @@ def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
     """Splits a network into its backbone and its decoder.
 
     Returns:
-        The layers of the backbone, the layers of the decoder, and the features: the backbone's
-        outputs that the decoder uses. Each list has the order of use.
+        The layers of the backbone, the layers of the decoder, and the features, which are the
+        outputs of the backbone that the decoder uses. Each list is in the order of computation.
     """
     encoder, decoder = [], []
-    decoded: set[int] = set()  # ids of the decoder's tensors
+    decoded: set[int] = set()  # `id` of each output of a decoder layer
     features: dict[int, keras.KerasTensor] = {}
     for layer in network.layers[1:]:
         inputs = {id(x): x for x in keras.tree.flatten(layer.input)}
@@ -253,10 +261,10 @@ def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
 
 
 def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
-    """Returns a new layer, without weights, for each layer name of a network.
+    """Returns a dictionary that maps each layer name of a network to a new layer without weights.
 
-    Automatic names, such as "add_12", depend on what Keras built before. They are counted from 1
-    again, so that each build has the same names.
+    Automatic names, such as "add_12", depend on the layers that Keras built before. The new layers
+    are numbered from 1, therefore each build of a network has the same names.
     """
     counts: Counter[str] = Counter()
     copies = {}
@@ -273,7 +281,7 @@ def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
 
 
 def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
-    """Copies a layer, or replaces a layer that cannot be saved, or exported for any size."""
+    """Copies a layer; replaces it if Keras cannot save it or cannot export it for any size."""
     config = layer.get_config() | {"name": name, "dtype": dtype}
     if level := re.match(r"psp_level(\d)_(pooling|upsampling)", name):
         if level[2] == "pooling":
@@ -284,14 +292,16 @@ def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
     if isinstance(layer, keras.layers.UpSampling2D) and layer.interpolation == "bilinear":
         return BilinearUpsampling(layer.size[0], name=name, dtype=dtype)
     if isinstance(layer, keras.layers.Lambda):
-        # Slices, new axes and sums, which Keras turns into operations that can be saved
+        # These layers compute slices, new axes and sums. If their functions are called directly,
+        # Keras creates operations that can be saved.
         return partial(layer.function, **layer.arguments)
     if isinstance(layer, keras.layers.Dropout):
-        return keras.layers.Dropout.from_config(config)  # efficientnet uses its own class
+        # Not the dropout class of EfficientNet, because Keras cannot load this class.
+        return keras.layers.Dropout.from_config(config)
     if isinstance(layer, keras.layers.BatchNormalization):
-        config["momentum"] = 0.9  # for the reason in `build_encoder`
+        config["momentum"] = 0.9  # see the comment in `build_encoder`
     if isinstance(config.get("activation"), dict):
-        config["activation"] = "silu"  # efficientnet uses its own function
+        config["activation"] = "silu"  # the package defines this function itself
     return type(layer).from_config(config)
 
 
@@ -305,14 +315,14 @@ def _connect(
     """Connects copies of layers in the same way as the original layers.
 
     Args:
-        layers: the original layers, in the order of use.
-        copies: new layers by the names of the original layers.
-        inputs: tensors that the original layers start from.
-        new_inputs: tensors that the copies start from, one per tensor of `inputs`.
-        outputs: tensors that the original layers end in.
+        layers: the original layers, in the order of computation.
+        copies: mapping from the name of an original layer to its copy.
+        inputs: input tensors of the original layers.
+        new_inputs: input tensors of the copies, one per tensor of `inputs`.
+        outputs: output tensors of the original layers.
 
     Returns:
-        The tensors that the copies end in, one per tensor of `outputs`.
+        Output tensors of the copies, one per tensor of `outputs`.
     """
     tensors = {id(x): new for x, new in zip(inputs, new_inputs, strict=True)}
     for layer in layers:

@@ -1,6 +1,7 @@
-"""Reads weights files of PyTorch without running code that they may contain.
+"""Reads weights files of PyTorch, and never runs code that a file may contain.
 
-Only files written by `torch.save` need PyTorch; safetensors files do not.
+To read files that `torch.save` wrote, PyTorch must be installed. Safetensors files can be read
+without PyTorch.
 """
 
 import pickle
@@ -29,15 +30,16 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
     """Reads a PyTorch state dict from a file.
 
     Args:
-        path: a `.safetensors` file, or a state dict or Lightning checkpoint written by `torch.save`
-            (`.pth`, `.pt`, `.bin` or `.ckpt`). Only the latter need PyTorch.
+        path: a `.safetensors` file, or a file that `torch.save` wrote (`.pth`, `.pt`, `.bin` or
+            `.ckpt`). A file of `torch.save` must contain a state dict or a Lightning checkpoint.
+            Only files of `torch.save` need PyTorch.
 
     Returns:
-        Arrays by their names. Floating-point arrays are float32.
+        Dictionary that maps names to arrays. Floating-point arrays are float32.
 
     Raises:
-        InputError: the file does not exist, is damaged, has another format or contains more than
-            weights; or PyTorch is needed and not installed.
+        InputError: the file does not exist, is damaged, has another format, contains more than
+            weights, or needs PyTorch, which is not installed.
 
     Example:
         >>> import safetensors.numpy
@@ -51,8 +53,8 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix not in TORCH_SUFFIXES:
         raise InputError(
             f"The name of a PyTorch weights file must end in one of {TORCH_SUFFIXES}. "
-            f"Received: {str(path)!r}. Use a Keras file (`.h5`) with the encoder that it was "
-            "saved from."
+            f"Received: {str(path)!r}. Use a Keras file (`.h5`) only with the encoder from which "
+            "the file was saved."
         )
     if path.suffix == ".safetensors":
         try:
@@ -83,8 +85,9 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise InputError(
-            f"The file {str(path)!r} is damaged, or contains more than weights. Reading such a "
-            "file could run any code. If you trust its origin, save only the weights in PyTorch: "
+            f"The file {str(path)!r} is damaged, or contains more than weights. Such a file could "
+            "run harmful code when it is read. If you trust the origin of the file, save only the "
+            "weights in PyTorch: "
             "`torch.save(model.state_dict(), 'weights.pth')`. For a Lightning checkpoint: "
             f"`torch.save(torch.load({path.name!r}, weights_only=False)['state_dict'], "
             "'weights.pth')`."
@@ -108,5 +111,5 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
 
 
 def _is_floating(array: np.ndarray) -> bool:
-    """Returns True for floating-point arrays, also for bfloat16, whose numpy kind is not "f"."""
+    """Returns True for floating-point arrays, including bfloat16 (its numpy kind is not "f")."""
     return array.dtype.kind == "f" or array.dtype.name == "bfloat16"

@@ -1,9 +1,9 @@
-"""Loads PyTorch weights: ResNets of torchvision and timm, and whole networks of smp.
+"""Loads the PyTorch weights of ResNets (torchvision, timm) and of whole networks (smp).
 
 smp is segmentation_models_pytorch, https://github.com/qubvel-org/segmentation_models.pytorch,
 versions 0.5 and 0.6. A state dict is a mapping of names to arrays. The axes of a convolution kernel
 are `(output, input, height, width)` in PyTorch and `(height, width, input, output)` in Keras.
-PyTorch is not needed.
+This module works without PyTorch.
 """
 
 import re
@@ -17,10 +17,11 @@ from lcc_tf.errors import InputError
 from lcc_tf.models.preprocessing import IMAGENET_STATISTICS
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
 
-# torchvision's classifier, which an encoder does not need
+# Names of the arrays of torchvision's classifier, which an encoder does not need
 CLASSIFIER = ("fc.weight", "fc.bias")
-LISTED = 6  # maximum number of names per kind of fault in an error
-# For each Keras variable: PyTorch's name within the module, and PyTorch's axes in Keras' order.
+LISTED = 6  # maximum number of names per kind of mismatch in an error message
+# Mapping from the name of a Keras variable to the name of the PyTorch array (within its module) and
+# to the axes of the PyTorch array, in the order of the Keras variable.
 _VARIABLES = {
     "kernel": ("weight", (2, 3, 1, 0)),
     "bias": ("bias", (0,)),
@@ -33,8 +34,8 @@ _VARIABLES = {
     "pointwise_kernel": ("1.weight", (2, 3, 1, 0)),
 }
 
-# smp's module for each layer of `DeepLabV3Plus`. `_deeplabv3plus_modules` adds the atrous branches,
-# whose layers are named after their dilation rates.
+# Mapping from a layer of `DeepLabV3Plus` to the module of smp. `_deeplabv3plus_modules` adds the
+# layers of the atrous branches, because their names contain the dilation rates of the model.
 _DEEPLABV3PLUS_MODULES = {
     "aspp_1x1_conv": "decoder.aspp.0.convs.0.0",
     "aspp_1x1_conv_bn": "decoder.aspp.0.convs.0.1",
@@ -53,7 +54,7 @@ _DEEPLABV3PLUS_MODULES = {
 
 
 class StateDictDescription(NamedTuple):
-    """Architecture, encoder and number of classes of the model that a state dict belongs to."""
+    """Architecture, encoder and number of classes of the model with a certain state dict."""
 
     arch: str  # key of `lcc_tf.models.ARCHITECTURES`
     encoder: str  # key of `lcc_tf.models.ENCODERS`
@@ -61,7 +62,7 @@ class StateDictDescription(NamedTuple):
 
 
 class _Target(NamedTuple):
-    """Variable that a PyTorch array is assigned to."""
+    """Keras variable for the values of a PyTorch array."""
 
     variable: keras.Variable
     axes: tuple[int, ...]  # PyTorch's axes in the order of the variable's axes
@@ -75,21 +76,24 @@ class _Target(NamedTuple):
 def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
     """Loads the weights of smp's `UnetPlusPlus` or `DeepLabV3Plus` into the same network in Keras.
 
-    Both networks then compute the same logits, if `model` has the same settings. The weights do not
-    contain these settings:
+    After loading, the networks in smp and Keras compute the same logits if they have the same
+    settings. The state dict does not contain these settings, therefore build `model` with them:
 
-    - `DeepLabV3Plus`: use `align_corners=True`, `dilation_rates=(12, 24, 36)` and smp's output
-      stride.
-    - Scaling of the images in training: see `preprocessing` of `build_encoder`.
+    - For `DeepLabV3Plus`, use `align_corners=True`, `dilation_rates=(12, 24, 36)` and the output
+      stride of the smp network.
+    - For the scaling of the training images, use the matching `preprocessing`; see `build_encoder`.
 
     Args:
-        model: a model of `UNetPlusPlus` or `DeepLabV3Plus` with an encoder in torchvision's form,
-            without deep supervision.
-        state_dict: arrays by smp's names. A Lightning module's state dict is accepted too: its
-            names start with `model.`, and it may contain ImageNet's `mean` and `std`.
+        model: a model of `UNetPlusPlus` or `DeepLabV3Plus`. The name of its encoder must end in
+            `_v1.5` (a ResNet with the layers of torchvision). The model must have no deep
+            supervision.
+        state_dict: mapping from smp's names to arrays. It can also be the state dict of a Lightning
+            module. Then the names of the weights start with `model.`, and the state dict may
+            contain `mean` and `std` with the values of ImageNet.
 
     Raises:
-        InputError: another network, or names or shapes that do not match; nothing is loaded.
+        InputError: `model` is another network, or names or shapes do not match. In this case, no
+            weights are loaded.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus, read_torch_weights
@@ -108,25 +112,26 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
 def load_torch_encoder(network: keras.Model, state_dict: Mapping[str, np.ndarray]) -> None:
     """Loads the weights of a ResNet of torchvision or timm.
 
-    Variants of timm with the same names and shapes, such as `resnetaa50` and `resnetblur50`, cannot
-    be distinguished and load without an error.
+    Some networks of timm, such as `resnetaa50` and `resnetblur50`, are not ResNets of torchvision,
+    but their weights have the same names and shapes. This function cannot detect such weights, and
+    loads them without an error.
 
     Args:
-        network: a model of `resnet_v1_5`.
-        state_dict: arrays by torchvision's names; the classifier is ignored.
+        network: a model that `resnet_v1_5` returned.
+        state_dict: mapping from torchvision's names to arrays. The classifier is ignored.
 
     Raises:
-        InputError: names or shapes do not match; nothing is loaded.
+        InputError: names or shapes do not match. In this case, no weights are loaded.
     """
     targets = dict(_targets(network.layers, _resnet_module))
     _assign(targets, state_dict, "the ResNet", ignored=CLASSIFIER)
 
 
 def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
-    """Identifies the network that a state dict of smp belongs to, from names and shapes.
+    """Identifies the network of an smp state dict from the names and shapes of the arrays.
 
     Args:
-        state_dict: arrays by their names; see `load_torch_state_dict`.
+        state_dict: mapping from smp's names to arrays; see `load_torch_state_dict`.
 
     Raises:
         InputError: the network is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
@@ -142,7 +147,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
         for stage in range(1, 5)
     )
     variant = ResNetVariant("encoder.layer1.0.conv3.weight" in weights, blocks)
-    # Wide ResNets and ResNeXts have the same names, but another shape of this kernel.
+    # Wide ResNets and ResNeXts have the same names, but this kernel has another shape.
     is_resnet = np.shape(weights.get("encoder.layer1.0.conv2.weight", ())) == (64, 64, 3, 3)
     encoders = [name for name, known in RESNETS.items() if known == variant and is_resnet]
     head = np.shape(weights.get("segmentation_head.0.weight", ()))
@@ -158,7 +163,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
 
 
 def _without_prefix(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the prefix `model.` of a Lightning module's names."""
+    """Removes the prefix `model.` from the names of a Lightning module."""
     weights = {name.removeprefix("model."): array for name, array in state_dict.items()}
     if len(weights) < len(state_dict):
         raise InputError(
@@ -169,7 +174,7 @@ def _without_prefix(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarra
 
 
 def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None:
-    """Verifies that a Lightning module's `mean` or `std` equals the one that `model` uses."""
+    """Verifies that `mean` or `std` of a Lightning module equals the value that `model` uses."""
     mode = model.get_layer("encoder").get_layer("preprocessing").mode
     expected = IMAGENET_STATISTICS[name]
     received = np.ravel(values).astype(np.float32)
@@ -177,15 +182,16 @@ def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None
         received, np.array(expected, np.float32)
     ):
         raise InputError(
-            f"The state dict's {name!r} must be ImageNet's {expected}, and the model's "
-            f"preprocessing 'torch' or 'torch_255'. Received: {name}={received}, "
-            f"preprocessing={mode!r}. For images with another preprocessing, remove `mean` and "
-            "`std` from the state dict and build the model with that `preprocessing`."
+            f"{name!r} in the state dict must be {expected}, the values of ImageNet, and the "
+            "preprocessing of the model must be 'torch' or 'torch_255'. "
+            f"Received: {name}={received}, preprocessing={mode!r}. If the images had another "
+            "preprocessing in training, remove `mean` and `std` from the state dict and build the "
+            "model with that `preprocessing`."
         )
 
 
 def _network_targets(model: keras.Model) -> Iterator[tuple[str, _Target]]:
-    """Yields smp's name and the target of each variable of a model."""
+    """Yields, for each variable of a model, the name of the smp array and the target."""
     if model.name not in ("unetpp", "deeplabv3plus"):
         raise InputError(
             "Whole networks from PyTorch load into 'unetpp' and 'deeplabv3plus' only. "
@@ -211,7 +217,7 @@ def _network_targets(model: keras.Model) -> Iterator[tuple[str, _Target]]:
 def _targets(
     layers: Sequence[keras.layers.Layer], module_of: Callable[[keras.layers.Layer], str]
 ) -> Iterator[tuple[str, _Target]]:
-    """Yields PyTorch's name and the target of each variable of some layers."""
+    """Yields, for each variable of some layers, the name of the PyTorch array and the target."""
     for layer in layers:
         if not layer.weights:
             continue
@@ -222,13 +228,13 @@ def _targets(
 
 
 def _resnet_module(layer: keras.layers.Layer) -> str:
-    """Returns torchvision's module for a layer of `resnet_v1_5`."""
+    """Returns the name of torchvision's module for a layer of `resnet_v1_5`."""
     match = re.fullmatch(r"conv([1-5])_(?:block(\d+)_([0-3])_)?(conv|bn)", layer.name)
     if match is None or getattr(layer, "use_bias", False):
         raise InputError(
             f"PyTorch weights load into the encoders {list(RESNETS)} only. Received a model whose "
-            f"encoder has the layer {layer.path!r}, which does not exist in these encoders, or "
-            "has no bias there."
+            f"encoder has the layer {layer.path!r}. In these encoders, this layer does not exist "
+            "or has no bias."
         )
     stage, block, index, kind = match.groups()
     if block is None:
@@ -240,9 +246,22 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
 
 
 def _unetpp_module(layer: keras.layers.Layer) -> str:
-    """Returns smp's module for a layer of `UNetPlusPlus`.
+    """Returns the name of smp's module for a layer of `UNetPlusPlus`.
 
-    Block x_{d}_{l} of smp is node X^{3-l,l-d+1} of the paper.
+    Layer names contain the node X^{i,j} of the paper (Zhou et al. 2018,
+    https://arxiv.org/abs/1807.10165, figure 1a):
+
+    - i is the level. Level 0 has the highest resolution.
+    - j is the column. Column 0 is the encoder. After j upsamplings, the encoder feature of level
+      i + j reaches the node.
+
+    In smp, this node is the block x_{d}_{l}:
+
+    - d is the number of this encoder feature. The deepest feature (level 4) has the number 0:
+      d = 4 - (i + j).
+    - l is the level, counted from the deepest decoder level: l = 3 - i.
+
+    For example, X^{0,3} is x_1_3 in smp. The last block, `full_resolution`, is x_0_4 in smp.
     """
     if layer.name == "head_logits":
         return "segmentation_head.0"
@@ -255,7 +274,7 @@ def _unetpp_module(layer: keras.layers.Layer) -> str:
 
 
 def _module(modules: Mapping[str, str], layer: keras.layers.Layer) -> str:
-    """Returns smp's module for a layer of `DeepLabV3Plus`."""
+    """Returns the name of smp's module for a layer of `DeepLabV3Plus`."""
     if layer.name not in modules:
         raise _unknown_layer(layer)
     return modules[layer.name]
@@ -269,7 +288,7 @@ def _unknown_layer(layer: keras.layers.Layer) -> InputError:
 
 
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """Returns smp's module for each layer name of the decoder of `DeepLabV3Plus`."""
+    """Returns a dictionary that maps each decoder layer of `DeepLabV3Plus` to smp's module."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):
@@ -284,15 +303,18 @@ def _assign(
     network: str,
     ignored: Sequence[str],
 ) -> None:
-    """Assigns each array to its variable, if names and shapes match; otherwise assigns none.
+    """Assigns each array to its variable after a check of all names and shapes.
 
     Args:
-        targets: variables by PyTorch's names.
-        state_dict: arrays by PyTorch's names.
-        network: name of the network, for the error.
-        ignored: names in the state dict that are not loaded.
+        targets: mapping from the name of a PyTorch array to its target.
+        state_dict: mapping from the name of a PyTorch array to the array.
+        network: name of the network, for the error message.
+        ignored: names of arrays in the state dict that are not loaded.
+
+    Raises:
+        InputError: a name or a shape does not match. In this case, no array is assigned.
     """
-    # PyTorch counts the batches of its moving statistics; Keras does not.
+    # Skip the numbers of batches in PyTorch's moving statistics, which do not exist in Keras.
     received = {
         name: array
         for name, array in state_dict.items()

@@ -6,15 +6,16 @@ https://arxiv.org/abs/1807.10165
 
 import keras
 
+from lcc_tf.arguments import check_num_classes
 from lcc_tf.models.blocks import (
-    check_num_classes,
     conv_bn_relu,
     segmentation_logits,
 )
 from lcc_tf.models.encoders import STRIDES, build_encoder
 from lcc_tf.models.resampling import BilinearUpsampling
 
-# From deep to shallow levels, as in segmentation_models_pytorch, which the original used
+# Number of filters per level, from the deepest level to full resolution. The numbers are from
+# segmentation_models_pytorch, which the original PyTorch notebooks used.
 DECODER_FILTERS = (256, 128, 64, 32, 16)
 
 
@@ -29,40 +30,47 @@ def UNetPlusPlus(
 ) -> keras.Model:
     """Builds UNet++ as a functional Keras model.
 
-    In the paper (figure 1a), X^{i,j} is the node at level i and column j. Level 0 has stride 2, and
-    column 0 is the encoder. A node convolves the upsampled node below it together with all nodes to
-    its left: X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]) (equation 1). One more block
-    upsamples X^{0,4} from stride 2 to full resolution.
+    In the paper (figure 1a), X^{i,j} is the node at level i and column j. In this function, level 0
+    has stride 2, and column 0 contains the features of the encoder. A node concatenates two inputs:
+    the node below, upsampled, and all nodes to the left. Then it applies convolutions H:
+    X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]) (equation 1). After X^{0,4}, one more
+    block upsamples from stride 2 to full resolution.
 
-    The last node of a level has the filters in `DECODER_FILTERS`, the nodes before it have as many
-    as the encoder's feature of that level. If an encoder has no features of stride 2, X^{0,0} does
-    not exist, and all nodes of level 0 have the filters of the last.
+    The last node of a level has the number of filters in `DECODER_FILTERS`. The other decoder nodes
+    of the level have as many filters as the encoder's feature at this level. If an encoder has no
+    features of stride 2, X^{0,0} does not exist. Then all nodes of level 0 have as many filters as
+    the last node of level 0.
 
     Args:
         num_classes: number of output channels, 2 or more; 2 for a binary task.
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
-        encoder_weights: "imagenet", None or a file; see `build_encoder`.
-        input_shape: `(height, width, 3)`, pixels, divisible by 32; None for any size.
-        preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another
-            mode; see `build_encoder`.
-        deep_supervision: True adds a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
-            prediction is the mean of all four heads, the paper's accurate mode (section 3.2).
+        encoder_weights: "imagenet", None for random weights, or the path of a weights file; see
+            `build_encoder`.
+        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by 32, or
+            None if images have different sizes.
+        preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
+            of `PREPROCESSING_MODES`; see `build_encoder`.
+        deep_supervision: True to add a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
+            prediction is then the mean of all four heads, which the paper calls accurate mode
+            (section 3.2).
 
     Returns:
-        A model from float32 `(batch, height, width, 3)`, RGB in [0, 255], to float32 logits
-        `(batch, height, width, num_classes)`. With deep supervision it has five such outputs: the
-        prediction, then the four heads. The loss is for the heads only.
+        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
+        float32 `(batch, height, width, num_classes)`. With deep supervision, the model returns five
+        such outputs: first the prediction, then the four heads. In training, apply the loss only to
+        the four heads.
 
     Raises:
-        InputError: unknown encoder or preprocessing; invalid `num_classes`; weights that cannot be
-            downloaded or loaded; a height or width that is not divisible by 32.
+        InputError: the encoder or the preprocessing is unknown; `num_classes` or `input_shape` is
+            invalid; the
+            weights cannot be downloaded or loaded; or a height or width is not divisible by 32.
 
     Example:
         >>> model = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None)
         >>> model(np.zeros((1, 64, 32, 3))).shape
         TensorShape([1, 64, 32, 7])
     """
-    check_num_classes(num_classes)
+    num_classes = check_num_classes(num_classes)
     backbone = build_encoder(
         encoder, weights=encoder_weights, input_shape=input_shape, preprocessing=preprocessing
     )

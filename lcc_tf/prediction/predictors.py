@@ -1,4 +1,12 @@
-"""Predictors: a network, or an average of networks, at the resolution of their training."""
+"""Prediction of class probabilities with one network or with an ensemble of networks.
+
+The networks of an ensemble are called its members. A network is trained with one of two framings:
+
+- "crops": crops of the training images.
+- "whole": whole training images, resized to squares.
+
+Each network receives images of the size and resolution that it was trained on.
+"""
 
 import dataclasses
 import warnings
@@ -11,7 +19,11 @@ import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
-from lcc_tf.models.model_outputs import check_functional, outputs_probabilities
+from lcc_tf.models.model_outputs import (
+    check_output_size,
+    check_segmentation_model,
+    outputs_probabilities,
+)
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, predict_array
 from lcc_tf.prediction.tta import with_tta
@@ -27,14 +39,16 @@ def predict_tiled(
     overlap: int | None = None,
     tta: str = "none",
 ) -> np.ndarray:
-    """Predicts class probabilities of an image of any size in overlapping, blended tiles.
+    """Predicts class probabilities of an image of any size.
+
+    The image is predicted in overlapping tiles, and the predictions of the tiles are blended.
 
     Args:
         model: model with the input float32 `(batch, height, width, 3)`, RGB in [0, 255], and the
             output `(batch, height, width, num_classes)`, logits or probabilities.
         image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
-        tile: side of the tiles, pixels. The best size is the size that the model was trained on. It
-            is rounded to a multiple of the model's stride.
+        tile: side of the tiles, pixels. The best value is the side of the images that the model was
+            trained on. The value is rounded to a multiple of the stride of the model.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         tta: test-time augmentation: "none", "flip" (mean of 4 flipped images) or "d4" (mean of 8
             rotated and flipped images).
@@ -43,7 +57,8 @@ def predict_tiled(
         float32 `(height, width, num_classes)`, probabilities that sum to 1 at each pixel.
 
     Raises:
-        InputError: `image` is not RGB in [0, 255], or another argument is invalid.
+        InputError: `image` is not RGB in [0, 255], the output of the model does not have 2 channels
+            or more or the size of its input, or another argument is invalid.
 
     Example:
         >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)
@@ -57,15 +72,15 @@ def predict_tiled(
             "`image` must be RGB with the shape (height, width, 3). "
             f"Received: image.shape={image.shape}."
         )
-    if not (image.min() >= 0 and image.max() <= 255):  # NaN is rejected too
+    if not (image.min() >= 0 and image.max() <= 255):  # also True if the image contains NaN
         raise InputError(
             "`image` must be RGB in [0, 255]. "
-            f"Received: values in [{image.min()}, {image.max()}]. Scale the image to [0, 255]."
+            f"Received: values in [{image.min()}, {image.max()}]. Scale the values to [0, 255]."
         )
     if np.issubdtype(image.dtype, np.floating) and 0 < image.max() <= 1:
         warnings.warn(
             f"`image` should be RGB in [0, 255], but its largest value is {image.max():.3g}. "
-            "Multiply an image in [0, 1] by 255.",
+            "If the values are in [0, 1], multiply them by 255.",
             stacklevel=2,
         )
     predictor = Predictor.from_model(model, tile=tile, tta=tta)
@@ -73,14 +88,14 @@ def predict_tiled(
 
 
 def probability_function(model: keras.Model) -> Predict:
-    """Wraps a model that returns logits or probabilities as a function that returns probabilities.
+    """Converts a model to a function that returns probabilities.
 
     Args:
-        model: see `predict_tiled`.
+        model: model that returns logits or probabilities, see `predict_tiled`.
 
     Returns:
-        A function from float32 `(batch, height, width, 3)`, RGB in [0, 255], to probabilities,
-        float32 `(batch, height, width, num_classes)`.
+        Function whose argument is float32 `(batch, height, width, 3)`, RGB in [0, 255]. It returns
+        probabilities, float32 `(batch, height, width, num_classes)`.
     """
     has_softmax = outputs_probabilities(model)
 
@@ -90,26 +105,31 @@ def probability_function(model: keras.Model) -> Predict:
         outputs = tf.cast(keras.tree.flatten(model(images, training=False))[0], tf.float32)
         return outputs if has_softmax else tf.nn.softmax(outputs)
 
-    # The model is traced once for all shapes. Without a signature, it would be traced per shape.
+    # With this signature, the model is traced once for all shapes. Without the signature, the model
+    # would be traced again for each new shape.
     traced = probabilities.get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.float32))
 
     def predict(images: np.ndarray) -> np.ndarray:
-        return traced(tf.constant(images, tf.float32)).numpy()
+        predicted = traced(tf.constant(images, tf.float32)).numpy()
+        check_output_size(images.shape, predicted.shape)
+        return predicted
 
     return predict
 
 
 @dataclass(frozen=True)
 class Predictor:
-    """Network and the size and resolution of its input images.
+    """Network with the size and resolution of its input images.
 
     Attributes:
         name: name of the network.
-        predict_batch: function that predicts probabilities of square images of `image_size`.
-        framing: "crops" for a network that was trained on crops at the image's resolution, "whole"
-            for a network that was trained on whole images, resized to squares.
-        image_size: side of the network's input images, pixels.
-        tile: side of the part of a scene that one input image shows, pixels of the scene.
+        predict_batch: function that predicts probabilities of square images with the side
+            `image_size`.
+        framing: "crops" for a network that was trained on crops of images, "whole" for a network
+            that was trained on whole images, resized to squares.
+        image_size: side of the input images of the network, pixels.
+        tile: side of the tiles of a scene, pixels of the scene. The network predicts a tile as an
+            image with the side `image_size`.
         size_divisor: number that `image_size` must be divisible by.
     """
 
@@ -124,20 +144,22 @@ class Predictor:
     def from_model(
         cls, model: keras.Model, *, tile: int, tta: str = "none", name: str | None = None
     ) -> "Predictor":
-        """Creates a predictor from a Keras model for tiles at the image's resolution.
+        """Creates a predictor from a Keras model. Tiles of a scene are predicted without resizing.
 
         Args:
-            model: see `predict_tiled`.
-            tile: side of the tiles, pixels; it is rounded to a multiple of the model's stride.
+            model: model that returns logits or probabilities, see `predict_tiled`.
+            tile: side of the tiles, pixels. The value is rounded to a multiple of the stride of the
+                model.
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
-            name: name of the predictor; None for the model's name.
+            name: name of the predictor; None for the name of the model.
 
         Raises:
-            InputError: `tile` or `tta` is invalid, or the model's outputs are unknown.
+            InputError: `tile` or `tta` is invalid, or the model is invalid, see
+                `check_segmentation_model`.
         """
         if tile < 1:
             raise InputError(f"`tile` must be 1 pixel or more. Received: tile={tile}.")
-        check_functional(model)
+        check_segmentation_model(model)
         divisor = size_divisor(model)
         size = max(round(tile / divisor), 1) * divisor
         predict = with_tta(probability_function(model), tta)
@@ -168,40 +190,42 @@ class Predictor:
     def with_tile(self, tile: int) -> "Predictor":
         """Returns a predictor with the same network for tiles of another size.
 
+        `image_size` changes in proportion to `tile`. It is rounded to a multiple of `size_divisor`.
+
         Args:
-            tile: side of the tiles, pixels of the scene. The network's images have the nearest size
-                that is divisible by `size_divisor`.
+            tile: side of the tiles, pixels of the scene.
         """
         units = round(tile * self.image_size / self.tile / self.size_divisor)
         return dataclasses.replace(self, image_size=max(units, 1) * self.size_divisor, tile=tile)
 
     def predict_image(self, image: np.ndarray) -> np.ndarray:
-        """Predicts an image at the network's resolution.
+        """Predicts an image at the resolution that the network was trained on.
 
         Args:
             image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
 
         Returns:
-            Probabilities, float32. Their shape is `(height, width, num_classes)` for "crops" and
-            `(image_size, image_size, num_classes)` for "whole".
+            Probabilities, float32. If `framing` is "crops", their shape is
+            `(height, width, num_classes)`. If `framing` is "whole", their shape is
+            `(image_size, image_size, num_classes)`.
         """
         if self.framing == "whole":
             return self._predict_resized(image[None])[0]
         return predict_array(self.predict_batch, image, tile=self.image_size)
 
     def predict_tiles(self, tiles: np.ndarray) -> np.ndarray:
-        """Predicts tiles of a scene at the scene's resolution.
+        """Predicts tiles of a scene at the resolution of the scene.
 
         Args:
-            tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255]; `side` is `tile` for "whole",
-                and `tile` or more for "crops".
+            tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255]. `side` must be equal to `tile`
+                if `framing` is "whole". `side` must be `tile` or more if `framing` is "crops".
 
         Returns:
             Probabilities, float32 `(batch, side, side, num_classes)`.
         """
         side = tiles.shape[1]
         if self.framing == "whole":
-            # Input images of the network can have more pixels than the tiles.
+            # The resized tiles can have more pixels than the tiles. Therefore batches are smaller.
             size = max(BATCH_PIXELS // self.image_size**2, 1)
             batches = [tiles[first : first + size] for first in range(0, len(tiles), size)]
             predicted = np.concatenate([self._predict_resized(batch) for batch in batches])
@@ -219,11 +243,11 @@ class Predictor:
 
 @dataclass(frozen=True)
 class Average:
-    """Weighted average of the probabilities of an ensemble's members.
+    """Weighted average of the probabilities that the members of an ensemble predict.
 
     Attributes:
-        weights: one weight per member; members with the weight 0 are skipped.
-        kind: "probabilities" or "logits", see `lcc_tf.models.ensemble.weighted_average`.
+        weights: one weight per member. Members with the weight 0 are skipped.
+        kind: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
 
     Raises:
         InputError: `kind` is unknown.
@@ -252,12 +276,17 @@ class Average:
         Raises:
             InputError: `weights` are invalid, or `kind` is unknown.
         """
-        weights = (1.0,) * num_members if weights is None else tuple(weights)
-        check_member_weights(weights, num_members)
-        return cls(weights, kind)
+        return cls(check_member_weights(weights, num_members), kind)
 
     def __call__(self, probabilities: Sequence[np.ndarray]) -> np.ndarray:
-        """Averages probabilities, one float32 `(..., num_classes)` array per member."""
+        """Averages the probabilities of the members.
+
+        Args:
+            probabilities: float32 `(..., num_classes)`, one array per member.
+
+        Returns:
+            float32 `(..., num_classes)`.
+        """
         weighted = [
             (p, weight) for p, weight in zip(probabilities, self.weights, strict=True) if weight
         ]
@@ -267,12 +296,12 @@ class Average:
 
 @dataclass(frozen=True)
 class EnsemblePredictor:
-    """Predictors and the average of their probabilities.
+    """Predictor that averages the probabilities of one or more networks.
 
     Attributes:
         classes: names and colors of the classes.
-        members: one or more predictors.
-        average: average of the members' probabilities.
+        members: one predictor per network.
+        average: function that averages the probabilities of the members.
     """
 
     classes: ClassTable
@@ -292,16 +321,16 @@ class EnsemblePredictor:
         """Creates a predictor from the best weights of one or more runs.
 
         Args:
-            runs: one or more runs with the same classes.
-            weights: one weight per run; None for equal weights. Runs with the weight 0 are not
-                loaded.
+            runs: one or more training runs with the same classes.
+            weights: one weight per run for the average; None for equal weights. Runs with the
+                weight 0 are not loaded.
             average: "probabilities" or "logits".
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
             tile: side of the tiles, pixels; None for the size that each run was trained on.
 
         Raises:
-            InputError: the runs' classes differ, a run cannot be loaded, or another argument is
-                invalid.
+            InputError: the classes of the runs differ, a run cannot be loaded, or another argument
+                is invalid.
         """
         check_same_classes(runs)
         combined = Average.of(len(runs), weights, average)
@@ -319,8 +348,9 @@ class EnsemblePredictor:
         """Creates a predictor from one Keras model.
 
         Args:
-            model: see `predict_tiled`.
-            classes: names and colors of the model's output channels, in the order of the channels.
+            model: model that returns logits or probabilities, see `predict_tiled`.
+            classes: names and colors of the classes, in the order of the output channels of the
+                model.
             tile: side of the tiles, pixels.
             tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.
 
@@ -334,7 +364,7 @@ class EnsemblePredictor:
 
     @property
     def tile(self) -> int:
-        """Side of the tiles, pixels: the largest `tile` of the members."""
+        """Maximum of the attribute `tile` of the members, pixels."""
         return max(member.tile for member in self.members)
 
     def predict(self, tiles: np.ndarray) -> np.ndarray:
@@ -344,7 +374,7 @@ class EnsemblePredictor:
             tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255].
 
         Returns:
-            The members' probabilities, concatenated along the last axis: float32
+            Probabilities of all members, concatenated along the last axis: float32
             `(batch, side, side, num_members * num_classes)`.
         """
         return np.concatenate([member.predict_tiles(tiles) for member in self.members], axis=-1)
@@ -358,12 +388,19 @@ def check_num_classes(model: keras.Model, classes: ClassTable) -> None:
     """Verifies that a class table has one class per output channel of a model.
 
     Raises:
-        InputError: the numbers differ, or the model's outputs are unknown.
+        InputError: `classes` is not a class table, the number of classes differs from the number of
+            output channels, or the model is invalid, see `check_segmentation_model`.
     """
-    check_functional(model)
+    if not isinstance(classes, ClassTable):
+        raise InputError(
+            f"`classes` must be a class table. Received: classes={classes!r}. "
+            "Use `lcc_tf.ClassTable(names, palette)`."
+        )
+    check_segmentation_model(model)
     channels = model.outputs[0].shape[-1]
     if channels != classes.num_classes:
         raise InputError(
-            f"`classes` must have one class per output channel of the model {model.name!r}, "
-            f"{channels}. Received: {classes.num_classes} classes, {list(classes.names)}."
+            f"`classes` must have one class per output channel. The model {model.name!r} has "
+            f"{channels} output channels. Received: {classes.num_classes} classes, "
+            f"{list(classes.names)}."
         )

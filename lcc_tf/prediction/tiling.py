@@ -1,10 +1,12 @@
 """Prediction of images of any size in overlapping tiles.
 
-The predictions of overlapping tiles are blended: each pixel's value is a weighted mean of the
-tiles' predictions. A tile's weight decreases smoothly towards the edges of the tile.
+The predictions of overlapping tiles are blended: the result at each pixel is a weighted mean of the
+predictions of all tiles that contain the pixel. The weights of a tile decrease smoothly towards its
+edges.
 
-Tiles are predicted row by row. A block of the image is yielded as soon as no later tile overlaps
-it. Memory therefore grows with the width of the image, but not with its height.
+Tiles are predicted row by row. A part of the result is yielded when all tiles that overlap this
+part have been predicted. Therefore the required memory grows with the width of the image, but not
+with its height.
 """
 
 import math
@@ -17,25 +19,27 @@ import numpy as np
 from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
 
-OVERLAP = 1 / 4  # default overlap of neighboring tiles, fraction of a tile's side
-BATCH_PIXELS = 8 * 512**2  # maximum number of pixels per batch
+OVERLAP = 1 / 4  # default overlap of neighboring tiles, fraction of the side of a tile
+# Maximum number of pixels per batch. If a tile has more pixels, a batch contains one tile.
+BATCH_PIXELS = 8 * 512**2
 
-# Function from float32 `(batch, side, side, 3)`, RGB in [0, 255], to predictions, float32
-# `(batch, side, side, channels)`
+# Function whose argument is float32 `(batch, side, side, 3)`, RGB in [0, 255]. It returns
+# predictions, float32 `(batch, side, side, channels)`.
 Predict = Callable[[np.ndarray], np.ndarray]
-# Function from rows and columns of an image to `(rows, columns, channels)`; nodata pixels are NaN
+# Function whose arguments are the rows and the columns of a part of an image. It returns the pixels
+# of the part, `(rows, columns, channels)`. Nodata pixels are NaN.
 Read = Callable[[slice, slice], np.ndarray]
 
 
 class Block(NamedTuple):
-    """Finished part of a prediction.
+    """Rectangular part of an image, with the finished prediction for this part.
 
     Attributes:
-        rows: rows of the image.
-        columns: columns of the image.
+        rows: rows of the part in the image.
+        columns: columns of the part in the image.
         valid: bool `(rows, columns)`, False for nodata pixels.
-        values: float32 `(rows, columns, channels)`; None if the block's tile has only nodata
-            pixels.
+        values: prediction, float32 `(rows, columns, channels)`; None if the tile of the part
+            contains only nodata pixels.
     """
 
     rows: slice
@@ -47,7 +51,7 @@ class Block(NamedTuple):
 def predict_array(
     predict: Predict, image: np.ndarray, *, tile: int, overlap: int | None = None
 ) -> np.ndarray:
-    """Predicts an image in tiles.
+    """Predicts an image in overlapping tiles and returns the whole prediction.
 
     Args:
         predict: function that predicts tiles.
@@ -76,20 +80,20 @@ def predict_blocks(
     tile: int,
     overlap: int | None = None,
 ) -> Iterator[Block]:
-    """Predicts an image of any size in tiles and yields finished blocks.
+    """Predicts an image of any size in overlapping tiles and yields the prediction in parts.
 
     The image is reflect-padded, because tiles extend beyond its borders. Tiles that contain only
-    nodata pixels are not predicted. In other tiles, nodata pixels are 0.
+    nodata pixels are not predicted. In all other tiles, nodata pixels are replaced with 0.
 
     Args:
         predict: function that predicts tiles.
-        read: function that reads a part of the image; it is called in another thread.
+        read: function that reads a part of the image. It is called in another thread.
         size: height and width of the image, pixels.
         tile: side of the tiles, pixels.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
 
     Yields:
-        Blocks that do not overlap and together cover the image.
+        Blocks that do not overlap. Together they cover the whole image.
 
     Raises:
         InputError: `tile` or `overlap` is invalid, see `overlap_in_pixels`.
@@ -98,12 +102,14 @@ def predict_blocks(
     step = tile - overlap
     tops, lefts = (tile_origins(side, tile, overlap) for side in size)
     window = blending_window(tile, overlap)
-    # Weights, and sums of weights over tiles, are products of a row factor and a column factor.
+    # The weight of a pixel in a tile is the weight of the row times the weight of the column.
+    # Therefore the sum over all tiles is the sum of row weights times the sum of column weights.
     row_weights = _sum_of_weights(tops, size[0], window)[:, None, None]
     column_weights = _sum_of_weights(lefts, size[1], window)[None, :, None]
     weights = window[:, None, None] * window[None, :, None]
     origins = [(top, left) for top in tops for left in lefts]
-    # Sums of weighted predictions where the next tile and the next row of tiles overlap
+    # Sums of weighted predictions in regions that later tiles overlap:
+    # `beside` is the overlap with the next tile, `below` is the overlap with the next row of tiles.
     beside = below = None
     for (top, left), predicted in zip(
         origins, _predicted_tiles(predict, read, size, origins, tile), strict=True
@@ -113,7 +119,7 @@ def predict_blocks(
         rows, tile_rows = _intersection(top, rows_done, size[0])
         columns, tile_columns = _intersection(left, columns_done, size[1])
         if predicted is None:
-            # All pixels are nodata here, so the sums are not needed.
+            # All pixels are nodata. Therefore the sums are not needed.
             beside = None
             valid = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
             yield Block(rows, columns, valid, None)
@@ -136,7 +142,7 @@ def predict_blocks(
 
 
 def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
-    """Returns the overlap of neighboring tiles.
+    """Verifies the overlap of neighboring tiles and returns it in pixels.
 
     Args:
         tile: side of the tiles, pixels.
@@ -164,19 +170,25 @@ def _predicted_tiles(
     origins: Sequence[tuple[int, int]],
     tile: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
-    """Predicts tiles in batches. Another thread reads the next batch at the same time.
+    """Predicts tiles in batches. At the same time, another thread reads the next batch.
 
     Yields:
-        Per tile, a mask, bool `(tile, tile)`, False for nodata pixels, and the prediction, float32
-        `(tile, tile, channels)`. None for a tile with only nodata pixels.
+        Two arrays for each tile, or None for a tile with only nodata pixels:
+
+        - mask, bool `(tile, tile)`, False for nodata pixels.
+        - prediction, float32 `(tile, tile, channels)`.
     """
-    # All batches of an image have one size, since cuDNN selects its algorithms once per size.
+    # All batches of an image have the same size, because cuDNN selects algorithms again for each
+    # new size.
     num_batches = math.ceil(len(origins) / max(BATCH_PIXELS // tile**2, 1))
     batch_size = math.ceil(len(origins) / num_batches)
     tiles = (read_tile(read, size, origin, tile) for origin in origins)
 
     def read_batch() -> tuple[list[np.ndarray | None], list[np.ndarray]]:
-        """Reads tiles until a batch is full. Returns a mask per tile, and the batch."""
+        """Reads tiles until a batch is full, and returns their masks and the batch.
+
+        The mask of a tile with only nodata pixels is None, and the tile is not part of the batch.
+        """
         masks, batch = [], []
         while len(batch) < batch_size and (pixels := next(tiles, None)) is not None:
             valid = ~np.isnan(pixels[..., 0])
@@ -201,9 +213,10 @@ def _predicted_tiles(
 def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     """Returns the first row or column of each tile along one side of an image.
 
-    The first and last tile extend beyond the image's borders by at least half of the overlap.
-    Therefore every pixel is away from the edges of at least one tile. If the image is smaller than
-    a tile, it is in the center of a single tile.
+    The first tile and the last tile extend beyond the borders of the image by at least half of the
+    overlap. Therefore each pixel is at least this far from the edges of at least one tile.
+
+    If the image is not larger than a tile, there is a single tile with the image in its center.
 
     Args:
         side: side of the image, pixels.
@@ -211,7 +224,7 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
         overlap: overlap of neighboring tiles, pixels.
 
     Returns:
-        Positions that differ by `tile - overlap`. The first position can be negative.
+        Positions in the image, in steps of `tile - overlap`. The first position can be negative.
 
     Example:
         >>> tile_origins(24, tile=16, overlap=4)
@@ -231,7 +244,7 @@ def read_tile(read: Read, size: tuple[int, int], origin: tuple[int, int], tile: 
     Args:
         read: function that reads a part of the image.
         size: height and width of the image, pixels.
-        origin: first row and column of the tile; they can be outside the image.
+        origin: first row and first column of the tile. They can be outside the image.
         tile: side of the tile, pixels.
 
     Returns:
@@ -247,10 +260,10 @@ def read_tile(read: Read, size: tuple[int, int], origin: tuple[int, int], tile: 
 
 
 def blending_window(tile: int, overlap: int) -> np.ndarray:
-    """Computes the weights of a tile's pixels along one side of the tile.
+    """Computes the blending weights of the pixels along one side of a tile.
 
-    The weights are 1 in the center and decrease towards both ends, but are never 0. The weights of
-    two overlapping tiles sum to 1 at each pixel.
+    The weights are 1 in the center and decrease towards both ends, but they are never 0. At each
+    pixel in the overlap of two neighboring tiles, the two weights sum to 1.
 
     Args:
         tile: side of a tile, pixels.
@@ -265,19 +278,34 @@ def blending_window(tile: int, overlap: int) -> np.ndarray:
 
 
 def _intersection(first: int, length: int, side: int) -> tuple[slice, slice]:
-    """Intersects an interval with a side of an image.
+    """Computes the part of an interval that is inside an image, along one side of the image.
+
+    Args:
+        first: first position of the interval in the image, which can be negative.
+        length: length of the interval, pixels.
+        side: side of the image, pixels.
 
     Returns:
-        The intersection, counted from the image's border and from the interval's start.
+        Two slices of this part: the first slice relative to the border of the image, the second
+        slice relative to the start of the interval.
     """
     start, stop = max(first, 0), min(first + length, side)
     return slice(start, stop), slice(start - first, stop - first)
 
 
 def _sum_of_weights(origins: Sequence[int], side: int, window: np.ndarray) -> np.ndarray:
-    """Returns the sum of all tiles' weights along a side of the image, float32 `(side,)`."""
+    """Sums the weights of all tiles at each position along one side of an image.
+
+    Args:
+        origins: first position of each tile.
+        side: side of the image, pixels.
+        window: weights of a tile along one side, float32 `(tile,)`.
+
+    Returns:
+        float32 `(side,)`.
+    """
     total = np.zeros(side, np.float32)
     for first in origins:
-        place, part = _intersection(first, len(window), side)
-        total[place] += window[part]
+        image_part, tile_part = _intersection(first, len(window), side)
+        total[image_part] += window[tile_part]
     return total

@@ -9,7 +9,9 @@ from lcc_tf.errors import InputError
 if TYPE_CHECKING:  # the command line imports `TTA` without TensorFlow
     from lcc_tf.prediction.tiling import Predict
 
-# Number of counterclockwise quarter turns; True if the rotated image is then flipped left to right
+# The keys are names of augmentations. Each pair of a value describes one transformed image: the
+# number of counterclockwise rotations by 90 degrees, and True if the rotated image is then flipped
+# left to right.
 TTA = {
     "none": ((0, False),),
     "flip": ((0, False), (0, True), (2, False), (2, True)),
@@ -18,20 +20,21 @@ TTA = {
 
 
 def with_tta(predict: "Predict", tta: str) -> "Predict":
-    """Wraps a function so that it predicts the mean over rotated and flipped images.
+    """Returns a function that averages the predictions of rotated and flipped images.
 
-    Each transformed image is predicted, and its prediction is transformed back.
+    The function predicts each transformed image and transforms the prediction back.
 
     Args:
         predict: function that predicts square images.
         tta: a key of `TTA`:
 
-            - "none": the image.
-            - "flip": the image, both flips, and both flips together.
-            - "d4": all eight rotations and reflections of the square.
+            - "none": only the image.
+            - "flip": the image, the horizontally flipped image, the vertically flipped image, and
+              the image flipped in both directions.
+            - "d4": four rotations of the image, each with and without a flip.
 
     Returns:
-        A function with the arguments and results of `predict`.
+        Function with the same arguments and results as `predict`.
 
     Raises:
         InputError: `tta` is not a key of `TTA`.

@@ -1,1 +1,1 @@
-"""Scores of networks and ensembles according to published protocols."""
+"""Scoring of networks and ensembles with published protocols."""

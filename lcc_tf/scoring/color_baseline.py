@@ -1,21 +1,29 @@
-"""A color classifier of single pixels, as a baseline for segmentation networks."""
+"""Color baseline: a classifier that predicts the class of each pixel from its color only.
+
+Scores of segmentation networks can be compared with the scores of this classifier. It counts the
+classes of the training pixels in a histogram of RGB colors. Each channel has `BINS` fine bins. Many
+fine bins contain few pixels. Their class frequencies are therefore combined with the frequencies of
+a coarse bin, which contains several fine bins.
+"""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 
-BINS = 32  # bins per channel, 8 levels wide
-COARSE_BINS = 8  # bins per channel; their frequencies replace fine bins that have few pixels
-PRIOR_PIXELS = 10.0  # weight of the coarse bin's frequencies in a fine bin
+BINS = 32  # number of fine bins per channel; each bin has 8 of the 256 levels
+COARSE_BINS = 8  # number of coarse bins per channel
+# In a fine bin, the class frequencies of its coarse bin have the weight of this number of pixels.
+# In a coarse bin, the class frequencies of all pixels have the same weight.
+PRIOR_PIXELS = 10.0
 
 
 @dataclass(frozen=True)
 class ColorBaseline:
-    """Class frequencies in a histogram of RGB colors.
+    """Classifier of pixels that predicts the class frequencies of a histogram of RGB colors.
 
     Attributes:
-        table: float32 `(BINS ** 3, num_classes)`, class probabilities of each color.
+        table: float32 `(BINS ** 3, num_classes)`, class probabilities of each fine bin.
     """
 
     table: np.ndarray
@@ -24,7 +32,7 @@ class ColorBaseline:
     def fit(
         cls, batches: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
     ) -> "ColorBaseline":
-        """Fits a baseline to the colors of each class.
+        """Computes the class probabilities of each bin from images and masks.
 
         Args:
             batches: pairs of images, float or uint8 `(batch, height, width, 3)`, RGB in [0, 255],
@@ -60,6 +68,6 @@ class ColorBaseline:
 
 
 def _bin(images: np.ndarray) -> np.ndarray:
-    """Returns the index of each pixel's histogram bin, int64 `(...)`."""
+    """Returns the index of the fine bin of each pixel, int64 `(...)`."""
     channels = np.clip(images * (BINS / 256), 0, BINS - 1).astype(np.int64)
     return (channels[..., 0] * BINS + channels[..., 1]) * BINS + channels[..., 2]

@@ -1,4 +1,7 @@
-"""Confusion matrices per protocol, predictor and image."""
+"""Confusion matrices of each image, for each protocol and each predictor.
+
+A predictor is a network, an ensemble of networks or the color baseline.
+"""
 
 import os
 from collections import defaultdict
@@ -11,19 +14,20 @@ from lcc_tf.ground_truth import NO_TRUTH
 from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import PredictedImage
 
-# Number of pixels per strip. The full-size probabilities of many predictors would need too much
-# memory.
+# Number of pixels per horizontal strip of an image. An image is processed in strips because the
+# probabilities of all predictors for the whole image would need too much memory.
 STRIP_PIXELS = 2**17
 
-# Confusion and probability matrix for each pair of a protocol and a predictor
+# Mapping from a pair (name of the protocol, name of the predictor) to a pair (confusion matrix,
+# result of `probability_matrix`)
 Counts = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 
 class ConfusionMatrices:
-    """Confusion and probability matrices of each image.
+    """Collection of the confusion matrices and probability matrices of all images.
 
     Args:
-        rules: the rules of each protocol.
+        rules: the scoring rules of each protocol.
     """
 
     def __init__(self, rules: Sequence[ScoringRules]) -> None:
@@ -33,7 +37,7 @@ class ConfusionMatrices:
         }
 
     def add(self, predicted: PredictedImage) -> None:
-        """Counts the pixels of an image for each protocol and predictor."""
+        """Computes and stores the matrices of an image, for each protocol and each predictor."""
         for side in {rules.protocol.side for rules in self.rules}:
             same_side = [rules for rules in self.rules if rules.protocol.side == side]
             resized = predicted if side is None else predicted.resize((side, side))
@@ -41,15 +45,15 @@ class ConfusionMatrices:
                 self._matrices[protocol][name].append(matrices)
 
     def matrices(self, rules: ScoringRules) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-        """Returns the matrices of each predictor.
+        """Returns the matrices of each predictor for one protocol.
 
         Args:
-            rules: the rules of one protocol.
+            rules: the scoring rules of the protocol.
 
         Returns:
-            By the predictor's name: confusion matrices, int64
-            `(num_images, num_classes, num_classes)`, and results of `probability_matrix`, float64
-            `(num_images, num_classes, num_classes)`.
+            Dictionary that maps the name of each predictor to two arrays of the shape
+            `(num_images, num_classes, num_classes)`. The first array, int64, contains the confusion
+            matrices. The second array, float64, contains the results of `probability_matrix`.
         """
         return {
             name: tuple(np.stack(part) for part in zip(*counts, strict=True))
@@ -58,7 +62,10 @@ class ConfusionMatrices:
 
 
 def _count(predicted: PredictedImage, all_rules: Sequence[ScoringRules]) -> Counts:
-    """Counts an image at its size, in horizontal strips that are processed in parallel."""
+    """Computes the matrices of one image without resizing the image.
+
+    The image is divided into horizontal strips, which are processed in parallel.
+    """
 
     def count_strip(rows: slice) -> Counts:
         mask = predicted.mask[rows]
@@ -82,16 +89,18 @@ def _count(predicted: PredictedImage, all_rules: Sequence[ScoringRules]) -> Coun
 
 
 def probability_matrix(mask: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Sums the probabilities of each class over the pixels of each ground-truth class.
+    """Sums the predicted probabilities over the pixels of each ground-truth class.
+
+    The result is like a confusion matrix. But a pixel does not add 1 to the column of its predicted
+    class: it adds the probability of each class to the column of this class.
 
     Args:
-        mask: integer `(height, width)`, class ids; pixels of `lcc_tf.ground_truth.NO_TRUTH` are
-            ignored.
+        mask: integer `(height, width)`, class ids; pixels with the label
+            `lcc_tf.ground_truth.NO_TRUTH` are ignored.
         probabilities: float `(height, width, num_classes)`, in [0, 1].
 
     Returns:
-        float64 `(num_classes, num_classes)`: a confusion matrix (row = ground truth, column =
-        prediction) in which a pixel counts with its probabilities.
+        float64 `(num_classes, num_classes)`; row = ground truth, column = prediction.
     """
     num_classes = probabilities.shape[-1]
     if mask.min(initial=0) == NO_TRUTH:

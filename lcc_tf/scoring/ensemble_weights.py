@@ -1,4 +1,7 @@
-"""Tuning of an ensemble's weights on the validation split."""
+"""Tuning of the weights of an ensemble on the validation split.
+
+An ensemble averages the predictions of several networks, its members. Each member has a weight.
+"""
 
 import itertools
 import math
@@ -14,19 +17,23 @@ from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import ScoredPredictors
 from lcc_tf.scoring.scores import pooled_scores
 
-MAX_PIXELS = 2**15  # pixels per image on which weights are scored: 0.9 MB per member and image
-FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64  # part of the total weight that moves between two members
+# Maximum number of pixels per image that are used for tuning. For 7 classes, the probabilities of
+# these pixels need 0.9 MB per member and image.
+MAX_PIXELS = 2**15
+# First and last step of the search. A step is the weight that is moved from one member to another
+# member. The sum of all weights is 1.
+FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64
 
 
 @dataclass(frozen=True)
 class TunedWeights:
-    """Tuned weights and their score.
+    """Tuned weights of an ensemble, and its score with these weights.
 
     Attributes:
-        protocol: name of the protocol.
+        protocol: name of the protocol that defines the score.
         weights: one weight per member, with a sum of 1.
-        mean_iou: mean IoU of the ensemble with these weights on the validation split, from at most
-            `MAX_PIXELS` pixels per image.
+        mean_iou: mean IoU of the ensemble with the tuned weights on the validation split, computed
+            from at most `MAX_PIXELS` pixels per image.
         equal_mean_iou: mean IoU of the ensemble with equal weights on the same pixels.
     """
 
@@ -42,29 +49,30 @@ def tune_weights(
     rules: ScoringRules,
     average: str,
 ) -> TunedWeights:
-    """Searches weights that score higher on the validation split than equal weights.
+    """Searches weights with which the ensemble has the highest mean IoU on the validation split.
 
-    Each image is predicted once. Only a regular grid of about `MAX_PIXELS` pixels at the protocol's
-    resolution is used, so that the probabilities of all images fit into memory.
+    Each member predicts each image once. The probabilities of all images must fit into memory.
+    Therefore only a regular grid of at most about `MAX_PIXELS` pixels is used, at the resolution of
+    the protocol.
 
     Args:
-        members: the ensemble's members.
-        builder: a prepared data set; only its split "validation" is read.
-        rules: the rules for the mean IoU that is maximized.
-        average: "probabilities" or "logits".
+        members: members of the ensemble.
+        builder: a prepared data set, of which only the split "validation" is read.
+        rules: scoring rules that define the mean IoU.
+        average: "probabilities" or "logits", the values that the ensemble averages.
 
     Raises:
         InputError: the validation split is empty.
     """
     side = rules.protocol.side
-    samples = []  # per image: mask and each member's probabilities on the grid
+    samples = []  # one pair per image: its mask and the probabilities of each member, on the grid
     examples = split_examples(builder, "validation", "tuning weights")
     for predicted in ScoredPredictors(members).predict(examples):
         predicted = predicted if side is None else predicted.resize((side, side))
         height, width = predicted.mask.shape
         step = math.ceil(math.sqrt(height * width / MAX_PIXELS))
         rows = slice(0, height, step)
-        # Copies, since a view would keep the whole map in memory
+        # The grid is copied because a view would keep all probabilities of the image in memory.
         probabilities = [p[:, ::step].copy() for _, p in predicted.probabilities(rows)]
         samples.append((predicted.mask[rows, ::step], probabilities))
 
@@ -87,19 +95,25 @@ def tune_weights(
 
 
 def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np.ndarray:
-    """Searches weights by hill climbing, which starts from equal weights.
+    """Searches the weights with the highest score by hill climbing.
 
-    Each round tries to move one step of weight between every pair of members. The best move is kept
-    if it scores strictly higher. Otherwise the step is halved. So the result never scores lower
-    than equal weights.
+    The search starts from equal weights. In each round, it computes the scores of all weights that
+    differ from the present weights by one move. A move subtracts the step from the weight of one
+    member and adds it to the weight of another member. If the first weight is smaller than the
+    step, the whole weight is moved.
+
+    - If the best of these scores is higher than the present score, the search makes this move.
+    - Otherwise the search continues from the present weights with half the step.
+
+    Therefore the score of the result is never lower than the score of equal weights.
 
     Args:
-        score: function from weights, float64 `(num_members,)` with a sum of 1, to a score; higher
-            is better.
+        score: function from weights, float64 `(num_members,)` with a sum of 1, to a score. A higher
+            score is better.
         num_members: number of weights.
 
     Returns:
-        float64 `(num_members,)`, not negative, with a sum of 1.
+        Weights, float64 `(num_members,)`, 0 or more, with a sum of 1.
     """
     best = np.full(num_members, 1 / num_members)
     best_score = score(best)

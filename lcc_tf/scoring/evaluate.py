@@ -1,4 +1,8 @@
-"""Scores of Keras models and their ensemble."""
+"""Scoring of Keras models and of their ensemble.
+
+An ensemble averages the predictions of several networks, its members. A predictor is a network, an
+ensemble or the color baseline.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -6,6 +10,7 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
+from lcc_tf.arguments import check_ignore_class
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Average, Predictor, check_num_classes
@@ -41,31 +46,33 @@ def evaluate(
 ) -> Evaluation:
     """Scores Keras models and their ensemble with published protocols.
 
-    Each model predicts an image in tiles at the image's resolution. The probabilities are resized
-    to the protocol's resolution. There the ensemble averages the probabilities of its members.
+    1. Each model predicts an image in tiles, without resizing the image.
+    2. The probabilities are resized to the resolution of the protocol.
+    3. The ensemble averages the resized probabilities of the models.
 
     Args:
-        models: one model, or a dictionary of models by name. A model maps float32
-            `(batch, height, width, 3)`, RGB in [0, 255], to logits or probabilities
-            `(batch, height, width, num_classes)`. For two models or more, their ensemble is scored
-            too. For three models or more, each ensemble without one model is scored too.
+        models: one model, or a dictionary that maps names to models. The input of a model is
+            float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its output is
+            `(batch, height, width, num_classes)`, logits or probabilities. For two models or more,
+            their ensemble is also scored. For three models or more, each ensemble without one of
+            the models is also scored.
         examples: pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
-            `(height, width)` or `(height, width, 1)`, class ids. Sizes may differ. A
-            `tf.data.Dataset` of such pairs without batches, and a split of the TFDS data set, are
-            also accepted.
-        classes: names and colors of the models' output channels, in their order.
-        protocols: one or more of "original" (the original's scores at 512x512), "official6" (the
-            DeepGlobe challenge) and "glnet" (papers on GLNet's 142 test images); see
-            docs/protocols.md.
+            `(height, width)` or `(height, width, 1)`, class ids. Images may have different sizes.
+            Alternatives are a `tf.data.Dataset` of such pairs without batches, and a split of the
+            TFDS data set.
+        classes: names and colors of the classes, in the order of the models' output channels.
+        protocols: one or more names of protocols (see docs/protocols.md): "original" for the scores
+            of the original PyTorch notebooks at 512x512 pixels, "official6" for the DeepGlobe
+            challenge, "glnet" for papers with the 142 test images of GLNet.
         tile: side of the tiles, pixels. The best value is the size of the training images.
-        tta: test-time augmentation: "none", "flip" (mean over 4 flips) or "d4" (mean over all 8
-            symmetries of the square).
+        tta: test-time augmentation: "none", "flip" (mean over 4 flipped images) or "d4" (mean over
+            8 rotated and flipped images).
         member_weights: one weight per model in the ensemble; None for equal weights.
-        average: "probabilities" or "logits", which the ensemble averages.
-        ignore_class: label of pixels without ground truth, outside the class ids, such as 255.
-            Pixels of this label and of the label -1 are not scored. The protocol defines how pixels
-            of a class named `unknown` are scored.
-        split: name of the split, for the tables. Published scores are for "test".
+        average: "probabilities" or "logits", the values that the ensemble averages.
+        ignore_class: label of pixels without ground truth, such as 255. The label must not be a
+            class id. Pixels with this label are not scored, and pixels with the label -1 are never
+            scored. A class named `unknown` is different: the protocol defines how it is scored.
+        split: name of the split that the tables show. Published scores are for "test".
         verbose: 1 for a progress bar, 0 for no output.
 
     Returns:
@@ -73,8 +80,8 @@ def evaluate(
         `lcc_tf.scoring.tables.to_markdown` formats the most important scores as tables.
 
     Raises:
-        InputError: there is no example, an example is not an image with its mask, labels are
-            outside the class ids, or an argument is invalid.
+        InputError: there is no example, an example is not an image with its mask, a label is not a
+            class id, or an argument is invalid.
 
     Example:
         >>> model = lcc_tf.models.DeepLabV3Plus(7, encoder="mobilenetv2", encoder_weights=None)
@@ -95,27 +102,27 @@ def evaluate(
         Split test, 1 images. ...
     """
     if isinstance(models, keras.Model):
-        # In the tables, "ensemble" is the name of an average of several models.
+        # A model must not have the name "ensemble", which the tables use for the average of models.
         models = {"model" if models.name == ENSEMBLE else models.name: models}
     if not models:
-        raise InputError("`models` must contain at least one model. Received none.")
+        raise InputError("`models` must contain at least one model. Received: no model.")
     check_names(list(models))
     for model in models.values():
         check_num_classes(model, classes)
+    ignore_class = check_ignore_class(ignore_class)
     if ignore_class is not None and 0 <= ignore_class < classes.num_classes:
         raise InputError(
             "`ignore_class` must be a label outside the class ids, such as 255. Received: "
             f"ignore_class={ignore_class}, the id of the class {classes.names[ignore_class]!r}. "
-            "Choose `protocols` that do not score this class, or another label."
+            "Choose another label, or choose `protocols` that do not score this class."
         )
-    weights = [1.0] * len(models) if member_weights is None else list(member_weights)
-    check_member_weights(weights, len(models))
+    weights = check_member_weights(member_weights, len(models))
     rules = scoring_rules(protocols, classes)
 
     members = [
         Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
     ]
-    Average(tuple(weights), average)  # raises for an invalid average, also for a single model
+    Average(weights, average)  # raises an error for an invalid `average`
     ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
     predictors = ScoredPredictors(members, ensembles)
     examples = tqdm(examples, desc=f"scoring {split}", unit="image", disable=not verbose)
@@ -133,15 +140,15 @@ def score(
     tta: str,
     tuned: TunedWeights | None = None,
 ) -> Evaluation:
-    """Computes the confusion matrices of predicted images, and all scores from the matrices.
+    """Computes the confusion matrices of predicted images, and computes all scores from them.
 
     Args:
-        predicted_images: images of the split. Only one image at a time is in memory.
-        predictors: the predictors of these images.
-        rules: the rules of each protocol, at least one.
+        predicted_images: predicted images of the split. Only one image at a time is in memory.
+        predictors: predictors whose members predicted the images.
+        rules: scoring rules of one protocol or more.
         split: name of the split.
-        tta: test-time augmentation of each member.
-        tuned: result of tuning the ensemble's weights; None for weights that were not tuned.
+        tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
+        tuned: result of tuning the weights of the ensemble; None if the weights were not tuned.
 
     Raises:
         InputError: there is no image.
@@ -152,7 +159,7 @@ def score(
         confusion.add(predicted)
         num_images += 1
     if not num_images:
-        raise InputError("`examples` must contain at least one image. Received none.")
+        raise InputError("`examples` must contain at least one image. Received: no image.")
     return Evaluation(
         split=split,
         num_images=num_images,

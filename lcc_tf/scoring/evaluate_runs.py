@@ -1,4 +1,9 @@
-"""Scores of trained runs and their ensemble on a split of a prepared data set."""
+"""Scoring of trained runs and of their ensemble on a split of a prepared data set.
+
+The members of an ensemble are the networks of the runs. The framing of a run is the kind of its
+training images: crops, or whole, resized images. The fingerprint of a data set is a hash of its
+content.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, replace
@@ -23,7 +28,7 @@ from lcc_tf.scoring.scored_predictors import ScoredPredictors, check_names, ense
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.prepare import load
 
-EQUAL, TUNED = "equal", "tuned"  # values of `member_weights` that are not numbers
+EQUAL, TUNED = "equal", "tuned"  # names that are accepted as `member_weights`
 
 
 def evaluate_runs(
@@ -41,24 +46,26 @@ def evaluate_runs(
 ) -> Evaluation:
     """Scores runs and their ensemble with published protocols.
 
-    Each run predicts an image in the framing of its training: the whole resized image, or tiles at
-    the image's resolution. The probabilities are resized to the protocol's resolution. There the
-    ensemble averages the probabilities of its members.
+    1. Each run predicts an image. A run that was trained on whole images predicts the whole,
+       resized image. A run that was trained on crops predicts tiles of the image without resizing.
+    2. The probabilities are resized to the resolution of the protocol.
+    3. The ensemble averages the resized probabilities of the runs.
 
     Args:
-        runs: one run or more, all with the data set's classes.
+        runs: one run or more, all with the classes of the data set.
         builder: a prepared data set.
-        protocols: keys of `lcc_tf.scoring.protocols.PROTOCOLS`.
+        protocols: one or more keys of `lcc_tf.scoring.protocols.PROTOCOLS`.
         split: "train", "validation" or "test".
-        ensemble: True to score the ensemble of the runs too. For three runs or more, each ensemble
-            without one run is also scored.
-        member_weights: "equal", "tuned", or one weight per run in the ensemble. For "tuned",
-            `tune_weights` maximizes the mean IoU of the first protocol on the split "validation".
+        ensemble: True to also score the ensemble of the runs. For three runs or more, each ensemble
+            without one of the runs is also scored.
+        member_weights: "equal", "tuned", or a sequence with one weight per run. For "tuned",
+            `tune_weights` searches the weights with the highest mean IoU of the first protocol on
+            the split "validation".
         average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
         tta: test-time augmentation of each run, a key of `lcc_tf.prediction.tta.TTA`.
-        color_baseline: True to score a color classifier of single pixels too, fitted on "train".
-        panels: existing folder for pictures of the first images with ground truth and predictions;
-            None for no pictures.
+        color_baseline: True to also score a `ColorBaseline`. It is fitted on the split "train".
+        panels: existing folder for pictures. Each picture shows one of the first images, its ground
+            truth and the predictions. None for no pictures.
 
     Raises:
         InputError: the split is empty, a run has no weights, or an argument is invalid.
@@ -93,7 +100,7 @@ def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> 
 
 
 def check_runs(runs: Sequence[Run]) -> None:
-    """Checks that runs can be scored side by side, before any long work.
+    """Checks that runs can be scored together, before long computations start.
 
     Raises:
         InputError: the runs differ in their classes, or their names are not unique.
@@ -102,8 +109,8 @@ def check_runs(runs: Sequence[Run]) -> None:
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise InputError(
-            "`runs` must be folders with different names. Received two folders with the same name: "
-            f"{[str(run.path) for run in runs]}. Rename a folder."
+            "`runs` must be folders with different names. Received folders with the same name: "
+            f"{[str(run.path) for run in runs]}. Rename one of the folders."
         )
     check_names(names)
 
@@ -114,13 +121,13 @@ def _check_ensemble(
     """Checks the arguments for the ensemble.
 
     Raises:
-        InputError: the weights are invalid, or arguments for an ensemble have no ensemble.
+        InputError: the weights are invalid, or there are arguments for an ensemble but no ensemble.
     """
     if not ensemble and (member_weights, average) != (EQUAL, "probabilities"):
         raise InputError(
             "`member_weights` and `average` need `ensemble=True`. "
             f"Received: member_weights={member_weights}, average={average!r}. Add `ensemble=True`, "
-            "or remove them."
+            "or remove both arguments."
         )
     if not isinstance(member_weights, str):
         check_member_weights(member_weights, num_runs)
@@ -138,38 +145,42 @@ def open_dataset(
     image_glob: str | None = None,
     mask_pattern: str | None = None,
 ) -> tfds.core.DatasetBuilder:
-    """Opens the data set on which the runs were trained, or another data set with their classes.
+    """Opens the data set on which the runs were trained, or another data set with the same classes.
 
-    The data set of an imported run is unknown. It can be scored on any data set.
+    For a run that was imported from another program, the training data set is unknown. Such a run
+    can be scored on any data set with its classes.
 
     Args:
         runs: the runs to score, all with the same classes.
-        data: folder or zip of another raw archive, or "demo"; None for the runs' data set.
-        image_glob: pattern of the image names in `data`; None for the pattern of the runs' data.
-        mask_pattern: pattern of the mask names in `data`; None for the pattern of the runs' data.
+        data: folder or zip file of another raw archive, or "demo". None for the data set on which
+            the runs were trained.
+        image_glob: name pattern of the images in `data`. None for the pattern in the configuration
+            of the runs.
+        mask_pattern: name pattern of the masks in `data`. None for the pattern in the configuration
+            of the runs.
 
     Returns:
         The prepared data set.
 
     Raises:
-        InputError: the runs differ in their data sets, the data cannot be prepared, the classes
-            differ, or name patterns have no `data`.
+        InputError: the runs were trained on different data sets, the data cannot be prepared, the
+            classes of data set and runs differ, or there are name patterns but no `data`.
     """
     names = {"image_glob": image_glob, "mask_pattern": mask_pattern}
     names = {field: pattern for field, pattern in names.items() if pattern is not None}
     if names and data is None:
         raise InputError(
-            "`image_glob` and `mask_pattern` are name patterns of files in `data`, and need it. "
-            f"Received: {names} without `data`. Add `data`, or remove the patterns."
+            "`image_glob` and `mask_pattern` are name patterns of files in `data`, and cannot be "
+            f"used without `data`. Received: {names}. Add `data`, or remove the patterns."
         )
-    trained_here = [run for run in runs if run.fingerprint is not None]
-    config = (trained_here or runs)[0].config.data
+    not_imported = [run for run in runs if run.fingerprint is not None]
+    config = (not_imported or runs)[0].config.data
     if data is not None:
-        # The names in split lists are names of images in the runs' data set.
+        # The split lists contain names of training images of the runs. `data` has other images.
         config = replace(config, data=data, split_files=None, **names)
         builder = prepare_dataset(**asdict(config))
     else:
-        builder = _open_training_dataset(trained_here)
+        builder = _open_training_dataset(not_imported)
     if class_table(builder) != runs[0].classes:
         raise InputError(
             "The data set must have the classes of the runs. "
@@ -180,29 +191,33 @@ def open_dataset(
 
 
 def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
-    """Opens the data set on which runs were trained, or prepares it if it is not in the cache."""
+    """Opens the data set on which the runs were trained; prepares it if it is not in the cache."""
     if not runs:
         raise InputError(
-            "The runs were imported, so their data set is unknown. Choose a data set to score on "
-            "as `data`."
+            "The training data set is unknown, because the runs were imported. Choose a data set "
+            "for scoring as `data`."
         )
     if len({run.fingerprint for run in runs}) > 1:
         raise InputError(
-            "`runs` must be trained on the same data set, since test images of a data set can be "
-            "training images of another. Received data sets that differ in their fingerprint: "
+            "`runs` must be trained on the same data set, because a test image of one data set can "
+            "be a training image of another data set. Received data sets that differ in their "
+            "fingerprint: "
             + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
-            + ". Remove a run, or choose the data set to score on as `data`."
+            + ". Remove a run, or choose a data set for scoring as `data`."
         )
     config, fingerprint = runs[0].config.data, runs[0].fingerprint
     try:
         return load(config.cache_dir, fingerprint)
     except DatasetError:
-        print(f"no prepared data set in {config.cache_dir}; preparing it from {config.data}")
+        print(
+            f"{config.cache_dir} does not contain the prepared data set. It is prepared again from "
+            f"{config.data}."
+        )
     builder = prepare_dataset(**asdict(config))
     if builder.info.metadata["fingerprint"] != fingerprint:
         raise InputError(
             f"The archive {config.data} has changed since the training of the runs. Its splits "
-            "have changed too, so test images can be former training images. Restore the archive, "
-            "or choose the data set to score on as `data`."
+            "have also changed. Therefore some test images can be images on which the runs were "
+            "trained. Restore the archive, or choose a data set for scoring as `data`."
         )
     return builder

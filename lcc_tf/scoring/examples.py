@@ -1,4 +1,4 @@
-"""Images and masks to score, from a prepared data set or from the user."""
+"""Images and masks for scoring, from a prepared data set or from the user."""
 
 from collections.abc import Iterable, Iterator, Mapping
 
@@ -18,7 +18,7 @@ Example = tuple[np.ndarray, np.ndarray]  # image and mask
 def split_examples(
     builder: tfds.core.DatasetBuilder, split: str, progress: str
 ) -> Iterator[Example]:
-    """Reads the images and masks of a split at their original sizes, with a progress bar.
+    """Reads the images and masks of a split without resizing, and shows a progress bar.
 
     Args:
         builder: a prepared data set.
@@ -26,7 +26,8 @@ def split_examples(
         progress: title of the progress bar.
 
     Yields:
-        Image, uint8 `(height, width, 3)`, RGB, and mask, uint8 `(height, width)`, class ids.
+        Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, uint8 `(height, width)`,
+        class ids.
 
     Raises:
         InputError: the split is empty.
@@ -50,12 +51,13 @@ def check_examples(
     Args:
         examples: see `lcc_tf.scoring.evaluate.evaluate`.
         num_classes: number of classes.
-        ignore_class: label of pixels without ground truth, outside the class ids; None for no such
-            label.
+        ignore_class: label of pixels without ground truth, which is not a class id; None if there
+            is no such label.
 
     Yields:
-        Image, uint8 `(height, width, 3)`, RGB, and mask, integer `(height, width)`, class ids.
-        Pixels without ground truth have the id `lcc_tf.ground_truth.NO_TRUTH`.
+        Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
+        `(height, width)`, class ids. Pixels without ground truth have the label
+        `lcc_tf.ground_truth.NO_TRUTH`.
 
     Raises:
         InputError: an example is not an image with its mask, or a label is not a class id.
@@ -84,6 +86,7 @@ def check_examples(
             raise InputError(
                 f"Masks must contain class ids in [0, {num_classes}), or {NO_TRUTH} for pixels "
                 f"without ground truth. Received: {mask.min()} to {mask.max()} in example {index}. "
-                "If another label marks pixels without ground truth, set it as `ignore_class`."
+                "If pixels without ground truth have another label, set `ignore_class` to this "
+                "label."
             )
         yield image, mask

@@ -1,8 +1,8 @@
-"""Published protocols for scoring DeepGlobe.
+"""Published protocols for scoring land-cover maps of the data set DeepGlobe.
 
-A protocol defines the resolution at which prediction and ground truth are compared. It also defines
-how the class `unknown` (clouds, and pixels that nobody could label) is scored. docs/protocols.md
-lists the published scores of each protocol.
+A protocol defines the resolution at which predictions and ground truth are compared. It also
+defines how the class `unknown` is scored. Pixels of this class show clouds, or land cover that the
+annotators could not identify. docs/protocols.md lists the published scores of each protocol.
 """
 
 from collections.abc import Sequence
@@ -24,15 +24,15 @@ class Protocol:
 
     Attributes:
         name: name of the protocol.
-        side: side of the square to which masks (nearest neighbor) and probabilities (bilinear) are
-            resized, pixels; None to compare at each image's original size.
+        side: side of a square, pixels. Masks (nearest neighbor) and probabilities (bilinear) are
+            resized to this square before the comparison. None to compare without resizing.
         masks_unknown: True if pixels whose ground truth is `unknown` are not scored.
-        predicts_unknown: True if `unknown` may be predicted. If False, the prediction is the most
-            probable class except `unknown`.
-        averages_unknown: True if means over classes include `unknown`.
-        columns: scores in the tables, published scores first.
-        num_images: number of test images of the published scores.
-        comparable_with: published scores on DeepGlobe that are computed in the same way.
+        predicts_unknown: True if `unknown` can be the predicted class. If False, the predicted
+            class is the most probable class other than `unknown`.
+        averages_unknown: True if `unknown` is included in means over classes.
+        columns: names of the scores that are columns of the tables; published scores are first.
+        num_images: number of test images in the published results.
+        comparable_with: description of the published scores that are computed in the same way.
 
     Example:
         >>> rules = OFFICIAL6.for_classes(lcc_tf.DEEPGLOBE_CLASSES)
@@ -50,13 +50,13 @@ class Protocol:
     comparable_with: str
 
     def for_classes(self, classes: ClassTable) -> "ScoringRules":
-        """Applies the protocol to the classes of a data set."""
+        """Returns the scoring rules of the protocol for the classes of a data set."""
         return ScoringRules(self, classes)
 
 
 @dataclass(frozen=True)
 class ScoringRules:
-    """A protocol for the classes of one data set.
+    """Scoring rules: a protocol that is applied to the classes of one data set.
 
     Attributes:
         protocol: the protocol.
@@ -68,7 +68,7 @@ class ScoringRules:
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        """One name per class id."""
+        """Names of the classes, in the order of the class ids."""
         return self.classes.names
 
     @cached_property
@@ -80,19 +80,19 @@ class ScoringRules:
 
     @cached_property
     def predicted(self) -> list[int]:
-        """Ids of the classes that may be predicted."""
+        """Ids of the classes that can be predicted."""
         return self._class_ids(with_unknown=self.protocol.predicts_unknown)
 
     @cached_property
     def averaged(self) -> list[int]:
-        """Ids of the classes that means over classes include."""
+        """Ids of the classes that are included in means over classes."""
         return self._class_ids(with_unknown=self.protocol.averages_unknown)
 
     def _class_ids(self, *, with_unknown: bool) -> list[int]:
         return [i for i, name in enumerate(self.class_names) if with_unknown or name != UNKNOWN]
 
     def predicted_ids(self, probabilities: np.ndarray) -> np.ndarray:
-        """Returns the most probable class that may be predicted.
+        """Returns the most probable class of each pixel, among the classes that can be predicted.
 
         Args:
             probabilities: float `(..., num_classes)`, in [0, 1].
@@ -104,17 +104,17 @@ class ScoringRules:
         allowed = np.array(self.predicted)
         if len(allowed) == len(self.class_names):
             return ids
-        # Computed again only for pixels whose most probable class may not be predicted
-        barred = ~np.isin(np.arange(len(self.class_names)), allowed)[ids]
-        ids[barred] = allowed[probabilities[barred][:, allowed].argmax(axis=-1)]
+        # Most pixels keep their most probable class. Therefore compute again only the other pixels.
+        forbidden = ~np.isin(np.arange(len(self.class_names)), allowed)[ids]
+        ids[forbidden] = allowed[probabilities[forbidden][:, allowed].argmax(axis=-1)]
         return ids
 
     def confusion_matrix(self, mask: np.ndarray, ids: np.ndarray) -> np.ndarray:
         """Counts the scored pixels per ground-truth class and predicted class.
 
         Args:
-            mask: integer `(height, width)`, class ids; pixels of `lcc_tf.ground_truth.NO_TRUTH`
-                are ignored.
+            mask: integer `(height, width)`, class ids; pixels with the label
+                `lcc_tf.ground_truth.NO_TRUTH` are ignored.
             ids: integer `(height, width)`, result of `predicted_ids`.
 
         Returns:
@@ -132,9 +132,9 @@ ORIGINAL = Protocol(
     averages_unknown=True,
     columns=("accuracy", "f1", "image_iou", "loss", "pixel_accuracy", "mean_iou"),
     num_images=81,
-    comparable_with="accuracy, F1, IoU and loss of the original notebooks (whose 81 test images "
-    "are another random draw), and scores of segmentation_models_pytorch with "
-    "reduction='micro-imagewise'; not with the mIoU of papers",
+    comparable_with="accuracy, F1, IoU and loss of the original PyTorch notebooks (their 81 "
+    "random test images are not the same images), and scores of segmentation_models_pytorch with "
+    "reduction='micro-imagewise'. The mIoU of papers is not comparable",
 )
 OFFICIAL6 = Protocol(
     name="official6",
@@ -142,8 +142,9 @@ OFFICIAL6 = Protocol(
     predicts_unknown=False,
     averages_unknown=False,
     num_images=172,
-    comparable_with="mean IoU of the DeepGlobe 2018 challenge (arXiv 1805.06561); the masks of its "
-    "leaderboard are not public, so every other split differs from it",
+    comparable_with="mean IoU of the DeepGlobe 2018 challenge (arXiv 1805.06561); the masks of the "
+    "images for its leaderboard are not public, therefore scores of any other split are not "
+    "exactly comparable",
 )
 GLNET = Protocol(
     name="glnet",
@@ -159,14 +160,14 @@ PROTOCOLS = {protocol.name: protocol for protocol in (ORIGINAL, OFFICIAL6, GLNET
 
 
 def scoring_rules(protocols: Sequence[str], classes: ClassTable) -> list[ScoringRules]:
-    """Applies named protocols to the classes of a data set.
+    """Returns the scoring rules of several protocols for the classes of a data set.
 
     Args:
-        protocols: keys of `PROTOCOLS`, at least one.
+        protocols: one or more keys of `PROTOCOLS`.
         classes: names and colors of the classes.
 
     Raises:
-        InputError: a protocol is unknown, or there is none.
+        InputError: a protocol is unknown, or `protocols` is empty.
     """
     if not protocols or not set(protocols) <= set(PROTOCOLS):
         raise InputError(

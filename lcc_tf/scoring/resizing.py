@@ -1,4 +1,4 @@
-"""Resizing of images, masks and probabilities to the size for scoring."""
+"""Resizing of images, masks and probabilities to the size at which they are scored."""
 
 import numpy as np
 import tensorflow as tf
@@ -7,7 +7,7 @@ import tensorflow as tf
 def resize_example(
     image: np.ndarray, mask: np.ndarray, size: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Resizes an image (bilinear) and its mask (nearest neighbor), as training does.
+    """Resizes an image (bilinear) and its mask (nearest neighbor) in the same way as in training.
 
     Args:
         image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
@@ -15,7 +15,7 @@ def resize_example(
         size: new height and width, pixels.
 
     Returns:
-        Image, float32 `(*size, 3)`, and mask, `(*size)` with the dtype of `mask`.
+        The image, float32 `(*size, 3)`, and the mask, `(*size)`, with the dtype of `mask`.
     """
     image = tf.image.resize(image, size, method="bilinear")
     mask = tf.image.resize(mask[..., None], size, method="nearest")[..., 0]
@@ -28,10 +28,10 @@ def resized_rows(x: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarra
     Args:
         x: float32 `(height, width, channels)`.
         size: new height and width, pixels.
-        rows: rows of the resized map, with start and stop; a step is optional.
+        rows: slice of rows of the resized map, with a start and a stop. The step is optional.
 
     Returns:
-        float32 `(rows, new width, channels)`.
+        The rows of the resized map, float32 `(number of rows, new width, channels)`.
     """
     row_ids = np.arange(rows.start, rows.stop, rows.step)
     for axis, positions in enumerate((row_ids, np.arange(size[1]))):
@@ -39,7 +39,8 @@ def resized_rows(x: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarra
         if length == size[axis]:
             x = x if axis else x[rows]
             continue
-        # Pixel centers are at half-integers. Outside the outermost centers, values are constant.
+        # Pixel i has its center at i + 0.5. Between the image border and the center of the first or
+        # last pixel, the value is the value of this pixel.
         source = ((positions + 0.5) * (length / size[axis]) - 0.5).clip(0, length - 1)
         low = source.astype(np.int64)
         fraction = (source - low).astype(np.float32)

@@ -1,4 +1,8 @@
-"""The result of an evaluation, and its file `metrics.json`."""
+"""Result of an evaluation, and the file `metrics.json`.
+
+A predictor is a network, an ensemble of networks or the color baseline. The members of an ensemble
+are its networks.
+"""
 
 import json
 from dataclasses import asdict, dataclass
@@ -20,15 +24,16 @@ class Evaluation:
     """Scores of several predictors on one split.
 
     Attributes:
-        split: "train", "validation" or "test".
+        split: name of the split, such as "test".
         num_images: number of scored images.
         classes: names and colors of the classes.
-        members: names of the runs or models.
-        scores: results of `lcc_tf.scoring.scores.scores` by protocol and predictor. Predictors are
-            the members and, if they were scored, `ENSEMBLE`, `WITHOUT` + each member, and
-            `COLOR_BASELINE`.
-        average: the ensemble's average, with its weights; None without an ensemble.
-        tuned: result of tuning the weights; None for weights that were not tuned.
+        members: names of the scored runs or models.
+        scores: dictionary whose item `scores[protocol][predictor]` is a result of
+            `lcc_tf.scoring.scores.scores`. `protocol` is the name of a protocol. `predictor` is the
+            name of a member, `ENSEMBLE`, `WITHOUT` + the name of a member, or `COLOR_BASELINE`.
+        average: the average that the ensemble computes, with its weights; None if there is no
+            ensemble.
+        tuned: result of tuning the weights; None if the weights were not tuned.
         tta: test-time augmentation of each member, a key of `lcc_tf.prediction.tta.TTA`.
 
     See the example of `lcc_tf.evaluate`.
@@ -45,17 +50,17 @@ class Evaluation:
 
     @property
     def rules(self) -> list[ScoringRules]:
-        """The rules of the scores, one per protocol."""
+        """Scoring rules of each protocol."""
         return scoring_rules(list(self.scores), self.classes)
 
     def member_weights(self) -> dict[str, float]:
-        """Returns each member's weight in the ensemble; the weights have a sum of 1."""
+        """Returns the weight of each member in the ensemble; the weights have a sum of 1."""
         weights = self.average.weights
         fractions = [weight / sum(weights) for weight in weights]
         return dict(zip(self.members, fractions, strict=True))
 
     def to_json(self) -> dict:
-        """Returns the content of `metrics.json`; an undefined score is None."""
+        """Returns the content of `metrics.json`, in which an undefined score is None."""
         contents = {rules.protocol.name: self._protocol_json(rules) for rules in self.rules}
         first = next(iter(contents.values()))
         if len(contents) == 1:
@@ -77,8 +82,8 @@ class Evaluation:
         sentences = definitions(rules)
         sentences["num_images"] = "number of scored images"
         sentences["tta"] = (
-            "test-time augmentation of each member: none, flip (mean over 4 flips) or d4 (mean "
-            "over all 8 symmetries of the square)"
+            "test-time augmentation of each member: none, flip (mean over 4 flipped images) or d4 "
+            "(mean over 8 rotated and flipped images)"
         )
         if self.average:
             content |= {
@@ -92,15 +97,17 @@ class Evaluation:
                 },
             }
             sentences |= {
-                "member_weights": "each member's weight in the ensemble's average, with a sum of 1",
-                "leave_one_out": "scores of the ensemble without the named member, for three "
-                "members or more; the proportions of the other weights do not change",
+                "member_weights": "weight of each member in the ensemble; the weights sum to 1",
+                "leave_one_out": "scores of the ensemble without one member, under the name of "
+                "this member, if the ensemble has three or more members; the weights of the "
+                "remaining members keep their ratios",
             }
         if self.tuned:
             content["tuning"] = asdict(self.tuned)
             sentences["tuning"] = (
-                "mean IoU of the ensemble on the validation split with the named protocol, with "
-                f"tuned weights and with equal weights, on at most {MAX_PIXELS} pixels per image"
+                "result of tuning the weights on the validation split. mean_iou: mean IoU of the "
+                "ensemble with the tuned weights. equal_mean_iou: mean IoU with equal weights. "
+                f"Both use `protocol` and at most {MAX_PIXELS} pixels per image"
             )
         if COLOR_BASELINE in results:
             content[COLOR_BASELINE] = results[COLOR_BASELINE]
@@ -114,7 +121,7 @@ def write_metrics(evaluation: Evaluation, file: Path) -> None:
 
 
 def _without_nan(value: object) -> object:
-    """Replaces NaN with None, since JSON has no NaN."""
+    """Replaces NaN with None, because JSON has no NaN."""
     if isinstance(value, dict):
         return {key: _without_nan(item) for key, item in value.items()}
     if isinstance(value, list):

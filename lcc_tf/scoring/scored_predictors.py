@@ -1,4 +1,11 @@
-"""Predictors that are scored side by side: members, their ensembles and a color baseline."""
+"""Predictors that are scored together on the same images.
+
+A predictor predicts class probabilities. There are three kinds of predictors:
+
+- members: the networks;
+- ensembles: averages of the members' probabilities;
+- the color baseline: a classifier that uses only the color of each pixel.
+"""
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,18 +21,18 @@ from lcc_tf.scoring.resizing import resize_example, resized_rows
 
 # Names of predictors in results
 ENSEMBLE = "ensemble"
-WITHOUT = "ensemble without "  # prefix of a member's name
+WITHOUT = "ensemble without "  # followed by the name of the member that is left out
 COLOR_BASELINE = "color_baseline"
 
 
 @dataclass(frozen=True)
 class ScoredPredictors:
-    """Members, their ensembles and a color baseline.
+    """Members, their ensembles and the color baseline.
 
     Attributes:
-        members: predictors with different names.
-        ensembles: averages of the members' probabilities, by name.
-        color_baseline: a color classifier of single pixels; None for no baseline.
+        members: networks with different names.
+        ensembles: mapping from the name of each ensemble to the average that it computes.
+        color_baseline: the color baseline; None if it is not scored.
     """
 
     members: Sequence[Predictor]
@@ -40,7 +47,7 @@ class ScoredPredictors:
                 `(height, width)`, class ids.
 
         Yields:
-            The image, its mask and the probabilities.
+            Each image with its mask and the probabilities of all members.
         """
         for image, mask in examples:
             probabilities = [member.predict_image(image) for member in self.members]
@@ -49,14 +56,14 @@ class ScoredPredictors:
 
 @dataclass(frozen=True)
 class PredictedImage:
-    """An image, its ground truth and the probabilities that each member predicts.
+    """An image, its ground truth and the probabilities that the members predict.
 
     Attributes:
         image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
         mask: integer `(height, width)`, class ids of the ground truth.
-        member_probabilities: per member, float32 `(rows, columns, num_classes)` at the member's
-            resolution.
-        predictors: the predictors; their members predicted the image.
+        member_probabilities: one array per member, float32 `(rows, columns, num_classes)`. Its
+            size is the output size of the member, which can differ from the size of the image.
+        predictors: predictors whose members predicted the image.
     """
 
     image: np.ndarray
@@ -65,7 +72,7 @@ class PredictedImage:
     predictors: ScoredPredictors
 
     def resize(self, size: tuple[int, int]) -> "PredictedImage":
-        """Returns the image for scoring at another size.
+        """Resizes the image and the mask, for scoring at another size.
 
         Args:
             size: height and width, pixels.
@@ -77,10 +84,11 @@ class PredictedImage:
         """Computes the probabilities of each predictor for some rows of the image.
 
         Args:
-            rows: rows of the image, with start and stop; a step is optional.
+            rows: slice of rows of the image, with a start and a stop. The step is optional.
 
         Yields:
-            Name of the predictor, and its probabilities, float32 `(rows, width, num_classes)`.
+            Pairs of the name of a predictor and its probabilities, float32
+            `(number of rows, width, num_classes)`.
         """
         members, size = self.predictors.members, self.mask.shape
         resized = [resized_rows(p, size, rows) for p in self.member_probabilities]
@@ -95,37 +103,40 @@ class PredictedImage:
 def ensembles_of(
     members: Sequence[Predictor], weights: Sequence[float], average: str
 ) -> dict[str, Average]:
-    """Returns the ensemble and, for three members or more, each ensemble without one member.
+    """Defines the ensembles of some members.
+
+    For three members or more, there are two kinds of ensembles: the ensemble of all members, and
+    each ensemble without one of the members. For fewer members, there is only the first kind.
 
     Args:
-        members: the ensemble's members.
+        members: members of the ensemble.
         weights: one weight per member.
         average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
 
     Returns:
-        Averages by name of the ensemble.
+        Dictionary that maps the name of each ensemble to the average that it computes.
 
     Raises:
-        InputError: the average is unknown.
+        InputError: `average` is unknown.
     """
     ensembles = {ENSEMBLE: Average(tuple(weights), average)}
     if len(members) > 2:
         for i, member in enumerate(members):
             remaining = (*weights[:i], 0.0, *weights[i + 1 :])
-            if sum(remaining):  # 0 if one member has all the weight
+            if sum(remaining):  # without weights, there is no average
                 ensembles[WITHOUT + member.name] = Average(remaining, average)
     return ensembles
 
 
 def check_names(names: Sequence[str]) -> None:
-    """Checks that the members have no reserved names.
+    """Checks that no member has the name of another predictor.
 
     Raises:
-        InputError: the name of a member is the name of an ensemble or of the color baseline.
+        InputError: a member has the name of an ensemble or of the color baseline.
     """
     reserved = {ENSEMBLE, COLOR_BASELINE, *(WITHOUT + name for name in names)}
     if taken := sorted(reserved & set(names)):
         raise InputError(
-            f"A run or model cannot be named {taken[0]!r}, which is the name of another predictor. "
-            "Rename it."
+            f"A run or model cannot be named {taken[0]!r}, because the results use this name for "
+            "an ensemble or the color baseline. Rename the run or model."
         )

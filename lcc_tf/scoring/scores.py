@@ -1,4 +1,8 @@
-"""Scores of one predictor, from the confusion matrices of all images."""
+"""Scores that are computed from the confusion matrices of all images.
+
+A predictor is anything that predicts class probabilities: a network, an ensemble of networks or
+the color baseline. The functions of this module compute the scores of one predictor.
+"""
 
 from collections.abc import Sequence
 
@@ -16,9 +20,10 @@ from lcc_tf.confusion_matrix import (
 )
 from lcc_tf.scoring.protocols import ScoringRules
 
-DICE_BATCH = 7  # images per Dice loss; the original's batch size
+DICE_BATCH = 7  # images per Dice loss; the batch size in the original PyTorch notebooks
 RESAMPLES = 1000  # number of bootstrap resamples
-INTERVAL = (2.5, 97.5)  # percentiles
+INTERVAL = (2.5, 97.5)  # percentiles of the resamples that limit a 95 % interval
+# Scores of single classes, and the functions that compute them from a confusion matrix
 PER_CLASS = {
     "iou": iou_per_class,
     "precision": precision_per_class,
@@ -28,24 +33,29 @@ PER_CLASS = {
 
 
 def scores(rules: ScoringRules, matrices: np.ndarray, probability_sums: np.ndarray) -> dict:
-    """Computes all scores of one predictor; `lcc_tf.scoring.definitions` defines each score.
+    """Computes all scores of one predictor.
+
+    `lcc_tf.scoring.definitions` contains a definition of each score.
 
     Args:
-        rules: the rules of the confusion matrices.
-        matrices: int64 `(num_images, num_classes, num_classes)`, confusion matrices.
-        probability_sums: float64 `(num_images, num_classes, num_classes)`, results of
-            `lcc_tf.scoring.confusion.probability_matrix`.
+        rules: the scoring rules with which the confusion matrices were computed.
+        matrices: int64 `(num_images, num_classes, num_classes)`, one confusion matrix per image.
+        probability_sums: float64 `(num_images, num_classes, num_classes)`, one result of
+            `lcc_tf.scoring.confusion.probability_matrix` per image.
 
     Returns:
-        Scores by name: a float, or a dictionary with one float per class name. An undefined score
-        is NaN.
+        Dictionary that maps the name of each score to its value. The value is a float, or a
+        dictionary with one float per class name. An undefined score is NaN. Two entries are not
+        scores: "intervals" maps names of scores to their 95 % intervals, and "confusion_matrix"
+        contains the confusion matrix over all images.
     """
     if rules.ignore_class is not None:
         probability_sums = probability_sums.copy()
         probability_sums[:, rules.ignore_class] = 0
     matrix = matrices.sum(axis=0)
     per_image = _scores_per_image(matrices[:, rules.predicted][:, :, rules.predicted])
-    # Without the prefix, "precision", "recall" and "f1" are scores of the original.
+    # The prefix `class_` is necessary because "precision", "recall" and "f1" are already the names
+    # of scores of the original notebooks.
     per_class = {
         name if name == "iou" else f"class_{name}": dict(
             zip(rules.class_names, score(matrix).tolist(), strict=True)
@@ -67,11 +77,12 @@ def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.n
 
     Args:
         matrix: int64 `(..., num_classes, num_classes)`.
-        averaged: ids of the classes that means include.
+        averaged: ids of the classes that are included in means over classes.
 
     Returns:
-        float64 `(...)` by name: "pixel_accuracy", "cohen_kappa", and "mean_<name>" and
-        "frequency_weighted_<name>" for each key of `PER_CLASS`.
+        Dictionary that maps the name of each score to a float64 array `(...)`. The names are
+        "pixel_accuracy" and "cohen_kappa". For each key of `PER_CLASS`, the dictionary also
+        contains "mean_<key>" and "frequency_weighted_<key>".
     """
     result = {"pixel_accuracy": pixel_accuracy(matrix), "cohen_kappa": cohen_kappa(matrix)}
     pixels = matrix.sum(axis=-1)[..., averaged]
@@ -83,28 +94,39 @@ def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.n
 
 
 def _scores_per_image(matrices: np.ndarray) -> dict[str, np.ndarray]:
-    """Computes the original's scores of each image, float64 `(num_images,)` by name."""
+    """Computes the scores of the original notebooks for each image.
+
+    Returns:
+        Dictionary that maps the name of each score to a float64 array `(num_images,)`.
+    """
     micro = micro_scores(matrices)
     return {"image_iou" if name == "iou" else name: values for name, values in micro.items()}
 
 
 def _mean(values: np.ndarray) -> np.ndarray:
-    """Averages the defined values along the last axis."""
+    """Averages the values that are not NaN, along the last axis."""
     return weighted_mean(values, np.ones(values.shape[-1]))
 
 
 def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Sequence[int]) -> float:
-    """Computes the original's loss: multi-class Dice over batches of `DICE_BATCH` images.
+    """Computes the loss of the original notebooks, a multi-class Dice loss.
 
-    The loss of a class is 1 - 2 sum(p y) / (sum(p) + sum(y)) over all pixels of a batch. It is 0
-    for a class that is not in the batch's ground truth. The result is the mean over classes, then
-    over images.
+    The loss is computed over batches of `DICE_BATCH` images. The loss of one class in one batch is
+    1 - 2 sum(p y) / (sum(p) + sum(y)), where
+
+    - p is the predicted probability of the class at a pixel;
+    - y is 1 if the ground truth of the pixel is this class, otherwise 0;
+    - the sums are over all pixels of the batch.
+
+    If a class is not in the ground truth of the batch, its loss is 0. The loss of a batch is the
+    mean over classes. The result is the mean over batches, in which the weight of a batch is its
+    number of images.
 
     Args:
-        matrices: int64 `(num_images, num_classes, num_classes)`, confusion matrices.
-        probability_sums: float64 `(num_images, num_classes, num_classes)`, results of
-            `lcc_tf.scoring.confusion.probability_matrix`.
-        classes: ids of the classes that the mean includes.
+        matrices: int64 `(num_images, num_classes, num_classes)`, one confusion matrix per image.
+        probability_sums: float64 `(num_images, num_classes, num_classes)`, one result of
+            `lcc_tf.scoring.confusion.probability_matrix` per image.
+        classes: ids of the classes that are included in the mean over classes.
 
     Returns:
         The loss, in [0, 1].
@@ -126,18 +148,21 @@ def _intervals(
 ) -> dict[str, list[float]]:
     """Computes 95 % percentile intervals of a bootstrap over images (Efron 1979).
 
-    Images are drawn instead of pixels, since the pixels of an image are not independent samples.
-    The draws are the same for all predictors.
+    The bootstrap resamples images, not pixels, because the pixels of an image are not independent
+    samples. The random seed is fixed. Therefore the resamples are the same for all predictors.
+
+    Returns:
+        Dictionary that maps the name of each score to the lower and upper end of its interval.
     """
     count = len(matrices)
-    # (resamples, images): how often a resample contains an image
+    # Array `(RESAMPLES, num_images)`: how many times each resample contains each image
     draws = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     resampled = pooled_scores(np.tensordot(draws, matrices, axes=1), averaged)
     resampled |= {name: weighted_mean(values, draws) for name, values in per_image.items()}
     intervals = {}
     for name, values in resampled.items():
         values = values[~np.isnan(values)]
-        # A single image shows no differences between images.
+        # With a single image, all resamples are equal. Therefore the interval is undefined.
         defined = count > 1 and len(values) > 0
         intervals[name] = np.percentile(values, INTERVAL).tolist() if defined else [np.nan] * 2
     return intervals

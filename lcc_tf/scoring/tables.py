@@ -1,4 +1,7 @@
-"""Tables of an evaluation: Markdown for reading, LaTeX for papers, CSV for programs."""
+"""Tables of scores: Markdown for reading, LaTeX for papers, CSV for programs.
+
+A predictor is a network, an ensemble of networks or the color baseline. Each predictor is one row.
+"""
 
 import csv
 import io
@@ -13,6 +16,7 @@ from lcc_tf.scoring.protocols import Protocol, ScoringRules
 from lcc_tf.scoring.results import Evaluation
 from tfds_deepglobe.classes import UNKNOWN
 
+# Names of scores in column titles
 LABELS = {
     "accuracy": "accuracy",
     "f1": "F1 = precision = recall",
@@ -21,13 +25,15 @@ LABELS = {
     "pixel_accuracy": "pixel accuracy",
     "mean_iou": "mean IoU",
 }
-WITH_INTERVAL = "mean_iou"
-CLASSES_ACROSS = 10  # maximum number of classes that are columns; more classes are rows
+WITH_INTERVAL = "mean_iou"  # score whose interval is in the Markdown and LaTeX tables
+# Maximum number of classes in a table with one column per class. If there are more classes, the
+# table has one row per class.
+MAX_CLASS_COLUMNS = 10
 
 
 @dataclass(frozen=True)
 class Table:
-    """A header and rows of cells, with a caption and remarks."""
+    """A table: a header, rows of cells, a caption and remarks."""
 
     caption: str
     header: Sequence[str]
@@ -46,7 +52,7 @@ def write_tables(evaluation: Evaluation, folder: Path) -> None:
 
 
 def to_markdown(evaluation: Evaluation) -> str:
-    """Returns all tables and the definitions of their scores."""
+    """Formats all tables as Markdown, with the definitions of their scores."""
     lines = []
     for table in _tables(evaluation):
         lines += [table.caption, "", *_pipes(table.header, table.rows), ""]
@@ -59,7 +65,7 @@ def to_markdown(evaluation: Evaluation) -> str:
 
 
 def to_latex(evaluation: Evaluation) -> str:
-    r"""Returns all tables as `table` environments, which need `\usepackage{booktabs}`."""
+    r"""Formats all tables as LaTeX `table` environments, which need `\usepackage{booktabs}`."""
     lines = []
     for table in _tables(evaluation):
         caption = _latex_text(" ".join([table.caption, *table.remarks]))
@@ -80,7 +86,7 @@ def to_latex(evaluation: Evaluation) -> str:
 
 
 def to_csv(evaluation: Evaluation) -> str:
-    """Returns one row per predictor with all scores; undefined scores are empty cells."""
+    """Formats all scores as CSV, with one row per predictor; undefined scores are empty cells."""
     rows = []
     for predictor in _predictors(evaluation):
         row = {
@@ -125,7 +131,7 @@ def _tables(evaluation: Evaluation) -> list[Table]:
     ]
     scores = Table(
         f"Split {evaluation.split}, {evaluation.num_images} images. Scores in %, loss in [0, 1]. "
-        "Brackets contain 95 % bootstrap intervals over images.",
+        "Brackets: 95 % interval of the mean IoU, from a bootstrap over images.",
         ["predictor", *(f"{protocol.name} {LABELS[key]}" for protocol, key in columns)],
         rows,
         remarks + _prediction_remarks(evaluation),
@@ -134,16 +140,16 @@ def _tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _comparison_remarks(evaluation: Evaluation, rules: ScoringRules) -> list[str]:
-    """Names the published scores that are comparable with the columns of a protocol."""
+    """Returns sentences that name the published scores for a comparison with a protocol."""
     protocol, published = rules.protocol, comparison(rules)
     remarks = [f"{protocol.name} ({describe(rules)}): compare with {published}."]
     if published != protocol.comparable_with:
         return remarks
     if (evaluation.split, evaluation.num_images) != ("test", protocol.num_images):
         remarks.append(
-            f"{protocol.name}: the published scores are for {protocol.num_images} test images, "
-            f"the scores in this table for {evaluation.num_images} images of the split "
-            f"{evaluation.split}. They are not comparable one to one."
+            f"{protocol.name}: the published scores are for {protocol.num_images} test images, but "
+            f"the scores in this table are for {evaluation.num_images} images of the split "
+            f"{evaluation.split}. Therefore the scores are not exactly comparable."
         )
     return remarks
 
@@ -160,9 +166,9 @@ def _prediction_remarks(evaluation: Evaluation) -> list[str]:
     )
     if tuned := evaluation.tuned:
         remarks.append(
-            "The weights were tuned on the validation split. Its mean IoU with protocol "
-            f"{tuned.protocol} is {100 * tuned.mean_iou:.2f}, and {100 * tuned.equal_mean_iou:.2f} "
-            "with equal weights."
+            "The weights were tuned on the validation split. The mean IoU on this split with "
+            f"protocol {tuned.protocol} is {100 * tuned.mean_iou:.2f} with the tuned weights, and "
+            f"{100 * tuned.equal_mean_iou:.2f} with equal weights."
         )
     return remarks
 
@@ -174,7 +180,7 @@ def _class_table(evaluation: Evaluation, rules: ScoringRules) -> Table:
         [predictor, *(_number(scores["iou"][name], "iou") for name in shown)]
         for predictor, scores in evaluation.scores[protocol.name].items()
     ]
-    if len(shown) > CLASSES_ACROSS:
+    if len(shown) > MAX_CLASS_COLUMNS:
         rows = [list(column) for column in zip(*rows, strict=True)]
         rows[0][0] = "class"
     header, *rows = rows
@@ -183,8 +189,8 @@ def _class_table(evaluation: Evaluation, rules: ScoringRules) -> Table:
         remarks.append(f"The mean IoU does not include {UNKNOWN}.")
     if any("n/a" in row for row in rows):
         remarks.append(
-            "n/a: the class is in neither ground truth nor prediction. The mean IoU does not "
-            "include it."
+            "n/a: neither ground truth nor prediction contains the class. The mean IoU does not "
+            "include this class."
         )
     return Table(f"IoU of each class in %, protocol {protocol.name}.", header, rows, remarks)
 
@@ -208,7 +214,7 @@ def _with_unit(title: str, key: str) -> str:
 
 
 def _pipes(header: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Returns a Markdown table with aligned columns."""
+    """Returns the lines of a Markdown table with aligned columns."""
     cells = [[cell.replace("|", r"\|") for cell in row] for row in (header, *rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = [

@@ -6,7 +6,10 @@ import pytest
 
 @pytest.fixture
 def run(monkeypatch, capsys):
-    """Runs a command in this process. Returns its exit code, output and errors."""
+    """Returns a function that runs a command in this process.
+
+    The function returns the exit code, the standard output and the standard error of the command.
+    """
 
     def run(name, *arguments):
         monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
@@ -19,9 +22,10 @@ def run(monkeypatch, capsys):
 
 @pytest.fixture
 def refuse(run):
-    """Runs a command that must end with exit code 2. Returns its only line of error.
+    """Returns a function that runs a command and asserts that it fails.
 
-    The command must not change the files of the working directory.
+    The command must exit with code 2, print exactly one line of error, and not change the files of
+    the working directory. The function returns the line of error.
     """
 
     def refuse(name, *arguments):

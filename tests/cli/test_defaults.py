@@ -1,4 +1,4 @@
-"""Compares the commands' choices, defaults and help with the library."""
+"""Compares choices, defaults and help texts of the commands with the library."""
 
 import dataclasses
 import importlib
@@ -38,7 +38,7 @@ FIELDS = {
 }
 # Fields of the configuration that only recipes and imported models set
 WITHOUT_OPTION = {"preprocessing", "dilation_rates", "align_corners", "monitor", "weight_decay"}
-# A flag, and options whose default is a sentence
+# A flag, and options whose default is shown as a sentence
 SHOWN_OTHERWISE = {"deep_supervision", "split_files", "map_color"}
 
 
@@ -47,7 +47,7 @@ def options_of(command):
 
 
 def help_of(command, name):
-    """The help of one option, on one line."""
+    """Returns the help text of one option, without line breaks."""
     options = command.parser().format_help().split("examples:")[0]
     option = "--" + name.replace("_", "-")
     (text,) = re.findall(
@@ -70,21 +70,22 @@ def help_of(command, name):
         (predict, SceneReading),
     ],
 )
-def test_defaults_are_those_of_the_library(command, function):
+def test_defaults_equal_the_library(command, function):
     options = options_of(command)
     library = {
         name: parameter.default
         for name, parameter in inspect.signature(function).parameters.items()
         if parameter.default is not inspect.Parameter.empty
     }
-    # The command scores an ensemble on request only, and its tiles have the size of the training.
+    # Two defaults differ intentionally: the command scores an ensemble only with --ensemble, and
+    # the default tile of the command has the size of the training images.
     shared = (options.keys() & library.keys()) - {"ensemble", "tile"}
     assert shared
     for name in shared:
         assert in_words(options[name]) == in_words(library[name]), name
 
 
-def test_protocol_default_is_that_of_the_library():
+def test_default_protocol_equals_the_library():
     (protocol,) = inspect.signature(evaluate_runs).parameters["protocols"].default
     assert options_of(evaluate)["protocol"] == protocol
 
@@ -99,7 +100,7 @@ def test_protocol_default_is_that_of_the_library():
         (predict, "--polygons", set(POLYGON_FORMATS)),
     ],
 )
-def test_choices_are_those_of_the_library(command, option, choices, capsys):
+def test_choices_equal_the_library(command, option, choices, capsys):
     with pytest.raises(SystemExit) as end:
         command.parser().parse_args([*REQUIRED.get(command, []), option, "wrong"])
     assert end.value.code == 2
@@ -107,7 +108,7 @@ def test_choices_are_those_of_the_library(command, option, choices, capsys):
     assert set(re.findall(r"\w+", listed)) == choices
 
 
-def test_import_has_preprocessing_modes_of_pytorch():
+def test_preprocessing_choices_are_preprocessing_modes_of_the_library():
     listed = re.findall(r"\{(.*?)\}", help_of(import_torch, "preprocessing"))[0].split(",")
     assert set(listed) <= set(PREPROCESSING_MODES)
 
@@ -115,22 +116,25 @@ def test_import_has_preprocessing_modes_of_pytorch():
 @pytest.mark.parametrize("name", sorted(FIELDS.keys() - WITHOUT_OPTION - SHOWN_OTHERWISE))
 def test_train_help_has_the_default_of_the_configuration(name):
     default = in_words(FIELDS[name].default)
-    assert re.search(rf"\(default: {re.escape(default)}(; original: .*)?\)$", help_of(train, name))
+    assert re.search(
+        rf"\(default: {re.escape(default)}(; with --recipe original: .*)?\)$", help_of(train, name)
+    )
 
 
 def test_train_options_are_the_fields_of_the_configuration():
     text = train.parser().format_help()
     assert not [name for name in WITHOUT_OPTION if "--" + name.replace("_", "-") in text]
-    # An absent option sets nothing, so that recipes and resumed runs decide.
+    # Without options, the parsed options have no values, because the recipe or the resumed run
+    # defines the values.
     assert options_of(train) == {"resume": False}
 
 
 @pytest.mark.parametrize(
     ("name", "default"),
     [
-        ("batch_size", "8; original: 7"),
-        ("patience", "20; original: 20, 30 or 50"),
-        ("ignore_class", "unknown; original: none"),
+        ("batch_size", "8; with --recipe original: 7"),
+        ("patience", "20; with --recipe original: 20, 30 or 50"),
+        ("ignore_class", "unknown; with --recipe original: none"),
         ("crop_scale", "1 1"),
         ("image_glob", "*_sat.jpg"),
     ],

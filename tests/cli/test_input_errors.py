@@ -1,4 +1,4 @@
-"""Each input that cannot be used ends a command with one line of error and without new files."""
+"""Tests inputs that cannot be used: a command prints one line of error and writes no files."""
 
 from pathlib import Path
 
@@ -35,19 +35,19 @@ def demo(demo_data):
         (("--data", "demo", "--demo-count", "2"), ("`--demo-count` must be 3",)),
     ],
 )
-def test_training_cannot_start(refuse, arguments, texts):
+def test_invalid_training_options_are_errors(refuse, arguments, texts):
     error = refuse("train", *arguments)
     for text in texts:
         assert text in error
 
 
-def test_batch_is_larger_than_the_training_split(refuse, demo):
+def test_batch_larger_than_the_training_split_is_an_error(refuse, demo):
     error = refuse("train", *demo, *SMALL, "--batch-size", "99")
-    assert "fewer than a batch" in error
+    assert "fewer than one batch" in error
     assert "batch_size=99" in error
 
 
-def test_encoder_has_no_downloadable_weights(refuse, demo):
+def test_imagenet_weights_that_do_not_exist_are_an_error(refuse, demo):
     encoder = ("--encoder", "resnet18_v1.5", "--encoder-weights", "imagenet")
     error = refuse("train", *demo, *SMALL, *encoder)
     assert "resnet18_v1.5" in error
@@ -64,7 +64,7 @@ def test_encoder_has_no_downloadable_weights(refuse, demo):
         ("export", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
     ],
 )
-def test_input_is_missing(refuse, command, arguments, texts):
+def test_missing_input_is_an_error(refuse, command, arguments, texts):
     error = refuse(command, *arguments)
     for text in texts:
         assert text in error
@@ -82,7 +82,7 @@ def test_input_is_missing(refuse, command, arguments, texts):
         ),
     ],
 )
-def test_output_exists(refuse, command, file, texts):
+def test_existing_output_is_an_error(refuse, command, file, texts):
     Path(file).parent.mkdir(parents=True)
     Path(file).touch()
     error = refuse(command)
@@ -104,6 +104,6 @@ def test_output_exists(refuse, command, file, texts):
         (("--model", "gone"), "gone is not a SavedModel that lcc_tf exported"),
     ],
 )
-def test_scene_cannot_be_mapped_with_these_options(refuse, tmp_path, arguments, text):
+def test_invalid_options_for_mapping_are_errors(refuse, tmp_path, arguments, text):
     write_scene(tmp_path / "scene.tif", noise(8, 8))
     assert text in refuse("predict", "--input", "scene.tif", *arguments)

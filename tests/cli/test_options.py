@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def raising(error):
-    """Returns a command that raises an error."""
+    """Returns a command that raises the given error."""
 
     def command(options):
         raise error
@@ -42,16 +42,20 @@ def no_arguments(monkeypatch):
         (
             PermissionError(13, "Permission denied", "/x"),
             2,
-            "error: /x: Permission denied. Give this user the right to it, or choose",
+            "error: /x: Permission denied. Change the permissions, or choose",
         ),
-        (OSError(30, "Read-only file system", "/x"), 2, "file system. Choose another place.\n"),
-        (OSError(28, "No space left on device", "/x"), 2, "device. Make room, or choose another"),
+        (OSError(30, "Read-only file system", "/x"), 2, "file system. Choose another folder.\n"),
+        (
+            OSError(28, "No space left on device", "/x"),
+            2,
+            "device. Free some disk space, or",
+        ),
         (OSError(40, "Too many levels", "/x"), 2, "error: /x: Too many levels.\n"),
         (OSError("no name"), 2, "error: no name\n"),
         (KeyboardInterrupt(), 130, "interrupted; resume with --resume"),
     ],
 )
-def test_input_errors_are_one_line(error, code, text, capsys):
+def test_errors_that_users_can_fix_are_one_line(error, code, text, capsys):
     with pytest.raises(SystemExit) as end:
         run(raising(error), new_parser("", "", {}), when_interrupted="resume with --resume")
     assert end.value.code == code
@@ -60,7 +64,7 @@ def test_input_errors_are_one_line(error, code, text, capsys):
     assert len(output.strip().splitlines()) == 1
 
 
-def test_defects_keep_their_traceback():
+def test_bugs_are_raised_with_a_traceback():
     with pytest.raises(ZeroDivisionError):
         run(lambda _: 1 / 0, new_parser("", "", {}), when_interrupted="")
 
@@ -91,7 +95,7 @@ def test_positive_numbers_are_parsed(kind, right, wrong, text, capsys):
     assert text in capsys.readouterr().err
 
 
-def test_numbers_are_parsed_and_other_text_is_kept():
+def test_numbers_are_parsed_and_other_text_is_not_changed():
     assert numbers_or_text("3,2,1", int) == (3, 2, 1)
     assert numbers_or_text("0,3000") == (0.0, 3000.0)
     assert numbers_or_text("minmax") == "minmax"
@@ -112,7 +116,7 @@ def test_numbers_are_parsed_and_other_text_is_kept():
         ("`python train.py --workdir x`", "`python train.py --workdir x`"),
     ],
 )
-def test_arguments_in_messages_become_options(message, expected, monkeypatch):
+def test_arguments_in_messages_are_replaced_with_options(message, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", ["train.py"])
     options = new_parser("", "", {})
     for name in ("--resume", "--workdir", "--batch-size", "--weights", "--regime"):
@@ -127,13 +131,13 @@ def test_arguments_in_messages_become_options(message, expected, monkeypatch):
         ("/usr/bin/lcc-train", "lcc-train --resume, or lcc-import-torch"),
     ],
 )
-def test_commands_have_the_names_that_the_user_runs(program, expected, monkeypatch):
+def test_texts_contain_the_command_that_the_user_runs(program, expected, monkeypatch):
     monkeypatch.setattr("sys.argv", [program])
     assert as_invoked("python train.py --resume, or import_torch.py") == expected
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_signals_end_a_command_with_their_exit_codes(number, code):
+def test_signals_end_a_command_with_the_right_exit_code(number, code):
     program = (
         "import time; from lcc_tf.cli.options import new_parser, run\n"
         "def command(options):\n"

@@ -6,7 +6,7 @@ import pytest
 
 @pytest.fixture
 def arguments(runs, demo_data, tmp_path, monkeypatch):
-    """Arguments that map a folder of two images and a broken file."""
+    """Returns arguments to map a folder with two images and a broken file."""
     monkeypatch.chdir(tmp_path)
     Path("scenes").mkdir()
     for image in sorted(Path(demo_data.cache_dir).glob("demo_*/**/*_sat.jpg"))[:2]:
@@ -16,7 +16,7 @@ def arguments(runs, demo_data, tmp_path, monkeypatch):
     return ("--runs", run, "--input", "scenes", "--extras", "overlay", "--tta", "flip")
 
 
-def test_broken_images_are_reported_and_the_others_are_mapped_once(arguments, run, refuse):
+def test_broken_image_is_reported_and_all_other_images_are_mapped_once(arguments, run, refuse):
     code, output, error = run("predict", *arguments)
     assert code == 1
     assert "2 of 3 images mapped" in output

@@ -15,7 +15,10 @@ def augmented(image, mask, seed):
 
 @pytest.fixture(scope="module")
 def example():
-    """A mask of two classes in smooth regions, and an image of the mask in black and gray."""
+    """Returns a mask with smooth regions of two classes, and an image of the mask.
+
+    In the image, class 0 is black and class 1 is gray.
+    """
     rng = np.random.default_rng(0)
     coarse = tf.constant(rng.normal(size=(1, 6, 6, 2)), tf.float32)
     mask = tf.argmax(tf.image.resize(coarse, (SIZE, SIZE), "bicubic")[0], -1, tf.int32)
@@ -24,7 +27,10 @@ def example():
 
 @pytest.fixture(scope="module")
 def gray_examples(example):
-    """Results for 400 seeds, of a gray image, so that each change can be told from the others."""
+    """Returns the results of a gray image for 400 seeds.
+
+    In a gray image, the effects of the different changes can be distinguished.
+    """
     gray = tf.fill((SIZE, SIZE, 3), float(GRAY))
     results = [augmented(gray, example[1], tf.constant(seed, tf.int64)) for seed in range(400)]
     return [(image.numpy(), mask.numpy()) for image, mask in results]
@@ -32,7 +38,7 @@ def gray_examples(example):
 
 @pytest.fixture(scope="module")
 def dihedral(example):
-    """The mask in its eight flips and quarter turns."""
+    """Returns the mask with all eight combinations of flips and rotations."""
     mask = example[1].numpy()
     moved = {
         np.ascontiguousarray(np.rot90(flipped, k)).tobytes()
@@ -44,43 +50,44 @@ def dihedral(example):
 
 
 def test_equal_seeds_return_equal_results(example):
-    one, again, other = (augmented(*example, tf.constant(s, tf.int64)) for s in (7, 7, 8))
-    for a, b in zip(one, again, strict=True):
+    first, same, other = (augmented(*example, tf.constant(s, tf.int64)) for s in (7, 7, 8))
+    for a, b in zip(first, same, strict=True):
         np.testing.assert_array_equal(a, b)
-    assert not np.array_equal(one[0], other[0])
+    assert not np.array_equal(first[0], other[0])
 
 
-def test_mask_moves_with_the_image(example):
+def test_image_and_mask_have_the_same_changes(example):
     moved = 0
     for seed in range(80):
         image, mask = augmented(*example, tf.constant(seed, tf.int64))
         assert image.shape == (SIZE, SIZE, 3)
         assert mask.shape == (SIZE, SIZE)
         assert mask.dtype == tf.int32
-        # Class 1 has at least 0.8 * 200 - 51, class 0 at most 51, both with noise. Bilinear and
-        # nearest neighbor differ at some border pixels.
+        # Without noise, pixels of class 1 are at least 0.8 * 200 - 51, and pixels of class 0 are at
+        # most 51. Some pixels at borders differ, because the image is resampled bilinearly and the
+        # mask with nearest neighbor.
         shown = image.numpy().mean(axis=-1) > 85
         assert np.mean(shown != mask.numpy()) < 0.02
         moved += not np.array_equal(mask, example[1])
     assert moved > 60
 
 
-def test_all_flips_and_quarter_turns_occur(gray_examples, dihedral):
+def test_all_flips_and_rotations_occur(gray_examples, dihedral):
     assert dihedral <= {mask.tobytes() for _, mask in gray_examples}
 
 
 def test_each_change_occurs_with_its_probability(gray_examples, dihedral):
-    # Of a gray image, only noise changes single pixels, and only brightness the mean.
+    # In a gray image, only noise changes single pixels, and only brightness changes the mean.
     noisy = np.mean([image.std() > 1 for image, _ in gray_examples])
     bright = np.mean([abs(image.mean() - GRAY) > 0.5 for image, _ in gray_examples])
     warped = np.mean([mask.tobytes() not in dihedral for _, mask in gray_examples])
-    # Three standard deviations of 400 draws are at most 0.07.
+    # For 400 seeds, three standard deviations of the measured probability are at most 0.07.
     assert noisy == pytest.approx(0.2, abs=0.07)
     assert bright == pytest.approx(0.3, abs=0.07)
     assert warped == pytest.approx(0.2, abs=0.07)
 
 
-def test_elastic_displacements_are_smooth_and_of_the_stated_size():
+def test_elastic_displacements_are_smooth_and_have_the_documented_strength():
     ramp = tf.tile(tf.range(256, dtype=tf.float32)[None, :, None], [256, 1, 3])
     displacements = []
     for seed in range(20):
@@ -88,11 +95,12 @@ def test_elastic_displacements_are_smooth_and_of_the_stated_size():
         inner = (warped - ramp).numpy()[32:-32, 32:-32, 0]
         displacements.append(inner)
         assert np.abs(np.diff(inner, axis=0)).max() < 1
-    # 2 % of 256 pixels; interpolation between the grid's nodes reduces it.
+    # The standard deviation at the nodes of the grid is 2 % of 256 pixels, which is 5.12 pixels.
+    # Interpolation between the nodes reduces it.
     assert 0.5 * 5.12 < np.std(displacements) < 1.2 * 5.12
 
 
-def test_elastic_keeps_a_constant_image():
+def test_elastic_does_not_change_a_constant_image():
     image = tf.fill((32, 32, 3), 77.0)
     warped, mask = elastic(image, tf.fill((32, 32), 3), tf.constant([0, 0], tf.int64))
     np.testing.assert_allclose(warped, image, rtol=1e-6)
@@ -109,7 +117,7 @@ def test_brightness_and_contrast_vary_within_their_limits():
     assert max(abs(middle - 127) for middle in middles) <= 0.2 * 255 + 0.2 * 128
 
 
-def test_noise_has_the_stated_variance_and_differs_by_pixel_and_channel():
+def test_noise_has_the_documented_variance_and_differs_between_channels():
     image = tf.fill((64, 64, 3), 128.0)
     variances = [
         np.var(gaussian_noise(image, tf.constant([0, seed], tf.int64)).numpy())

@@ -23,15 +23,15 @@ def test_demo_ignores_name_patterns(tmp_path):
     assert class_table(builder) == DEEPGLOBE_CLASSES
 
 
-def test_missing_archive_raises_and_recommends_demo(tmp_path):
+def test_error_for_a_missing_archive_recommends_demo(tmp_path):
     with pytest.raises(InputError, match="nowhere does not exist. Download .* `data=demo`"):
         prepared(tmp_path, data=str(tmp_path / "nowhere"))
 
 
-def test_faulty_archive_raises_without_recommending_demo(tmp_path):
+def test_error_for_an_archive_with_faults_does_not_recommend_demo(tmp_path):
     write_pair(tmp_path / "raw", "1")
     (tmp_path / "raw" / "1_mask.png").unlink()
-    with pytest.raises(DatasetError, match="1_sat.jpg: missing partner 1_mask.png") as error:
+    with pytest.raises(DatasetError, match="1_sat.jpg: missing mask 1_mask.png") as error:
         prepared(tmp_path, data=str(tmp_path / "raw"))
     assert "demo" not in str(error.value)
 

@@ -10,11 +10,12 @@ HEIGHT, WIDTH = 90, 122
 
 @pytest.fixture(scope="module")
 def examples():
-    """The pixels of a decoded JPEG, as JPEG and as PNG."""
+    """Returns two examples with the same pixels, one as a JPEG file and one as a PNG file."""
     rng = np.random.default_rng(0)
     mask = tf.io.encode_png(rng.integers(0, 9, (HEIGHT, WIDTH, 1), np.uint8))
     image = rng.integers(0, 256, (HEIGHT, WIDTH, 3), np.uint8)
-    # With chroma downsampling, the border of a crop differs, because it lacks the pixels beyond.
+    # Chroma downsampling is disabled. It would change the pixels at the border of a crop, because
+    # the decoder does not know the pixels outside the crop.
     jpeg = tf.io.encode_jpeg(image, chroma_downsampling=False)
     png = tf.io.encode_png(decode_image(jpeg, "jpeg"))
     return {
@@ -33,7 +34,7 @@ def test_encoding_of_a_prepared_data_set(builder):
 
 
 @pytest.mark.parametrize("encoding", ["jpeg", "png"])
-def test_window_has_the_pixels_of_the_image(examples, encoding):
+def test_window_contains_the_same_pixels_as_the_image(examples, encoding):
     data = examples[encoding]["image"]
     whole = decode_image(data, encoding)
     assert whole.dtype == tf.uint8
@@ -59,7 +60,7 @@ def test_alpha_channel_is_ignored():
 
 @pytest.mark.parametrize("image_size", [32, 64, 256])
 def test_crops_of_png_equal_crops_of_jpeg(examples, image_size):
-    """Also for images smaller than the crop along one or both sides."""
+    """Includes images that are smaller than the crop along one or both sides."""
     crops = RandomCrops((0.5, 2.0), 0.5, np.ones(9, np.float32))
     for seed in range(8):
         seed = tf.constant([0, seed], tf.int64)

@@ -21,7 +21,7 @@ def files_of(directory):
     }
 
 
-def test_archive_is_faultless(tmp_path):
+def test_archive_has_no_faults(tmp_path):
     directory = write_demo_archive(tmp_path / "demo", count=4, size=80, seed=7)
     archive = open_archive(directory)
     assert [pair.id for pair in archive.pairs] == [f"demo_{index:06d}" for index in range(4)]
@@ -31,7 +31,7 @@ def test_archive_is_faultless(tmp_path):
     assert report.sizes == {(80, 80): 4}
 
 
-def test_files_are_named_as_in_kaggles_archive(tmp_path):
+def test_layout_and_file_names_equal_the_archive_of_kaggle(tmp_path):
     directory = write_demo_archive(tmp_path / "demo", count=3, size=64)
     assert sorted(files_of(directory)) == sorted(
         ["class_dict.csv", "demo.json", "metadata.csv"]
@@ -62,7 +62,7 @@ def test_files_contain_the_scenes(tmp_path):
             assert np.abs(np.asarray(file).astype(int) - image).mean() < 8
 
 
-def test_scenes_do_not_depend_on_their_number(tmp_path):
+def test_scenes_do_not_depend_on_count(tmp_path):
     few = files_of(write_demo_archive(tmp_path / "few", count=3, size=64) / "train")
     many = files_of(write_demo_archive(tmp_path / "many", count=6, size=64) / "train")
     assert few.items() < many.items()
@@ -80,7 +80,7 @@ def test_archive_of_other_scenes_is_not_overwritten(tmp_path, change):
     arguments = {"count": 3, "size": 64, "seed": 0}
     directory = write_demo_archive(tmp_path / "demo", **arguments)
     before = files_of(directory)
-    with pytest.raises(InputError, match=r"exists already.*Received: .*Expected: .*Delete"):
+    with pytest.raises(InputError, match=r"already exists.*Received: .*Expected: .*Delete"):
         write_demo_archive(directory, **(arguments | change))
     assert files_of(directory) == before
 
@@ -90,18 +90,18 @@ def test_archive_of_an_older_version_is_not_reused(tmp_path):
     file = directory / PARAMETERS_FILE
     parameters = json.loads(file.read_text())
     file.write_text(json.dumps(parameters | {"version": parameters["version"] - 1}))
-    with pytest.raises(InputError, match="exists already"):
+    with pytest.raises(InputError, match="already exists"):
         write_demo_archive(directory, count=3, size=64)
 
 
-def test_other_folder_is_not_overwritten(tmp_path):
+def test_folder_with_other_content_is_not_overwritten(tmp_path):
     (tmp_path / "thesis.txt").write_text("mine")
-    with pytest.raises(InputError, match=r"exists already.*no readable demo\.json"):
+    with pytest.raises(InputError, match=r"already exists.*no readable demo\.json"):
         write_demo_archive(tmp_path, count=3, size=64)
     assert files_of(tmp_path) == {"thesis.txt": b"mine"}
 
 
-def test_interruption_leaves_no_files(tmp_path, monkeypatch):
+def test_interruption_deletes_all_files(tmp_path, monkeypatch):
     def interrupt_at_2(seed, index, size):
         if index == 2:
             raise KeyboardInterrupt
@@ -125,16 +125,16 @@ def test_folder_does_not_exist_until_it_is_complete(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 
 
-def test_archive_of_a_faster_process_is_used(tmp_path, monkeypatch):
+def test_archive_that_another_process_wrote_is_used(tmp_path, monkeypatch):
     directory = tmp_path / "demo"
 
-    def overtaken(seed, index, size):
+    def write_archive_and_render(seed, index, size):
         if index == 0:
             monkeypatch.undo()
             write_demo_archive(directory, count=3, size=64)
         return render_scene(seed, index, size)
 
-    monkeypatch.setattr(demo, "render_scene", overtaken)
+    monkeypatch.setattr(demo, "render_scene", write_archive_and_render)
     assert write_demo_archive(directory, count=3, size=64) == directory
     assert [path.name for path in tmp_path.iterdir()] == ["demo"]
 

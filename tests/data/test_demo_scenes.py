@@ -10,7 +10,7 @@ NUM_CLASSES = DEEPGLOBE_CLASSES.num_classes
 
 @pytest.fixture(scope="module")
 def scenes():
-    """Images and masks of the first scenes of the default seed."""
+    """Returns the images and masks of the first 80 scenes with the default seed."""
     images, masks = zip(*(render_scene(0, index, 128) for index in range(80)), strict=True)
     return np.stack(images), np.stack(masks)
 
@@ -41,12 +41,13 @@ def test_every_class_is_frequent(scenes):
     fractions = np.bincount(masks.ravel(), minlength=NUM_CLASSES) / masks.size
     assert fractions.min() > 0.04
     assert fractions.max() < 0.30
-    # A split of 12 scenes lacks a class of this frequency with a probability of 0.75^12 = 3 %.
+    # If a quarter of the scenes contain a class, the probability that a split of 12 scenes does not
+    # contain the class is 0.75^12 = 3 %.
     in_scene = np.stack([(masks == class_id).any(axis=(1, 2)) for class_id in range(NUM_CLASSES)])
     assert in_scene.mean(axis=1).min() > 0.25
 
 
-def test_scenes_have_several_classes_but_rarely_all(scenes):
+def test_scenes_contain_several_classes_but_usually_not_all(scenes):
     _, masks = scenes
     counts = np.array([len(np.unique(mask)) for mask in masks])
     assert counts.min() >= 2

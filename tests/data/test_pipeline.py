@@ -33,7 +33,7 @@ def test_shapes_dtypes_and_ranges_of_batches(builder):
         assert 0 <= masks.min() <= masks.max() <= 6
 
 
-def test_batches_depend_on_the_seed_and_not_on_the_global_seed(builder):
+def test_batches_do_not_depend_on_the_global_seed(builder):
     def batches(seed):
         return take(training_batches(builder, image_size=32, batch_size=4, seed=seed), 7)
 
@@ -47,9 +47,9 @@ def test_batches_depend_on_the_seed_and_not_on_the_global_seed(builder):
 
 def test_resumed_training_has_the_same_batches(builder):
     steps = split_size(builder, "train") // 4
-    through = take(training_batches(builder, image_size=32, batch_size=4, seed=1), 3 * steps)
-    late = training_batches(builder, image_size=32, batch_size=4, seed=1, first_epoch=2)
-    assert_same(through[2 * steps :], take(late, steps))
+    uninterrupted = take(training_batches(builder, image_size=32, batch_size=4, seed=1), 3 * steps)
+    resumed = training_batches(builder, image_size=32, batch_size=4, seed=1, first_epoch=2)
+    assert_same(uninterrupted[2 * steps :], take(resumed, steps))
 
 
 def test_epochs_differ_in_order_and_augmentation(builder, monkeypatch):
@@ -75,7 +75,7 @@ def test_each_example_and_epoch_has_its_own_seed(builder, monkeypatch):
     assert len({mask[0, 0] for _, masks in batches for mask in masks}) == 3 * 13
 
 
-def test_evaluation_batches_are_the_images_of_the_split(builder):
+def test_evaluation_batches_contain_all_images_of_the_split(builder):
     batches = take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
     assert_same(
         batches, take(evaluation_batches(builder, "train", image_size=64, batch_size=5), -1)
@@ -121,7 +121,7 @@ def test_images_are_resized_bilinearly_and_masks_with_nearest_neighbor():
 
 
 def test_empty_split_and_too_large_batch_raise(builder):
-    with pytest.raises(InputError, match="no images in its split 'holdout'.*'train'"):
+    with pytest.raises(InputError, match="The split 'holdout' .* has no images.*'train'"):
         split_size(builder, "holdout")
-    with pytest.raises(InputError, match="fewer than a batch.*batch_size=1000"):
+    with pytest.raises(InputError, match="fewer than one batch.*batch_size=1000"):
         training_batches(builder, image_size=32, batch_size=1000, seed=0)

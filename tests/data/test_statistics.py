@@ -13,7 +13,7 @@ from tfds_deepglobe.prepare import prepare
 
 @pytest.fixture(scope="module")
 def builder(tmp_path_factory):
-    """A data set of images that differ in size."""
+    """Returns a data set with images of different sizes."""
     root = tmp_path_factory.mktemp("sizes")
     sizes = [(16, 16), (20, 20), (100, 25), (60, 60), (90, 90), (8, 8), (8, 8)]
     for i, size in enumerate(sizes):
@@ -23,7 +23,7 @@ def builder(tmp_path_factory):
     return prepare(root / "raw", root / "cache", split_files=root)
 
 
-def test_class_pixels_are_those_of_the_training_masks(builder):
+def test_class_pixels_are_counted_in_the_training_masks(builder):
     counts = class_pixels(builder)
     assert counts.dtype == np.int64
     expected = [
@@ -33,8 +33,8 @@ def test_class_pixels_are_those_of_the_training_masks(builder):
     assert sorted(counts.tolist()) == sorted(row.tolist() for row in expected)
 
 
-def test_class_pixels_of_an_earlier_version_are_counted_once(builder):
-    """Earlier versions of `prepare` did not write the file."""
+def test_missing_file_of_class_pixels_is_written_once(builder):
+    """Earlier versions of `prepare` did not write the file of class pixels."""
     file = Path(builder.data_dir) / CLASS_PIXELS
     written = np.load(file)
     file.unlink()
@@ -45,5 +45,5 @@ def test_class_pixels_of_an_earlier_version_are_counted_once(builder):
     np.save(file, written)
 
 
-def test_native_size_is_the_median(builder):
-    assert native_size(builder) == 50  # sides 16, 20, 50 (of 100x25), 60 and 90
+def test_native_size_is_the_median_side(builder):
+    assert native_size(builder) == 50  # sides: 16, 20, 50 (for 100x25), 60, 90

@@ -5,21 +5,8 @@ import pytest
 
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model, ensemble
-from lcc_tf.models.blocks import conv_bn_relu, segmentation_logits
-from lcc_tf.models.preprocessing import EncoderPreprocessing
-from tests.untrained_runs import with_several_classes, write_untrained_run
+from tests.untrained_runs import small_unet, with_several_classes, write_untrained_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
-
-
-def small_unet():
-    """Builds a network with the layers of UNet++, two levels and stride 32."""
-    image = keras.Input((None, None, 3), name="image")
-    x = EncoderPreprocessing("tf", size_divisor=32)(image)
-    skip = keras.layers.Conv2D(8, 5, strides=4, padding="same", name="stage1")(x)
-    x = keras.layers.Conv2D(16, 9, strides=8, padding="same", name="stage2")(skip)
-    x = keras.layers.UpSampling2D(8)(conv_bn_relu(x, 16, 3, name="deep"))
-    x = conv_bn_relu(keras.layers.Concatenate()([x, skip]), 8, 3, name="joined")
-    return keras.Model(image, segmentation_logits(keras.layers.UpSampling2D(4)(x), 7, 3))
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +17,7 @@ def source(tiny_encoder):
     """
     keras.utils.set_random_seed(0)
     deeplab = build_model("deeplabv3plus", 7, encoder=tiny_encoder, encoder_weights=None)
-    members = [with_several_classes(model) for model in (deeplab, small_unet())]
+    members = [with_several_classes(model) for model in (deeplab, small_unet(7))]
     model = ensemble(members, [3, 1], scales=[0.5, 1])
     return SourceModel(model, DEEPGLOBE_CLASSES, tile=72)
 

@@ -5,13 +5,13 @@ from lcc_tf.exporting.comparison import Comparison
 from lcc_tf.exporting.samples import Samples
 
 
-def test_large_tiles_are_fewer():
+def test_number_of_tiles_is_smaller_for_large_tiles():
     for tile, count in ((512, 4), (1024, 1), (2448, 1)):
         assert len(Comparison(lambda image: image, Zeros(), tile).tiles) == count
 
 
-def test_comparison_is_without_tf32():
-    """By default, TensorFlow uses TF32 on GPUs that support it."""
+def test_comparison_disables_tf32():
+    """TF32 must be disabled, because TensorFlow uses it by default on GPUs that support it."""
     enabled = tf.config.experimental.tensor_float_32_execution_enabled
     tf32_enabled = []
 

@@ -22,5 +22,5 @@ def test_dilated_convolution_is_a_single_operation(network, tiny_encoder):
         assert "SpaceToBatchND" in before or shape[1]
         assert "SpaceToBatchND" not in after
         assert len(after) < len(before)
-        # Three branches of ASPP, and the last stage of the tiny encoder
+        # Three operations are branches of ASPP, and two are in the last stage of the tiny encoder.
         assert sum("DepthwiseConv2dNative" in kind for kind in after) == 5

@@ -1,4 +1,7 @@
-"""Tests of the command with several formats, each of which is written completely or not at all."""
+"""Tests of the command export.py with several formats.
+
+Each format is written completely or not at all.
+"""
 
 import sys
 from types import SimpleNamespace
@@ -16,7 +19,10 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 @pytest.fixture
 def exported(tiny_config, tmp_path, monkeypatch):
-    """Returns a function that runs the command with stand-ins for all formats; ONNX fails."""
+    """Returns a function that runs the command.
+
+    Stand-ins replace the functions that write the formats. The stand-in for ONNX raises an error.
+    """
     run_folder = tmp_path / "run"
     write_run(Run(run_folder, tiny_config, DEEPGLOBE_CLASSES, None, 64.0), num_parameters=1)
 
@@ -52,7 +58,7 @@ def exported(tiny_config, tmp_path, monkeypatch):
     return run
 
 
-def test_only_the_format_that_differs_is_not_written(exported, capsys):
+def test_other_formats_are_written_if_one_format_differs(exported, capsys):
     code, _, folder = exported("--format", "onnx", "litert")
     assert code == 1
     assert [path.name for path in folder.iterdir()] == ["litert"]
@@ -84,7 +90,7 @@ def test_unknown_format_raises():
 
 
 @pytest.mark.parametrize(("name", "package"), [("onnx", "tf2onnx"), ("litert", "ai_edge_litert")])
-def test_error_names_the_missing_package_and_its_extra(monkeypatch, name, package):
+def test_error_names_the_missing_package_and_how_to_install_it(monkeypatch, name, package):
     monkeypatch.setitem(sys.modules, package, None)
     match = rf"files need {package.replace('_', '-')}, which is not.*pip install 'lcc_tf\[export\]'"
     with pytest.raises(InputError, match=match):

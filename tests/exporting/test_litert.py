@@ -55,7 +55,7 @@ def agreement_of(exported, name):
     return file.agreement
 
 
-def test_int8_input_is_uint8_pixels(exported, description):
+def test_input_of_the_int8_file_is_uint8_pixels(exported, description):
     assert description["tile"] == 72
     assert description["class_names"][4] == "water"
     image = description["files"]["int8.tflite"]["image"]
@@ -68,7 +68,7 @@ def test_int8_input_is_uint8_pixels(exported, description):
 
 
 class Gray(Samples):
-    """Sample images with one shade of gray."""
+    """Sample images in which all pixels have the same shade of gray."""
 
     def crops(self, split, side, count):
         assert (split, side, count) in (("train", 32, 32), ("test", 32, 4))
@@ -77,27 +77,27 @@ class Gray(Samples):
 
 @pytest.fixture(scope="module")
 def gray_source():
-    """A network with a single convolution, and gray sample images."""
+    """Source model with a single convolution and gray sample images."""
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(2, 1, activation="softmax")(image))
     classes = ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))
     return SourceModel(model, classes, tile=32, samples=Gray())
 
 
-def test_int8_input_range_is_full_for_gray_samples(gray_source, tmp_path):
+def test_int8_input_range_is_0_to_255_for_gray_samples(gray_source, tmp_path):
     export_litert(gray_source, tmp_path)
     types = json.loads((tmp_path / "model.json").read_text())["files"]["int8.tflite"]["image"]
     assert (types["dtype"], types["scale"], types["zero_point"]) == ("uint8", 1.0, 0)
 
 
-def test_int8_contains_no_floating_point_tensors(exported):
+def test_int8_file_contains_no_floating_point_tensors(exported):
     interpreter = Interpreter(str(exported[0] / "int8.tflite"))
     dtypes = {np.dtype(tensor["dtype"]).name for tensor in interpreter.get_tensor_details()}
     assert dtypes <= {"int8", "uint8", "int32"}
 
 
 class Converter:
-    """A stand-in for TensorFlow's converter that returns prepared files."""
+    """Stand-in for TensorFlow's converter that returns the given files, one per call."""
 
     def __init__(self, *contents):
         self.contents, self.target_spec = list(contents), tf.lite.TargetSpec()
@@ -120,7 +120,7 @@ def test_file_that_differs_from_the_keras_model_raises(gray_source, monkeypatch,
 
 
 def file_of_nan(tile):
-    """Returns a LiteRT file whose probabilities contain NaN."""
+    """Returns the content of a LiteRT file that predicts NaN for one of two classes."""
 
     class Module(tf.Module):
         @tf.function(input_signature=[tf.TensorSpec((1, tile, tile, 3), tf.float32, name="image")])
@@ -135,7 +135,7 @@ def file_of_nan(tile):
     return converter.convert()
 
 
-def test_float16_weights_round_only_large_kernels(tmp_path):
+def test_only_large_kernels_are_rounded_to_float16(tmp_path):
     inputs = keras.Input((8, 8, 64), batch_size=1)
     small = keras.layers.Conv2D(64, 1, bias_initializer="glorot_normal", name="small")
     large = keras.layers.Conv2D(64, 3, name="large")

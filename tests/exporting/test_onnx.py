@@ -25,7 +25,7 @@ def session(exported):
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_images_of_any_size(session, source, size):
+def test_file_accepts_images_of_any_size(session, source, size):
     image = np.random.default_rng(0).integers(0, 256, (2, *size, 3), np.uint8)
     names = [output.name for output in session.get_outputs()]
     named = dict(zip(names, session.run(names, {"image": image}), strict=True))
@@ -36,7 +36,7 @@ def test_images_of_any_size(session, source, size):
     np.testing.assert_array_equal(named["class_id"], named["probabilities"].argmax(-1))
 
 
-def test_types_axes_and_opset(session, exported):
+def test_file_has_the_documented_types_axes_and_opset(session, exported):
     (image,) = session.get_inputs()
     assert (image.name, image.type) == ("image", "tensor(uint8)")
     assert image.shape == ["batch", "height", "width", 3]
@@ -49,14 +49,18 @@ def test_types_axes_and_opset(session, exported):
         model = onnx.load(exported[0] / name)
         assert {opset.domain: opset.version for opset in model.opset_import}[""] == 17
     kinds = [node.op_type for node in onnx.load(exported[0] / "model.onnx").graph.node]
-    assert "SpaceToDepth" not in kinds  # part of a dilated convolution without `dilation.py`
+    assert "SpaceToDepth" not in kinds  # it would be in the file without `dilation.py`
     table = session.get_modelmeta().custom_metadata_map
     assert json.loads(table["class_names"])[4] == "water"
     assert json.loads(table["palette"])[4] == [0, 0, 255]
 
 
 def test_deepness_can_use_the_file(exported, source):
-    """Follows `ModelBase` and `Segmentor` of https://github.com/PUTvision/qgis-plugin-deepness."""
+    """The test reads the file like Deepness does.
+
+    See the classes `ModelBase` and `Segmentor` of
+    https://github.com/PUTvision/qgis-plugin-deepness.
+    """
     session = onnxruntime.InferenceSession(exported[0] / "deepness.onnx")
     (image,), (output,) = session.get_inputs(), session.get_outputs()
     assert image.shape == ["batch", 3, 72, 72]
@@ -97,7 +101,7 @@ def test_both_files_agree_with_the_keras_model(exported):
 def test_file_that_differs_from_the_keras_model_raises(
     exported, source, monkeypatch, tmp_path, broken, num_written
 ):
-    """A stand-in for the converter returns the shared files, one of them with wrong weights."""
+    """A stand-in for the converter returns correct files, except one file with wrong weights."""
 
     def convert(serve, inputs, opset):
         name = "model.onnx" if inputs[0].dtype == tf.uint8 else "deepness.onnx"

@@ -11,7 +11,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIZES = [(64, 64), (57, 97), (130, 33), (1, 5)]  # height and width, pixels
 
-# Runs in a new process, which may import only TensorFlow and numpy.
+# Program for a new process, which must not import lcc_tf
 CLIENT = """
 import sys
 import numpy as np
@@ -37,7 +37,7 @@ def exported(source, tmp_path_factory):
     return output, export_savedmodel(source, output)
 
 
-def test_process_with_only_tensorflow_computes_the_probabilities(exported, source, tmp_path):
+def test_process_without_lcc_tf_computes_the_same_probabilities(exported, source, tmp_path):
     rng = np.random.default_rng(0)
     images = {f"{h}x{w}": rng.integers(0, 256, (2, h, w, 3), dtype=np.uint8) for h, w in SIZES}
     data = tmp_path / "data.npz"
@@ -70,7 +70,7 @@ def test_savedmodel_agrees_with_the_keras_model(exported, source):
     assert file.size > 4 * source.model.count_params()
 
 
-def test_description_is_readable_json(exported):
+def test_description_is_a_json_file(exported):
     content = json.loads((exported[0] / "assets.extra" / "model.json").read_text())
     assert content["class_names"][4] == "water"
     assert content["palette"][4] == [0, 0, 255]

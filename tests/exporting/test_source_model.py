@@ -4,7 +4,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.source_model import SourceModel
 
 
-def test_model_has_the_tile_and_resolution_of_the_finest_member(crops_run, whole_run):
+def test_tile_and_resolution_are_those_of_the_run_with_the_finest_resolution(crops_run, whole_run):
     coarse = SourceModel.from_runs([whole_run])
     assert (coarse.tile, coarse.resolution) == (64, 1.0)
     both = SourceModel.from_runs([crops_run, whole_run], resolution=0.3)
@@ -21,7 +21,7 @@ def test_invalid_options_raise(crops_run, option, match):
         SourceModel.from_runs([crops_run], **option)
 
 
-def test_weights_too_large_for_a_file_raise(monkeypatch, source):
+def test_weights_that_are_too_large_for_a_file_raise(monkeypatch, source):
     source.check_file_size()
     monkeypatch.setattr("lcc_tf.exporting.source_model.MAX_FILE_SIZE", 1000)
     with pytest.raises(InputError, match="less than 2 GB.*savedmodel"):

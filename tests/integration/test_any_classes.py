@@ -1,4 +1,4 @@
-"""Classes, colors, file names, formats and sizes of a user, from the archive to the map."""
+"""Runs all commands on an archive with user-defined classes, colors, file names and image sizes."""
 
 import csv
 import importlib
@@ -26,16 +26,17 @@ CLASSES = ClassTable(
         *((254, 221, 58), (226, 169, 41), (155, 155, 155)),
     ),
 )
-# Sizes of a published data set, divided by 13. The training images of the networks have 64 pixels.
+# Image sizes of a published data set, divided by 13. The networks are trained on images of 64x64
+# pixels.
 SIZES = [(39, 42), (61, 49), (52, 51), (84, 65), (87, 81), (140, 158), (158, 140), (42, 39)]
 NAMES = ("--image-glob", "images/*.tif", "--mask-pattern", "labels/*_gt.png")
 DATA = ("--data", "mine.zip", *NAMES)
 
 
 def run(script, *arguments, eagerly=True):
-    """Runs a command in this process, which knows the tiny encoder.
+    """Runs a command in this process, because only this process has the encoder `tiny`.
 
-    Eager mode is faster than building a graph for a few batches.
+    For a few batches, eager mode is faster than building a graph.
     """
     module = importlib.import_module(f"lcc_tf.cli.{script}")
     options = module.parser().parse_args(list(map(str, arguments)))
@@ -47,7 +48,7 @@ def run(script, *arguments, eagerly=True):
 
 
 def write_archive(root):
-    """Writes scenes. The palette of their masks has another order than the class table."""
+    """Writes scenes with palette masks. The order of colors differs from the class table."""
     order = [3, 0, 5, 1, 4, 2]
     for folder in ("images", "labels"):
         (root / folder).mkdir(parents=True)
@@ -66,7 +67,10 @@ def write_archive(root):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with a zipped archive and two runs, trained on its crops and on its whole images."""
+    """Returns a folder with a zipped archive and two runs.
+
+    UNet++ was trained on crops, and DeepLabV3+ on whole images.
+    """
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -94,17 +98,17 @@ def ground_truth(project):
 def test_archive_is_checked_and_prepared(project, capsys):
     assert tfds_main(["check", *DATA]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert re.fullmatch(r"mine.zip: 12 label{1,2}ed images, 6 classes; no fault", lines[0])
+    assert re.fullmatch(r"mine.zip: 12 images with masks, 6 classes; no faults", lines[0])
     pixels = np.bincount(np.concatenate([mask.ravel() for mask in ground_truth(project).values()]))
     for i, fraction in enumerate(pixels / pixels.sum()):
         assert lines[2 + i].startswith(f"  {i}  {CLASSES.names[i]}")
         assert f"{fraction:.2%} of pixels" in lines[2 + i]
-    # Training has prepared the same data set.
+    # The training has already prepared the same data set.
     assert tfds_main(["prepare", "--data", "mine", *NAMES]) == 0
     assert "already prepared" in capsys.readouterr().out
 
 
-def test_runs_know_their_classes_names_and_sizes(project):
+def test_config_of_a_run_contains_classes_file_names_and_size(project):
     for arch in ("unetpp", "deeplabv3plus"):
         content = json.loads((project / "runs" / arch / "config.json").read_text())
         assert tuple(content["class_names"]) == CLASSES.names
@@ -113,20 +117,20 @@ def test_runs_know_their_classes_names_and_sizes(project):
         assert min(map(min, SIZES)) < content["native_size"] < max(map(max, SIZES))
 
 
-def test_every_protocol_scores_the_images_at_their_own_size(project, capsys):
+def test_every_protocol_scores_user_defined_classes(project, capsys):
     run("evaluate", "--ensemble", "--protocol", "all", "--split", "train", "--color-baseline")
     assert "building" in capsys.readouterr().out
     content = json.loads((project / "results" / "metrics.json").read_text())
     for name, part in content["protocols"].items():
         assert part["class_names"] == list(CLASSES.names)
-        assert "classes are not DeepGlobe's" in part["comparable_with"]
+        assert "the classes are not the classes of DeepGlobe" in part["comparable_with"]
         matrix = np.array(part["ensemble"]["confusion_matrix"])
         assert matrix.shape == (6, 6)
         if name == "original":
             assert matrix.sum() == content["num_images"] * 512**2
     official6, glnet = (content["protocols"][name] for name in ("official6", "glnet"))
     assert official6["ensemble"] == glnet["ensemble"]  # no class is named unknown
-    # Ground-truth pixels per class at each image's own size
+    # The protocol glnet counts all pixels of the masks in full size.
     actual = np.array(glnet["members"]["unetpp"]["confusion_matrix"]).sum(axis=1)
     builder = open_dataset([read_run(Path("runs/unetpp"))])
     ids = [e["id"].numpy().decode() for e in builder.as_dataset(split="train")]
@@ -140,11 +144,11 @@ def test_every_protocol_scores_the_images_at_their_own_size(project, capsys):
     for file in panels:
         with Image.open(file) as panel:
             found = panel.convert("RGB").getcolors(panel.width * panel.height)
-            colors |= {rgb for count, rgb in found if count > 1000}  # more than in the legend
+            colors |= {rgb for count, rgb in found if count > 1000}  # the legend has fewer pixels
     assert set(CLASSES.palette) <= colors
 
 
-def test_exported_model_names_its_classes(project):
+def test_exported_model_contains_names_and_colors_of_the_classes(project):
     run("export", "--runs", "runs/deeplabv3plus", "--format", "savedmodel", eagerly=False)
     model = tf.saved_model.load(str(project / "exported" / "savedmodel"))
     classes = model.signatures["classes"]()
@@ -157,7 +161,7 @@ def test_exported_model_names_its_classes(project):
     assert int(tf.reduce_max(result["class_id"])) < 6
 
 
-def test_maps_have_the_colors_and_names_of_the_classes(project):
+def test_maps_contain_names_and_colors_of_the_classes(project):
     run(
         "predict",
         *("--runs", "runs/deeplabv3plus", "--input", "mine/images/tile_5.tif"),

@@ -23,6 +23,7 @@ from lcc_tf.data.demo import write_demo_archive
 from lcc_tf.data.demo_scenes import render_scene
 from tests.mapping.scenes import write_scene
 from tests.models.test_torch_weights import stored
+from tests.untrained_runs import write_untrained_run
 from tfds_deepglobe.__main__ import main as data_main
 from tfds_deepglobe.fake_archive import zip_folder
 
@@ -194,35 +195,6 @@ def test_own_data(folder):
     assert_written("results/metrics.json")
 
 
-@pytest.fixture(scope="module")
-def exported(runs, tmp_path_factory):
-    """A folder with two runs and the exports of docs/exporting.md. UNet++ would take minutes."""
-    folder = tmp_path_factory.mktemp("exported")
-    for name in ("unetpp", "deeplabv3plus"):
-        shutil.copytree(runs / "deeplabv3plus", folder / "runs" / name)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(folder)
-        run_page("docs/exporting.md", {}, languages=["bash"])
-    return folder
-
-
-def test_exporting(folder, exported):
-    (folder / "exported").symlink_to(exported / "exported")
-    names = {}
-    run_page("docs/exporting.md", names, languages=["python"])
-    assert names["class_id"].shape == (64, 64)
-
-
-def test_maps(folder, exported):
-    for name in ("runs", "exported"):
-        (folder / name).symlink_to(exported / name)
-    (folder / "scenes").mkdir()
-    shutil.copy("scene.tif", "scenes/first.tif")
-    write_zones(folder / "parcels.gpkg")
-    run_page("docs/maps.md", {})
-    assert_written("maps/scene_areas.csv", "more_maps/first_zones.csv", "maps/photo_classes.png")
-
-
 def test_pytorch_weights(folder):
     write_torch_weights(folder)
     names = {}
@@ -248,3 +220,32 @@ def test_data_set(folder):
     names = {}
     run_page("tfds_deepglobe/README.md", names)
     assert len(names["builder"].info.metadata["palette"]) == 7
+
+
+@pytest.fixture(scope="module")
+def exported(small_networks, tiny_config, builder, tmp_path_factory):
+    """A folder with two untrained runs and the exports of docs/exporting.md."""
+    folder = tmp_path_factory.mktemp("exported")
+    for arch in ("unetpp", "deeplabv3plus"):
+        write_untrained_run(folder / "runs" / arch, tiny_config, builder, arch=arch)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        run_page("docs/exporting.md", {}, languages=["bash"])
+    return folder
+
+
+def test_exporting(folder, exported):
+    (folder / "exported").symlink_to(exported / "exported")
+    names = {}
+    run_page("docs/exporting.md", names, languages=["python"])
+    assert names["class_id"].shape == (64, 64)
+
+
+def test_maps(folder, exported):
+    for name in ("runs", "exported"):
+        (folder / name).symlink_to(exported / name)
+    (folder / "scenes").mkdir()
+    shutil.copy("scene.tif", "scenes/first.tif")
+    write_zones(folder / "parcels.gpkg")
+    run_page("docs/maps.md", {})
+    assert_written("maps/scene_areas.csv", "more_maps/first_zones.csv", "maps/photo_classes.png")

@@ -15,20 +15,20 @@ from lcc_tf.runs import load_ensemble, read_run
 from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.training.train import train
 
-# Half a minute per architecture. Each step has its own tests in its folder.
+# The test takes half a minute per architecture. Faster tests in other folders cover each step.
 pytestmark = pytest.mark.slow
 
 
 @pytest.fixture
 def trained(request, runs, tiny_config, tmp_path):
-    """A run of the architecture."""
+    """Returns a trained run of the architecture."""
     arch = request.param
     if arch not in BASELINES:
         return read_run(runs / arch)
     config = dataclasses.replace(
         tiny_config, arch=arch, encoder="resnet18", image_size=32, epochs=1
     )
-    # Eager mode ends before the test starts, since exporting needs a graph.
+    # Use eager mode only for the training, because exporting needs a graph.
     tf.config.run_functions_eagerly(True)
     try:
         train(config, tmp_path / arch)

@@ -1,4 +1,4 @@
-"""Runs scripts as users do, in their own processes. tests/cli runs all commands in this process."""
+"""Runs scripts in separate processes, like users do. tests/cli uses the process of the tests."""
 
 import json
 import shutil
@@ -32,7 +32,7 @@ def run(folder, script, *arguments):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """A folder with a training that was killed after its first epochs."""
+    """Returns a folder with a run whose training was killed after the first epochs."""
     folder = tmp_path_factory.mktemp("project")
     log = folder / "log.txt"
     with (

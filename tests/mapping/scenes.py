@@ -17,7 +17,7 @@ CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 
 
 
 def write_scene(path, bands, **options):
-    """Writes an image `(height, width, bands)` as a GeoTIFF in UTM."""
+    """Writes an image `(height, width, bands)` as a GeoTIFF in UTM coordinates."""
     options = {"crs": "EPSG:32633", "transform": HALF_METER, "driver": "GTiff"} | options
     colors, mask = options.pop("colorinterp", None), options.pop("mask", None)
     height, width, count = bands.shape
@@ -35,13 +35,14 @@ def write_scene(path, bands, **options):
 
 
 def noise(height, width, bands=3, dtype=np.uint8, high=256):
+    """Returns an image `(height, width, bands)` with random values in [1, high)."""
     return np.random.default_rng(0).integers(1, high, (height, width, bands)).astype(dtype)
 
 
 def write_class_map(
     path, ids, *, crs="EPSG:32633", transform=HALF_METER, classes=CLASSES, nodata=None
 ):
-    """Writes class ids `(height, width)` as a class map, 300 rows at once."""
+    """Writes class ids `(height, width)` as a class map, in parts of 300 rows."""
     grid = Grid(*ids.shape, crs and rasterio.CRS.from_string(crs), transform)
     with new_raster(path, grid, classes=classes, nodata=nodata) as dataset:
         for top in range(0, ids.shape[0], 300):

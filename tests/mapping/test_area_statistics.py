@@ -25,12 +25,13 @@ def rectangle(left, bottom, right, top):
     return {"type": "Polygon", "coordinates": [ring]}
 
 
-def test_zones_in_degrees_on_a_map_in_meters(tmp_path):
+def test_zones_in_degrees_are_transformed_to_a_map_in_meters(tmp_path):
     ids = np.random.default_rng(0).integers(0, 3, (93, 131), np.uint8)
-    # The map's column 40 is at 15 degrees east, the center of the UTM zone.
+    # Column 40 of the map is at 15 degrees east, which is the center of the UTM zone.
     transform = from_origin(499980, 5200000, 0.5, 0.5)
     write_class_map(tmp_path / "a.tif", ids, transform=transform)
-    # The map's projection is not defined at the second zone.
+    # The first zone contains column 40 and all columns to its right. At the second zone, the
+    # projection of the map is not defined.
     zones = Zones(
         write_zones(
             tmp_path / "zones.geojson", rectangle(15, 46, 16, 47), rectangle(105, 0, 106, 1)
@@ -56,5 +57,5 @@ def test_files_without_polygons_raise(tmp_path):
         Zones(tmp_path / "text.gpkg")
     point = {"type": "Point", "coordinates": [15, 46]}
     points = write_zones(tmp_path / "points.geojson", point)
-    with pytest.raises(InputError, match="must contain only polygons.*1 geometries.*POINT"):
+    with pytest.raises(InputError, match="must contain one or more polygons.*1 geometries.*POINT"):
         Zones(points)

@@ -13,26 +13,26 @@ UTM = CRS.from_epsg(32633)
 DEGREES = CRS.from_epsg(4326)
 MERCATOR = CRS.from_epsg(3857)
 FEET = CRS.from_epsg(2263)  # New York, US survey feet
-RADIUS = 6378137.0  # of WGS 84 at the equator, meters
+RADIUS = 6378137.0  # radius of the WGS 84 ellipsoid at the equator, meters
 
 
-def test_projected_coordinates_are_used_directly():
+def test_sizes_in_projected_coordinates_are_computed_from_the_coordinates():
     transform = from_origin(500000, 5200000, 0.5, 0.25)
     assert pixel_meters(UTM, transform, (10, 10)) == (0.5, 0.25)
     assert pixel_hectares(UTM, transform, slice(0, 5), slice(0, 5)) == pytest.approx(0.125e-4)
     foot = 1200 / 3937
     assert pixel_meters(FEET, transform, (10, 10)) == pytest.approx((0.5 * foot, 0.25 * foot))
-    turned = Affine.rotation(30) @ Affine.scale(2, -3)
-    assert pixel_meters(UTM, turned, (10, 10)) == pytest.approx((2, 3))
-    assert pixel_hectares(UTM, turned, slice(0, 5), slice(0, 5)) == pytest.approx(6e-4)
+    rotated = Affine.rotation(30) @ Affine.scale(2, -3)
+    assert pixel_meters(UTM, rotated, (10, 10)) == pytest.approx((2, 3))
+    assert pixel_hectares(UTM, rotated, slice(0, 5), slice(0, 5)) == pytest.approx(6e-4)
 
 
 @pytest.mark.parametrize("latitude", [0, 45, -70])
-def test_degrees_are_converted_on_the_ellipsoid(latitude):
+def test_sizes_in_degrees_are_computed_on_the_ellipsoid(latitude):
     side = 1e-3
     transform = from_origin(10, latitude + 5 * side, side, side)
     width, height = pixel_meters(DEGREES, transform, (10, 10))
-    # Radii of curvature of the ellipsoid along the parallel and the meridian
+    # `normal` and `meridian` are the radii of curvature along the parallel and along the meridian.
     e2 = 0.0066943799901413165
     sine = math.sin(math.radians(latitude))
     normal = RADIUS / math.sqrt(1 - e2 * sine**2)
@@ -46,8 +46,8 @@ def test_degrees_are_converted_on_the_ellipsoid(latitude):
     assert area == pytest.approx(expected[0] * expected[1] / 1e4, rel=1e-4)
 
 
-def test_web_mercator_is_converted_on_the_ellipsoid():
-    # At 60 degrees, 2 m on the map are 1 m on the ground.
+def test_sizes_in_web_mercator_are_computed_on_the_ellipsoid():
+    # At a latitude of 60 degrees, 2 m in web Mercator are 1 m on the ground.
     x, y = 1_000_000, RADIUS * math.log(math.tan(math.pi / 4 + math.radians(60) / 2))
     transform = from_origin(x, y, 1, 1)
     assert pixel_meters(MERCATOR, transform, (2, 2)) == pytest.approx((0.5, 0.5), rel=1e-2)
@@ -56,7 +56,7 @@ def test_web_mercator_is_converted_on_the_ellipsoid():
 
 
 @pytest.mark.parametrize("crs", [UTM, DEGREES, MERCATOR])
-def test_area_of_a_polygon_is_the_area_of_its_pixels(crs):
+def test_area_of_a_polygon_equals_the_area_of_its_pixels(crs):
     side = 1e-4 if crs == DEGREES else 10
     transform = from_origin(12, 50, side, side)
     hole = shapely.box(12 + 2 * side, 50 - 4 * side, 12 + 3 * side, 50 - 2 * side)
@@ -68,7 +68,7 @@ def test_area_of_a_polygon_is_the_area_of_its_pixels(crs):
     assert polygon_hectares(crs, np.array([], object)).shape == (0,)
 
 
-def test_area_is_unknown_without_a_unit_of_length():
+def test_area_is_unknown_without_a_known_coordinate_system():
     assert not has_areas(None)
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     assert not has_areas(local)

@@ -7,7 +7,7 @@ from lcc_tf.mapping.input_images import find_images, images_to_map
 from lcc_tf.mapping.outputs import Outputs
 
 
-def test_files_folders_and_patterns_are_found(tmp_path):
+def test_images_are_found_from_files_folders_and_patterns(tmp_path):
     for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
         (tmp_path / name).touch()
     (tmp_path / "deep").mkdir()
@@ -28,11 +28,11 @@ def test_files_folders_and_patterns_are_found(tmp_path):
     with pytest.raises(InputError, match="`output` must not be a folder in `input`"):
         find_images([str(tmp_path)], tmp_path / "deep" / "..")
     (tmp_path / "deep" / "b.png").touch()
-    with pytest.raises(InputError, match=r"b.tif and .*b.png, whose maps would have the same name"):
+    with pytest.raises(InputError, match=r"b.tif and .*b.png. Their maps would have the same name"):
         names("", "deep")
 
 
-def test_existing_maps_raise_without_resume_or_overwrite(tmp_path):
+def test_existing_maps_raise_if_resume_and_overwrite_are_false(tmp_path):
     images = [tmp_path / "a.tif", tmp_path / "b.tif"]
     outputs = Outputs(tmp_path, ["confidence"])
     for file in outputs.files(images[0]).values():
@@ -50,5 +50,7 @@ def test_existing_maps_raise_without_resume_or_overwrite(tmp_path):
 
 def test_output_folder_that_is_a_file_raises(tmp_path):
     (tmp_path / "maps").touch()
-    with pytest.raises(InputError, match="maps is a file, not a folder. Choose another folder"):
+    with pytest.raises(
+        InputError, match="maps is a file, not a folder. Choose a folder as `output`"
+    ):
         images_to_map([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)

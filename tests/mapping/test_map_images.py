@@ -22,7 +22,7 @@ from tests.mapping.scenes import CLASSES, HALF_METER, write_scene
 
 
 def by_color(sharpness):
-    """Returns a function that predicts class 0, 1 or 2 where red, green or blue is largest."""
+    """Returns a function that predicts the class of the largest color: red 0, green 1, blue 2."""
 
     def predict(images):
         values = np.exp(sharpness * images / 255)
@@ -32,14 +32,14 @@ def by_color(sharpness):
 
 
 def always(class_id):
-    """Returns a function that predicts one class everywhere."""
+    """Returns a function that predicts the same class for all pixels."""
     return lambda images: np.broadcast_to(
         np.eye(3, dtype=np.float32)[class_id], (*images.shape[:3], 3)
     )
 
 
 def ensemble_of(*functions, weights=None):
-    """Builds an ensemble of networks for tiles of 32 pixels."""
+    """Builds an ensemble whose networks predict tiles of 32 x 32 pixels with `functions`."""
     members = [Predictor("any", predict, "crops", 32, 32, size_divisor=1) for predict in functions]
     return EnsemblePredictor(CLASSES, members, Average.of(len(members), weights))
 
@@ -51,7 +51,7 @@ def model():
 
 @pytest.fixture(scope="module")
 def mapped(model, image, tmp_path_factory):
-    """The folder of a scene with nodata in its first rows, and of all possible map files."""
+    """Folder with a scene, whose first rows are nodata, and with all kinds of output files."""
     folder = tmp_path_factory.mktemp("mapped")
     pixels = image[0].copy()
     pixels[:9] = 0
@@ -81,7 +81,7 @@ def read(file):
         return dataset.read()
 
 
-def test_map_has_the_scenes_grid_and_nodata(mapped, image):
+def test_map_has_the_size_georeference_and_nodata_of_the_scene(mapped, image):
     with rasterio.open(mapped / "scene_classes.tif") as dataset:
         assert (dataset.shape, dataset.transform) == ((93, 131), HALF_METER)
         assert (dataset.crs.to_epsg(), dataset.nodata) == (32633, 255)
@@ -104,14 +104,15 @@ def test_nodata_pixels_of_the_scene_are_nodata_in_every_raster(tmp_path, image, 
 
     with open_scene(tmp_path / "a.tif", SceneReading(scale=(0, 255))) as scene:
         write_map(scene, ensemble_of(predict, always(1)), Outputs(tmp_path, EXTRAS))
-    assert sum(num_tiles) == 4 * 2  # the scene has 4 rows and 6 columns of tiles
+    # The scene has 4 rows and 6 columns of tiles. Only 2 columns have valid pixels.
+    assert sum(num_tiles) == 4 * 2
     for kind in ("classes", "probabilities", "confidence", "disagreement"):
         written = read(tmp_path / f"a_{kind}.tif")
         assert (written[..., 30:] == 255).all()
         assert (written[..., :30] < 255).all()
 
 
-def test_probabilities_confidence_and_disagreement(mapped, image, model):
+def test_probabilities_confidence_and_disagreement_are_stored(mapped, image, model):
     pixels, ids = image
     first, second = (
         network.predict_batch(pixels[None].astype(np.float32))[0] for network in model.members
@@ -130,7 +131,7 @@ def test_probabilities_confidence_and_disagreement(mapped, image, model):
         np.testing.assert_allclose(received, values[9:], atol=0.5 / 254 + 1e-6)
 
 
-def test_areas(mapped, image):
+def test_areas_of_the_map_are_written(mapped, image):
     counts = np.bincount(image[1][9:].ravel(), minlength=3)
     with (mapped / "scene_areas.csv").open() as file:
         rows = list(csv.DictReader(file))
@@ -144,7 +145,7 @@ def test_areas(mapped, image):
     )
 
 
-def test_zones(mapped, image):
+def test_areas_of_zones_are_written(mapped, image):
     with (mapped / "scene_zones.csv").open() as file:
         rows = list(csv.DictReader(file))
     counted = {
@@ -153,13 +154,14 @@ def test_zones(mapped, image):
     }
     ids = image[1]
     assert counted["west"] == np.bincount(ids[9:, :40].ravel(), minlength=3).tolist()
-    # 10 m to 12 m to the right of the scene's corner, and 17 m to 20 m below the corner
+    # This zone is 10 m to 12 m to the right of the upper left corner of the scene, and 17 m to 20 m
+    # below the corner.
     assert counted["spot"] == np.bincount(ids[34:40, 20:24].ravel(), minlength=3).tolist()
     assert counted["elsewhere"] == [0, 0, 0]
     assert [row["zone"] for row in rows] == ["1"] * 3 + ["2"] * 3 + ["3"] * 3
 
 
-def test_polygons(mapped, image):
+def test_polygons_are_written(mapped, image):
     meta, _, shapes, (class_ids, names, hectares) = pyogrio.raw.read(mapped / "scene_polygons.gpkg")
     assert (mapped / "scene_polygons.qml").exists()
     assert meta["crs"] == "EPSG:32633"
@@ -169,14 +171,14 @@ def test_polygons(mapped, image):
     assert [CLASSES.names[i] for i in class_ids] == names.tolist()
     counts = np.bincount(image[1][9:].ravel(), minlength=3)
     by_class = np.bincount(class_ids, weights=hectares, minlength=3)
-    # Only some patches at the border have fewer than 100 pixels and are merged.
+    # Only some regions at the border have fewer than 100 pixels and are merged.
     np.testing.assert_allclose(by_class, counts * 0.25e-4, rtol=0.02)
 
 
 def test_overlay_shows_image_and_map(mapped):
     with Image.open(mapped / "scene_overlay.png") as picture:
         pixels = np.array(picture.convert("RGB")).reshape(-1, 3)
-    # Mean of red in the image and green in the map
+    # This color is the mean of red in the image and green in the map.
     assert (np.abs(pixels.astype(int) - [110, 138, 10]) <= 2).all(axis=-1).sum() > 1000
 
 
@@ -191,11 +193,11 @@ def test_map_of_a_png_is_a_png(tmp_path, model, image):
     assert read(tmp_path / "photo_probabilities.tif").shape == (3, 93, 131)
     assert read(tmp_path / "photo_confidence.png").max() > 100
     rows = (tmp_path / "photo_areas.csv").read_text().splitlines()
-    assert rows[1].endswith(",")  # without hectares
+    assert rows[1].endswith(",")  # the column of hectares is empty
     assert all(np.isnan(pyogrio.raw.read(tmp_path / "photo_polygons.gpkg")[3][2]))
 
 
-def test_nodata_value_is_kept_unless_it_is_a_class_id(tmp_path, model, image):
+def test_map_has_the_nodata_value_of_the_scene_unless_it_is_a_class_id(tmp_path, model, image):
     for value, expected in ((9, 9), (1, 255)):
         pixels = image[0].copy()
         pixels[:5] = value
@@ -207,7 +209,7 @@ def test_nodata_value_is_kept_unless_it_is_a_class_id(tmp_path, model, image):
             assert (dataset.read(1)[:5] == expected).all()
 
 
-def test_other_images_are_mapped_if_one_cannot_be_read(tmp_path, model, image, capsys):
+def test_other_images_are_mapped_if_some_images_cannot_be_read(tmp_path, model, image, capsys):
     write_scene(tmp_path / "good.tif", image[0])
     (tmp_path / "bad.tif").write_text("not an image")
     big = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
@@ -223,7 +225,7 @@ def test_other_images_are_mapped_if_one_cannot_be_read(tmp_path, model, image, c
     assert sorted(file.name for file in out.iterdir()) == [
         *("good_areas.csv", "good_classes.qml", "good_classes.tif", "good_classes.tif.aux.xml"),
     ]
-    with pytest.raises(InputError, match="bad.tif cannot be read"):  # the only image
+    with pytest.raises(InputError, match="bad.tif cannot be read"):  # raises for a single image
         map_images(paths[:1], model, Outputs(out))
 
 
@@ -238,7 +240,7 @@ def test_invalid_arguments_raise_before_the_first_image(tmp_path, model, capsys)
     assert capsys.readouterr().err == ""
 
 
-def test_failed_polygons_leave_no_files_of_polygons_and_areas(tmp_path, model, image, monkeypatch):
+def test_failure_of_polygons_writes_no_polygons_and_areas(tmp_path, model, image, monkeypatch):
     write_scene(tmp_path / "a.tif", image[0])
     full = pyogrio.errors.FeatureError("database or disk is full")
     monkeypatch.setattr("pyogrio.raw.write", Mock(side_effect=full))
@@ -249,7 +251,7 @@ def test_failed_polygons_leave_no_files_of_polygons_and_areas(tmp_path, model, i
     assert names == {"a_classes.qml", "a_classes.tif", "a_classes.tif.aux.xml"}
 
 
-def test_interrupted_map_is_not_complete(tmp_path, model, image, monkeypatch):
+def test_interrupted_map_is_mapped_again_on_resume(tmp_path, model, image, monkeypatch):
     write_scene(tmp_path / "a.tif", image[0])
     outputs = Outputs(tmp_path, polygons="gpkg")
     with open_scene(tmp_path / "a.tif") as scene:
@@ -261,7 +263,7 @@ def test_interrupted_map_is_not_complete(tmp_path, model, image, monkeypatch):
     assert images_to_map([scene.path], outputs, resume=True, overwrite=False) == [scene.path]
 
 
-def test_scaling_of_values_is_printed(tmp_path, model, image, capsys):
+def test_range_of_scaled_values_is_printed(tmp_path, model, image, capsys):
     write_scene(tmp_path / "a.tif", image[0].astype(np.uint16) * 10)
     map_images(
         [tmp_path / "a.tif"],
@@ -275,7 +277,7 @@ def test_scaling_of_values_is_printed(tmp_path, model, image, capsys):
 
 
 @pytest.mark.parametrize(("overlap", "num_tiles"), [(None, 4 * 6), (8, 4 * 6), (0, 3 * 5)])
-def test_overlap_of_tiles(tmp_path, image, overlap, num_tiles):
+def test_overlap_changes_the_number_of_tiles(tmp_path, image, overlap, num_tiles):
     write_scene(tmp_path / "a.tif", image[0])
     batches = []
 
@@ -288,10 +290,10 @@ def test_overlap_of_tiles(tmp_path, image, overlap, num_tiles):
     assert sum(batches) == num_tiles
 
 
-def test_overlay_of_a_scene_with_different_nodata_in_its_overviews(
+def test_overlay_is_written_if_overviews_of_scene_and_map_have_different_nodata(
     tmp_path, model, image, monkeypatch
 ):
-    # Otherwise, the scene would need megapixels to have overviews that are read.
+    # A small side is used because overviews would otherwise be read only from scenes of megapixels.
     monkeypatch.setattr("lcc_tf.mapping.map_images.OVERLAY_SIDE", 20)
     pixels = image[0].copy()
     pixels[:, :60] = 0

@@ -13,7 +13,7 @@ from tests.mapping.scenes import HALF_METER, write_class_map
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
-def test_map_is_a_cloud_optimized_geotiff(tmp_path):
+def test_tif_map_is_a_cloud_optimized_geotiff(tmp_path):
     ids = np.random.default_rng(0).integers(0, 7, (700, 1300), np.uint8)
     ids[:100] = 255
     ids[400:, ::2], ids[400:, 1::2] = 1, 4
@@ -27,7 +27,7 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
         for class_id, rgb in enumerate(DEEPGLOBE_CLASSES.palette):
             assert dataset.colormap(1)[class_id] == (*rgb, 255)
         assert dataset.colormap(1)[255][3] == 0
-        # An overview pixel has the most frequent class. The mean of classes 1 and 4 is wrong.
+        # Each overview pixel has the most frequent class. A mean of classes 1 and 4 would be wrong.
         assert set(np.unique(dataset.read(1, out_shape=(350, 650))[200:])) <= {1, 4}
     sidecar = (tmp_path / "a.tif.aux.xml").read_text()
     assert [sidecar.index(name) for name in DEEPGLOBE_CLASSES.names] == sorted(
@@ -40,7 +40,7 @@ def test_map_is_a_cloud_optimized_geotiff(tmp_path):
     np.testing.assert_array_equal(valid, small != 255)
 
 
-def test_png_map_has_the_colors_of_its_classes(tmp_path):
+def test_png_map_has_the_colors_of_the_classes(tmp_path):
     ids = np.random.default_rng(0).integers(0, 7, (30, 40), np.uint8)
     write_class_map(tmp_path / "a.png", ids, classes=DEEPGLOBE_CLASSES)
     with Image.open(tmp_path / "a.png") as picture:
@@ -55,7 +55,7 @@ def test_png_map_has_the_colors_of_its_classes(tmp_path):
     np.testing.assert_array_equal(alpha, np.where(ids == 255, 0, 255))
 
 
-def test_stored_fractions_are_scaled(tmp_path):
+def test_raster_contains_the_scale_of_stored_fractions(tmp_path):
     grid = Grid(20, 30, rasterio.CRS.from_epsg(32633), HALF_METER)
     with new_raster(tmp_path / "a.tif", grid, band_names=("x", "y"), scale=1 / 254) as dataset:
         dataset.write(np.full((2, 20, 30), 127, np.uint8))
@@ -78,7 +78,7 @@ def test_two_processes_cannot_write_one_map(tmp_path):
     grid = Grid(20, 30, None, rasterio.Affine.identity())
     with new_raster(tmp_path / "a.tif", grid) as dataset:
         with (
-            pytest.raises(InputError, match="a.tif is being written by another process"),
+            pytest.raises(InputError, match="Another process is writing .*a.tif"),
             new_raster(tmp_path / "a.tif", grid),
         ):
             pass
@@ -87,7 +87,7 @@ def test_two_processes_cannot_write_one_map(tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["a.tif"]
 
 
-# A limit of the size of files has the same effect as a full disk.
+# This program writes rasters. A limit of the file size has the same effect as a full disk.
 WRITER = """
 import resource, signal, sys
 from pathlib import Path
@@ -112,7 +112,8 @@ for limit in map(int, sys.argv[2:]):
 
 
 def test_full_disk_raises(tmp_path):
-    # The limits are too small for the raw file, too small for its copy with overviews, and enough.
+    # The first limit is too small for the temporary file. The second limit is too small for the
+    # final file with overviews. The third limit is large enough for both files.
     limits = (100_000, 1_150_000, 10_000_000)
     result = subprocess.run(
         [sys.executable, "-c", WRITER, str(tmp_path), *map(str, limits)],
@@ -129,7 +130,7 @@ def test_full_disk_raises(tmp_path):
     }
 
 
-def test_disk_that_is_too_small(tmp_path):
+def test_raster_that_is_larger_than_the_free_disk_space_raises(tmp_path):
     grid = Grid(10_000_000, 10_000_000, None, rasterio.Affine.identity())
     with (
         pytest.raises(OSError, match="needs up to 150TB of disk space, but only .*B are free"),

@@ -11,13 +11,13 @@ from tfds_deepglobe.classes import ClassTable
 
 @pytest.fixture(scope="module")
 def keras_model():
-    """A logits model that predicts class 0, 1 or 2 where red, green or blue is largest."""
+    """Logits model that predicts the class of the largest color: red 0, green 1, blue 2."""
     image = keras.Input((None, None, 3))
     logits = keras.layers.Dense(3, kernel_initializer="identity", use_bias=False)(image)
     return keras.Model(image, logits, name="strongest_color")
 
 
-def test_keras_model_maps_a_scene(tmp_path, keras_model, image):
+def test_scene_is_mapped_with_a_keras_model(tmp_path, keras_model, image):
     pixels = image[0].copy()
     pixels[:5] = 0
     write_scene(tmp_path / "a.tif", pixels, nodata=0)
@@ -48,6 +48,8 @@ def test_keras_model_maps_a_scene(tmp_path, keras_model, image):
     [
         ({"scene": "gone.tif"}, "gone.tif cannot be read.*the file does not exist"),
         ({"classes": ClassTable(("a",), ((0, 0, 0),))}, "`classes` must have.*1 classes"),
+        ({"classes": ["a", "b", "c"]}, r"classes=\['a.*`lcc_tf.ClassTable\(names, palette\)`"),
+        ({"classes": None}, r"classes=None.*`lcc_tf.ClassTable\(names, palette\)`"),
         ({"tile": 0}, "`tile` must be 1 pixel or more"),
         ({"overlap": 300}, "`overlap` must be"),
         ({"tta": "d8"}, "`tta` must be one of.*Received: 'd8'"),
@@ -67,7 +69,7 @@ def test_invalid_arguments_raise_and_write_no_files(tmp_path, keras_model, image
 
 
 @pytest.mark.parametrize("verbose", [0, 1])
-def test_progress_is_shown_if_verbose(tmp_path, keras_model, image, capsys, verbose):
+def test_progress_is_shown_only_if_verbose_is_1(tmp_path, keras_model, image, capsys, verbose):
     scene = write_scene(tmp_path / "a.tif", image[0].astype(np.uint16))
     map_scene(keras_model, scene, tmp_path / "maps", classes=CLASSES, tile=32, verbose=verbose)
     shown = capsys.readouterr()

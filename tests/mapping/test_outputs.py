@@ -6,7 +6,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.mapping.outputs import EXTRAS, Outputs
 
 
-def test_output_files_of_an_image():
+def test_names_of_the_output_files_of_an_image():
     def names(image, **options):
         return [path.name for path in Outputs(Path("maps"), **options).files(image).values()]
 

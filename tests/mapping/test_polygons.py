@@ -30,7 +30,7 @@ def points_and_hectares(file):
 
 def test_geojson_is_in_degrees(tmp_path):
     ids = np.arange(3, dtype=np.uint8).repeat(30)[None].repeat(50, 0)
-    # On both sides of 15 degrees east, the center of the UTM zone
+    # The map is on both sides of 15 degrees east, which is the center of the UTM zone.
     transform = from_origin(499980, 5200000, 0.5, 0.5)
     write_class_map(tmp_path / "a.tif", ids, transform=transform)
     write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.geojson", min_pixels=1)
@@ -40,7 +40,7 @@ def test_geojson_is_in_degrees(tmp_path):
     assert sum(hectares) == pytest.approx(50 * 90 * 0.25e-4)
 
 
-def test_geojson_without_a_coordinate_system_is_in_pixels(tmp_path):
+def test_geojson_of_a_map_without_a_coordinate_system_is_in_pixels(tmp_path):
     ids = np.arange(3, dtype=np.uint8).repeat(30)[None].repeat(50, 0)
     transform = rasterio.Affine.identity()
     write_class_map(tmp_path / "a.png", ids, crs=None, transform=transform)
@@ -50,7 +50,7 @@ def test_geojson_without_a_coordinate_system_is_in_pixels(tmp_path):
     assert hectares == [None] * 3
 
 
-def test_failed_polygons_leave_no_files(tmp_path, monkeypatch):
+def test_failed_polygons_write_no_files(tmp_path, monkeypatch):
     write_class_map(tmp_path / "a.tif", np.zeros((9, 9), np.uint8))
     before = set(tmp_path.iterdir())
 

@@ -16,6 +16,7 @@ from tests.mapping.scenes import HALF_METER, noise, write_scene
 
 
 def whole(scene):
+    """Reads all pixels of a scene."""
     return scene.read(slice(0, scene.grid.height), slice(0, scene.grid.width))
 
 
@@ -23,7 +24,7 @@ def valid_pixels(scene):
     return ~np.isnan(whole(scene)).any(axis=-1)
 
 
-def test_parts_of_a_geotiff(tmp_path):
+def test_parts_of_a_geotiff_are_read(tmp_path):
     image = noise(40, 60)
     with open_scene(write_scene(tmp_path / "a.tif", image)) as scene:
         assert scene.grid == Grid(40, 60, rasterio.CRS.from_epsg(32633), HALF_METER)
@@ -36,7 +37,7 @@ def test_parts_of_a_geotiff(tmp_path):
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
 def test_jpeg_and_png_have_no_georeference(tmp_path, suffix, recwarn):
     image = noise(40, 60)
-    # Without subsampling of colors, which decoders upsample in different ways
+    # Decoders upsample subsampled colors in different ways. Therefore JPEG subsampling is disabled.
     options = {"subsampling": 0} if suffix == ".jpg" else {}
     Image.fromarray(image).save(tmp_path / f"a{suffix}", **options)
     with open_scene(tmp_path / f"a{suffix}") as scene:
@@ -46,10 +47,10 @@ def test_jpeg_and_png_have_no_georeference(tmp_path, suffix, recwarn):
     assert not recwarn.list
 
 
-def test_nodata_pixels(tmp_path):
+def test_nodata_pixels_are_nan(tmp_path):
     image = noise(30, 20)
     image[:10] = 0
-    image[20, 5, 0] = 0  # not nodata, since the other bands are not 0
+    image[20, 5, 0] = 0  # this pixel is not nodata, because its other bands are not 0
     with open_scene(write_scene(tmp_path / "a.tif", image, nodata=0)) as scene:
         assert (scene.nodata, scene.has_nodata) == (0, True)
         assert np.isnan(scene.read(slice(0, 10), slice(3, 20))).all()
@@ -85,11 +86,11 @@ def test_nan_is_nodata(tmp_path):
     image = noise(30, 20).astype(np.float32)
     image[3, 4, 1] = np.nan
     with open_scene(write_scene(tmp_path / "a.tif", image), SceneReading(scale=(0, 255))) as scene:
-        image[3, 4] = np.nan  # in all bands
+        image[3, 4] = np.nan  # the scene returns NaN in all bands of this pixel
         np.testing.assert_allclose(whole(scene), image, rtol=1e-5)
 
 
-def test_bands_are_chosen_and_checked(tmp_path):
+def test_chosen_bands_are_read_and_missing_bands_raise(tmp_path):
     image = noise(8, 9, 4)
     path = write_scene(tmp_path / "a.tif", image, photometric="MINISBLACK")
     with open_scene(path, SceneReading(bands=(3, 2, 1))) as scene:
@@ -129,7 +130,7 @@ def test_bands_are_chosen_and_checked(tmp_path):
         (None, 300, 9900),
     ],
 )
-def test_stretch_is_the_same_in_the_whole_scene(tmp_path, scale, low, high):
+def test_all_parts_of_a_scene_have_the_same_scale(tmp_path, scale, low, high):
     values = np.linspace(100, 10100, 100 * 101).reshape(100, 101).round().astype(np.uint16)
     image = np.stack([values, values, values], axis=-1)
     with open_scene(write_scene(tmp_path / "a.tif", image), SceneReading(scale=scale)) as scene:
@@ -139,7 +140,7 @@ def test_stretch_is_the_same_in_the_whole_scene(tmp_path, scale, low, high):
             np.testing.assert_allclose(scene.read(rows, slice(0, 101)), expected, atol=0.1)
 
 
-def test_stretch_ignores_nodata(tmp_path):
+def test_scale_is_computed_without_nodata_pixels(tmp_path):
     image = noise(50, 50, 3, np.uint16, 1000) + 1000
     image[:20] = 65535
     with open_scene(
@@ -152,7 +153,7 @@ def test_stretch_ignores_nodata(tmp_path):
         pass
 
 
-def test_resampling(tmp_path):
+def test_resampled_scene_has_the_requested_pixel_size(tmp_path):
     steps = np.arange(20, dtype=np.uint8) * 12
     smooth = np.ascontiguousarray(np.broadcast_to(steps[None, :, None], (40, 20, 3)))
     path = write_scene(tmp_path / "a.tif", smooth)
@@ -165,14 +166,16 @@ def test_resampling(tmp_path):
     with open_scene(path, SceneReading(resample_to=0.25)) as scene:
         assert scene.grid.size == (80, 40)
         np.testing.assert_allclose(scene.grid.transform @ (40, 80), (500010, 5199980))
-        # The centers of new pixels are a quarter of an old pixel from the old centers.
+        # Each old pixel is divided into new pixels. Their centers are a quarter of an old pixel to
+        # the left and to the right of the old center. Old neighbors differ by 12.
         row = whole(scene)[10, 2:-2, 0]
         np.testing.assert_allclose(row.reshape(-1, 2), steps[1:-1, None] + [-3.0, 3.0])
     wide = noise(4, 6000)
     with open_scene(
         write_scene(tmp_path / "c.tif", wide), SceneReading(resample_to=0.5001)
     ) as scene:
-        np.testing.assert_array_equal(whole(scene), wide)  # equal sizes except for rounding
+        # The pixel sizes 0.5 m and 0.5001 m are considered equal. The scene is not resampled.
+        np.testing.assert_array_equal(whole(scene), wide)
     Image.fromarray(smooth).save(tmp_path / "a.png")
     with (
         pytest.raises(InputError, match="a coordinate system.*a.png.*Remove `resample_to`"),
@@ -183,7 +186,7 @@ def test_resampling(tmp_path):
 
 @pytest.mark.parametrize("internal", [True, False])
 @pytest.mark.parametrize("meters", [1, 0.25])
-def test_mask_of_a_resampled_scene_is_nodata(tmp_path, internal, meters):
+def test_masked_pixels_of_a_resampled_scene_are_nodata(tmp_path, internal, meters):
     mask = np.ones((40, 60), bool)
     mask[:20] = False
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=internal):
@@ -196,7 +199,7 @@ def test_mask_of_a_resampled_scene_is_nodata(tmp_path, internal, meters):
 
 
 @pytest.mark.parametrize("meters", [1, 0.25])
-def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, meters):
+def test_transparency_band_of_a_resampled_scene_is_nodata_only_if_it_is_a_mask(tmp_path, meters):
     image = noise(40, 60, 4)
     image[:5, :, 3] = 0
     rgb = write_scene(tmp_path / "rgb.tif", image[..., :3])
@@ -213,7 +216,7 @@ def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, meters):
         assert not with_infrared.has_nodata
         rows = scene.grid.height // 2
         assert np.isnan(whole(with_mask)[:rows]).all()
-        # Nodata pixels are not part of means.
+        # Means of pixels next to nodata pixels are computed without the nodata pixels.
         np.testing.assert_allclose(whole(with_mask)[rows + 1 :], whole(scene)[rows + 1 :], atol=1)
         assert valid_pixels(with_mask)[rows:].all()
     with (
@@ -223,7 +226,7 @@ def test_only_a_mask_hides_pixels_of_a_resampled_scene(tmp_path, meters):
         pass
 
 
-def test_thumbnail(tmp_path):
+def test_thumbnail_has_the_requested_size_and_nodata(tmp_path):
     image = noise(100, 50)
     image[:50] = 0
     with open_scene(write_scene(tmp_path / "a.tif", image, nodata=0)) as scene:

@@ -23,7 +23,7 @@ def test_invalid_pixel_sizes_raise(meters):
         SceneReading(resample_to=meters)
 
 
-def test_valid_values_are_accepted():
+def test_valid_options_are_accepted():
     SceneReading(bands=(3, 2, 1), scale="minmax", resample_to=0.5)
     SceneReading(scale=(0, 3000))
     SceneReading()

@@ -4,7 +4,7 @@ import pytest
 
 @pytest.fixture
 def zero_weights(monkeypatch):
-    """Weights of zeros, which need no random numbers and so less time."""
+    """Replaces random initial weights by zeros, which saves time."""
     monkeypatch.setattr(
         keras.initializers.VarianceScaling,
         "__call__",

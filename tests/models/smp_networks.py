@@ -1,4 +1,4 @@
-"""Networks with the weights of segmentation_models_pytorch (smp), for comparisons with it."""
+"""Networks, weights and images for comparisons with segmentation_models_pytorch (smp)."""
 
 import math
 from collections.abc import Mapping
@@ -11,12 +11,13 @@ from lcc_tf.models import build_model
 
 NUM_CLASSES = 7
 
-# Folder of smp's outputs, which `python -m benchmarks.compare_with_smp --write-expected` writes
+# Folder with outputs of smp. `python -m benchmarks.compare_with_smp --write-expected` writes them.
 EXPECTED = Path(__file__).parent / "data"
 EXPECTED_ENCODER = "resnet18"
-# At output stride 8, even the convolution with the dilation rate 36 covers more than padding.
+# Height and width in pixels. At output stride 8, the features are 56 pixels wide. Therefore all
+# columns of a kernel with dilation rate 36 apply to features, not only to padding.
 EXPECTED_SIZE = (32, 448)
-EXPECTED_STEP = 9  # every ninth row and column is stored
+EXPECTED_STEP = 9  # only every ninth row and column of the outputs is stored
 
 
 def seeded_image(height: int, width: int) -> np.ndarray:
@@ -28,15 +29,16 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarra
     """Returns random arrays for a state dict. The name of an array is its random seed.
 
     Args:
-        shapes: shapes by PyTorch name.
+        shapes: mapping from the PyTorch name of an array to its shape.
 
     Returns:
-        float32 arrays. Their scale keeps the activations of deep networks finite and not zero.
+        Dictionary that maps names to float32 arrays. The scale of the arrays is small enough for
+        finite activations in deep networks, and large enough for activations other than zero.
     """
     weights = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng(list(name.encode()))
-        if len(shape) > 1:  # a kernel, with half the variance of He et al. 2015
+        if len(shape) > 1:  # a kernel, which gets half of the variance in He et al. 2015
             bound = math.sqrt(3 / math.prod(shape[1:]))
             low, high = -bound, bound
         elif name.endswith((".weight", ".running_var")):
@@ -48,7 +50,7 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarra
 
 
 def build_keras(arch: str, encoder: str, output_stride: int | None) -> keras.Model:
-    """Builds the Keras network with the same architecture as in smp."""
+    """Builds the Keras network with the same architecture and settings as in smp."""
     options = {}
     if arch == "deeplabv3plus":
         options = {

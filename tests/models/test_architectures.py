@@ -8,11 +8,12 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.models import build_model
 
+# Numbers of trainable parameters in the original PyTorch notebooks
 ORIGINAL_PARAMETERS = {"unetpp": 67_978_743, "deeplabv3plus": 45_671_255}
 
 
 @pytest.mark.parametrize("arch", ORIGINAL_PARAMETERS)
-def test_parameter_counts_are_the_originals(arch, zero_weights):
+def test_parameter_counts_equal_the_original_notebooks(arch, zero_weights):
     model = build_model(arch, 7, encoder="resnet101_v1.5", encoder_weights=None)
     trainable = sum(np.prod(weight.shape) for weight in model.trainable_weights)
     assert trainable == ORIGINAL_PARAMETERS[arch]
@@ -20,7 +21,7 @@ def test_parameter_counts_are_the_originals(arch, zero_weights):
 
 @pytest.fixture(scope="module")
 def models():
-    """One network of each architecture, by its name."""
+    """Dictionary that maps each architecture to a network."""
     return {
         arch: build_model(arch, 5, encoder="tiny", encoder_weights=None)
         for arch in ORIGINAL_PARAMETERS
@@ -62,7 +63,7 @@ def test_loaded_model_returns_the_same_logits(arch, models, tmp_path):
 
 
 @pytest.mark.parametrize("arch", ORIGINAL_PARAMETERS)
-def test_preprocessing_reaches_the_encoder(arch):
+def test_encoder_has_the_preprocessing_of_the_argument(arch):
     model = build_model(arch, 5, encoder="tiny", encoder_weights=None, preprocessing="unit")
     assert model.get_layer("encoder").get_layer("preprocessing").mode == "unit"
 

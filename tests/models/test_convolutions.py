@@ -1,4 +1,4 @@
-"""Fast convolution layers equal Keras' layers."""
+"""Fast convolution layers return the same values as the layers of Keras."""
 
 import keras
 import numpy as np
@@ -8,7 +8,7 @@ from lcc_tf.models.convolutions import AtrousSeparableConv2D, ChannelwiseConv2D
 
 
 def compare(expected_layer, layer, shape):
-    """Asserts that two layers with the same weights return the same for random features."""
+    """Asserts that two layers with the same weights return the same values for random features."""
     x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     expected = expected_layer(x)
     layer.build(x.shape)

@@ -9,7 +9,7 @@ from lcc_tf.models.convolutions import AtrousSeparableConv2D
 
 
 @pytest.mark.parametrize(("output_stride", "rates"), [(16, (12, 24, 36)), (8, (24, 48, 72))])
-def test_rates_and_strides(output_stride, rates):
+def test_dilation_rates_and_strides(output_stride, rates):
     model = DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, output_stride=output_stride)
     for rate in rates:
         assert model.get_layer(f"aspp_rate{rate}_conv").dilation_rate == (rate, rate)
@@ -27,7 +27,7 @@ def test_output_stride_32_raises():
         DeepLabV3Plus(7, encoder="tiny", encoder_weights=None, output_stride=32)
 
 
-def test_dilation_rates_of_the_user():
+def test_dilation_rates_of_the_argument_are_used():
     model = DeepLabV3Plus(
         7, encoder="tiny", encoder_weights=None, output_stride=8, dilation_rates=(12, 24, 36)
     )

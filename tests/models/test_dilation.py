@@ -1,4 +1,4 @@
-"""Dilated stages compute the strided network's features on a denser grid."""
+"""Encoders with dilated stages compute the same features as strided encoders, on a denser grid."""
 
 import dataclasses
 import functools
@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-# `keras.applications` has full-size networks only. If Keras moves these modules, only the tests
-# that build small networks of the same kind need new imports.
+# These modules are not public. They build small networks, but `keras.applications` contains
+# only networks of full size. If Keras moves the modules, change only these imports.
 from keras.src.applications import convnext, efficientnet_v2, resnet
 
 from lcc_tf.models import DeepLabV3Plus, UNetPlusPlus
@@ -27,7 +27,8 @@ def small_resnet(**arguments):
     return resnet.ResNet(stages, preact=False, use_bias=True, **arguments)
 
 
-# Small networks with their taps, by the encoder whose settings they have
+# Mapping from an encoder to a small network of the same type and to the taps of the small network
+# (names of the layers that return features)
 SMALL = {
     "resnet50": (
         small_resnet,
@@ -65,7 +66,7 @@ SMALL = {
 
 @pytest.fixture
 def small(monkeypatch):
-    """Registers an encoder "small", a network with few channels and blocks."""
+    """Function that registers a network with few channels and blocks as the encoder "small"."""
 
     def register(name):
         application, taps = SMALL[name]
@@ -76,7 +77,7 @@ def small(monkeypatch):
 
 
 @pytest.mark.parametrize("arch", [UNetPlusPlus, DeepLabV3Plus])
-def test_convnext_trains_is_saved_and_loaded(arch, small, tmp_path):
+def test_convnext_can_be_trained_saved_and_loaded(arch, small, tmp_path):
     small("convnext_tiny")
     model = arch(3, encoder="small", encoder_weights=None)
     depthwise = model.get_layer("encoder").get_layer("convnext_tiny_stage_0_block_0_depthwise_conv")
@@ -91,19 +92,22 @@ def test_convnext_trains_is_saved_and_loaded(arch, small, tmp_path):
     np.testing.assert_allclose(loaded(image), model(image), atol=1e-6)
 
 
-# The phase depends on the position where the strided kernels start.
+# `phase` is the row and the column of the first dense feature that equals a strided feature. It
+# depends on the padding of the strided convolutions.
 @pytest.mark.parametrize(
     ("name", "phase"), [("resnet50", 0), ("efficientnetv2b0", 3), ("convnext_tiny", 1)]
 )
 def test_dilated_features_contain_the_strided_features(name, phase, small):
-    """At output stride 8, every fourth pixel equals a pixel at output stride 32."""
+    """Every fourth pixel of the features at output stride 8 equals a pixel at output stride 32."""
     small(name)
     keras.utils.set_random_seed(0)
     strided = build_encoder("small", weights=None, output_stride=32)
     for layer in strided.layers:
-        if layer.name.endswith("se_expand"):  # averages over the whole image, so over all phases
+        # Switch off squeeze-and-excitation, because its mean over the image depends on the stride.
+        if layer.name.endswith("se_expand"):
             layer.kernel.assign(tf.zeros_like(layer.kernel))
-        if layer.name.endswith("layer_scale"):  # starts at 1e-6, which would hide the blocks
+        # Replace the initial scale of 1e-6, because it would hide the outputs of the blocks.
+        if layer.name.endswith("layer_scale"):
             layer.gamma.assign(tf.ones_like(layer.gamma))
     dilated = build_encoder("small", weights=None, output_stride=8)
     dilated.set_weights(strided.get_weights())
@@ -115,14 +119,14 @@ def test_dilated_features_contain_the_strided_features(name, phase, small):
 
 
 @pytest.mark.parametrize(
-    ("name", "strided", "behind"),
+    ("name", "strided", "following"),
     [
         ("resnet18_v1.5", "conv5_block1_1_conv", "conv5_block2_1_conv"),
         ("mobilenetv2", "block_13_depthwise", "block_14_depthwise"),
     ],
 )
-def test_strided_kernels_get_the_dilation_rate_of_their_stage(name, strided, behind):
+def test_strided_kernels_have_the_dilation_rate_of_their_stage(name, strided, following):
     encoder = build_encoder(name, weights=None, output_stride=8)
-    for layer in (strided, behind):
+    for layer in (strided, following):
         assert encoder.get_layer(layer).strides == (1, 1)
         assert encoder.get_layer(layer).dilation_rate == (4, 4)

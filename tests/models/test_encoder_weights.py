@@ -1,4 +1,4 @@
-"""Weights of encoders: files, downloads and clear errors for both."""
+"""Weights of encoders: weights files, downloads and errors of both."""
 
 import dataclasses
 import functools
@@ -17,7 +17,7 @@ from tests.models.smp_networks import seeded_weights
 
 @pytest.fixture
 def no_network(monkeypatch):
-    """A proxy that refuses every connection."""
+    """Sets a proxy that refuses every connection."""
     monkeypatch.setenv("https_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "")
 
@@ -102,26 +102,26 @@ def test_damaged_keras_file_raises(suffix, kind, tiny_network, tmp_path):
         build_encoder("tiny", weights=str(file))
 
 
-def test_programming_errors_pass_through():
+def test_programming_errors_are_not_converted():
     for clear_errors in (
         clear_download_errors("tiny"),
         clear_file_errors("weights.h5", "the encoder", "Use another file."),
     ):
-        with pytest.raises(TypeError, match="^a defect$"), clear_errors:
-            raise TypeError("a defect")
+        with pytest.raises(TypeError, match="^a bug$"), clear_errors:
+            raise TypeError("a bug")
 
 
-def test_programming_error_of_a_builder_passes_through(tiny_network, tmp_path, monkeypatch):
-    def defective(include_top, weights, input_tensor):
-        raise ValueError("a defect")
+def test_programming_error_of_an_application_is_not_converted(tiny_network, tmp_path, monkeypatch):
+    def broken(include_top, weights, input_tensor):
+        raise ValueError("a bug")
 
-    spec = dataclasses.replace(ENCODERS["tiny"], application=defective)
-    monkeypatch.setitem(ENCODERS, "defective", spec)
+    spec = dataclasses.replace(ENCODERS["tiny"], application=broken)
+    monkeypatch.setitem(ENCODERS, "broken", spec)
     file = tmp_path / "weights.h5"
     tiny_network.save(file)
     for weights in (None, "imagenet", str(file)):
-        with pytest.raises(ValueError, match="^a defect$") as error:
-            build_encoder("defective", weights=weights)
+        with pytest.raises(ValueError, match="^a bug$") as error:
+            build_encoder("broken", weights=weights)
         assert not isinstance(error.value, InputError)
 
 
@@ -153,12 +153,12 @@ def test_failed_download_of_torchvision_weights_raises(no_network, tmp_path, mon
         build_encoder("resnet18_v1.5", weights="imagenet")
 
 
-# Files in torchvision's form
+# Weights files of torchvision
 
 
 @pytest.fixture(scope="module")
 def torchvision_weights():
-    """A state dict of torchvision's resnet18, classifier included."""
+    """A state dict of torchvision's resnet18, including its classifier."""
     shapes = {"conv1.weight": (64, 3, 7, 7), "fc.weight": (1000, 512), "fc.bias": (1000,)}
     norms = {"bn1": 64}
     for stage, filters in enumerate((64, 128, 256, 512), start=1):

@@ -6,8 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-# Keras does not export this table of EfficientNetV2's blocks. If it moves, only the test that
-# derives our taps from it needs another import.
+# This module is not public. It contains the table of EfficientNetV2's blocks. If Keras moves the
+# table, change only this import.
 from keras.src.applications import efficientnet_v2
 
 from lcc_tf.errors import InputError
@@ -28,7 +28,7 @@ from lcc_tf.models.encoders import ENCODERS, build_encoder
         ),
     ],
 )
-def test_features_have_their_strides(name, output_stride, zero_weights):
+def test_features_have_the_expected_strides(name, output_stride, zero_weights):
     encoder = build_encoder(name, weights=None, output_stride=output_stride)
     image = keras.KerasTensor((1, 96, 64, 3))
     features = encoder.compute_output_spec(image)
@@ -69,7 +69,7 @@ def test_channels_and_preprocessing(name, channels, preprocessing, zero_weights)
         ("efficientnetv2s", "efficientnetv2-s", 1.0),
     ],
 )
-def test_taps_of_efficientnets_are_the_last_blocks_of_their_strides(name, table, depth):
+def test_features_of_efficientnets_are_the_last_blocks_of_their_strides(name, table, depth):
     repeats = [
         math.ceil(depth * row["num_repeat"]) for row in efficientnet_v2.DEFAULT_BLOCKS_ARGS[table]
     ]

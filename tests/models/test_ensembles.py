@@ -16,7 +16,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 def small_network(num_classes=3, size_divisor=32):
-    """A network of two convolutions that accepts sizes divisible by `size_divisor`."""
+    """Builds a network of two convolutions for image sizes divisible by `size_divisor`."""
     image = keras.Input((None, None, 3))
     x = EncoderPreprocessing("tf", size_divisor)(image)
     x = keras.layers.Conv2D(8, 5, padding="same", activation="relu")(x)
@@ -25,7 +25,7 @@ def small_network(num_classes=3, size_divisor=32):
 
 @pytest.fixture(scope="module")
 def members():
-    """Two networks with random weights, for sizes divisible by 32 and by 16."""
+    """Two networks with random weights: one for sizes divisible by 32, one for sizes by 16."""
     keras.utils.set_random_seed(0)
     return [small_network(), small_network(size_divisor=16)]
 
@@ -35,11 +35,12 @@ def image():
     return np.random.default_rng(0).uniform(0, 255, (2, 64, 32, 3)).astype(np.float32)
 
 
-@pytest.mark.parametrize(("weights", "shares"), [(None, (0.5, 0.5)), ((3, 1), (0.75, 0.25))])
-def test_weighted_mean_of_probabilities(members, image, weights, shares):
+@pytest.mark.parametrize(("weights", "fractions"), [(None, (0.5, 0.5)), ((3, 1), (0.75, 0.25))])
+def test_weighted_mean_of_probabilities(members, image, weights, fractions):
     probabilities = ensemble(members, weights)(image)
     expected = sum(
-        share * tf.nn.softmax(model(image)) for share, model in zip(shares, members, strict=True)
+        fraction * tf.nn.softmax(model(image))
+        for fraction, model in zip(fractions, members, strict=True)
     )
     np.testing.assert_allclose(probabilities, expected, atol=1e-6)
     np.testing.assert_allclose(np.sum(probabilities, axis=-1), 1, atol=1e-6)
@@ -66,7 +67,7 @@ def test_loaded_ensemble_returns_the_same_probabilities(members, image, tmp_path
     np.testing.assert_allclose(other(image), model(image), atol=1e-6)
 
 
-def test_only_the_prediction_of_deep_supervision_is_averaged(image):
+def test_only_the_first_output_of_deep_supervision_is_averaged(image):
     model = build_model("unetpp", 3, encoder="tiny", encoder_weights=None, deep_supervision=True)
     np.testing.assert_allclose(ensemble([model])(image), tf.nn.softmax(model(image)[0]), atol=1e-6)
 
@@ -89,7 +90,7 @@ def test_ensemble_of_ensembles_applies_softmax_once(members, image, tmp_path):
 
 
 def at_half_size(member, image):
-    """Returns a member's probabilities, predicted at half of the image's resolution."""
+    """Returns the probabilities that a member predicts from an image of half the resolution."""
     half = tf.image.resize(image, [side // 2 for side in image.shape[1:3]])
     padding = [(0, 0), *((0, -side % 32) for side in half.shape[1:3]), (0, 0)]
     padded = np.pad(half, padding, mode="reflect")
@@ -106,7 +107,7 @@ def test_members_at_different_scales(members):
 
 
 def test_ensemble_at_scales_equals_the_evaluated_ensemble(members):
-    """Members trained on whole images of 32 pixels, scored on an image of 64."""
+    """Members as if trained on whole images of 32x32 pixels predict an image of 64x64 pixels."""
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     probabilities = [
         Predictor("", probability_function(model), "whole", 32, 32, 32).predict_image(image)
@@ -120,7 +121,7 @@ def test_ensemble_at_scales_equals_the_evaluated_ensemble(members):
 
 
 def test_scaled_member_is_exported_for_images_of_any_size(members, tmp_path):
-    # The exporter also compares images of 201x333 pixels, which scale to 60x100.
+    # The exporter also compares an image of 201x333 pixels. The scale 0.3 reduces it to 60x100.
     original = SourceModel(ensemble(members[1:], scales=(0.3,)), DEEPGLOBE_CLASSES, tile=250)
     assert original.comparison.odd_image.shape == (1, 201, 333, 3)
     (exported,) = export_savedmodel(original, tmp_path / "exported")
@@ -146,3 +147,21 @@ def test_invalid_average_and_scales_raise(members):
     for scales in ((1,), (1, 0), (1, float("inf"))):
         with pytest.raises(InputError, match="2 members needs 2 `scales`"):
             ensemble(members, scales=scales)
+
+
+def test_members_for_images_of_different_sizes_raise():
+    small, large = (
+        keras.Sequential([keras.Input((side, side, 3)), keras.layers.Conv2D(3, 1)])
+        for side in (32, 64)
+    )
+    with pytest.raises(InputError, match=r"same size.*\(32, 32\), \(64, 64\).*None, None, 3"):
+        ensemble([small, large])
+    ensemble([small, large], scales=[0.5, 1])
+    ensemble([small, small_network()])
+
+
+@pytest.mark.parametrize("numbers", [{0: 5.0, 1: 1.0}, "51"])
+def test_weights_and_scales_that_are_not_sequences_of_numbers_raise(members, numbers):
+    for argument in ("weights", "scales"):
+        with pytest.raises(InputError, match=f"`{argument}` must be a sequence.*per member.*list"):
+            ensemble(members, **{argument: numbers})

@@ -20,7 +20,7 @@ LOSSES = [CrossEntropy, Focal, Dice, Jaccard, Lovasz, CrossEntropyDice]
 
 
 def batch(num_classes=3, size=32, count=4):
-    """Returns images, and masks as in the data set: uint8, one channel, with void pixels."""
+    """Returns images, and masks in the format of the data set: uint8, one channel, void pixels."""
     rng = np.random.default_rng(0)
     images = rng.uniform(0, 255, (count, size, size, 3)).astype(np.float32)
     masks = rng.integers(0, num_classes, (count, size, size, 1)).astype(np.uint8)
@@ -29,7 +29,7 @@ def batch(num_classes=3, size=32, count=4):
 
 
 def one_layer(num_classes=3):
-    """Builds a network of one convolution."""
+    """Builds a network with a single convolution."""
     keras.utils.set_random_seed(0)
     return keras.Sequential(
         [
@@ -41,7 +41,10 @@ def one_layer(num_classes=3):
 
 
 def compiled(model, loss=None, num_classes=3):
-    """Compiles a model with three metrics. It runs eagerly: tracing would take most of the time."""
+    """Compiles a model with three metrics.
+
+    The model runs eagerly, because tracing a graph would take most of the time.
+    """
     scores = [
         MeanIoU(num_classes, ignore_class=VOID),
         PixelAccuracy(num_classes, ignore_class=VOID),
@@ -58,7 +61,7 @@ def trained():
     keras.utils.set_random_seed(0)
     loss = 0.5 * Dice(ignore_class=VOID) + Focal(ignore_class=VOID, class_weights=(1, 2, 3))
     model = compiled(DeepLabV3Plus(3, encoder="tiny", encoder_weights=None), loss)
-    model.get_layer("aspp_dropout").rate = 0.0  # two models must train alike
+    model.get_layer("aspp_dropout").rate = 0.0  # a loaded copy must train in the same way
     model.fit(*batch(), batch_size=2, epochs=2, shuffle=False, verbose=0)
     return model
 
@@ -81,13 +84,13 @@ def test_masks_with_a_channel_and_void_pixels_train(loss_class):
 
 def test_labels_outside_the_classes_raise():
     model = compiled(one_layer(), CrossEntropyDice())
-    model.run_eagerly = False  # as in training
+    model.run_eagerly = False  # by default, Keras trains with a graph
     with pytest.raises(tf.errors.InvalidArgumentError, match="use `ignore_class=255`"):
         model.fit(*batch(), verbose=0)
 
 
 @pytest.mark.parametrize("loss_class", LOSSES)
-def test_sample_weights_of_fit_reach_the_loss(loss_class):
+def test_sample_weights_of_fit_change_the_loss(loss_class):
     images, masks = batch()
     weights = np.where(masks == VOID, 0, 1 + np.arange(4).reshape(4, 1, 1, 1)).astype(np.float32)
     model = one_layer()
@@ -123,15 +126,26 @@ def test_binary_task_with_two_classes():
 
 
 @pytest.mark.parametrize("arch", ARCHITECTURES)
-@pytest.mark.parametrize("num_classes", [1, 0, 2.5])
-def test_fewer_than_two_classes_raise(arch, num_classes):
-    with pytest.raises(InputError, match=f"num_classes={num_classes}. Use num_classes=2 for a bin"):
+@pytest.mark.parametrize("num_classes", [1, 0, 2.5, 7.0, "7"])
+def test_invalid_numbers_of_classes_raise(arch, num_classes):
+    with pytest.raises(InputError, match=f"num_classes={num_classes!r}. Use num_classes=2"):
         build_model(arch, num_classes, encoder_weights=None)
+
+
+@pytest.mark.parametrize("arch", ARCHITECTURES)
+@pytest.mark.parametrize(
+    "shape", [(64, 64, 1), (64, 64, 4), (2, 64, 64, 3), (0, 64, 3), (64, 64), 64, (64.0, 64, 3)]
+)
+def test_input_shapes_other_than_rgb_images_raise(arch, shape):
+    with pytest.raises(InputError) as error:
+        build_model(arch, 7, encoder_weights=None, input_shape=shape)
+    message = "`input_shape` must be (height, width, 3), because the images are RGB. Received: "
+    assert str(error.value).startswith(f"{message}input_shape={shape}.")
 
 
 @pytest.fixture(scope="module")
 def networks():
-    """One network of each kind, by its architecture."""
+    """Dictionary that maps an architecture to a small network."""
     encoders = {"unetpp": "tiny", "deeplabv3plus": "tiny", "pspnet": "resnet18"}
     return {
         arch: build_model(arch, 3, encoder=encoder, encoder_weights=None)
@@ -140,7 +154,7 @@ def networks():
 
 
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus", "pspnet"])
-def test_a_call_without_training_is_inference(arch, networks):
+def test_call_without_the_argument_training_is_inference(arch, networks):
     model = networks[arch]
     images, _ = batch(count=1)
     expected = model(images, training=False)
@@ -199,7 +213,7 @@ def test_compiled_model_loads_in_a_new_process(trained, tmp_path):
 
 
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
-def test_config_of_a_network_round_trips(arch, networks):
+def test_network_from_config_returns_the_same_logits(arch, networks):
     model = networks[arch]
     again = keras.Model.from_config(model.get_config())
     again.set_weights(model.get_weights())
@@ -208,7 +222,8 @@ def test_config_of_a_network_round_trips(arch, networks):
 
 
 def test_missing_segmentation_models_raises(monkeypatch):
-    monkeypatch.setitem(sys.modules, "segmentation_models", None)  # means: not installed
+    # Python treats the module as not installed.
+    monkeypatch.setitem(sys.modules, "segmentation_models", None)
     with pytest.raises(InputError, match=r"need segmentation-models, which.*'lcc_tf\[baselines\]'"):
         ARCHITECTURES["fpn"](3, encoder="resnet18", encoder_weights=None)
 

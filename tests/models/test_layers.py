@@ -16,7 +16,8 @@ def test_layers_of_nested_models_are_included():
 
 
 def test_order_of_layers_is_unchanged(tiny_encoder):
-    # Training seeds dropout with a layer's position, so another order would change resumed runs.
+    # Training derives the random seed of dropout from the position of the layer. Therefore another
+    # order would change resumed runs.
     model = build_model("deeplabv3plus", 7, encoder=tiny_encoder, encoder_weights=None)
     names = [layer.name for layer in all_layers(model)]
     assert names.index("aspp_dropout") == 41

@@ -1,4 +1,4 @@
-"""Every architecture trains with every loss."""
+"""Training steps of every architecture with every loss."""
 
 import keras
 import numpy as np
@@ -14,7 +14,7 @@ LOSSES = ("dice", "cross_entropy", "focal", "jaccard", "lovasz", "cross_entropy+
 
 @pytest.fixture(scope="module")
 def small_networks(tiny_encoder):
-    """One network of each architecture."""
+    """Dictionary that maps each architecture to a small network."""
     keras.utils.set_random_seed(0)
     return {
         arch: build_model(
@@ -24,7 +24,7 @@ def small_networks(tiny_encoder):
     }
 
 
-# Default: every architecture with one loss, and every loss with one architecture
+# Tests that are not slow: every architecture with one loss, and every loss with one architecture
 @pytest.mark.parametrize(
     ("arch", "loss"),
     [
@@ -46,7 +46,7 @@ def test_two_steps_of_every_architecture_with_every_loss(arch, loss, small_netwo
     images = rng.uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
     masks = rng.integers(0, 3, (2, 32, 32))
     masks[0, :8] = -1
-    # Without a graph: tracing would take a hundred times as long as two steps.
+    # Run the steps eagerly, because tracing a graph would take a hundred times as long.
     for _ in range(2):
         with tf.GradientTape() as tape:
             value = loss(masks, model(images, training=True))

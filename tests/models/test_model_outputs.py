@@ -1,14 +1,20 @@
-"""Models of probabilities are distinguished from models of logits."""
+"""Detection of models that return probabilities, not logits."""
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
+from lcc_tf.exporting.export import export
 from lcc_tf.models import ensemble, outputs_probabilities
+from lcc_tf.prediction.predictors import predict_tiled
+from lcc_tf.scoring.evaluate import evaluate
+from tfds_deepglobe.classes import ClassTable
 
 
 def output_kinds():
-    """Returns small models, and True for models of probabilities, by a description."""
+    """Returns a dictionary from a description to a small model and the expected detection."""
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Conv2D(2, 1)(image)
     softmax = keras.layers.Softmax()
@@ -40,13 +46,13 @@ def output_kinds():
     }
 
 
-def test_models_of_probabilities_are_distinguished_from_models_of_logits():
+def test_probabilities_are_distinguished_from_logits():
     kinds = output_kinds()
     found = {name: outputs_probabilities(model) for name, (model, _) in kinds.items()}
     assert found == {name: expected for name, (_, expected) in kinds.items()}
 
 
-def test_members_that_output_probabilities_are_averaged():
+def test_ensemble_applies_no_softmax_to_probabilities():
     x = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
     for name, (model, _) in output_kinds().items():
         output = keras.tree.flatten(model(x))[0]
@@ -62,3 +68,78 @@ def test_softmax_is_found_before_layers_that_keep_probabilities():
         x = keras.layers.Activation("linear", dtype="float32")(keras.layers.Cropping2D(1)(x))
         expected = isinstance(make, keras.layers.Softmax)
         assert outputs_probabilities(keras.Model(image, x)) == expected
+
+
+def network(*layers, shape=(None, None, 3)):
+    """Returns a sequential model of layers."""
+    return keras.Sequential([keras.Input(shape), *layers], name="net")
+
+
+def convolution(num_classes=3, **options):
+    return keras.layers.Conv2D(num_classes, 1, **options)
+
+
+def invalid_models():
+    """Returns a dictionary from a description to a model and its error message."""
+    image = keras.Input((None, None, 3))
+    sigmoid = keras.layers.Activation("sigmoid")
+    one_channel = "2 output channels or more.*'net'.*, 1\\).*num_classes=2"
+    probabilities = "must be logits.*'net'.*sigmoid.*softmax"
+    return {
+        "one channel": (network(convolution(1)), one_channel),
+        "sigmoid of one channel": (network(convolution(1, activation="sigmoid")), one_channel),
+        "sigmoid of a layer": (network(convolution(activation="sigmoid")), probabilities),
+        "sigmoid layer": (network(convolution(), sigmoid), probabilities),
+        "upsampled": (
+            network(convolution(strides=2), sigmoid, keras.layers.UpSampling2D(2)),
+            probabilities,
+        ),
+        "nested": (network(network(convolution(), sigmoid)), probabilities),
+        "operation": (
+            keras.Model(image, keras.ops.sigmoid(convolution()(image)), name="net"),
+            probabilities,
+        ),
+        "classifier": (
+            network(keras.layers.GlobalAveragePooling2D(), keras.layers.Dense(3)),
+            r"output.*\(batch, height, width, num_classes\).*\(None, 3\)",
+        ),
+        "stride": (
+            network(convolution(strides=2), shape=(64, 64, 3)),
+            "output.*32x32 pixels.*64x64 pixels.*UpSampling2D",
+        ),
+        "four bands": (network(convolution(), shape=(None, None, 4)), "one input, RGB.*, 4\\)"),
+    }
+
+
+@pytest.mark.parametrize("kind", invalid_models())
+def test_invalid_models_raise_everywhere(kind, tmp_path):
+    model, match = invalid_models()[kind]
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    num_classes = model.outputs[0].shape[-1]
+    colors = ((1, 1, 1), (2, 2, 2), (3, 3, 3))[:num_classes]
+    classes = ClassTable(("a", "b", "c")[:num_classes], colors)
+    calls = (
+        lambda: predict_tiled(model, image, tile=64),
+        lambda: evaluate(model, [(image, mask)], classes=classes, protocols=["glnet"], tile=64),
+        lambda: export(model, tmp_path / "out", format="savedmodel", classes=classes, tile=64),
+        lambda: ensemble([model]),
+    )
+    for call in calls:
+        with pytest.raises(InputError, match=match):
+            call()
+
+
+def test_outputs_of_another_size_than_the_image_raise(tmp_path):
+    model = network(convolution(strides=2))
+    image, mask = np.zeros((64, 64, 3), np.uint8), np.zeros((64, 64), np.uint8)
+    classes = ClassTable(("a", "b", "c"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
+    calls = (
+        lambda: predict_tiled(model, image, tile=64),
+        lambda: predict_tiled(ensemble([model]), image, tile=64),
+        lambda: evaluate(model, [(image, mask)], classes=classes, protocols=["glnet"], tile=64),
+        lambda: export(model, tmp_path / "out", format="savedmodel", classes=classes, tile=64),
+    )
+    for call in calls:
+        with pytest.raises(InputError, match="output of 32x32 pixels.*64x64 pixels"):
+            call()
+    assert not (tmp_path / "out").exists()

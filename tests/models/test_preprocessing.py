@@ -1,12 +1,12 @@
-"""Preprocessing layer and image sizes."""
+"""Preprocessing layer and checks of image sizes."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-# Keras does not export these functions, which build small networks. If they move, only the test
-# that compares the preprocessing with Keras needs other imports.
+# These modules are not public. They are needed to build small networks. If Keras moves the modules,
+# change only this import.
 from keras.src.applications import convnext, efficientnet_v2
 
 from lcc_tf.errors import InputError
@@ -23,7 +23,7 @@ def test_caffe_and_tf_modes():
     np.testing.assert_allclose(scaled, np.array([10, 100, 250]) / 127.5 - 1, rtol=1e-6)
 
 
-def test_modes_of_models_trained_elsewhere():
+def test_modes_for_models_of_other_software():
     image = np.array([[[[10.0, 100.0, 250.0]]]], np.float32)
     unit = EncoderPreprocessing("unit", 1)(image).numpy()
     np.testing.assert_allclose(unit, image / 255, rtol=1e-6)
@@ -57,7 +57,7 @@ def small_convnext(name):
         ("convnext_base", small_convnext, "convnext_base"),
     ],
 )
-def test_preprocessing_equals_the_one_that_keras_includes(encoder, application, name):
+def test_preprocessing_equals_the_preprocessing_layers_of_keras(encoder, application, name):
     model, first = application(name)
     included = keras.Model(model.input, model.get_layer(first).input)
     image = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Layers that resize feature maps, compared with values derived by hand."""
+"""Layers that resize feature maps, compared with values that were computed by hand."""
 
 import keras
 import numpy as np
@@ -20,7 +20,7 @@ def test_invalid_upsampling_factor_raises(factor):
         BilinearUpsampling(factor)
 
 
-def test_bilinear_upsampling_by_hand():
+def test_bilinear_upsampling_equals_values_computed_by_hand():
     x = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     y = BilinearUpsampling(2)(x).numpy()
     assert y.shape == (1, 2, 4, 1)
@@ -28,11 +28,12 @@ def test_bilinear_upsampling_by_hand():
     np.testing.assert_allclose(y[0, :, :, 0], [[0, 0.25, 0.75, 1]] * 2)
 
 
-def test_bilinear_upsampling_with_aligned_corners_by_hand():
+def test_upsampling_with_aligned_corners_equals_values_computed_by_hand():
     x = np.array([0.0, 1.0], np.float32).reshape(1, 1, 2, 1)
     y = BilinearUpsampling(2, align_corners=True)(x).numpy()
     assert y.shape == (1, 2, 4, 1)
-    # The first and the last pixel are unchanged, the others are evenly spaced: 0, 1/3, 2/3, 1.
+    # The first and the last pixel are unchanged. The pixels between them are evenly spaced: 0, 1/3,
+    # 2/3, 1.
     np.testing.assert_allclose(y[0, :, :, 0], [[0, 1 / 3, 2 / 3, 1]] * 2, rtol=1e-6)
 
 
@@ -62,7 +63,7 @@ def test_broadcast_like():
 @pytest.mark.parametrize(
     ("height", "width", "cells"), [(7, 12, 3), (2, 5, 6), (6, 6, 6), (4, 3, 1)]
 )
-def test_adaptive_pooling_equals_loops(height, width, cells):
+def test_adaptive_pooling_equals_loops_over_cells(height, width, cells):
     x = np.random.default_rng(0).normal(size=(2, height, width, 3)).astype(np.float32)
     expected = np.empty((2, cells, cells, 3))
     for i in range(cells):

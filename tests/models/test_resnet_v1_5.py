@@ -1,4 +1,4 @@
-"""ResNet in torchvision's form: layers and parameter counts."""
+"""ResNet with the layers of torchvision: padding, strides and parameter counts."""
 
 import math
 
@@ -12,7 +12,7 @@ from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        # Numbers in torchvision's documentation, minus the classifier of 1000 classes
+        # Numbers in the documentation of torchvision, minus the classifier with 1000 classes
         ("resnet18_v1.5", 11_689_512 - 513_000),
         ("resnet34_v1.5", 21_797_672 - 513_000),
         ("resnet50_v1.5", 25_557_032 - 2_049_000),
@@ -21,12 +21,12 @@ from lcc_tf.models.resnet_v1_5 import RESNETS, resnet_v1_5
         ("resnet152_v1.5", 60_192_808 - 2_049_000),
     ],
 )
-def test_parameter_counts_are_torchvisions(name, parameters, zero_weights):
+def test_parameter_counts_equal_torchvision(name, parameters, zero_weights):
     network = resnet_v1_5(RESNETS[name], keras.Input((32, 32, 3)))
     assert sum(math.prod(weight.shape) for weight in network.trainable_weights) == parameters
 
 
-def test_padding_and_strides_are_torchvisions(zero_weights):
+def test_padding_and_strides_equal_torchvision(zero_weights):
     layer = build_encoder("resnet50_v1.5", weights=None).get_layer
     assert layer("conv1_pad").padding == ((3, 3), (3, 3))
     assert layer("conv3_block1_1_conv").strides == (1, 1)

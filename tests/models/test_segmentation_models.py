@@ -16,7 +16,8 @@ from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.segmentation_models import BASELINE_ENCODERS, BASELINES
 from tfds_deepglobe.classes import ClassTable
 
-SIZE = 96  # pixels; the PSPNet of segmentation-models needs multiples of 48, larger than 48
+# Image height and width, pixels. The PSPNet of segmentation-models needs a multiple of 48 above 48.
+SIZE = 96
 CLASSES = ClassTable(("a", "b", "c"), ((0, 0, 0), (9, 9, 9), (255, 0, 255)))
 
 
@@ -42,7 +43,7 @@ def random_image(*shape):
 
 @pytest.fixture(scope="module")
 def models():
-    """One network of each architecture, by its name."""
+    """Dictionary that maps each architecture to a network."""
     keras.utils.set_random_seed(0)
     models = {arch: build(arch) for arch in BASELINES}
     for model in models.values():
@@ -52,7 +53,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def package(models):
-    """The package segmentation-models, which `models` imports with the right settings."""
+    """The package segmentation-models, after the fixture `models` imported it with its settings."""
     import segmentation_models
 
     return segmentation_models
@@ -73,12 +74,12 @@ def test_logits_equal_segmentation_models(arch, models, package):
     logits = models[arch](image)
     assert logits.dtype == tf.float32
     np.testing.assert_allclose(logits, expected, atol=1e-5 * np.abs(expected).max())
-    # Logits, not probabilities
+    # The outputs are logits: their sum over the classes is not 1.
     assert np.abs(np.sum(expected, axis=-1) - 1).max() > 0.1
 
 
-def test_replaced_layers_of_efficientnet_return_the_same(package):
-    # Dropout, activation and the squeeze of squeeze-and-excitation are replaced.
+def test_replaced_layers_of_efficientnet_return_the_same_values(package):
+    # The replaced layers are dropout, the activations and the squeeze of squeeze-and-excitation.
     model = build("pspnet", "efficientnetb0")
     set_random_statistics(model)
     package_model = package.PSPNet(
@@ -93,7 +94,7 @@ def test_replaced_layers_of_efficientnet_return_the_same(package):
     assert not any(name in text for name in ("FixedDropout", "swish", "Lambda", "efficientnet."))
 
 
-def test_every_backbone_has_its_preprocessing(package):
+def test_preprocessing_of_every_backbone_equals_segmentation_models(package):
     names = set(package.get_available_backbone_names())
     assert set(BASELINE_ENCODERS) == names - {f"densenet{depth}" for depth in (121, 169, 201)}
     image = random_image(1, 4, 4)
@@ -105,8 +106,8 @@ def test_every_backbone_has_its_preprocessing(package):
 
 @pytest.mark.parametrize(
     ("arch", "strides", "convolutions"),
-    # The package's ResNet18 has 17 convolutions, plus 4 in shortcuts. PSPNet has only the stem and
-    # the first two stages.
+    # The ResNet18 of the package has 17 convolutions, plus 4 in shortcuts. The encoder of PSPNet
+    # contains only the stem and the first two stages.
     [
         ("unet", (32, 16, 8, 4, 2), 21),
         ("fpn", (32, 16, 8, 4, 2), 21),
@@ -123,7 +124,7 @@ def test_encoder_contains_preprocessing_and_backbone(arch, strides, convolutions
     assert sum(isinstance(x, keras.layers.Conv2D) for x in encoder.layers) == convolutions
 
 
-def test_frozen_encoder_keeps_its_weights_and_statistics(models):
+def test_training_does_not_change_a_frozen_encoder(models):
     model = keras.models.clone_model(models["fpn"])
     encoder = model.get_layer("encoder")
     encoder.trainable = False
@@ -140,7 +141,7 @@ def test_frozen_encoder_keeps_its_weights_and_statistics(models):
     assert moved.isdisjoint(id(weight) for weight in encoder.weights)
 
 
-def test_momentum_of_batch_normalization_is_pytorchs(models):
+def test_momentum_of_batch_normalization_equals_pytorch(models):
     for model in models.values():
         norms = [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
         assert {norm.momentum for norm in norms} == {0.9}
@@ -148,7 +149,7 @@ def test_momentum_of_batch_normalization_is_pytorchs(models):
 
 
 def test_weights_file_loads_into_another_build(models, tmp_path):
-    # LinkNet's last convolution and ResNet's sums have automatic names.
+    # The last convolution of LinkNet and the sums of ResNet have automatic names.
     file = tmp_path / "model.weights.h5"
     models["linknet"].save_weights(file)
     again = build("linknet")
@@ -203,7 +204,7 @@ def test_size_that_is_not_divisible_by_the_stride_raises(arch, divisor, models):
         build(arch, input_shape=(100, 64, 3))
 
 
-# The backbone's weights
+# Weights of the backbone
 
 
 def test_weights_of_the_backbone_from_a_file(package, tmp_path):
@@ -212,7 +213,7 @@ def test_weights_of_the_backbone_from_a_file(package, tmp_path):
     )
     set_random_statistics(backbone)
     file = tmp_path / "resnet18_no_top.h5"
-    backbone.save(file)  # the legacy format, in which the package publishes its weights
+    backbone.save(file)  # the package publishes its weights in this legacy format
     encoder = build("unet", encoder_weights=str(file)).get_layer("encoder")
     for array, expected in zip(encoder.get_weights(), backbone.get_weights(), strict=True):
         np.testing.assert_array_equal(array, expected)
@@ -243,13 +244,13 @@ def test_failed_download_raises(monkeypatch, tmp_path):
         build("unet", encoder_weights="imagenet")
 
 
-def test_programming_error_passes_through(monkeypatch, package):
-    def defective(*args, **kwargs):
-        raise TypeError("a defect")
+def test_programming_error_is_not_converted(monkeypatch, package):
+    def broken(*args, **kwargs):
+        raise TypeError("a bug")
 
-    monkeypatch.setattr(package, "Unet", defective)
+    monkeypatch.setattr(package, "Unet", broken)
     for encoder_weights in (None, "imagenet"):
-        with pytest.raises(TypeError, match="^a defect$"):
+        with pytest.raises(TypeError, match="^a bug$"):
             build("unet", encoder_weights=encoder_weights)
 
 

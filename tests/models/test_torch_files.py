@@ -1,4 +1,4 @@
-"""Weights files of PyTorch. The tests do not need PyTorch."""
+"""Reading of PyTorch weights files. The tests do not need PyTorch."""
 
 import pickle
 import struct
@@ -40,7 +40,7 @@ def test_invalid_files_raise(tmp_path):
     file.write_bytes(b"")
     with pytest.raises(InputError, match="'.safetensors', '.pth'.*weights.h5.*Use a Keras file"):
         read_torch_weights(file)
-    file = tmp_path / "cut.safetensors"
+    file = tmp_path / "truncated.safetensors"
     safetensors.numpy.save_file({"a": np.ones(100)}, file)
     file.write_bytes(file.read_bytes()[:-7])
     with pytest.raises(InputError, match="not a complete safetensors file"):
@@ -48,7 +48,7 @@ def test_invalid_files_raise(tmp_path):
 
 
 def test_pickled_weights_without_torch_raise(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "torch", None)  # means: not installed
+    monkeypatch.setitem(sys.modules, "torch", None)  # Python treats PyTorch as not installed
     file = tmp_path / "model.pth"
     file.write_bytes(b"")
     with pytest.raises(InputError, match="model.pth' needs PyTorch.*safetensors.torch"):
@@ -56,7 +56,7 @@ def test_pickled_weights_without_torch_raise(tmp_path, monkeypatch):
 
 
 class Tensor:
-    """Stand-in for a PyTorch tensor, with the methods that the reader uses."""
+    """Replacement for a PyTorch tensor, with the methods that `read_torch_weights` uses."""
 
     def __init__(self, array):
         self.array = array
@@ -76,7 +76,7 @@ class Tensor:
 
 @pytest.fixture
 def torch_that_loads(monkeypatch):
-    """Installs a stand-in for PyTorch whose `load` returns some content or raises an error."""
+    """Function that replaces PyTorch. `load` of the replacement returns or raises `content`."""
 
     def install(content):
         def load(path, *, map_location, weights_only):
@@ -139,9 +139,9 @@ def test_damaged_pickle_raises(error, reason, torch_that_loads, tmp_path):
         read_torch_weights(file)
 
 
-def test_programming_error_passes_through(torch_that_loads, tmp_path):
+def test_programming_error_is_not_converted(torch_that_loads, tmp_path):
     file = tmp_path / "model.pth"
     file.write_bytes(b"")
-    torch_that_loads(TypeError("a defect"))
-    with pytest.raises(TypeError, match="^a defect$"):
+    torch_that_loads(TypeError("a bug"))
+    with pytest.raises(TypeError, match="^a bug$"):
         read_torch_weights(file)

@@ -1,4 +1,7 @@
-"""PyTorch weights: equal logits and errors. The tests need neither PyTorch nor smp."""
+"""Loading of PyTorch weights. Logits must equal the logits of segmentation_models_pytorch (smp).
+
+The tests need neither PyTorch nor smp, because the logits of smp are stored in files.
+"""
 
 import json
 from pathlib import Path
@@ -29,20 +32,20 @@ STD = np.array([0.229, 0.224, 0.225], np.float32).reshape(1, 3, 1, 1)
 
 
 def stored(arch, output_stride):
-    """Returns weights with the names and shapes of smp, and smp's logits with these weights."""
+    """Returns a state dict of smp with random values, and the logits of smp for these values."""
     with np.load(DATA / f"smp_{arch}_{output_stride or 32}.npz") as file:
         return seeded_weights(json.loads(str(file["shapes"]))), file["logits"]
 
 
 @pytest.fixture(scope="module")
 def smp_weights():
-    """A state dict of smp's UnetPlusPlus with resnet18 and 7 classes."""
+    """A state dict of `UnetPlusPlus` in smp with resnet18 and 7 classes."""
     return stored("unetpp", None)[0]
 
 
 @pytest.fixture(scope="module")
 def model():
-    """Our UNet++ with resnet18 and 7 classes."""
+    """A Keras UNet++ with resnet18 and 7 classes."""
     return build_keras("unetpp", "resnet18", None)
 
 
@@ -65,7 +68,7 @@ def test_state_dict_of_a_lightning_module_loads(model, smp_weights):
     np.testing.assert_array_equal(model.get_layer("head_logits").bias, bias)
 
 
-def test_statistics_other_than_imagenets_raise(model, smp_weights):
+def test_statistics_that_differ_from_imagenet_raise(model, smp_weights):
     with pytest.raises(InputError, match=r"'torch' or.*std=\[1. 1. 1.\], preproc.*'torch'"):
         load_torch_state_dict(model, smp_weights | {"mean": MEAN, "std": np.ones(3)})
     unit = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None, preprocessing="unit")
@@ -73,7 +76,7 @@ def test_statistics_other_than_imagenets_raise(model, smp_weights):
         load_torch_state_dict(unit, smp_weights | {"mean": MEAN})
 
 
-def test_error_lists_all_faults_and_nothing_is_loaded(model, smp_weights):
+def test_error_lists_all_mismatches_and_nothing_is_loaded(model, smp_weights):
     weights = dict(smp_weights)
     del weights["decoder.blocks.x_0_0.conv1.0.weight"]
     weights["loss.weight"] = np.ones(7)
@@ -95,7 +98,7 @@ def test_error_lists_all_faults_and_nothing_is_loaded(model, smp_weights):
         np.testing.assert_array_equal(left, right)
 
 
-def test_error_is_short_when_nothing_fits(model):
+def test_error_is_short_if_no_name_matches(model):
     with pytest.raises(
         InputError, match=r"missing.*and \d\d\d more; 1 unexpected.*: a\. "
     ) as caught:
@@ -111,7 +114,7 @@ def test_two_networks_in_one_state_dict_raise(model, smp_weights):
         load_torch_state_dict(model, twice)
 
 
-def test_models_without_a_counterpart_in_smp_raise(smp_weights):
+def test_models_that_do_not_exist_in_smp_raise(smp_weights):
     with pytest.raises(InputError, match="resnet18_v1.5.*'stage1_conv'"):
         load_torch_state_dict(UNetPlusPlus(7, encoder="tiny", encoder_weights=None), smp_weights)
     supervised = UNetPlusPlus(7, encoder="tiny", encoder_weights=None, deep_supervision=True)
@@ -122,11 +125,11 @@ def test_models_without_a_counterpart_in_smp_raise(smp_weights):
         load_torch_state_dict(other, smp_weights)
 
 
-def test_keras_form_of_resnet_raises():
+def test_resnet_of_keras_applications_raises():
     network = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 7, name="conv1_conv")]
     )
-    with pytest.raises(InputError, match="conv1_conv'.*has no bias there"):
+    with pytest.raises(InputError, match="conv1_conv'.*or has no bias"):
         load_torch_encoder(network, {})
 
 
@@ -139,14 +142,14 @@ def test_timm_resnet_with_another_stem_raises(smp_weights):
     }
     network = resnet_v1_5(RESNETS["resnet18_v1.5"], keras.Input((32, 32, 3)))
     load_torch_encoder(network, weights | {"fc.bias": np.ones(1000)})
-    # resnet18d: three convolutions in the stem
+    # The stem of resnet18d has three convolutions.
     stem = {"conv1.0.weight": np.ones((32, 3, 3, 3), np.float32)}
     del weights["conv1.weight"]
     with pytest.raises(InputError, match="missing.*conv1.weight.*unexpected.*conv1.0.weight"):
         load_torch_encoder(network, weights | stem)
 
 
-def test_describe(smp_weights):
+def test_describe_identifies_the_network(smp_weights):
     assert describe(smp_weights) == ("unetpp", "resnet18_v1.5", 7)
     lightning = {f"model.{name}": array for name, array in smp_weights.items()}
     assert describe(lightning | {"mean": MEAN, "std": STD}) == ("unetpp", "resnet18_v1.5", 7)
@@ -165,7 +168,7 @@ def test_describe_distinguishes_depths_and_variants(smp_weights):
         "encoder.layer1.0.conv3.weight": np.ones((256, 64, 1, 1)),
     }
     assert describe(decoder | blocks | bottleneck).encoder == "resnet101_v1.5"
-    # resnext101_32x4d: groups
+    # resnext101_32x4d has grouped convolutions.
     bottleneck["encoder.layer1.0.conv2.weight"] = np.ones((128, 4, 3, 3))
     with pytest.raises(InputError, match=r"decoder unetpp, encoder None .*\(3, 4, 23, 3\)"):
         describe(decoder | blocks | bottleneck)
@@ -174,7 +177,7 @@ def test_describe_distinguishes_depths_and_variants(smp_weights):
 
 
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
-def test_layer_without_a_counterpart_in_smp_raises(arch, model, smp_weights):
+def test_layer_that_does_not_exist_in_smp_raises(arch, model, smp_weights):
     image = keras.Input((32, 32, 3))
     encoder = model.get_layer("encoder")
     head = keras.layers.Conv2D(7, 1, name="another_head")(encoder(image)[-1])

@@ -11,7 +11,7 @@ from lcc_tf.models import UNetPlusPlus, build_model, encoders
 
 
 def inputs_of(model, name):
-    """Returns the names of the layers that a layer's inputs come from, in order."""
+    """Returns the names of the layers whose outputs are the inputs of a layer, in order."""
     names = {id(layer.output): layer.name for layer in model.layers if layer.name != "encoder"}
     tensors = keras.tree.flatten(model.get_layer(name).input)
     return [names.get(id(tensor), "encoder") for tensor in tensors]
@@ -47,8 +47,8 @@ def test_filters(model):
         "x_1_3": 64,
         "x_0_4": 32,
         "full_resolution": 16,
-        "x_2_1": 16,  # as in the encoder's feature of stride 8
-        "x_0_3": 8,  # as in the encoder's feature of stride 2
+        "x_2_1": 16,  # the same number as in the encoder's feature of stride 8
+        "x_0_3": 8,  # the same number as in the encoder's feature of stride 2
     }
 
 
@@ -84,4 +84,5 @@ def test_encoder_without_features_of_stride_2(monkeypatch):
     assert inputs_of(model, "x_1_1_concat") == ["x_1_1_upsampling", "encoder"]
     filters = [model.get_layer(f"x_0_{column}_conv2").filters for column in (1, 2, 3, 4)]
     assert filters == [32, 32, 32, 32]
-    assert model.get_layer("x_1_2_conv2").filters == 8  # as in the encoder's feature of stride 4
+    # The encoder's feature of stride 4 has 8 channels.
+    assert model.get_layer("x_1_2_conv2").filters == 8

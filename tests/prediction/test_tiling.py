@@ -13,18 +13,19 @@ from lcc_tf.prediction.tiling import (
 
 
 def predict_pixels(images):
-    """Predicts two probabilities from each pixel's red value."""
+    """Predicts two probabilities per pixel from the red value of the pixel."""
     red = images[..., 0] / 255
     return np.stack([red, 1 - red], axis=-1).astype(np.float32)
 
 
 def predict_mean(tiles):
-    """Predicts each tile's mean for all its pixels, so that unblended tiles have seams."""
+    """Predicts the mean of a tile for all pixels of the tile. Unblended edges are visible."""
     values = tiles.mean(axis=(1, 2, 3), keepdims=True) / 255
     return np.broadcast_to(values, (*tiles.shape[:3], 1)).astype(np.float32)
 
 
 def reader(image):
+    """Returns a function that reads a part of an image."""
     return lambda rows, columns: image[rows, columns]
 
 
@@ -67,28 +68,29 @@ def test_blended_tiles_are_weighted_means(overlap):
 @pytest.mark.parametrize(
     ("side", "overlap", "origins"),
     [
-        (7, 4, [-4]),  # in the center of one tile
-        (16, 4, [0]),  # exactly one tile
+        (7, 4, [-4]),  # the image is in the center of one tile
+        (16, 4, [0]),  # the image has the size of one tile
         (17, 4, [-2, 10]),  # tiles start every 12 pixels
-        (24, 4, [-2, 10]),  # 2 pixels beyond both borders
+        (24, 4, [-2, 10]),  # tiles extend 2 pixels beyond both borders
         (25, 4, [-2, 10, 22]),
         (33, 0, [0, 16, 32]),
         (32, 8, [-4, 4, 12, 20]),
     ],
 )
-def test_origins_of_tiles_of_16(side, overlap, origins):
+def test_origins_of_tiles_of_16_pixels(side, overlap, origins):
     assert tile_origins(side, 16, overlap) == origins
 
 
 @pytest.mark.parametrize(("tile", "overlap"), [(16, 4), (512, 128), (32, 16), (31, 15)])
-def test_window_is_smooth_and_never_zero(tile, overlap):
+def test_blending_window_is_smooth_and_never_zero(tile, overlap):
     window = blending_window(tile, overlap)
     assert window.min() > 0
     assert window[overlap : tile - overlap].min(initial=1) == 1
     np.testing.assert_allclose(window, window[::-1])
     np.testing.assert_allclose(window[:overlap] + window[-overlap:], 1, atol=1e-6)
     assert np.abs(np.diff(window)).max() < 2 / overlap
-    # The weights change slowly at both ends. A linear ramp would have a constant slope.
+    # The weights change slowly at both ends of the overlap. If they were linear, all steps would be
+    # equal.
     steps = np.diff(window[: overlap + 1])
     assert max(steps[0], steps[-1]) < 0.9 * steps.max()
 
@@ -112,7 +114,7 @@ def test_tiles_are_reflect_padded():
     )
 
 
-def test_only_pixels_of_one_tile_are_read_at_once():
+def test_each_read_contains_at_most_one_tile():
     sizes = []
 
     def read(rows, columns):
@@ -128,7 +130,7 @@ def test_only_pixels_of_one_tile_are_read_at_once():
 
 
 def random_network():
-    """Builds a network with random weights. Each output pixel depends on 13 x 13 pixels."""
+    """Builds a network with random weights. Each output pixel depends on 13 x 13 input pixels."""
     keras.utils.set_random_seed(0)
     layers = [keras.layers.Conv2D(8, 5, padding="same", activation="relu") for _ in range(3)]
     return keras.Sequential(
@@ -136,10 +138,10 @@ def random_network():
     )
 
 
-def test_prediction_is_the_same_after_a_shift_by_whole_tiles():
+def test_prediction_is_equal_after_a_shift_by_whole_tile_steps():
     network = random_network()
     image = np.random.default_rng(0).integers(0, 256, (230, 190, 3)).astype(np.float32)
-    # The shifts are one step of 24 pixels and two steps of 16 pixels.
+    # The first shift is one step of 24 pixels, the second shift is two steps of 16 pixels.
     for overlap, shift in ((8, 24), (16, 32)):
         whole = predict_array(network.predict_on_batch, image, tile=32, overlap=overlap)
         part = predict_array(
@@ -165,20 +167,20 @@ def test_batches_have_the_same_shape():
         shapes.append(tiles.shape)
         return predict_pixels(tiles)
 
-    # 6 x 6 tiles, at most 32 at once
+    # The image has 6 x 6 tiles. A batch can contain at most 32 tiles.
     predict_array(predict, np.zeros((1100, 1100, 3), np.uint8), tile=256)
     assert shapes == [(18, 256, 256, 3)] * 2
 
 
 @pytest.mark.parametrize("seed", range(20))
-def test_tiles_of_nodata_are_not_predicted(seed, monkeypatch):
-    # Several batches of small tiles; with the real size, the images would have megapixels.
+def test_tiles_with_only_nodata_are_not_predicted(seed, monkeypatch):
+    # A small batch size, because images with several batches would otherwise have megapixels.
     monkeypatch.setattr("lcc_tf.prediction.tiling.BATCH_PIXELS", 4 * 16**2)
     rng = np.random.default_rng(seed)
     height, width = rng.integers(20, 120, 2)
     overlap = int(rng.integers(0, 9))
     image = rng.uniform(1, 255, (height, width, 3))
-    # A rotated scene, with nodata in the corners of its file
+    # Valid pixels are on one side of a slanted line, like in the file of a rotated scene.
     valid = np.add.outer(rng.uniform(-1, 1) * np.arange(height), np.arange(width)) < width / 2
     image[~valid] = np.nan
     has_pixels = []
@@ -202,5 +204,5 @@ def test_tiles_of_nodata_are_not_predicted(seed, monkeypatch):
     assert (covered == 1).all()
     empty = sum(block.values is None for block in blocks)
     assert np.sum(has_pixels) == len(blocks) - empty
-    assert np.all(has_pixels[:-1])  # full batches
+    assert np.all(has_pixels[:-1])  # all batches except the last batch are full
     assert seed or empty > 5

@@ -14,7 +14,7 @@ ORIGINAL, OFFICIAL6, GLNET = scoring_rules(list(PROTOCOLS), DEEPGLOBE_CLASSES)
 
 
 class FixedMember:
-    """A member with random probabilities of a fixed size."""
+    """A network of an ensemble that predicts random probabilities of a fixed size."""
 
     def __init__(self, name, seed, size):
         self.name = name
@@ -46,10 +46,10 @@ def count(predictors, scene, protocols):
     return counts
 
 
-def test_probabilities_are_averaged_at_the_protocols_resolution(predictors, scene):
-    """Expected values are from TensorFlow's resize of whole maps, and from masks of original size.
+def test_probabilities_are_averaged_at_the_resolution_of_the_protocol(predictors, scene):
+    """The expected matrices are computed from whole maps, which `tf.image.resize` resizes.
 
-    512x512 pixels are counted in two strips.
+    `ConfusionMatrices` processes 512x512 pixels in two strips.
     """
     image, mask = scene
     counts = count(predictors, scene, [ORIGINAL, GLNET, OFFICIAL6])
@@ -86,7 +86,7 @@ def test_probabilities_are_averaged_at_the_protocols_resolution(predictors, scen
 
 
 @pytest.mark.parametrize("kind", ["probabilities", "logits"])
-def test_average_equals_the_keras_ensemble(kind):
+def test_average_equals_the_output_of_the_keras_ensemble(kind):
     rng = np.random.default_rng(0)
     models = []
     for _ in range(3):

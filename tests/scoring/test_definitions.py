@@ -8,7 +8,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 
 def named(*names):
-    """Returns a class table with these names."""
+    """Returns a class table with the given names."""
     return ClassTable(names, tuple((i, i, i) for i in range(len(names))))
 
 
@@ -29,10 +29,10 @@ def mean_iou_sentence(protocol, classes):
     return definitions(protocol.for_classes(classes))["mean_iou"]
 
 
-def test_definitions_of_many_classes_do_not_list_them():
+def test_definitions_do_not_list_the_names_of_many_classes():
     many = named(*(f"class {i}" for i in range(29)), "unknown")
-    assert "over all 30 classes, without" in mean_iou_sentence(ORIGINAL, many)
-    assert "over the 29 classes other than unknown," in mean_iou_sentence(GLNET, many)
+    assert "over all 30 classes; undefined" in mean_iou_sentence(ORIGINAL, many)
+    assert "over the 29 classes other than unknown;" in mean_iou_sentence(GLNET, many)
     assert "class 3" not in "".join(definitions(GLNET.for_classes(many)).values())
     few = named("a", "b", "unknown")
-    assert "over the 2 classes a, b, without" in mean_iou_sentence(GLNET, few)
+    assert "over the 2 classes a, b; undefined" in mean_iou_sentence(GLNET, few)

@@ -30,27 +30,27 @@ def test_search_can_find_a_weight_of_zero():
 
 @pytest.mark.parametrize("seed", range(5))
 def test_search_never_scores_lower_than_equal_weights(seed):
-    """The scores of this test are random."""
-    drawn = {}
+    """The score of each combination of weights is random."""
+    random_scores = {}
 
     def noise(weights):
         assert weights.min() >= 0
         assert weights.sum() == pytest.approx(1)
         rng = np.random.default_rng([seed, *np.round(weights * 1e6).astype(int)])
-        return drawn.setdefault(tuple(weights), rng.random())
+        return random_scores.setdefault(tuple(weights), rng.random())
 
     found = search_weights(noise, 4)
     assert noise(found) >= noise(np.full(4, 0.25))
-    assert len(drawn) < 500
+    assert len(random_scores) < 500
 
 
-def test_flat_scores_keep_equal_weights():
+def test_weights_stay_equal_if_all_scores_are_equal():
     assert search_weights(lambda weights: 1.0, 3).tolist() == [1 / 3] * 3
     assert search_weights(lambda weights: 1.0, 1).tolist() == [1]
 
 
 class Oracle:
-    """A member that predicts a fraction of the pixels correctly."""
+    """A network that predicts the correct class for a fraction of the pixels."""
 
     def __init__(self, masks, fraction, seed):
         self.name = f"oracle {fraction}"
@@ -71,7 +71,7 @@ def members(builder):
 
 
 @pytest.mark.parametrize("average", ["probabilities", "logits"])
-def test_better_member_has_more_weight(members, builder, average):
+def test_better_network_has_a_larger_weight(members, builder, average):
     tuned = tune_weights(members, builder, GLNET_RULES, average)
     assert tuned.protocol == "glnet"
     assert tuned.mean_iou > tuned.equal_mean_iou
@@ -80,7 +80,7 @@ def test_better_member_has_more_weight(members, builder, average):
 
 
 def test_tuned_score_is_close_to_the_score_of_all_pixels(members, builder):
-    """The protocol compares 512x512 pixels, and tuning a grid of them."""
+    """The protocol scores 512x512 pixels, but tuning scores only a grid of these pixels."""
     tuned = tune_weights(members, builder, ORIGINAL_RULES, "probabilities")
     ensembles = {
         "equal": Average((1, 1, 1), "probabilities"),
@@ -96,7 +96,7 @@ def test_tuned_score_is_close_to_the_score_of_all_pixels(members, builder):
         assert found == pytest.approx(exact, abs=0.01)
 
 
-def test_only_the_validation_split_is_read_and_only_once(members, builder, monkeypatch):
+def test_tuning_reads_only_the_validation_split_and_only_once(members, builder, monkeypatch):
     read, as_dataset = [], builder.as_dataset
 
     def watched(split, **options):

@@ -20,7 +20,7 @@ PIXEL_COLORS = np.array([[250, 0, 0], [0, 250, 0], [0, 0, 250]], np.uint8)
 
 
 def color_model(gain=1.0, name="by_color"):
-    """Returns a model that predicts class k where channel k is the brightest."""
+    """Returns a model that predicts class k for pixels whose largest channel is channel k."""
     inputs = keras.Input((None, None, 3))
     layer = keras.layers.Conv2D(3, 1, use_bias=False)
     model = keras.Model(inputs, layer(inputs), name=name)
@@ -29,7 +29,7 @@ def color_model(gain=1.0, name="by_color"):
 
 
 def example(ids, labels=None):
-    """Returns an image for which `color_model` predicts `ids`, and a mask of `labels`."""
+    """Returns an image for which `color_model` predicts `ids`, and a mask with `labels`."""
     ids = np.asarray(ids)
     return PIXEL_COLORS[ids], (ids if labels is None else np.asarray(labels)).astype(np.uint8)
 
@@ -43,7 +43,7 @@ def score(examples, models=None, **options):
     return evaluate(models, examples, **{"classes": CLASSES, "protocols": ["glnet"], **options})
 
 
-def test_models_and_their_runs_have_the_same_scores(pair, builder):
+def test_scores_of_models_equal_the_scores_of_their_runs(pair, builder):
     as_crops = [
         dataclasses.replace(run, config=dataclasses.replace(run.config, framing="crops"))
         for run in pair
@@ -61,11 +61,11 @@ def test_models_and_their_runs_have_the_same_scores(pair, builder):
     assert to_markdown(received) == to_markdown(expected)
 
 
-def test_scores_of_one_model_computed_by_hand():
+def test_scores_equal_scores_computed_by_hand():
     pairs = [example([[0, 0, 1]], [[0, 1, 1]]), example([[2], [0]], [[1], [2]])]
     evaluation = score(pairs, protocols=["glnet", "official6"])
     assert matrix(evaluation) == [[1, 0, 0], [1, 1, 1], [1, 0, 0]]
-    # Pixels of the label `unknown` are not scored. The prediction is never `unknown`.
+    # This protocol does not score pixels whose ground truth is `unknown`, and never predicts it.
     assert np.sum(matrix(evaluation, "official6")) == 4
     scores = evaluation.scores["glnet"]["by_color"]
     assert scores["iou"] == {"a": 1 / 3, "b": 1 / 3, "unknown": 0}
@@ -74,7 +74,7 @@ def test_scores_of_one_model_computed_by_hand():
     assert "33.33" in to_markdown(evaluation)
 
 
-def test_ensembles_of_several_models_are_scored_too():
+def test_ensembles_of_several_models_are_also_scored():
     models = {f"m{gain}": color_model(gain) for gain in (1, 2, -3)}
     evaluation = score([example([[0, 1]])], models, member_weights=[1, 1, 2])
     assert list(evaluation.scores["glnet"]) == [
@@ -84,7 +84,7 @@ def test_ensembles_of_several_models_are_scored_too():
     assert evaluation.member_weights() == {"m1": 0.25, "m2": 0.25, "m-3": 0.5}
 
 
-def test_examples_may_be_a_tensorflow_data_set():
+def test_examples_can_be_a_tensorflow_data_set():
     pairs = [example([[0, 1, 2]]), example([[1], [1]], [[0], [1]])]
     spec = (tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((None, None), tf.uint8))
     dataset = tf.data.Dataset.from_generator(lambda: iter(pairs), output_signature=spec)
@@ -93,7 +93,7 @@ def test_examples_may_be_a_tensorflow_data_set():
         assert matrix(score(examples)) == matrix(score(pairs))
 
 
-def test_examples_may_be_a_split_of_the_tfds_data_set(builder):
+def test_examples_can_be_a_split_of_the_tfds_data_set(builder):
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(7, 1)])
     options = {"classes": DEEPGLOBE_CLASSES, "protocols": ["glnet"]}
     received = evaluate(model, builder.as_dataset(split="test"), **options)
@@ -142,6 +142,9 @@ def test_invalid_arguments_raise():
         score(pairs, ignore_class=2)
     with pytest.raises(InputError, match="one class per output channel.*Received: 7"):
         score(pairs, classes=DEEPGLOBE_CLASSES)
+    for classes in (["a", "b", "unknown"], None):
+        with pytest.raises(InputError, match=r"classes=.*`lcc_tf.ClassTable\(names, palette\)`"):
+            score(pairs, classes=classes)
     with pytest.raises(InputError, match="at least one model"):
         score(pairs, {})
     with pytest.raises(InputError, match="named 'ensemble'"):

@@ -25,7 +25,7 @@ ALL = list(PROTOCOLS)
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once():
-    """Loads each run once for all tests: tracing its graph takes most of the time."""
+    """Loads each run only once for all tests, because loading takes most of the time."""
     load = Predictor.from_run
     loaded = {}
 
@@ -41,13 +41,13 @@ def loaded_once():
 
 
 def framed(run, framing, **changes):
-    """Returns a run as if it had been trained in another framing."""
+    """Returns a run with another framing (crops or whole images) in its configuration."""
     config = dataclasses.replace(run.config, framing=framing, **changes)
     return dataclasses.replace(run, config=config)
 
 
 def copied(run, path):
-    """Copies a run to another folder."""
+    """Copies a run to another folder and returns the copy."""
     shutil.copytree(run.path, path)
     return dataclasses.replace(run, path=path)
 
@@ -68,7 +68,7 @@ def evaluation(pair, builder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def three(pair, builder, tmp_path_factory):
-    """Three members of two framings."""
+    """Scores of two runs on whole images, one run on crops, and their ensembles."""
     path = tmp_path_factory.mktemp("three") / "crops"
     members = [*pair, framed(copied(pair[0], path), "crops", image_size=32)]
     return evaluate_runs(members, builder, member_weights=[2, 1, 1], average="logits", tta="flip")
@@ -76,13 +76,13 @@ def three(pair, builder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def tuned(pair, builder):
-    """Two members with tuned weights, scored on the split on which they were tuned."""
+    """Scores of two runs with tuned weights, on the split on which the weights were tuned."""
     options = {"split": "validation", "protocols": ["official6"]}
     return evaluate_runs(pair, builder, member_weights="tuned", **options)
 
 
-def test_scores_agree_with_the_predictions(evaluation, pair, builder):
-    """Expected scores of the protocol `original` are computed without confusion matrices."""
+def test_scores_equal_scores_computed_from_the_predictions(evaluation, pair, builder):
+    """The expected scores of the protocol `original` are computed without confusion matrices."""
     p = {}
     for size in (64, 512):
         batches = evaluation_batches(builder, "train", image_size=size, batch_size=16)
@@ -112,7 +112,7 @@ def test_scores_agree_with_the_predictions(evaluation, pair, builder):
         assert np.sum(scores["confusion_matrix"]) == masks.size
 
 
-def test_protocols_of_papers_are_scored_at_full_size(evaluation):
+def test_protocols_of_papers_score_images_without_resizing(evaluation):
     by_protocol = evaluation[0].scores
     pixels = {name: np.sum(s["ensemble"]["confusion_matrix"]) for name, s in by_protocol.items()}
     assert pixels["original"] == 13 * 512**2
@@ -122,8 +122,8 @@ def test_protocols_of_papers_are_scored_at_full_size(evaluation):
     assert pixels["official6"] == pixels["glnet"] - unknown
 
 
-def test_crops_are_predicted_at_the_images_resolution(pair, builder):
-    """One tile of 96 pixels contains an image of 64 and reflect-padded borders of 16."""
+def test_run_on_crops_predicts_images_without_resizing(pair, builder):
+    """One tile of 96 pixels contains an image of 64 pixels and reflect-padded borders of 16."""
     run = framed(pair[0], "crops", image_size=96)
     network = load_model(run)
     crops = evaluate_runs([run], builder, protocols=["glnet"])
@@ -181,7 +181,7 @@ def test_metrics_file_of_one_protocol_defines_each_score(three, tmp_path):
     assert len(content["definitions"]) > 25
 
 
-def test_metrics_file_contains_the_tuning(tuned, tmp_path):
+def test_metrics_file_contains_the_result_of_tuning(tuned, tmp_path):
     write_metrics(tuned, tmp_path / "metrics.json")
     content = json.loads((tmp_path / "metrics.json").read_text())
     assert content["tuning"]["protocol"] == "official6"
@@ -218,7 +218,9 @@ def test_ensembles_without_one_member(three):
     ]
 
 
-def test_ensemble_without_a_member_keeps_the_other_weights(pair, builder, tmp_path):
+def test_ensemble_without_one_member_has_unchanged_weights_of_the_other_members(
+    pair, builder, tmp_path
+):
     members = [*pair, copied(pair[1], tmp_path / "third")]
     scores = evaluate_runs(members, builder, member_weights=[2, 1, 0]).scores["original"]
     pair = evaluate_runs(pair, builder, member_weights=[2, 1]).scores["original"]["ensemble"]
@@ -226,7 +228,7 @@ def test_ensemble_without_a_member_keeps_the_other_weights(pair, builder, tmp_pa
     np.testing.assert_equal(scores["ensemble without third"], pair)
     np.testing.assert_equal(scores["ensemble without second"], scores["first"])
     alone = evaluate_runs(members, builder, member_weights=[1, 0, 0]).scores["original"]
-    assert "ensemble without first" not in alone  # only the omitted member has weight
+    assert "ensemble without first" not in alone  # the remaining members have weights of 0
 
 
 def test_panels_are_pictures_of_the_first_images(evaluation):
@@ -234,7 +236,7 @@ def test_panels_are_pictures_of_the_first_images(evaluation):
     assert [file.name for file in files] == [f"train_{i:02d}.png" for i in range(6)]
     with Image.open(files[0]) as panel:
         width, height = panel.size
-        # Image, ground truth, two members, ensemble and baseline side by side
+        # Six pictures side by side: image, ground truth, two runs, ensemble and color baseline
         assert width > 4 * height
         colors = {rgb for _, rgb in panel.convert("RGB").getcolors(width * height)}
     assert {(0, 255, 255), (255, 255, 0)} & colors
@@ -256,7 +258,7 @@ def test_invalid_runs_raise(pair, builder):
         check_runs([run, dataclasses.replace(other, classes=classes)])
     with pytest.raises(InputError, match="differ in their fingerprint"):
         open_dataset([run, dataclasses.replace(other, fingerprint="0" * 64)])
-    with pytest.raises(InputError, match="no images in its split 'holdout'"):
+    with pytest.raises(InputError, match="split 'holdout' .* has no images"):
         evaluate_runs([run], builder, split="holdout")
     with pytest.raises(InputError, match="2 members needs 2 weights"):
         evaluate_runs([run, other], builder, member_weights=[1])
@@ -268,7 +270,7 @@ def test_invalid_runs_raise(pair, builder):
 
 
 @pytest.mark.parametrize("name", ["member_0", "-é (1).x"])
-def test_run_folders_may_have_any_name(name, pair, builder, tmp_path):
+def test_run_folders_can_have_any_name(name, pair, builder, tmp_path):
     run = copied(pair[0], tmp_path / name)
     scores = evaluate_runs([run], builder, protocols=["glnet"]).scores["glnet"]
     assert list(scores) == [name, "ensemble"]
@@ -280,14 +282,14 @@ def test_run_folder_with_the_name_of_another_predictor_raises(name, pair):
         check_runs([dataclasses.replace(pair[0], path=pair[0].path.parent / name)])
 
 
-def test_other_data_may_be_scored(pair, tiny_config):
+def test_other_data_can_be_scored(pair, tiny_config):
     run = pair[0]
-    by_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
-    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=by_lists))
+    with_lists = dataclasses.replace(tiny_config.data, split_files="lists", demo_count=12)
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=with_lists))
     assert open_dataset([run], "demo").info.metadata["fingerprint"] != run.fingerprint
 
 
-def test_other_data_may_have_other_names(pair, tmp_path):
+def test_other_data_can_have_other_file_names(pair, tmp_path):
     run = pair[0]
     names = FileNames.parse("images/*.jpg", "masks/*.png")
     for i in range(4):
@@ -297,7 +299,7 @@ def test_other_data_may_have_other_names(pair, tmp_path):
             file.parent.mkdir(exist_ok=True)
             (tmp_path / "raw" / f"{i}_{kind}").rename(file)
     data = str(tmp_path / "raw")
-    with pytest.raises(DatasetError, match="No labeled image"):
+    with pytest.raises(DatasetError, match="No image with a mask"):
         open_dataset([run], data)
     patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
     assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
@@ -321,5 +323,5 @@ def test_changed_archive_raises(pair):
         open_dataset([dataclasses.replace(run, fingerprint="0" * 64)])
 
 
-def test_default_protocol_is_original(pair, builder):
+def test_original_is_the_default_protocol(pair, builder):
     assert evaluate_runs(pair[:1], builder).rules[0].protocol is ORIGINAL

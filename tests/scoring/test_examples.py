@@ -10,7 +10,7 @@ from lcc_tf.scoring.examples import split_examples
 from lcc_tf.scoring.resizing import resize_example
 
 
-def test_resized_examples_equal_the_batches_of_training(builder):
+def test_resized_examples_equal_the_batches_of_the_input_pipeline(builder):
     batches = evaluation_batches(builder, "validation", image_size=32, batch_size=1)
     natives = split_examples(builder, "validation", "reading")
     for (images, masks), native in zip(batches.as_numpy_iterator(), natives, strict=True):

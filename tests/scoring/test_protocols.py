@@ -7,11 +7,11 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 
 def named(*names):
-    """Returns a class table with these names."""
+    """Returns a class table with the given names."""
     return ClassTable(names, tuple((i, i, i) for i in range(len(names))))
 
 
-def test_protocols_agree_with_the_papers():
+def test_protocols_have_the_sizes_and_classes_of_the_papers():
     assert {name: (p.side, p.num_images) for name, p in PROTOCOLS.items()} == {
         "original": (512, 81),
         "official6": (None, 172),
@@ -30,7 +30,7 @@ def test_protocols_without_a_class_named_unknown_use_all_classes():
         assert rules.predicted == rules.averaged == [0, 1]
 
 
-def test_official6_predicts_the_second_class_instead_of_unknown():
+def test_official6_predicts_the_second_most_probable_class_instead_of_unknown():
     probabilities = np.array([[0.1, 0.3, 0.6], [0.5, 0.2, 0.3]])
     classes = named("a", "b", "unknown")
     assert OFFICIAL6.for_classes(classes).predicted_ids(probabilities).tolist() == [1, 0]

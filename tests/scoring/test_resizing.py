@@ -6,7 +6,7 @@ from lcc_tf.scoring.resizing import resized_rows
 
 
 @pytest.mark.parametrize("size", [(90, 70), (31, 200), (20, 7), (1, 1)])
-def test_rows_equal_tensorflows_resize(size):
+def test_resized_rows_equal_the_rows_of_tf_image_resize(size):
     x = np.random.default_rng(0).random((20, 33, 3), np.float32)
     expected = tf.image.resize(x, size, "bilinear").numpy()
     for start in range(0, size[0], 13):

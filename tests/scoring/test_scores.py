@@ -14,8 +14,8 @@ from lcc_tf.scoring.scores import dice_loss, scores
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 
 NAMES = ("a", "b", "unknown")
-# Ground truth a a a b b u u u; most probable class a a b b u a u u. Where u is most probable for a
-# pixel of b, b is second.
+# Eight pixels of the classes a, b and u (unknown). The ground truth is a a a b b u u u. The most
+# probable class is a a b b u a u u. At the fifth pixel, the second most probable class is b.
 MASK = np.array([[0, 0, 0, 1], [1, 2, 2, 2]], np.uint8)
 FIRST = np.array([[0, 0, 1, 1], [2, 0, 2, 2]])
 SECOND = np.array([[1, 2, 0, 0], [1, 2, 0, 1]])
@@ -24,7 +24,7 @@ RULES = ORIGINAL.for_classes(DEEPGLOBE_CLASSES)
 
 
 def named(*names):
-    """Returns a class table with these names."""
+    """Returns a class table with the given names."""
     return ClassTable(names, tuple((i, i, i) for i in range(len(names))))
 
 
@@ -52,12 +52,14 @@ def random_images(count, seed=0, num_classes=7):
         # tp / (tp + fn + fp): a 2 / (2 + 1 + 1), b 1 / (1 + 1 + 1), unknown 2 / (2 + 1 + 1)
         (ORIGINAL, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 4 / 9, 5 / 8),
         (GLNET, [[2, 1, 0], [0, 1, 1], [1, 0, 2]], [1 / 2, 1 / 3, 1 / 2], 5 / 12, 5 / 8),
-        # The three pixels of unknown are ignored. The prediction unknown of a pixel of b is
-        # replaced with b.
+        # The three pixels with the ground truth u are ignored. At the fifth pixel, the prediction
+        # is b instead of u.
         (OFFICIAL6, [[2, 1, 0], [0, 2, 0], [0, 0, 0]], [2 / 3, 2 / 3, np.nan], 2 / 3, 4 / 5),
     ],
 )
-def test_protocols_computed_by_hand(protocol, matrix, iou, mean_iou, pixel_accuracy):
+def test_scores_of_each_protocol_equal_scores_computed_by_hand(
+    protocol, matrix, iou, mean_iou, pixel_accuracy
+):
     result = score(protocol, [MASK], [PROBABILITIES])
     assert result["confusion_matrix"] == matrix
     np.testing.assert_allclose(list(result["iou"].values()), iou)
@@ -78,24 +80,24 @@ def test_unknown_is_found_by_its_name():
             assert reordered[key] == pytest.approx(expected[key]), (protocol.name, key)
 
 
-def test_protocol_original_has_the_identities_of_the_original():
+def test_protocol_original_has_equal_f1_precision_recall_and_pixel_accuracy():
     result = score(ORIGINAL, *random_images(5), DEEPGLOBE_CLASSES)
     assert 0.3 < result["pixel_accuracy"] < 0.9
-    for key in ("precision", "recall", "f1"):  # all images have the same size
+    for key in ("precision", "recall", "f1"):  # equal only because all images have the same size
         assert result[key] == pytest.approx(result["pixel_accuracy"])
     assert result["accuracy"] == pytest.approx(1 - 2 * (1 - result["pixel_accuracy"]) / 7)
 
 
-def test_accuracy_of_the_challenge_is_over_six_problems():
+def test_accuracy_of_official6_is_computed_over_six_classes():
     result = score(OFFICIAL6, *random_images(1), DEEPGLOBE_CLASSES)
     assert result["accuracy"] == pytest.approx(1 - 2 * (1 - result["pixel_accuracy"]) / 6)
 
 
-def test_protocols_of_papers_are_equal_without_a_class_unknown():
+def test_official6_and_glnet_are_equal_without_a_class_named_unknown():
     images, classes = random_images(3, num_classes=4), named("a", "b", "c", "d")
     assert score(OFFICIAL6, *images, classes) == score(GLNET, *images, classes)
     for protocol in (OFFICIAL6, GLNET):
-        assert "all 4 classes, since no class is named unknown" in describe(
+        assert "all 4 classes, because no class is named unknown" in describe(
             protocol.for_classes(classes)
         )
     assert (
@@ -104,7 +106,7 @@ def test_protocols_of_papers_are_equal_without_a_class_unknown():
     )
 
 
-def test_absent_class_is_nan_and_not_in_means():
+def test_score_of_an_absent_class_is_nan_and_not_in_means():
     mask = np.array([[0, 0, 1, 1]])
     probabilities = np.eye(4)[[[0, 1, 1, 1]]]
     result = score(ORIGINAL, [mask], [probabilities], named("a", "b", "c", "d"))
@@ -116,7 +118,7 @@ def test_absent_class_is_nan_and_not_in_means():
     assert np.isnan(result["class_f1"]["c"])
 
 
-def test_frequency_weighted_means_computed_by_hand():
+def test_frequency_weighted_means_equal_means_computed_by_hand():
     mask = np.array([[0, 0, 0, 1]])
     probabilities = np.eye(2)[[[0, 0, 1, 1]]]
     result = score(ORIGINAL, [mask], [probabilities], named("a", "b"))
@@ -126,7 +128,7 @@ def test_frequency_weighted_means_computed_by_hand():
 
 
 def slow_dice(masks, probabilities, classes):
-    """Computes the loss from its definition, pixel by pixel."""
+    """Computes the Dice loss from its definition, without confusion matrices."""
     losses = []
     for start in range(0, len(masks), 7):
         y, p = np.eye(7)[masks[start : start + 7]], probabilities[start : start + 7]
@@ -140,7 +142,7 @@ def slow_dice(masks, probabilities, classes):
 
 def test_dice_loss_is_computed_over_batches_of_seven_images():
     masks, probabilities = random_images(9)
-    masks[7:][masks[7:] == 2] = 1  # absent from the second batch
+    masks[7:][masks[7:] == 2] = 1  # class 2 is not in the second batch
     result = score(ORIGINAL, masks, probabilities, DEEPGLOBE_CLASSES)
     assert result["loss"] == pytest.approx(slow_dice(masks, probabilities, range(7)))
     y = masks != 6
@@ -167,10 +169,11 @@ def test_intervals_agree_with_the_normal_approximation():
     assert high == pytest.approx(accuracy.mean() + 1.96 * error, abs=0.2 * error)
 
 
-def test_intervals_of_two_images_computed_by_hand():
+def test_intervals_of_two_images_equal_intervals_computed_by_hand():
     matrices = np.zeros((2, 7, 7), np.int64)
     matrices[0, 0, 0] = matrices[1, 1, 2] = 10
-    # Both images are drawn once: 1/2. One image is drawn twice, with probability 1/4 each: 1 or 0.
+    # A resample contains both images with probability 1/2, only the first image with probability
+    # 1/4, and only the second image with probability 1/4. The scores are 1/2, 1 and 0.
     both = scores(RULES, matrices, matrices.astype(float))["intervals"]
     assert both["pixel_accuracy"] == both["f1"] == [0, 1]
     alike = scores(RULES, matrices[[0, 0]], matrices[[0, 0]].astype(float))["intervals"]

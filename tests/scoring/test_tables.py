@@ -18,7 +18,15 @@ NAMES = DEEPGLOBE_CLASSES.names
 def evaluation(
     protocols=(ORIGINAL, OFFICIAL6, GLNET), count=8, absent=(), classes=DEEPGLOBE_CLASSES, **changes
 ):
-    """Returns scores of random confusion matrices, for images of 1000 pixels."""
+    """Returns an evaluation with the scores of random confusion matrices.
+
+    Args:
+        protocols: protocols of the scores.
+        count: number of images.
+        absent: ids of classes that are not in the images.
+        classes: names and colors of the classes.
+        changes: changed fields of the evaluation.
+    """
     results = {}
     num = classes.num_classes
     for protocol in protocols:
@@ -78,7 +86,7 @@ def test_all_protocols_are_columns_of_one_table():
 def test_tables_name_the_published_scores_to_compare_with():
     text = to_markdown(evaluation())
     for protocol, papers in (
-        (ORIGINAL, "original notebooks"),
+        (ORIGINAL, "original PyTorch notebooks"),
         (OFFICIAL6, "arXiv 1805.06561"),
         (GLNET, "GLNet 71.6"),
     ):
@@ -87,15 +95,20 @@ def test_tables_name_the_published_scores_to_compare_with():
         assert f"- {protocol.name}: the published scores are for {protocol.num_images} test" in text
     ours = to_markdown(evaluation([GLNET], count=142))
     assert "GLNet 71.6" in ours
-    assert "not comparable" not in ours
-    assert "not comparable" in to_markdown(evaluation([GLNET], count=142, split="validation"))
+    assert "not exactly comparable" not in ours
+    assert "not exactly comparable" in to_markdown(
+        evaluation([GLNET], count=142, split="validation")
+    )
 
 
-def test_other_classes_have_no_published_score():
+def test_tables_contain_no_published_scores_if_classes_are_not_deepglobes():
     classes = ClassTable(("a_b", "unknown", "c"), ((1, 2, 3), (4, 5, 6), (7, 8, 9)))
     result = evaluation(classes=classes, count=142)
     for text in (to_markdown(result), to_latex(result)):
-        assert text.count("no published score: the classes are not DeepGlobe's") == 3
+        assert (
+            text.count("no published score, because the classes are not the classes of DeepGlobe")
+            == 3
+        )
         assert "71.6" not in text
         assert "the published scores are for" not in text
     for name, content in result.to_json()["protocols"].items():
@@ -104,7 +117,7 @@ def test_other_classes_have_no_published_score():
     assert "GLNet 71.6" in to_markdown(evaluation(classes=reordered))
 
 
-def test_many_classes_are_rows():
+def test_tables_of_many_classes_have_one_row_per_class():
     names = tuple(f"class {i}" for i in range(30))
     result = evaluation(classes=ClassTable(names, tuple((i, i, i) for i in range(30))))
     for table in markdown_tables(to_markdown(result))[1:]:
@@ -115,7 +128,7 @@ def test_many_classes_are_rows():
     assert r"\begin{tabular}{lrrr}" in to_latex(result)
 
 
-def test_class_tables_have_the_classes_of_their_protocol():
+def test_per_class_tables_contain_the_classes_that_the_protocol_scores():
     original, official6, glnet = markdown_tables(to_markdown(evaluation(absent=[4])))[1:]
     assert original[0][1:] == glnet[0][1:] == list(NAMES)
     assert official6[0][1:] == list(NAMES[:6])
@@ -130,8 +143,9 @@ def test_class_tables_have_the_classes_of_their_protocol():
 def test_remarks_name_the_weights_and_the_result_of_tuning():
     assert "weights my_run 0.750, b|c 0.250" in to_markdown(evaluation())
     tuned = TunedWeights("glnet", (0.75, 0.25), 0.51234, 0.5)
-    assert "protocol glnet is 51.23, and 50.00 with equal weights" in to_markdown(
-        evaluation(tuned=tuned)
+    assert (
+        "protocol glnet is 51.23 with the tuned weights, and 50.00 with equal weights"
+        in to_markdown(evaluation(tuned=tuned))
     )
     assert "ensemble:" not in to_markdown(evaluation(average=None))
 
@@ -159,7 +173,7 @@ def test_csv_has_one_row_per_predictor():
     assert rows[0]["images"] == "8"
 
 
-def test_latex_has_the_same_cells_with_escapes():
+def test_latex_contains_the_escaped_cells_of_the_markdown_tables():
     result = evaluation()
     text = to_latex(result)
     for rows in markdown_tables(to_markdown(result)):
@@ -171,7 +185,7 @@ def test_latex_has_the_same_cells_with_escapes():
     assert r"GLNet 71.6" in text
 
 
-def test_markdown_is_aligned():
+def test_markdown_columns_are_aligned():
     lines = [line for line in to_markdown(evaluation()).splitlines() if line.startswith("|")]
     assert len({len(line) for line in lines[:5]}) == 1
 

@@ -45,5 +45,5 @@ def test_resumed_batches_equal_uninterrupted_batches(tiny_config, builder):
 
 
 def test_batch_larger_than_the_training_split_raises(builder):
-    with pytest.raises(InputError, match="fewer than a batch.*batch_size=99"):
+    with pytest.raises(InputError, match="fewer than one batch.*batch_size=99"):
         TrainingData(builder, image_size=64, batch_size=99, crops=None, seed=0)
