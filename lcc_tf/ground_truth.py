@@ -1,4 +1,4 @@
-"""Ground truth: reads masks and sample weights for losses and metrics."""
+"""Ground truth: class ids and weights of pixels, read from masks and sample weights."""
 
 from typing import NamedTuple
 

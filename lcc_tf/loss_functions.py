@@ -1,23 +1,28 @@
 """Losses for segmentation as plain functions of `LossInputs`.
 
-Void pixels (see `lcc_tf.ground_truth`) are removed once, in `loss_inputs`. Their logits change
-neither the loss nor a gradient. The loss of a batch without any other pixel is exactly 0.
+In the formulas, p is the predicted probability of a class at a pixel. y is 1 if the pixel is of
+this class, otherwise 0.
 
-Pixel weights. A pixel's weight is its sample weight, or the sample weight of its image for a shape
-`(batch,)`; without sample weights it is 1. A pixel of weight 0 is void. With pixel weights w:
+Void pixels. `lcc_tf.ground_truth` defines void pixels, and `loss_inputs` removes them. The logits
+of void pixels change neither the loss nor its gradients. If all pixels of a batch are void, the
+loss is exactly 0.
 
-- Cross entropy and focal loss are sum(w l) / sum(w), l being the value of a pixel.
-- Dice and Jaccard loss use weighted sums.
+Pixel weights. The weight w of a pixel is its sample weight. If sample weights have the shape
+`(batch,)`, w is the sample weight of the image. Without sample weights, w is 1. A pixel with the
+weight 0 is void. The losses use pixel weights as follows:
+
+- Cross entropy and focal loss are sum(w l) / sum(w), where l is the loss of a pixel.
+- Dice and Jaccard loss multiply each term of their sums by w.
 - Lovasz loss counts each pixel w times.
 
-Doubled weights change no loss. In a sum of losses the balance is therefore the same with and
-without weights. `keras.losses` divides by the number of pixels instead; to reproduce its values,
-multiply by the mean weight.
+If all pixel weights are doubled, no loss changes. In a sum of losses, pixel weights therefore do
+not make one loss more important than another loss. `keras.losses` divides by the number of pixels
+and not by sum(w). To reproduce the values of `keras.losses`, multiply by the mean weight.
 
-Several replicas. Each replica has a part of the batch, and Keras averages the values of all
-samples. Dice loss, for example, is not such a mean, because its sums run over the whole batch. Such
-sums are added over all replicas first. Each loss then equals the loss of the whole batch on one
-device.
+Several replicas. A replica is the copy of a model on one device. Each replica receives a part of
+the batch, and Keras averages the loss over all samples. Some losses are not averages over samples.
+For example, Dice loss divides sums over the whole batch. These losses therefore first add their
+sums over all replicas. Each loss then equals the loss of the whole batch on one device.
 """
 
 from collections.abc import Sequence
@@ -40,7 +45,7 @@ class LossInputs(NamedTuple):
     logits: tf.Tensor  # (batch, height, width, num_classes); 0 for void pixels
     probabilities: tf.Tensor  # (batch, height, width, num_classes); 0 for void pixels
     class_weights: tf.Tensor  # (num_classes,)
-    pixel_weights: tf.Tensor | None  # (batch, height, width); 0 for void pixels; None: all 1
+    pixel_weights: tf.Tensor | None  # (batch, height, width); 0 for void pixels; None if all are 1
     is_valid: tf.Tensor  # bool (batch,), see `lcc_tf.ground_truth.GroundTruth`
 
 
@@ -51,7 +56,7 @@ def loss_inputs(
     class_weights: Sequence[float] | None = None,
     ignore_class: int | None = None,
 ) -> LossInputs:
-    """Reads a batch.
+    """Computes the inputs of the losses from masks and logits.
 
     Args:
         y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
@@ -90,9 +95,9 @@ def loss_inputs(
             f"Received: {class_weights}."
         )
     if ignore_class is not None and 0 <= ignore_class < num_classes:
-        weights[ignore_class] = 0  # means over classes exclude it
+        weights[ignore_class] = 0  # excludes the class from means over classes
     has_truth = tf.not_equal(truth.class_ids, NO_TRUTH)[..., None]
-    # `where`, because 0 * infinity is NaN
+    # Use `where` and not a product, because 0 * infinity is NaN.
     logits = tf.where(has_truth, logits, 0.0)
     return LossInputs(
         truth=tf.one_hot(truth.class_ids, num_classes, dtype=logits.dtype),  # zeros for NO_TRUTH
@@ -107,20 +112,20 @@ def loss_inputs(
 def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor:
     """Computes the mean cross entropy of the pixels that are not void.
 
-    The mean is sum(w l) / sum(w), as in PyTorch's `cross_entropy`. The weight w is the class weight
-    of the pixel's true class times the pixel weight. Smoothed labels are
-    (1 - s) one-hot + s / num_classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567,
+    The mean is sum(w l) / sum(w), as in PyTorch's `cross_entropy`. l is the cross entropy of a
+    pixel. w is the pixel weight, multiplied by the class weight of the pixel's true class. Smoothed
+    labels are (1 - s) y + s / num_classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567,
     section 7).
 
-    `keras.losses.SparseCategoricalCrossentropy` divides by the number of all pixels, void pixels
-    included.
+    `keras.losses.SparseCategoricalCrossentropy` divides by the number of all pixels, including void
+    pixels.
 
     Args:
-        inputs: batch.
-        label_smoothing: s, in [0, 1).
+        inputs: result of `loss_inputs`.
+        label_smoothing: the number s, in [0, 1).
 
     Returns:
-        float `(batch,)`, not negative; its mean is the loss.
+        float `(batch,)`, not negative. The mean of the values is the loss.
     """
     per_pixel = keras.losses.categorical_crossentropy(
         inputs.truth, inputs.logits, from_logits=True, label_smoothing=label_smoothing
@@ -131,25 +136,26 @@ def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor
 def focal(
     inputs: LossInputs, label_smoothing: float = 0.0, gamma: float = FOCAL_GAMMA
 ) -> tf.Tensor:
-    """Computes the mean focal loss, -(1 - p)^gamma log(p) for the probability p of the true class.
+    """Computes the mean focal loss of the pixels that are not void.
 
-    The source is Lin et al. 2017, https://arxiv.org/abs/1708.02002, equation 4, here with softmax
-    probabilities. Class weights replace the paper's alpha. Weights and smoothed labels are used as
-    in `cross_entropy`.
+    The focal loss of a pixel is -(1 - p)^gamma log(p), where p is the predicted probability of the
+    true class. The source is equation 4 of Lin et al. 2017, https://arxiv.org/abs/1708.02002. Here,
+    probabilities are softmax probabilities, and class weights replace the paper's factor alpha.
+    Weights and smoothed labels have the same effect as in `cross_entropy`.
 
-    Two other implementations clip the probabilities, so a pixel with a probability near 0 for its
-    true class has no gradient:
+    Two other implementations clip the probabilities. If the true class of a pixel has a probability
+    near 0, the pixel therefore has no gradient in these implementations:
 
     - `keras.losses.CategoricalFocalCrossentropy`
     - `CategoricalFocalLoss` of segmentation-models, which also averages over classes
 
     Args:
-        inputs: batch.
-        label_smoothing: in [0, 1).
-        gamma: not negative; 0 is cross entropy.
+        inputs: result of `loss_inputs`.
+        label_smoothing: see `cross_entropy`.
+        gamma: exponent, not negative. With 0, the focal loss equals cross entropy.
 
     Returns:
-        float `(batch,)`, not negative; its mean is the loss.
+        float `(batch,)`, not negative. The mean of the values is the loss.
     """
     target = inputs.truth
     if label_smoothing:
@@ -160,16 +166,18 @@ def focal(
 
 
 def dice(inputs: LossInputs) -> tf.Tensor:
-    """Computes the multi-class Dice loss of the whole batch, the original's loss.
+    """Computes the multi-class Dice loss of the whole batch.
 
-    Per class: 1 - 2 sum(p y) / (sum(p) + sum(y)), with sums over all pixels of the batch (Milletari
-    et al. 2016, https://arxiv.org/abs/1606.04797, with plain instead of squared sums in the
-    denominator). A class that no mask of the batch contains adds 0. The loss is the mean over
-    classes, weighted by class weights. Pixel weights multiply the terms of all three sums.
+    The original PyTorch notebooks use this loss. The value of a class is
+    1 - 2 sum(p y) / (sum(p) + sum(y)), with sums over all pixels of the batch. The source is
+    Milletari et al. 2016, https://arxiv.org/abs/1606.04797, but their denominator is
+    sum(p^2) + sum(y^2). If no mask of the batch contains a class, its value is 0. The loss is the
+    mean of the values over classes, weighted by class weights. Pixel weights multiply the terms of
+    all three sums.
 
-    `DiceLoss(mode="multiclass")` of segmentation_models_pytorch has the same values. In
-    `keras.losses.Dice` and in `DiceLoss` of segmentation-models, a class that is predicted but not
-    in the masks adds 1.
+    `DiceLoss(mode="multiclass")` of segmentation_models_pytorch computes the same loss.
+    `keras.losses.Dice` and `DiceLoss` of segmentation-models differ: if a class is predicted but no
+    mask contains it, its value is 1.
 
     Returns:
         float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
@@ -181,12 +189,13 @@ def dice(inputs: LossInputs) -> tf.Tensor:
 def jaccard(inputs: LossInputs) -> tf.Tensor:
     """Computes the multi-class soft Jaccard loss of the whole batch.
 
-    Per class: 1 - sum(p y) / (sum(p) + sum(y) - sum(p y)) (Rahman & Wang 2016,
-    https://doi.org/10.1007/978-3-319-50835-1_22, equation 3). Sums, the mean over classes and
-    weights are the same as in `dice`.
+    The value of a class is 1 - sum(p y) / (sum(p) + sum(y) - sum(p y)) (Rahman & Wang 2016,
+    https://doi.org/10.1007/978-3-319-50835-1_22, equation 3). The sums, the mean over classes and
+    the weights are the same as in `dice`.
 
-    `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch has the same values. In
-    `JaccardLoss` of segmentation-models, a class that is predicted but not in the masks adds 1.
+    `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch computes the same loss.
+    `JaccardLoss` of segmentation-models differs: if a class is predicted but no mask contains it,
+    its value is 1.
 
     Returns:
         float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
@@ -198,21 +207,22 @@ def jaccard(inputs: LossInputs) -> tf.Tensor:
 def lovasz(inputs: LossInputs) -> tf.Tensor:
     """Computes the Lovasz-Softmax loss, the Lovasz extension of the Jaccard loss, per image.
 
-    The source is Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11. An
-    image's loss is the mean over the classes in its mask, weighted by class weights. The loss of
-    the batch is the mean over images. The paper's default sorts the pixels of the whole batch,
-    which several replicas would have to sort together.
+    The source is Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11. The loss
+    of an image is the mean over the classes in its mask, weighted by class weights. The loss of the
+    batch is the mean over images. By default, the paper instead sorts the pixels of the whole
+    batch. This function does not, because each replica has only a part of the batch.
 
-    With pixel weights, the Jaccard index counts each pixel by its weight. It stays submodular and
-    the extension stays convex. An image's weight in the mean over images is the mean of its
-    positive pixel weights.
+    With pixel weights, the Jaccard loss counts a pixel of weight w as w pixels. The Jaccard loss
+    then remains submodular, and its Lovasz extension remains convex. In the mean over images, the
+    weight of an image is the mean weight of its pixels that are not void.
 
     Returns:
-        float `(batch,)`, not negative; its mean is the loss.
+        float `(batch,)`, not negative. The mean of the values is the loss.
     """
     errors = _classes_first(tf.abs(inputs.truth - inputs.probabilities))
     truth = _classes_first(inputs.truth)
-    # Void pixels have an error of 0. They are sorted last or among equals, and add nothing.
+    # The error of a void pixel is 0, which is the smallest error. Void pixels therefore add 0 to
+    # the sum of errors times slopes below, and do not change the terms of larger errors.
     errors, order = tf.math.top_k(errors, k=tf.shape(errors)[-1])
     truth = tf.gather(truth, order, batch_dims=2)
     false = 1.0 - truth
@@ -223,7 +233,8 @@ def lovasz(inputs: LossInputs) -> tf.Tensor:
     actual = tf.reduce_sum(truth, axis=-1, keepdims=True)
     missed = tf.cumsum(truth, axis=-1)
     union = actual + tf.cumsum(false, axis=-1)
-    # Entry k: the Jaccard loss of a map in which only the k + 1 pixels of largest error are wrong
+    # Entry k is the Jaccard loss of a map in which only the k + 1 pixels with the largest errors
+    # are wrong.
     jaccard_losses = 1.0 - tf.math.divide_no_nan(actual - missed, union)
     slopes = tf.concat(
         [jaccard_losses[..., :1], jaccard_losses[..., 1:] - jaccard_losses[..., :-1]], axis=-1
@@ -233,27 +244,30 @@ def lovasz(inputs: LossInputs) -> tf.Tensor:
     per_image = tf.math.divide_no_nan(
         tf.reduce_sum(weights * per_class, axis=-1), tf.reduce_sum(weights, axis=-1)
     )
-    of_images = tf.cast(tf.reduce_any(weights > 0, axis=-1), errors.dtype)
+    weight_per_image = tf.cast(tf.reduce_any(weights > 0, axis=-1), errors.dtype)
     if inputs.pixel_weights is not None:
-        of_images *= image_weights(inputs.pixel_weights)
-    return _mean_over_samples(of_images * per_image, of_images)
+        weight_per_image *= image_weights(inputs.pixel_weights)
+    return _mean_over_samples(weight_per_image * per_image, weight_per_image)
 
 
 def _sum_over_replicas(x: tf.Tensor) -> tf.Tensor:
-    """Adds a tensor over all replicas; gradients flow back to each replica."""
+    """Adds the tensors of all replicas; gradients flow back to each replica."""
     context = tf.distribute.get_replica_context()
-    # None while Keras builds a model symbolically, outside of any replica
+    # `context` is None while Keras builds a model symbolically, outside of all replicas.
     if context is None or context.num_replicas_in_sync == 1:
         return x
     return context.all_reduce(tf.distribute.ReduceOp.SUM, x)
 
 
 def _mean_over_samples(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
-    """Divides sums so that their mean over all samples is sum(sums) / sum(weights).
+    """Scales sums, so that the mean of the results is sum(sums) / sum(weights).
+
+    The mean and the two sums include the samples of all replicas.
 
     Args:
-        sums: float `(batch,)`, a replica's samples.
-        weights: float `(batch,)`; if the weights of all replicas are 0, the result is 0.
+        sums: float `(batch,)`, one weighted sum per sample of this replica.
+        weights: float `(batch,)`, one weight per sample of this replica. If the weights of all
+            replicas are 0, the result is 0.
 
     Returns:
         float `(batch,)`.
@@ -264,7 +278,7 @@ def _mean_over_samples(sums: tf.Tensor, weights: tf.Tensor) -> tf.Tensor:
 
 
 def _mean_over_pixels(per_pixel: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
-    """Averages float `(batch, height, width)`, weighted by true classes and pixel weights."""
+    """Averages float `(batch, height, width)`, weighted by class weights and pixel weights."""
     weights = tf.linalg.matvec(inputs.truth, inputs.class_weights)
     if inputs.pixel_weights is not None:
         weights *= inputs.pixel_weights
@@ -274,7 +288,7 @@ def _mean_over_pixels(per_pixel: tf.Tensor, inputs: LossInputs) -> tf.Tensor:
 
 
 def _class_sums(inputs: LossInputs) -> list[tf.Tensor]:
-    """Computes sum(p y), sum(p) and sum(y) per class over the weighted pixels of all replicas."""
+    """Computes the weighted sums sum(p y), sum(p) and sum(y) per class, over all replicas."""
     truth, probabilities = inputs.truth, inputs.probabilities
     products = [probabilities * truth, probabilities, truth]
     if inputs.pixel_weights is not None:
@@ -286,16 +300,18 @@ def _class_sums(inputs: LossInputs) -> list[tf.Tensor]:
 def _mean_over_classes(
     numerator: tf.Tensor, denominator: tf.Tensor, actual: tf.Tensor, inputs: LossInputs
 ) -> tf.Tensor:
-    """Averages 1 - numerator / denominator over classes, 0 for absent classes; repeats the mean.
+    """Averages 1 - numerator / denominator over classes, and repeats the mean for each sample.
+
+    Classes that are absent from the masks have the value 0 in the mean.
 
     Args:
         numerator: float `(num_classes,)`.
         denominator: float `(num_classes,)`.
         actual: float `(num_classes,)`; 0 for classes that are absent from the masks.
-        inputs: batch, for its class weights and its number of samples.
+        inputs: result of `loss_inputs`, with the class weights and the number of samples.
 
     Returns:
-        float `(batch,)`, the mean for each sample.
+        float `(batch,)`, in which all values are the mean.
     """
     per_class = tf.where(actual > 0, 1.0 - tf.math.divide_no_nan(numerator, denominator), 0.0)
     weights = inputs.class_weights

@@ -1,7 +1,7 @@
-"""Losses for segmentation: Keras classes, their sums, and losses by name.
+"""Losses for segmentation: Keras classes, sums of losses, and losses that are built from a name.
 
-Each class wraps a plain function of `lcc_tf.loss_functions`, whose docstring defines void pixels,
-pixel weights and the sums over several replicas.
+Each class calls a function of `lcc_tf.loss_functions`. The docstring of that module defines the
+symbols in the formulas, void pixels, pixel weights and the sums over several replicas.
 """
 
 import re
@@ -50,7 +50,7 @@ __all__ = [
 class SegmentationLoss(keras.losses.Loss):
     """Base class of the losses: reads masks and weights, and supports sums.
 
-    `loss_a + loss_b` and `0.5 * loss_a` are a `LossSum`.
+    `loss_a + loss_b` and `0.5 * loss_a` return a `LossSum`.
 
     Call a loss with `loss(y_true, y_pred, sample_weight=None)`:
 
@@ -62,17 +62,18 @@ class SegmentationLoss(keras.losses.Loss):
 
     Args:
         class_weights: one weight per class, not negative, not all 0; None for equal weights. Cross
-            entropy and focal loss weight each pixel by its true class. The other losses weight
-            classes in their mean over classes.
-        ignore_class: label of void pixels, such as 255. If it is a class id, means over classes
-            exclude the class. None for no such label. Pixels with the label -1 are always void.
-        reduction: as in `keras.losses`, over one value per sample.
+            entropy and focal loss multiply the loss of a pixel by the weight of its true class. The
+            other losses use the weights in their mean over classes.
+        ignore_class: label of void pixels, such as 255. If the label is a class id, means over
+            classes also exclude this class. None for no such label. Pixels with the label -1 are
+            always void.
+        reduction: reduction of the values of the samples, as in `keras.losses`.
         name: name of the loss; None for the class name in snake case.
         dtype: dtype of the computation, float32 or float64; None for `keras.config.floatx()`.
 
     Raises:
         InputError: an argument or a shape is invalid.
-        tf.errors.InvalidArgumentError: a label is outside the classes and not void. XLA drops this
+        tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
             check; the loss is then NaN.
     """
 
@@ -96,13 +97,17 @@ class SegmentationLoss(keras.losses.Loss):
         self.class_weights = class_weights
         self.ignore_class = check_ignore_class(ignore_class)
 
-    # Not a property: Keras visits all attributes to save a model, and would never end.
+    # `terms` is not a property. To save a model, Keras visits all attributes of a loss, and would
+    # never end, because the terms contain the loss itself.
     def terms(self) -> list[tuple[float, "SegmentationLoss"]]:
         """Returns the factor and the loss of each term of the sum."""
         return [(1.0, self)]
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`, whose mean is the loss; subclasses implement it."""
+        """Computes one value per sample, float `(batch,)`; the mean of the values is the loss.
+
+        Subclasses implement this method.
+        """
         raise NotImplementedError
 
     def __call__(
@@ -110,7 +115,8 @@ class SegmentationLoss(keras.losses.Loss):
     ) -> tf.Tensor:
         """Computes the loss of a batch."""
         if sample_weight is not None:
-            # Keras would multiply each sample's value by it. Here the sums over pixels use it.
+            # Keras would multiply the value of each sample by `sample_weight`. Instead, `call` uses
+            # `sample_weight` in the sums over pixels.
             y_true = tf.convert_to_tensor(y_true), tf.convert_to_tensor(sample_weight)
         return super().__call__(y_true, y_pred)
 
@@ -148,7 +154,7 @@ class SegmentationLoss(keras.losses.Loss):
         return self._sum_of([*self.terms(), *other.terms()])
 
     def __radd__(self, other: int) -> "SegmentationLoss":
-        """Returns the loss itself for 0 + loss, the first step of `sum([...])`."""
+        """Returns the loss itself for `0 + loss`, because `sum([...])` starts with 0."""
         return self if other == 0 else NotImplemented
 
     def __mul__(self, factor: float) -> "LossSum":
@@ -178,7 +184,7 @@ class CrossEntropy(SegmentationLoss):
     """Cross entropy, see `lcc_tf.losses.cross_entropy`.
 
     Args:
-        label_smoothing: fraction of a label that is spread evenly over all classes, in [0, 1).
+        label_smoothing: fraction of each label that all classes receive in equal parts, in [0, 1).
         **options: arguments of `SegmentationLoss`.
 
     Example:
@@ -196,7 +202,7 @@ class CrossEntropy(SegmentationLoss):
         self.label_smoothing = label_smoothing
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
+        """Computes one value per sample, float `(batch,)`; the mean of the values is the loss."""
         return cross_entropy(inputs, self.label_smoothing)
 
     def get_config(self) -> dict:
@@ -209,7 +215,8 @@ class Focal(CrossEntropy):
     """Focal loss, cross entropy with less weight on easy pixels, see `lcc_tf.losses.focal`.
 
     Args:
-        gamma: exponent of (1 - p), not negative; 0 is cross entropy.
+        gamma: exponent of (1 - p), where p is the predicted probability of the true class. It must
+            not be negative. With 0, the focal loss equals cross entropy.
         **options: arguments of `CrossEntropy`.
 
     Example:
@@ -227,7 +234,7 @@ class Focal(CrossEntropy):
         self.gamma = gamma
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
+        """Computes one value per sample, float `(batch,)`; the mean of the values is the loss."""
         return focal(inputs, self.label_smoothing, self.gamma)
 
     def get_config(self) -> dict:
@@ -242,8 +249,8 @@ class Dice(SegmentationLoss):
     Args: see `SegmentationLoss`.
 
     Example:
-        Two pixels have the classes 0 and 1, and a probability of 3/4 for their class. For both
-        classes, sum(p y) = 3/4, sum(p) = 1 and sum(y) = 1:
+        The first pixel is of class 0, the second pixel of class 1. For each pixel, the true class
+        has the probability 3/4. Both classes have sum(p y) = 3/4, sum(p) = 1 and sum(y) = 1:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{Dice()(np.array([[[0, 1]]]), logits):.4f}")  # 1 - 2 (3/4) / (1 + 1)
@@ -251,7 +258,7 @@ class Dice(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`; each value is the loss of the whole batch."""
+        """Computes float `(batch,)`, in which each value is the loss of the whole batch."""
         return dice(inputs)
 
 
@@ -262,7 +269,7 @@ class Jaccard(SegmentationLoss):
     Args: see `SegmentationLoss`.
 
     Example:
-        Same pixels as in the example of `Dice`:
+        The pixels are the same as in the example of `Dice`:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{Jaccard()(np.array([[[0, 1]]]), logits):.4f}")  # 1 - (3/4) / (2 - 3/4)
@@ -270,7 +277,7 @@ class Jaccard(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`; each value is the loss of the whole batch."""
+        """Computes float `(batch,)`, in which each value is the loss of the whole batch."""
         return jaccard(inputs)
 
 
@@ -281,8 +288,9 @@ class Lovasz(SegmentationLoss):
     Args: see `SegmentationLoss`.
 
     Example:
-        Same pixels as in the example of `Dice`. For both classes, both errors are 1/4. The Jaccard
-        loss is 1/2 if one pixel is wrong, and 1 if both pixels are wrong:
+        The pixels are the same as in the example of `Dice`. The error of a pixel for a class is
+        |y - p|. It is 1/4 for each pixel and each class. The Jaccard loss of a class is 1/2 if one
+        pixel is wrong, and 1 if both pixels are wrong:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{Lovasz()(np.array([[[0, 1]]]), logits):.4f}")  # 1/4 (1/2) + 1/4 (1 - 1/2)
@@ -290,18 +298,18 @@ class Lovasz(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
+        """Computes one value per sample, float `(batch,)`; the mean of the values is the loss."""
         return lovasz(inputs)
 
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class CrossEntropyDice(CrossEntropy):
-    """Cross entropy plus Dice loss, with equal factors.
+    """Sum of cross entropy and Dice loss.
 
     Args: see `CrossEntropy`.
 
     Example:
-        Same pixels as in the example of `Dice`:
+        The pixels are the same as in the example of `Dice`:
 
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
         >>> print(f"{CrossEntropyDice()(np.array([[[0, 1]]]), logits):.4f}")  # -log(3/4) + 1/4
@@ -309,7 +317,7 @@ class CrossEntropyDice(CrossEntropy):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`; its mean over all samples is the loss of the batch."""
+        """Computes one value per sample, float `(batch,)`; the mean of the values is the loss."""
         return super().per_sample(inputs) + dice(inputs)
 
 
@@ -318,14 +326,14 @@ class LossSum(SegmentationLoss):
     """Weighted sum of losses, the result of `+` and `*`.
 
     Args:
-        losses: losses of this module, each with class weights and an ignored class of its own.
-        factors: one number per loss; None for 1 each.
-        reduction: reduction of the sum, as in `keras.losses`.
-        name: name of the sum; None for the joined names of the losses.
+        losses: losses of this module. Their class weights and ignored classes can differ.
+        factors: one number per loss; None if all factors are 1.
+        reduction: reduction of the values of the samples, as in `keras.losses`.
+        name: name of the sum; None to join the names of the losses.
         dtype: float32 or float64; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: there is no loss, or the number of factors differs.
+        InputError: there is no loss, or the numbers of losses and factors differ.
 
     Example:
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])
@@ -358,8 +366,8 @@ class LossSum(SegmentationLoss):
         """Returns the factor and the loss of each term of the sum, nested sums included."""
         return [
             (factor * inner, loss)
-            for factor, member in zip(self.factors, self.losses, strict=True)
-            for inner, loss in member.terms()
+            for factor, outer_loss in zip(self.factors, self.losses, strict=True)
+            for inner, loss in outer_loss.terms()
         ]
 
     def get_config(self) -> dict:
@@ -379,7 +387,7 @@ class LossSum(SegmentationLoss):
         return cls(**config | {"losses": losses})
 
 
-# Losses by name; "cross_entropy+dice" is the name of a sum.
+# Mapping from a name to a loss class. Names that are joined by "+" are the name of a sum.
 LOSS_TERMS = {
     "dice": Dice,
     "cross_entropy": CrossEntropy,
@@ -387,7 +395,7 @@ LOSS_TERMS = {
     "jaccard": Jaccard,
     "lovasz": Lovasz,
 }
-# Losses with the argument `label_smoothing`
+# Names of the losses that have the argument `label_smoothing`
 SMOOTHING_TERMS = tuple(name for name, loss in LOSS_TERMS.items() if issubclass(loss, CrossEntropy))
 
 
@@ -399,10 +407,10 @@ def check_loss(
     Raises:
         InputError: one of the following is wrong.
 
-            - A loss is unknown or repeated.
+            - A loss is unknown, or a sum contains the same loss twice.
             - `label_smoothing` is out of range, or no loss of the sum supports it.
-            - `class_weights` is not a sequence of numbers, a class weight is negative or infinite,
-              or all class weights are 0.
+            - `class_weights` is not a sequence of numbers.
+            - A class weight is negative or infinite, or all class weights are 0.
     """
     terms = name.split("+")
     if unknown := [term for term in terms if term not in LOSS_TERMS]:
@@ -411,13 +419,15 @@ def check_loss(
             "a sum such as 'cross_entropy+dice'."
         )
     if len(set(terms)) < len(terms):
-        raise InputError(f"A sum must contain each loss once. Received: {name!r}.")
+        raise InputError(
+            f"A sum must not contain the same loss twice. Received: {name!r}. Name each loss once."
+        )
     _check_label_smoothing(label_smoothing)
     if label_smoothing and set(SMOOTHING_TERMS).isdisjoint(terms):
         raise InputError(
             f"The loss {name!r} does not support `label_smoothing`. Received: "
-            f"label_smoothing={label_smoothing}. Use 0, or a loss with one of "
-            f"{list(SMOOTHING_TERMS)}."
+            f"label_smoothing={label_smoothing}. Use 0, or a loss that contains one "
+            f"of {list(SMOOTHING_TERMS)}."
         )
     if class_weights is not None:
         _check_class_weights(class_weights)
@@ -430,12 +440,12 @@ def get_loss(
     label_smoothing: float = 0.0,
     ignore_class: int | None = None,
 ) -> SegmentationLoss:
-    """Builds a loss by name.
+    """Builds a loss from its name.
 
     Args:
         name: a key of `LOSS_TERMS`, or several keys joined by "+", such as "cross_entropy+dice".
         class_weights: see `SegmentationLoss`.
-        label_smoothing: see `CrossEntropy`; cross entropy and focal loss only.
+        label_smoothing: see `CrossEntropy`. Only cross entropy and focal loss support it.
         ignore_class: see `SegmentationLoss`.
 
     Raises:

@@ -93,8 +93,8 @@ def test_configurations_of_other_versions_raise():
     values = json_of(TrainConfig())
     with pytest.raises(InputError, match="another version of lcc_tf.*colour"):
         TrainConfig.from_json(values | {"colour": 1})
-    # A missing field is an error, because the default of this version can differ from the run's
-    # value.
+    # A missing field is an error, because the default of this version can differ from the value in
+    # the run.
     for name in ("data", "framing"):
         incomplete = {key: value for key, value in values.items() if key != name}
         with pytest.raises(InputError, match=f"another version of lcc_tf.*{name}"):

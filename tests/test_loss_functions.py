@@ -22,7 +22,10 @@ def value_and_gradient(loss, y_true, y_pred):
 
 
 def random_maps():
-    """Three images with some void pixels. No mask has class 3, the last mask lacks class 2."""
+    """Returns masks and logits of three images with some void pixels.
+
+    No mask contains class 3. The last mask does not contain class 2 either.
+    """
     rng = np.random.default_rng(0)
     y_true = rng.integers(0, 3, (3, 5, 6))
     y_true[2] %= 2
@@ -30,7 +33,7 @@ def random_maps():
     return y_true, (2 * rng.normal(size=(3, 5, 6, 4))).astype(np.float32)
 
 
-# Values by hand
+# Values that are computed by hand
 
 BY_HAND = {
     # Class 0: 1 - 2 * 0.7 / (1.0 + 1) = 0.3; class 1: 1 - 2 * 0.6 / (0.8 + 1) = 1/3; class 2: 0.
@@ -44,7 +47,7 @@ BY_HAND = {
 
 @pytest.mark.parametrize("term", BY_HAND)
 def test_values_by_hand(term):
-    # Two pixels, three classes; the mask lacks the third class.
+    # Two pixels and three classes. The mask does not contain class 2.
     y_pred = logits_of([[[[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]]])
     assert float(get_loss(term)(np.array([[[0, 1]]]), y_pred)) == pytest.approx(
         BY_HAND[term], abs=1e-6
@@ -52,10 +55,13 @@ def test_values_by_hand(term):
 
 
 def test_lovasz_by_hand():
-    # Class 0: the errors are 0.6, 0.3, 0.2 in falling order. The Jaccard loss is 1/2 if the first
-    # pixel is wrong, 2/2 if two are wrong, 3/3 if all are: 0.6 * 1/2 + 0.3 * 1/2 + 0.2 * 0.
-    # Class 1: same errors, Jaccard losses 1/2, 2/3, 3/3: 0.6 * 1/2 + 0.3 * 1/6 + 0.2 * 1/3.
-    # The mask lacks the third class, so the mean excludes it.
+    # An error is |y - p|. For both classes, the errors in descending order are 0.6, 0.3 and 0.2.
+    # Class 0: the Jaccard loss is 1/2 if only the pixel with the largest error is wrong, 2/2 if the
+    # first two pixels are wrong, and 3/3 if all three pixels are wrong. The loss is
+    # 0.6 * 1/2 + 0.3 * (2/2 - 1/2) + 0.2 * (3/3 - 2/2) = 0.45.
+    # Class 1: the Jaccard losses are 1/2, 2/3 and 3/3. The loss is
+    # 0.6 * 1/2 + 0.3 * (2/3 - 1/2) + 0.2 * (3/3 - 2/3) = 5/12.
+    # The mean excludes class 2, because the mask does not contain it.
     y_pred = logits_of([[[[0.7, 0.3, 0], [0.4, 0.6, 0], [0.2, 0.8, 0]]]])
     value = get_loss("lovasz")(np.array([[[0, 0, 1]]]), y_pred)
     assert float(value) == pytest.approx((0.45 + 5 / 12) / 2, abs=1e-6)
@@ -65,7 +71,7 @@ def test_dice_and_jaccard_sum_over_the_whole_batch():
     y_true = np.array([[[0, 0]], [[1, 1]]])
     y_pred = logits_of([[[[0.9, 0.1], [0.9, 0.1]]], [[[0.6, 0.4], [0.6, 0.4]]]])
     # Class 0: 1 - 2 * 1.8 / (3.0 + 2) = 0.28; class 1: 1 - 2 * 0.8 / (1.0 + 2) = 7/15.
-    # Each sample has the value of the batch, and so has Keras' mean over samples.
+    # The value of each sample is the loss of the batch.
     np.testing.assert_allclose(
         get_loss("dice").call(y_true, y_pred), [(0.28 + 7 / 15) / 2] * 2, atol=1e-6
     )
@@ -74,7 +80,7 @@ def test_dice_and_jaccard_sum_over_the_whole_batch():
 
 
 @pytest.mark.parametrize("term", ["dice", "jaccard", "lovasz"])
-def test_right_maps_have_loss_0_and_wrong_maps_1(term):
+def test_right_maps_have_loss_0_and_wrong_maps_have_loss_1(term):
     y_true = np.random.default_rng(0).integers(0, 4, (2, 8, 8))
     right = 100.0 * tf.one_hot(y_true, 4)
     wrong = 100.0 * tf.one_hot((y_true + 1) % 4, 4)
@@ -83,7 +89,7 @@ def test_right_maps_have_loss_0_and_wrong_maps_1(term):
 
 
 def test_label_smoothing_by_hand():
-    # Smoothed labels: 0.9 * one-hot + 0.1 / 2, which is 0.95 and 0.05.
+    # The smoothed labels are 0.9 * 1 + 0.1 / 2 = 0.95 and 0.9 * 0 + 0.1 / 2 = 0.05.
     y_true, y_pred = np.array([[[0]]]), logits_of([[[[0.8, 0.2]]]])
     cross_entropy = get_loss("cross_entropy", label_smoothing=0.1)(y_true, y_pred)
     assert float(cross_entropy) == pytest.approx(-0.95 * np.log(0.8) - 0.05 * np.log(0.2))
@@ -93,8 +99,9 @@ def test_label_smoothing_by_hand():
 
 # Values of other implementations
 
-# segmentation_models_pytorch 0.5.0 (Dice, Jaccard, Lovasz with per_image=True) and
-# torch.nn.functional.cross_entropy of torch 2.13.0, on `numbered_maps`.
+# Losses of `numbered_maps`. Dice, Jaccard and Lovasz loss (with `per_image=True`) are from
+# segmentation_models_pytorch 0.5.0. Cross entropy is from `torch.nn.functional.cross_entropy` of
+# torch 2.13.0.
 PYTORCH_VALUES = [
     ("dice", {}, False, 0.530805766582489),
     ("dice", {}, True, 0.5537590980529785),
@@ -109,7 +116,10 @@ PYTORCH_VALUES = [
 
 
 def numbered_maps(with_void):
-    """Two images from formulas that are easy to repeat in PyTorch. No mask has class 3."""
+    """Returns masks and logits of two images, from formulas that are easy to repeat in PyTorch.
+
+    No mask contains class 3.
+    """
     y_pred = (np.arange(240) * 37 % 101 / 25 - 2).reshape(2, 5, 6, 4).astype(np.float32)
     y_true = (np.arange(60) * 7 // 3 % 3).reshape(2, 5, 6)
     y_true[1][y_true[1] == 2] = 1
@@ -119,13 +129,13 @@ def numbered_maps(with_void):
 
 
 @pytest.mark.parametrize(("term", "options", "with_void", "expected"), PYTORCH_VALUES)
-def test_values_equal_those_of_pytorch(term, options, with_void, expected):
+def test_values_equal_the_values_of_pytorch(term, options, with_void, expected):
     value = get_loss(term, **options)(*numbered_maps(with_void))
     assert float(value) == pytest.approx(expected, rel=1e-6)
 
 
 def reference(term, y_true, y_pred, weights, smoothing):
-    """Computes a loss by its definition, with loops over float64 arrays."""
+    """Computes a loss from its definition, with loops over float64 arrays."""
     exponentials = np.exp(y_pred.astype(np.float64))
     p = exponentials / exponentials.sum(-1, keepdims=True)
     num_classes = p.shape[-1]
@@ -201,7 +211,7 @@ def test_void_pixels_change_neither_value_nor_gradient(term):
     assert float(value) == expected
     assert not gradient.numpy()[y_true == NO_TRUTH].any()
     assert gradient.numpy()[y_true != NO_TRUTH].any()
-    # An image of void pixels only, as in a batch that is filled up
+    # Add an image that contains only void pixels, as in a batch that is filled up.
     filled = np.concatenate([y_true, np.full((1, 5, 6), NO_TRUTH)])
     logits = np.concatenate([y_pred, 10 * y_pred[:1]])
     assert float(loss(filled, logits)) == pytest.approx(expected, rel=1e-6)
@@ -218,7 +228,7 @@ def test_ignored_class_is_excluded_from_pixels_and_from_means_over_classes(term)
 
 @pytest.mark.parametrize("term", LOSS_TERMS)
 @pytest.mark.parametrize("class_id", [NO_TRUTH, 2])
-def test_batch_of_void_pixels_only_has_loss_0(term, class_id):
+def test_batch_with_only_void_pixels_has_loss_0(term, class_id):
     y_pred = tf.constant(random_maps()[1])
     loss = get_loss(term, ignore_class=2)
     value, gradient = value_and_gradient(loss, np.full((3, 5, 6), class_id), y_pred)
@@ -246,16 +256,16 @@ def test_no_class_weights_equal_weights_of_1(term):
 
 @pytest.mark.parametrize("term", LOSS_TERMS)
 @pytest.mark.parametrize(
-    "second_replica", ["some void pixels", "void pixels only", "sample weights"]
+    "second_replica", ["some void pixels", "only void pixels", "sample weights"]
 )
-def test_two_replicas_have_loss_and_gradients_of_the_whole_batch(
+def test_two_replicas_have_the_loss_and_gradients_of_the_whole_batch(
     term, second_replica, two_replicas
 ):
     rng = np.random.default_rng(2)
     y_true = rng.integers(0, 3, (4, 4, 4))
     y_true[0, :2] = y_true[3, 0, 0] = NO_TRUTH
     y_true[2] = 1
-    if second_replica == "void pixels only":
+    if second_replica == "only void pixels":
         y_true[2:] = NO_TRUTH
     y_pred = rng.normal(size=(4, 4, 4, 3)).astype(np.float32)
     class_loss = get_loss(term, class_weights=(1, 2, 0.5))
@@ -284,7 +294,7 @@ def test_two_replicas_have_loss_and_gradients_of_the_whole_batch(
 
 def test_xla_and_graphs_of_unknown_size_compute_the_same_value():
     y_true, y_pred = random_maps()
-    # Lovasz loss, because it sorts
+    # Compile Lovasz loss with XLA, because it is the only loss that sorts pixels.
     compiled = tf.function(get_loss("lovasz"), jit_compile=True)
     assert float(compiled(tf.constant(y_true), tf.constant(y_pred))) == pytest.approx(
         float(get_loss("lovasz")(y_true, y_pred))
@@ -341,7 +351,8 @@ def test_void_labels_of_any_value(term, dtype, void):
 
 # Sample weights
 
-# One image of two pixels, with the classes 0 and 1 of three classes and the pixel weights 1 and 3
+# One image of two pixels and three classes. The first pixel is of class 0 and has the weight 1. The
+# second pixel is of class 1 and has the weight 3.
 TWO_PIXELS = (np.array([[[0, 1]]]), [[[[0.7, 0.2, 0.1], [0.3, 0.6, 0.1]]]], np.array([[[1, 3]]]))
 WEIGHTED_BY_HAND = [
     (CrossEntropy(), -(np.log(0.7) + 3 * np.log(0.6)) / 4),
@@ -349,7 +360,7 @@ WEIGHTED_BY_HAND = [
     (Focal(), -(0.3**2 * np.log(0.7) + 3 * 0.4**2 * np.log(0.6)) / 4),
     # Class 0: sum(p y) = 0.7, sum(p) = 0.7 + 3 * 0.3 = 1.6, sum(y) = 1.
     # Class 1: sum(p y) = 3 * 0.6, sum(p) = 0.2 + 3 * 0.6 = 2, sum(y) = 3.
-    # The mask lacks class 2.
+    # The mask does not contain class 2.
     (Dice(), (1 - 1.4 / 2.6 + 1 - 3.6 / 5) / 3),
     (Jaccard(), (1 - 0.7 / 1.9 + 1 - 1.8 / 3.2) / 3),
 ]
@@ -364,11 +375,12 @@ def test_pixel_weights_by_hand(loss, expected):
 
 
 def test_pixel_weights_of_lovasz_by_hand():
-    # Pixels a, b, c have the weights 1, 2, 3. Pixels a and b are of class 0. For both classes, the
-    # errors in falling order are 0.6 (b), 0.3 (a), 0.2 (c).
-    # Class 0: the Jaccard loss is 2/3 if b is wrong, 1 if b and a are wrong, 1 if all are wrong:
-    # 0.6 * 2/3 + 0.3 * 1/3 + 0.2 * 0 = 0.5.
-    # Class 1: the Jaccard losses are 1 - 3/5, 1 - 3/6 and 1: 0.6 * 0.4 + 0.3 * 0.1 + 0.2 * 0.5.
+    # The pixels a, b and c have the weights 1, 2 and 3. Pixels a and b are of class 0, pixel c is
+    # of class 1. For both classes, the errors in descending order are 0.6 (b), 0.3 (a) and 0.2 (c).
+    # Class 0: the Jaccard loss is 2/3 if b is wrong, 1 if b and a are wrong, and 1 if all pixels
+    # are wrong. The loss is 0.6 * 2/3 + 0.3 * 1/3 + 0.2 * 0 = 0.5.
+    # Class 1: the Jaccard losses are 1 - 3/5, 1 - 3/6 and 1. The loss is
+    # 0.6 * 0.4 + 0.3 * 0.1 + 0.2 * 0.5 = 0.37.
     y_pred = logits_of([[[[0.7, 0.3, 0], [0.4, 0.6, 0], [0.2, 0.8, 0]]]])
     value = Lovasz()(np.array([[[0, 0, 1]]]), y_pred, np.array([[[1, 2, 3]]]))
     assert float(value) == pytest.approx((0.5 + 0.37) / 2, abs=1e-6)

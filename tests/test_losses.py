@@ -1,4 +1,4 @@
-"""Loss classes, sums of losses, losses by name, and their errors."""
+"""Loss classes, sums of losses, losses that are built from a name, and errors."""
 
 import keras
 import numpy as np
@@ -112,7 +112,7 @@ def test_builtin_sum_adds_losses():
     assert [factor for factor, _ in total.terms()] == [1.0, 0.5, 1.0]
 
 
-def test_cross_entropy_dice_is_the_sum_of_both():
+def test_cross_entropy_dice_equals_the_sum_of_two_losses():
     y_true, y_pred = random_maps()
     options = {"class_weights": CLASS_WEIGHTS, "ignore_class": 0}
     loss = CrossEntropyDice(label_smoothing=0.1, **options)
@@ -131,10 +131,10 @@ def test_invalid_sums_raise():
         LossSum([Dice(), Focal()], [1])
 
 
-# Losses by name
+# Losses that are built from a name
 
 
-def test_loss_by_name_keeps_its_options_when_serialized():
+def test_serialized_loss_has_the_options_of_get_loss():
     y_true, y_pred = random_maps()
     options = {"class_weights": CLASS_WEIGHTS, "label_smoothing": 0.1, "ignore_class": 0}
     loss = get_loss("focal+jaccard", **options)
@@ -152,8 +152,8 @@ def test_unknown_names_raise(name, unknown):
         check_loss(name)
 
 
-def test_repeated_names_raise():
-    with pytest.raises(InputError, match=r"each loss once. Received: 'dice\+dice'"):
+def test_same_loss_twice_in_a_sum_raises():
+    with pytest.raises(InputError, match=r"same loss twice. Received: 'dice\+dice'"):
         check_loss("dice+dice")
 
 
@@ -165,7 +165,7 @@ def test_invalid_label_smoothing_raises():
     get_loss("dice+focal", label_smoothing=0.1)
 
 
-# Errors in the data
+# Errors in labels and weights
 
 
 LABELS_OUT_OF_RANGE = [np.uint8(255), -2, 4, 2**32, 0.5, float("nan")]
@@ -185,7 +185,7 @@ def test_labels_outside_the_classes_raise(loss, label):
 
 
 def test_labels_outside_the_classes_are_nan_under_xla():
-    # XLA drops the assertion.
+    # XLA drops the assertion that the test above expects.
     y_true, y_pred = random_maps()
     loss = tf.function(CrossEntropy() + Dice() + Lovasz(), jit_compile=True)
     assert np.isfinite(loss(tf.constant(y_true), y_pred))
