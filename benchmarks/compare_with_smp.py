@@ -1,14 +1,15 @@
 """Compares the logits of UNet++ and DeepLabV3+ with segmentation_models_pytorch (smp).
 
-Both libraries compute the logits of the same image of noise with the same random weights. The
-weights include the moving statistics of batch normalization. The table shows the maximum difference
-of a logit, divided by the largest logit. Run the comparison in a new environment:
+Both libraries compute the logits of the same random image with the same random weights. The weights
+include the moving statistics of batch normalization. The table shows the maximum difference between
+two logits, divided by the maximum absolute logit of smp. Run the comparison in a new environment:
 
     pip install -r requirements.txt torch==2.13.0 huggingface_hub==2.4.0
     pip install --no-deps segmentation-models-pytorch==0.5.0 timm==1.0.31 torchvision==0.29.2
     python -m benchmarks.compare_with_smp
 
-Results on two shared cores of an AMD EPYC (AVX-512, Python 3.11, PyTorch for CPUs), in 6 minutes:
+These results were computed in 6 minutes on two shared cores of an AMD EPYC (AVX-512, Python 3.11,
+PyTorch for CPUs). The last four columns are image sizes, height x width:
 
 | network | encoder | output stride | 64x64 | 96x160 | 256x256 | 512x512 |
 |---|---|---|---|---|---|---|
@@ -22,7 +23,8 @@ Results on two shared cores of an AMD EPYC (AVX-512, Python 3.11, PyTorch for CP
 | deeplabv3plus | resnet50 | 8 | 1.4e-06 | 1.4e-06 | 2.0e-06 | 2.2e-06 |
 | deeplabv3plus | resnet101 | 8 | 1.5e-06 | 1.7e-06 | 1.7e-06 | 2.3e-06 |
 
-With `--write-expected`, the outputs of smp are written instead, for the tests.
+With `--write-expected`, the program does not compare the libraries. It writes outputs of smp to
+files, which the tests read.
 """
 
 import argparse
@@ -53,7 +55,7 @@ NETWORKS = (("unetpp", None), ("deeplabv3plus", 16), ("deeplabv3plus", 8))  # ou
 
 
 def build_smp(arch: str, encoder: str, output_stride: int | None) -> "torch.nn.Module":
-    """Builds the network of smp in evaluation mode, with seeded weights."""
+    """Builds the network of smp in evaluation mode, with weights from a fixed random seed."""
     import segmentation_models_pytorch as smp
     import torch
 
@@ -74,7 +76,10 @@ def build_smp(arch: str, encoder: str, output_stride: int | None) -> "torch.nn.M
 
 
 def shapes_of(network: "torch.nn.Module") -> dict[str, tuple[int, ...]]:
-    """Returns names and shapes of a network's weights, without the counts of batches."""
+    """Returns a dictionary that maps the names of weights to their shapes.
+
+    The weights `num_batches_tracked` are not included.
+    """
     return {
         name: tuple(tensor.shape)
         for name, tensor in network.state_dict().items()
@@ -83,10 +88,10 @@ def shapes_of(network: "torch.nn.Module") -> dict[str, tuple[int, ...]]:
 
 
 def smp_logits(network: "torch.nn.Module", image: np.ndarray) -> np.ndarray:
-    """Computes the logits of smp.
+    """Computes logits with a network of smp.
 
     Args:
-        network: network of smp.
+        network: network of smp in evaluation mode.
         image: float32 `(1, height, width, 3)`, RGB in [0, 255].
 
     Returns:
@@ -101,10 +106,11 @@ def smp_logits(network: "torch.nn.Module", image: np.ndarray) -> np.ndarray:
 
 
 def import_torchvision() -> None:
-    """Imports torchvision, which contains the ResNets of smp.
+    """Imports torchvision, which smp needs for its ResNets.
 
-    The package index has torchvision only for CUDA. With PyTorch for CPUs, its import fails because
-    compiled operators are missing. No operator is needed here, so empty operators are defined.
+    The package index contains torchvision only for CUDA. If PyTorch is installed for CPUs, the
+    import of torchvision fails because compiled operators are missing. The comparison uses none of
+    these operators. Therefore empty operators are defined.
     """
     import torch
 
@@ -120,7 +126,7 @@ def import_torchvision() -> None:
 
 
 def print_table() -> None:
-    """Compares all networks and prints a table in Markdown."""
+    """Compares all networks and prints a Markdown table."""
     from lcc_tf.models.torch_weights import load_torch_state_dict
 
     sizes = [f"{height}x{width}" for height, width in SIZES]
@@ -145,7 +151,7 @@ def print_table() -> None:
 
 
 def write_expected(folder: Path) -> None:
-    """Writes one file per network with the weights' names and shapes, and some logits."""
+    """Writes one file per network with the names and shapes of the weights, and some logits."""
     for arch, output_stride in NETWORKS:
         network = build_smp(arch, EXPECTED_ENCODER, output_stride)
         logits = smp_logits(network, seeded_image(*EXPECTED_SIZE))
@@ -157,7 +163,7 @@ def write_expected(folder: Path) -> None:
 
 
 def main() -> None:
-    """Runs the comparison, or writes the files for the tests."""
+    """Prints the comparison, or writes the files for the tests."""
     parser = argparse.ArgumentParser(
         description="Compares UNet++ and DeepLabV3+ with segmentation_models_pytorch."
     )

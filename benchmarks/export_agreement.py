@@ -1,14 +1,16 @@
-r"""Compares exported ONNX and LiteRT files with their Keras model on chosen images.
+r"""Compares exported ONNX and LiteRT files with the Keras model that they were exported from.
 
-Each image is split into tiles. `model.onnx` is also compared on a part of 1000 x 1333 pixels. This
-size is not divisible by any stride.
+The models predict tiles of the images in `--images`. `model.onnx` also predicts a part of each
+image with 1000 x 1333 pixels, because this size is not divisible by the stride of any model.
 
     python export.py --runs runs/unetpp runs/deeplabv3plus --format onnx litert --tile 512
     python -m benchmarks.export_agreement --runs runs/unetpp runs/deeplabv3plus \
         --exported exported --images seen.jpg unseen.jpg
 
-A Markdown table is printed. Per image, it contains the fraction of pixels with the Keras model's
-class, and the maximum difference of a probability.
+A Markdown table is printed. It contains two values for each file and image:
+
+- fraction of pixels for which the file and the Keras model predict the same class, in %.
+- maximum difference between their probabilities.
 """
 
 import argparse
@@ -31,16 +33,21 @@ LITERT_FILES = ("float32.tflite", "float16.tflite", "int8.tflite")
 
 
 def main() -> None:
-    """Prints the table."""
+    """Prints the Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--runs", type=Path, nargs="+", required=True, help="exported runs")
     parser.add_argument(
-        "--exported", type=Path, required=True, help="folder with onnx/ and litert/"
+        "--runs", type=Path, nargs="+", required=True, help="training runs that were exported"
     )
     parser.add_argument(
-        "--images", type=Path, nargs="+", required=True, help="images to compare on"
+        "--exported",
+        type=Path,
+        required=True,
+        help="folder of the exported models, with the subfolders onnx and litert",
+    )
+    parser.add_argument(
+        "--images", type=Path, nargs="+", required=True, help="images that the models predict"
     )
     options = parser.parse_args()
     onnx, litert = options.exported / "onnx", options.exported / "litert"
@@ -61,7 +68,10 @@ def main() -> None:
 
 
 def tiles_of(image: np.ndarray, side: int) -> list[np.ndarray]:
-    """Splits an image `(height, width, 3)` into complete tiles `(1, side, side, 3)`."""
+    """Splits an image `(height, width, 3)` into tiles `(1, side, side, 3)` that do not overlap.
+
+    Incomplete tiles at the borders are skipped.
+    """
     height, width, _ = image.shape
     return [
         image[None, top : top + side, left : left + side]
@@ -73,7 +83,7 @@ def tiles_of(image: np.ndarray, side: int) -> list[np.ndarray]:
 def with_keras(
     source: SourceModel, parts: list[np.ndarray]
 ) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """Returns parts of an image and the Keras model's probabilities of these parts."""
+    """Returns parts of an image, and the probabilities that the Keras model predicts for them."""
     return parts, [source.predict(part) for part in parts]
 
 
@@ -83,7 +93,14 @@ def print_row(
     images: list[tuple[list[np.ndarray], list[np.ndarray]]],
     remark: str = "",
 ) -> None:
-    """Prints a file's agreement with the Keras model, one column per image."""
+    """Prints one row of the table.
+
+    Args:
+        file: exported model.
+        predict: function that predicts probabilities with the exported model.
+        images: for each image, its parts and the probabilities that the Keras model predicts.
+        remark: text after the name of the file.
+    """
     found = [Agreement.of([predict(part) for part in parts], keras) for parts, keras in images]
     cells = [f"{100 * each.fraction:.3f} %, {each.max_difference:.0e}" for each in found]
     size = file.stat().st_size / 1e6

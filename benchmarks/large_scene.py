@@ -1,13 +1,15 @@
 r"""Maps large synthetic GeoTIFFs, and measures pixels per second and peak memory.
 
-Each GeoTIFF consists of procedural scenes on a UTM grid, with a border of nodata. Each GeoTIFF is
-mapped in a new process. The operating system reports the peak memory of the process.
+Each GeoTIFF consists of procedural scenes, which are synthetic satellite images that lcc_tf draws.
+It has UTM coordinates and a border of nodata pixels. Each GeoTIFF is mapped in a new process. The
+operating system reports the peak memory of the process.
 
     python train.py --arch deeplabv3plus --encoder mobilenetv2 --learning-rate 1e-3 --epochs 15 \
         --data demo --demo-count 40 --demo-size 512 --batch-size 4 --workdir bench/run
     python -m benchmarks.large_scene --run bench/run --folder bench/large --sides 5000 10000 20000
 
-A Markdown table is printed. Existing results are reused.
+A Markdown table is printed. Results are stored in the folder, and a scene with a stored result is
+not mapped again.
 """
 
 import argparse
@@ -27,13 +29,13 @@ from lcc_tf.data.demo_scenes import render_scene
 
 ROOT = Path(__file__).parents[1]
 PATCHES, PATCH = 6, 512  # number of different procedural scenes, and their side in pixels
-BORDER = 300  # nodata pixels on each side
-NODATA = 255  # the map has the same nodata value, since it is not a class id
+BORDER = 300  # width of the nodata border, pixels
+NODATA = 255  # nodata value of the scene and of the map, because it is not a class id
 TRANSFORM = from_origin(500000, 5200000, 0.5, 0.5)
 
 
 def main() -> None:
-    """Writes the scenes, maps them and prints the table."""
+    """Writes and maps the scenes, and prints the Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -62,7 +64,7 @@ def main() -> None:
 
 
 def write_scene(path: Path, side: int) -> None:
-    """Writes a GeoTIFF of `side` x `side` pixels in blocks."""
+    """Writes a GeoTIFF of `side` x `side` pixels, block by block."""
     patches = [render_scene(0, index, PATCH)[0] for index in range(PATCHES)]
     rng = np.random.default_rng(0)
     unfinished = path.with_name(f".unfinished.{path.name}")
@@ -99,7 +101,18 @@ def write_scene(path: Path, side: int) -> None:
 
 
 def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
-    """Maps a scene in a new process and returns seconds and peak memory."""
+    """Maps a scene in a new process and measures the time and the peak memory.
+
+    If the folder contains an earlier result for this scene, the earlier result is returned.
+
+    Args:
+        run: run folder of the network.
+        scene: GeoTIFF of the scene.
+        folder: folder for the map and the result.
+
+    Returns:
+        Dictionary with the keys "seconds" and "peak_mb" (peak memory, MB).
+    """
     file = folder / f"{scene.stem}.json"
     if not file.exists():
         script = [sys.executable, ROOT / "predict.py", "--runs", run, "--input", scene]
@@ -108,7 +121,7 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
             [*map(str, script), "--output", str(folder)],
             stdout=sys.stderr,  # standard output is only for the table
         )
-        _, status, usage = os.wait4(process.pid, 0)  # memory of this process only
+        _, status, usage = os.wait4(process.pid, 0)  # resource usage of only this process
         if status:
             sys.exit(f"Mapping {scene} failed with status {status}.")
         result = {"seconds": time.monotonic() - start, "peak_mb": usage.ru_maxrss / 1024}
@@ -117,19 +130,28 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
 
 
 def check(scene: Path, land_cover: Path) -> None:
-    """Ends the benchmark if the map differs from the scene in its grid or nodata pixels."""
+    """Verifies that a map has the same size, georeference and nodata pixels as the scene.
+
+    If they differ, the benchmark ends with an error message.
+    """
     with rasterio.open(scene) as source, rasterio.open(land_cover) as mapped:
         for key in ("shape", "crs", "transform", "nodata"):
             received, expected = getattr(mapped, key), getattr(source, key)
             if received != expected:
-                sys.exit(f"{land_cover} has the {key} {received}, but {scene} has {expected}.")
+                sys.exit(
+                    f"The map must have the same {key} as the scene. "
+                    f"Received: {received} in {land_cover}, {expected} in {scene}."
+                )
         step = 1000
         for top in range(0, source.height, step):
             window = Window(0, top, source.width, min(step, source.height - top))
             if not np.array_equal(
                 source.dataset_mask(window=window), mapped.read_masks(1, window=window)
             ):
-                sys.exit(f"{land_cover} and {scene} differ in their nodata pixels.")
+                sys.exit(
+                    "The map must have the same nodata pixels as the scene. "
+                    f"Received: {land_cover} and {scene}, whose nodata pixels differ."
+                )
 
 
 if __name__ == "__main__":

@@ -1,21 +1,30 @@
-"""Measures the gain of each choice in a training recipe, at equal training time.
+"""Measures how much each choice of a training recipe improves the score.
 
-Most variants are the recipe without one of its choices. The last two variants are the default
-recipe, which is a result of this benchmark, and the recipe without any of the choices. The networks
-are trained on procedural scenes. The seconds per epoch depend only on the framing, because crops
-are validated on four squares per image and whole images on one. The benchmark
+The recipe consists of several choices, such as the loss function. The benchmark trains these
+variants of the recipe for the same time:
 
-1. measures the seconds per epoch for both framings,
-2. trains each variant once per random seed, with the number of epochs that fits into the time
-   budget and without early stopping,
-3. scores each run on the test split with the protocol official6.
+- the recipe with all choices.
+- one variant per choice, in which only this choice is replaced.
+- the default recipe of lcc_tf, which was selected with the results of this benchmark.
+- the recipe in which all choices are replaced by those of the original PyTorch notebooks.
 
-No other programs should run during the first step.
+The networks are trained on procedural scenes, which are synthetic satellite images that lcc_tf
+draws. A network is trained either on crops of the images or on whole, resized images. The time per
+epoch depends only on this setting (`--framing`): in each validation, a network for crops predicts
+four squares per image, and a network for whole images predicts one square per image.
+
+The benchmark has three steps:
+
+1. It measures the seconds per epoch for crops and for whole images. During this step, no other
+   programs should run.
+2. It trains each variant once per random seed, without early stopping. The number of epochs is the
+   largest number that fits into the time budget.
+3. It scores each run on the test split with the protocol official6.
 
     python benchmarks/recipe_choices.py --folder bench/recipe --budget 120
 
-Finished steps are not repeated, so the command also resumes an interrupted benchmark. After the
-first step, several processes can train different seeds. The table is printed as Markdown.
+Finished steps are not repeated. Therefore the same command resumes an interrupted benchmark. After
+the first step, several processes can train different seeds. A Markdown table is printed at the end.
 """
 
 import argparse
@@ -28,44 +37,53 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LEARNING_RATE = 1e-3  # maximum
-# Options of train.py for the recipe with all choices. The other options have their defaults.
+LEARNING_RATE = 1e-3  # maximum of the schedule
+# Options of train.py for the recipe with all choices. All other options have their default values.
 RECIPE = ("--crop-scale", "0.5", "2", "--encoder-rate", "0.1", "--ema-decay", "0.999")
-# Options of train.py that remove a choice, by the name of the choice
+ALL_CHOICES = "none (the recipe with all choices)"
+# Dictionary that maps the change in a variant to the options of train.py for this change
 VARIANTS = {
-    "nothing": (),
-    "crops: whole images resized": ("--framing", "whole"),
-    "half of the crops on rare classes: anywhere": ("--rare-class-share", "0"),
-    "random scale of crops, 0.5 to 2: one scale": ("--crop-scale", "1", "1"),
-    "cross entropy + Dice: cross entropy": ("--loss", "cross_entropy"),
-    "cross entropy + Dice: Dice": ("--loss", "dice"),
-    "`unknown` ignored in the loss: a class": ("--ignore-class", "none"),
-    "warm-up and cosine decay: constant, half the learning rate": (
+    ALL_CHOICES: (),
+    "whole, resized images instead of crops": ("--framing", "whole"),
+    "all crops at random positions instead of half of the crops on rare classes": (
+        *("--rare-class-share", "0"),
+    ),
+    "one scale of crops instead of random scales from 0.5 to 2": ("--crop-scale", "1", "1"),
+    "cross entropy instead of cross entropy + Dice": ("--loss", "cross_entropy"),
+    "Dice instead of cross entropy + Dice": ("--loss", "dice"),
+    "`unknown` as a class instead of ignored in the loss": ("--ignore-class", "none"),
+    "half of the learning rate, constant, instead of warm-up and cosine decay": (
         *("--schedule", "constant", "--learning-rate", LEARNING_RATE / 2),
     ),
-    "warm-up and cosine decay: constant, the full learning rate": ("--schedule", "constant"),
-    "a tenth of the learning rate for the encoder: the same": ("--encoder-rate", "1"),
-    "moving average of the weights, 0.999: none": ("--ema-decay", "0"),
+    "full learning rate, constant, instead of warm-up and cosine decay": (
+        *("--schedule", "constant"),
+    ),
+    "full learning rate for the encoder instead of a tenth": ("--encoder-rate", "1"),
+    "no moving average of the weights instead of the decay 0.999": ("--ema-decay", "0"),
     "the default recipe": (*("--crop-scale", "1", "1", "--encoder-rate", "1", "--ema-decay", "0"),),
-    "all of them, as in the original": (
+    "all choices of the original notebooks": (
         *("--framing", "whole", "--loss", "dice", "--schedule", "constant"),
         *("--encoder-rate", "1", "--ema-decay", "0", "--ignore-class", "none"),
     ),
 }
-PACE_EPOCHS = 4  # the first epoch is not measured, since it includes tracing
+# Number of epochs for the measurement of the time per epoch. The first epoch is not measured,
+# because its time includes the tracing of the network.
+PACE_EPOCHS = 4
 
 
 def main() -> None:
-    """Trains, scores and prints the table."""
+    """Trains and scores all variants, and prints the Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--folder", type=Path, required=True, help="folder for runs and scores")
     parser.add_argument("--budget", type=float, default=120, help="training time per run, seconds")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2], help="random seeds")
     parser.add_argument("--arch", default="deeplabv3plus")
     parser.add_argument("--encoder", default="mobilenetv2")
-    parser.add_argument("--encoder-weights", default="imagenet", help="imagenet, none, or a file")
+    parser.add_argument(
+        "--encoder-weights", default="imagenet", help="imagenet, none, or the path of a file"
+    )
     parser.add_argument("--image-size", type=int, default=96)
     parser.add_argument("--demo-count", type=int, default=240)
     parser.add_argument("--demo-size", type=int, default=512)
@@ -89,7 +107,8 @@ def main() -> None:
     }
     print(f"epochs: {epochs}", file=sys.stderr)
     scores: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    # The seed is the outer loop. After an interruption, all variants have a similar number of runs.
+    # The seeds are the outer loop. Therefore all variants have nearly the same number of runs after
+    # an interruption.
     for seed in options.seeds:
         for name, changes in VARIANTS.items():
             run = options.folder / f"seed{seed}" / slug(name)
@@ -100,22 +119,22 @@ def main() -> None:
 
 
 def slug(name: str) -> str:
-    """Converts a variant's name to the name of a folder."""
+    """Converts the name of a variant to the name of a folder."""
     return "".join(letter if letter.isalnum() else "_" for letter in name)
 
 
 def script(*arguments: object) -> None:
-    """Runs a script. The benchmark ends if the script fails."""
+    """Runs a Python script. If the script fails, the benchmark ends."""
     subprocess.run([sys.executable, *map(str, arguments)], check=True, stdout=subprocess.DEVNULL)
 
 
 def train(run: Path, *arguments: object) -> None:
-    """Trains or resumes a run; a finished run is not changed."""
+    """Trains a run, or resumes an interrupted run. A finished run is not changed."""
     script(ROOT / "train.py", "--workdir", run, "--resume", *arguments)
 
 
 def pace(run: Path, *arguments: object) -> float:
-    """Measures the minimum seconds per epoch. The first epoch includes tracing and is ignored."""
+    """Measures the minimum time per epoch, seconds. The first epoch, with tracing, is ignored."""
     history = run / "history.csv"
     if not history.exists():
         train(run, *arguments, "--epochs", PACE_EPOCHS)
@@ -124,7 +143,15 @@ def pace(run: Path, *arguments: object) -> float:
 
 
 def score(run: Path, *arguments: object) -> float:
-    """Trains a run and returns its mean IoU on the test split, in [0, 1], protocol official6."""
+    """Trains and scores a run.
+
+    Args:
+        run: folder of the run.
+        *arguments: options of train.py.
+
+    Returns:
+        Mean IoU on the test split with the protocol official6, in [0, 1].
+    """
     results = run.parent / f"{run.name}_scores"
     if not results.exists():
         train(run, *arguments)
@@ -138,10 +165,15 @@ def score(run: Path, *arguments: object) -> float:
 
 
 def table(seeds: Sequence[int], scores: dict[str, list[float]]) -> str:
-    """Formats the scores of all variants and the gain of each choice as a Markdown table."""
-    everything = scores["nothing"]
+    """Formats the scores of all variants as a Markdown table.
+
+    The last column is the score of the recipe with all choices minus the score of the variant: the
+    mean over the seeds, and in parentheses the minimum and the maximum.
+    """
+    everything = scores[ALL_CHOICES]
     lines = [
-        f"| removed choice | seeds {', '.join(map(str, seeds))} | mean | gain of the choice |",
+        f"| change to the recipe | seeds {', '.join(map(str, seeds))} | mean "
+        "| gain of the recipe over the variant |",
         "|---|---|---|---|",
     ]
     for name, values in scores.items():

@@ -57,8 +57,12 @@ def predict_tiled(
         float32 `(height, width, num_classes)`, probabilities that sum to 1 at each pixel.
 
     Raises:
-        InputError: `image` is not RGB in [0, 255], the output of the model does not have 2 channels
-            or more or the size of its input, or another argument is invalid.
+        InputError: one of these reasons:
+
+            - `image` is not RGB in [0, 255].
+            - The output of the model has fewer than 2 channels.
+            - The output of the model does not have the height and width of the input.
+            - Another argument is invalid.
 
     Example:
         >>> model = lcc_tf.models.UNetPlusPlus(7, encoder="mobilenetv2", encoder_weights=None)

@@ -20,8 +20,8 @@ from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
 
 OVERLAP = 1 / 4  # default overlap of neighboring tiles, fraction of the side of a tile
-# Maximum side of a tile, pixels. Small images are reflect-padded to a tile, which has 3 GB as
-# float32 RGB at this side. The prediction of a larger tile would fill the memory.
+# Maximum side of a tile, pixels. Even a small image is reflect-padded to the size of a tile. A tile
+# with this side has 3 GB as float32 RGB. The prediction of a larger tile would fill the memory.
 MAX_TILE = 16384
 # Maximum number of pixels per batch. If a tile has more pixels, a batch contains one tile.
 BATCH_PIXELS = 8 * 512**2
