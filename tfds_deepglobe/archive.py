@@ -99,7 +99,7 @@ class Archive:
 
         Args:
             pair: an element of `pairs`.
-            color_map: mapping from colors that are not in the class table to class ids.
+            color_map: class id of each additional color, which is not in the class table.
 
         Raises:
             InputError: The image or the mask cannot be used. The message has one line per fault.
@@ -200,7 +200,7 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
 
     Args:
         archive: archive, as returned by `open_archive`.
-        color_map: mapping from colors that are not in the class table to class ids.
+        color_map: class id of each additional color, which is not in the class table.
 
     Returns:
         All faults, and statistics of the pairs without faults.

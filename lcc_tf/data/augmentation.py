@@ -122,9 +122,9 @@ def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Warps image and mask with the same smooth random displacements.
 
-    The displacements are a coarse random grid, upsampled with cubic interpolation. This method is
-    much faster than Gaussian smoothing of noise, as in Simard et al. 2003
-    (https://doi.org/10.1109/ICDAR.2003.1227801). `RandomElasticTransform` of Keras is not used,
+    The displacements are a coarse random grid, upsampled with cubic interpolation. Simard et
+    al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801) smooth noise with a Gaussian filter. The
+    method here is much faster. `RandomElasticTransform` of Keras is not used,
     because it would warp image and mask differently.
 
     Args:
@@ -143,7 +143,7 @@ def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     rows, columns = tf.meshgrid(tf.range(height), tf.range(width), indexing="ij")
     position = tf.cast(tf.stack([rows, columns], axis=-1), tf.float32)
     position += displacement * ELASTIC_STRENGTH * sides
-    # Reflect positions outside the image at the centers of the border pixels.
+    # Reflect positions outside the image. The mirror axes are the centers of the border pixels.
     position = tf.abs(position)
     position = (sides - 1) - tf.abs((sides - 1) - position)
     position = tf.clip_by_value(position, 0.0, sides - 1)

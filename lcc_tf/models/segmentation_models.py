@@ -82,8 +82,8 @@ BASELINES = {
 # decoder layers.
 _DECODER = re.compile(r"center_block|decoder_stage|fpn_stage|psp_")
 # Image height and width, in pixels, for which the package builds each network. The PSPNet of the
-# package needs a multiple of 48, and its default is 384. For some other multiples of 48, such as
-# 192, MobileNets would load weights for that image size.
+# package needs a multiple of 48, and its default is 384. Do not use another multiple of 48: for
+# some sizes, such as 192, MobileNets load weights for that size instead of 224.
 _PACKAGE_SIZE = 384
 
 

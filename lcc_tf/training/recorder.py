@@ -63,7 +63,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.bar.update(1)
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Loads the averages into the model, because validation and checkpoints use averages."""
+        """Loads the averaged weights into the model, for validation and checkpoints."""
         averaging_optimizer(self.model).swap_averages()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
@@ -111,7 +111,7 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def on_train_end(self, logs: dict | None = None) -> None:
-        """Loads the averages into the model and closes the progress bar.
+        """Loads the averaged weights into the model and closes the progress bar.
 
         The weights of the model then equal the weights in `last.weights.h5`.
         """
