@@ -6,7 +6,7 @@ variants of the recipe for the same time:
 - the recipe with all choices.
 - one variant per choice, in which only this choice is replaced.
 - the default recipe of lcc_tf, which was selected with the results of this benchmark.
-- the recipe in which all choices are replaced by those of the original PyTorch notebooks.
+- the recipe with all choices of the original PyTorch notebooks.
 
 The networks are trained on procedural scenes, which are synthetic satellite images that lcc_tf
 draws. A network is trained either on crops of the images or on whole, resized images. The time per

@@ -333,7 +333,7 @@ class LossSum(SegmentationLoss):
         dtype: float32 or float64; None for `keras.config.floatx()`.
 
     Raises:
-        InputError: there is no loss, or the numbers of losses and factors differ.
+        InputError: `losses` is empty, or the numbers of losses and factors differ.
 
     Example:
         >>> logits = np.log([[[[0.75, 0.25], [0.25, 0.75]]]])

@@ -174,7 +174,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
     default_name = "pixel_accuracy"
 
     def result(self) -> tf.Tensor:
-        """Computes the fraction; 0 if there are no pixels."""
+        """Computes the fraction; 0 before the first pixel."""
         matrix = tf.convert_to_tensor(self.matrix)
         return tf.cast(
             tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix)), self.dtype

@@ -32,7 +32,7 @@ def check_segmentation_model(model: keras.Model) -> None:
             - The model is neither functional nor sequential.
             - It does not have exactly one input, RGB `(batch, height, width, 3)`.
             - Its first output is not `(batch, height, width, num_classes)` with 2 classes or more.
-            - The height and width of its output differ from those of its input.
+            - The height or width of its output differs from the height or width of its input.
             - A sigmoid computes its output.
 
     Example:

@@ -80,7 +80,7 @@ def evaluate(
         `lcc_tf.scoring.tables.to_markdown` formats the most important scores as tables.
 
     Raises:
-        InputError: there is no example, an example is not an image with its mask, a label is not a
+        InputError: `examples` is empty, an example is not an image with its mask, a label is not a
             class id, or an argument is invalid.
 
     Example:
@@ -157,7 +157,7 @@ def score(
         tuned: result of tuning the weights of the ensemble; None if the weights were not tuned.
 
     Raises:
-        InputError: there is no image.
+        InputError: `predicted_images` is empty.
     """
     confusion = ConfusionMatrices(rules)
     num_images = 0
