@@ -166,7 +166,7 @@ FAULTS = {
         "`map_color=255,0,0=CLASS`; the archive has no class_dict.csv, therefore the classes of "
         "DeepGlobe are used",
     ),
-    "5_mask.png": (png_of(6), "all pixels are gray, with values up to 6"),
+    "5_mask.png": (png_of(6), "contains the values 6, probably class ids, but all colors of the"),
 }
 
 

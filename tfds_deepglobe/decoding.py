@@ -148,6 +148,24 @@ def decode_mask(
     return colors, orientation
 
 
+def require_complete(path: Path, kind: str) -> None:
+    """Verifies the end and the checksums of a JPEG or PNG file without decoding its pixels.
+
+    Args:
+        path: path of the file.
+        kind: format of the file, "JPEG" or "PNG".
+
+    Raises:
+        InputError: The file is truncated or damaged.
+        OSError: The file cannot be read.
+    """
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        (_check_jpeg if kind == "JPEG" else _check_png)(data)
+
+
 def read_orientation(path: Path) -> int:
     """Reads the orientation of an image file without decoding its pixels.
 
@@ -159,6 +177,7 @@ def read_orientation(path: Path) -> int:
     """
     with contextlib.suppress(*_PILLOW_ERRORS), path.open("rb") as file:
         start = file.read(8)
+        file.seek(0)
         for decoder, first_bytes in _DECODERS.values():
             if start.startswith(first_bytes):
                 with warnings.catch_warnings():
@@ -237,7 +256,7 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
     return image, orientation, bits
 
 
-def _check_jpeg(data: bytes) -> None:
+def _check_jpeg(data: bytes | mmap.mmap) -> None:
     """Verifies the type of a JPEG file, and that no scan and no end marker is missing.
 
     Pillow decodes a file without an end marker, but TensorFlow cannot. If a scan is missing, both
@@ -261,22 +280,22 @@ def _check_jpeg(data: bytes) -> None:
                 missing -= {(c, i) for c in components for i in range(first, last + 1)}
         elif 0xC0 <= code <= 0xCF and code not in _NO_JPEG_TYPES:
             raise InputError(
-                "is a lossless or arithmetic JPEG file, which TensorFlow cannot decode; save it as "
-                "a baseline or progressive JPEG file"
+                "is a lossless or arithmetic JPEG file; only baseline and progressive JPEG files "
+                "are supported"
             )
         start += len(segment)
     if not marker or missing:
         raise InputError("is truncated or damaged: the end of the JPEG data is missing")
 
 
-def _check_png(data: bytes) -> None:
+def _check_png(data: bytes | mmap.mmap) -> None:
     """Verifies the checksums of a PNG file, because Pillow ignores the checksums of pixels."""
-    view, start, name = memoryview(data), 8, b""
+    start, name = 8, b""
     while name != b"IEND":
         name, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4])
         if end + 4 > len(data):
             raise InputError("is truncated or damaged: the end of the PNG data is missing")
-        if zlib.crc32(view[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
             raise InputError(f"is truncated or damaged: wrong checksum at byte {end}")
         # The case of the first letter marks chunks that a decoder must know.
         known = (b"IHDR",) if start == 8 else (b"PLTE", b"IDAT", b"IEND")
