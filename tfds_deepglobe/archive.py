@@ -100,7 +100,7 @@ class Archive:
     unlabeled: Mapping[str, int]
     faults: tuple[str, ...]
     source: Folder | Zip
-    turned: list[str] = dataclasses.field(default_factory=list, compare=False)
+    turned: set[str] = dataclasses.field(default_factory=set, compare=False)
 
     @property
     def image_encoding(self) -> str:
@@ -136,7 +136,7 @@ class Archive:
             error = InputError(_ORIENTATIONS.format(turned, self.names.masks, mask_turned))
             raise FileFaultsError((pair.image.name, error))
         if turned != 1:
-            self.turned.append(pair.image.name)
+            self.turned.add(pair.image.name)
         if image.size != class_ids.shape[::-1]:
             error = InputError(
                 f"has {size_text(class_ids.shape[::-1])} pixels, but "
@@ -271,8 +271,9 @@ def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[s
 def turned_line(archive: Archive) -> str:
     """Describes the images with orientation tags in one line."""
     return (
-        f"{len(archive.turned)} images and their masks have orientation tags, such as "
-        f"{min(archive.turned)}; the tags are not applied, and the stored pixels are used"
+        f"{len(archive.turned)} of {len(archive.pairs)} images have orientation tags, such as "
+        f"{min(archive.turned)}, like their masks; the tags are not applied, and the stored pixels "
+        "are used"
     )
 
 
