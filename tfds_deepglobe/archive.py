@@ -39,9 +39,9 @@ _OTHER_NAMES = (
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 _ORIENTATIONS = (
     "has the orientation {}, but its mask ({}) has the orientation {}; orientation tags are not "
-    "applied, therefore the mask possibly does not fit; if the mask was drawn on the turned image, "
-    "turn the stored pixels with `magick IMAGE -auto-orient IMAGE`; otherwise delete the tag with "
-    "`exiftool -Orientation= IMAGE`"
+    "applied, therefore the mask possibly does not fit; if both fit after turning, turn the pixels "
+    "of the file with the tag: `magick FILE -auto-orient FILE`; if the stored pixels fit, delete "
+    "the tag: `exiftool -Orientation= FILE`"
 )
 
 

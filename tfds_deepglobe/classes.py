@@ -381,9 +381,13 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     step = 4 if min(mask_rgb.shape[:2]) >= 1024 else 1  # a sample is as good and takes less time
     sample = np.ascontiguousarray(mask_rgb[::step, ::step])
     if _gray_values(sample) is not None and (gray := _gray_values(mask_rgb)) is not None:
-        values = np.array(Image.fromarray(gray).histogram())
-        # Class ids are small, and at most one value is large, which is void.
-        if values[1:128].any() and np.count_nonzero(values[128:]) <= 1:
+        values = np.flatnonzero(Image.fromarray(gray).histogram())
+        dark, bright = values[(0 < values) & (values < 128)], values[values >= 128]
+        # Class ids are small, and at most two large values are void. In noisy or interpolated masks
+        # of black and white, bright values differ from 255 as much as dark values differ from 0.
+        if dark.size and (
+            bright.size <= 1 or (bright.size == 2 and dark.max() > 255 - bright.min())
+        ):
             return _most_frequent(mask_rgb)
     counts = np.reshape(Image.fromarray(sample).histogram(), (3, 256))[:, 64:192]
     fractions = counts / (sample.size / 3)

@@ -67,10 +67,11 @@ def test_class_ids_with_a_void_value_raise(void, channels):
         [(0, 0, 0), (1, 1, 1), (255, 255, 255)],  # a building mask with void
         [(i, i, i) for i in range(150)],
         [(i, i, i) for i in (0, 128, 255)],
+        [(i, i, i) for i in (0, 1, 2, 254, 255)],  # two void values
         [(60, 16, 152), (132, 41, 246), (110, 193, 228)],
         [(0, 0, 0), (0, 128, 0), (128, 128, 0)],  # Pascal VOC
     ],
-    ids=["void", "150 ids", "shades", "colors", "VOC"],
+    ids=["void", "150 ids", "shades", "two void values", "colors", "VOC"],
 )
 def test_colors_of_another_class_table_raise(colors):
     mask = np.array(colors, np.uint8)[np.arange(900).reshape(30, 30) % len(colors)]
@@ -95,6 +96,9 @@ def test_gray_mask_is_binarized_if_the_palette_is_black_and_white():
     classes = ClassTable(("land", "water"), ((0, 0, 0), (255, 255, 255)))
     mask = mask_of(*[(level,) * 3 for level in (0, 3, 250, 255)])
     assert classes.encode(mask).tolist() == [[0, 0, 1, 1]]
+    noise = np.random.default_rng(0).integers(0, 4, (8, 8, 1), np.uint8)
+    noisy = np.concatenate([noise, 255 - noise]).repeat(3, axis=-1)
+    assert classes.encode(noisy)[:, 0].tolist() == [0] * 8 + [1] * 8
 
 
 def test_colors_of_a_palette_that_is_not_binarized_match_exactly():

@@ -48,8 +48,8 @@ _DECODERS = {
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _TO_RGB = (
     "`gdal_translate -b 1 -b 2 -b 3 {0} in.{1} out.{1}` converts the first three bands to an RGB "
-    "image; if the bands have more than 8 bits, add `-ot Byte -scale MIN MAX` with the same MIN "
-    "and MAX for all images"
+    "image; use `-b 1 -b 1 -b 1` for gray and `-expand rgb` for a palette; if the bands have more "
+    "than 8 bits, add `-ot Byte -scale MIN MAX` with the same MIN and MAX for all images"
 )
 # Dictionary from Pillow's name of a format to the supported modes, with a command that converts
 _EXPECTED_IMAGE = {
@@ -62,8 +62,9 @@ _EXPECTED_IMAGE = {
     }.items()
 }
 _EXPECTED_MASK = (
-    "expected RGB, gray of 8 bits, or a palette, without transparent pixels; if the first band "
-    "contains class ids, `gdal_translate -b 1 -ot Byte -of PNG MASK out.png` converts the mask"
+    "expected RGB, gray of 8 bits, or a palette, without transparent pixels; if all values of the "
+    "first band are class ids in [0, 255], `gdal_translate -b 1 -ot Byte -of PNG MASK out.png` "
+    "converts the mask"
 )
 # Types of JPEG files, by their marker, that TensorFlow can decode: Huffman-coded with 8 bits
 _JPEG_TYPES = (0xC0, 0xC1, 0xC2)
