@@ -382,7 +382,7 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     sample = np.ascontiguousarray(mask_rgb[::step, ::step])
     if _gray_values(sample) is not None and (gray := _gray_values(mask_rgb)) is not None:
         values = np.flatnonzero(Image.fromarray(gray).histogram())
-        dark, bright = values[(0 < values) & (values < 128)], values[values >= 128]
+        dark, bright = values[(values > 0) & (values < 128)], values[values >= 128]
         # Class ids are small, and at most two large values are void. In noisy or interpolated masks
         # of black and white, bright values differ from 255 as much as dark values differ from 0.
         if dark.size and (
