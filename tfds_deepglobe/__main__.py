@@ -188,7 +188,7 @@ def _check(options: argparse.Namespace) -> int:
 
 
 def _summary(archive: "Archive", report: "Report") -> str:
-    from tfds_deepglobe.archive import describe
+    from tfds_deepglobe.archive import describe, turned_line
 
     sizes = collections.Counter(report.sizes).most_common(5)
     listed = ", ".join(f"{count} with {width}x{height}" for (width, height), count in sizes)
@@ -201,6 +201,8 @@ def _summary(archive: "Archive", report: "Report") -> str:
     classes = zip(archive.classes.names, archive.classes.palette, fractions, strict=True)
     for class_id, (name, color, fraction) in enumerate(classes):
         lines.append(f"{class_id:3d}  {name:20s} {str(color):16s} {fraction:7.2%} of pixels")
+    if archive.turned:
+        lines.append(turned_line(archive))
     return "\n".join(lines)
 
 

@@ -7,15 +7,20 @@ mask. An archive may contain a class table, `class_dict.csv`.
 import collections
 import dataclasses
 import posixpath
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB, ClassTable
+from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB, ClassTable, other_palette_text
 from tfds_deepglobe.decoding import decode_image, decode_mask, encode_png, size_text
-from tfds_deepglobe.errors import InputError, UnknownColorError
+from tfds_deepglobe.errors import (
+    FileFaultsError,
+    InputError,
+    OtherPaletteError,
+    UnknownColorError,
+)
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 from tfds_deepglobe.pairing import Pair, inventory, pair_files
 from tfds_deepglobe.parallel import ordered_map
@@ -32,6 +37,12 @@ _OTHER_NAMES = (
     '`image_glob="images/*.tif"` and `mask_pattern="labels/*_gt.png"`.'
 )
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
+_ORIENTATIONS = (
+    "has the orientation {}, but its mask ({}) has the orientation {}; orientation tags are not "
+    "applied, therefore the mask possibly does not fit; if both fit after turning, turn the pixels "
+    "of the file with the tag: `magick FILE -auto-orient FILE`; if the stored pixels fit, delete "
+    "the tag: `exiftool -Orientation= FILE`"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,6 +89,7 @@ class Archive:
         faults: faults that were found without reading the files, such as missing masks; one line
             per fault.
         source: folder or zip from which the files are read.
+        turned: images that `read` has decoded and whose orientation tags it has not applied.
     """
 
     path: Path
@@ -88,6 +100,7 @@ class Archive:
     unlabeled: Mapping[str, int]
     faults: tuple[str, ...]
     source: Folder | Zip
+    turned: set[str] = dataclasses.field(default_factory=set, compare=False)
 
     @property
     def image_encoding(self) -> str:
@@ -102,30 +115,34 @@ class Archive:
             color_map: class id of each additional color, which is not in the class table.
 
         Raises:
-            InputError: The image or the mask cannot be used. The message has one line per fault.
-                Each line begins with the name of the file.
+            FileFaultsError: The image or the mask cannot be used.
         """
         faults = []
         try:
             image_file = self.source.read(pair.image.name)
-            image = decode_image(image_file, self.names.images.format)
+            image, turned = decode_image(image_file, self.names.images.format)
         except InputError as error:
-            faults.append(f"{pair.image.name}: {error}")
+            faults.append((pair.image.name, error))
         try:
-            mask = decode_mask(self.source.read(pair.mask.name), self.names.masks.format)
+            mask, mask_turned = decode_mask(
+                self.source.read(pair.mask.name), self.names.masks.format, self.classes.palette
+            )
             class_ids = self.classes.encode(mask, color_map)
-        except UnknownColorError as error:
-            hint = "" if self.has_class_table else f"; {_NO_TABLE}"
-            faults.append(f"{pair.mask.name}: {error}{hint}")
         except InputError as error:
-            faults.append(f"{pair.mask.name}: {error}")
+            faults.append((pair.mask.name, error))
         if faults:
-            raise InputError("\n".join(faults))
+            raise FileFaultsError(*faults)
+        if turned != mask_turned:
+            error = InputError(_ORIENTATIONS.format(turned, self.names.masks, mask_turned))
+            raise FileFaultsError((pair.image.name, error))
+        if turned != 1:
+            self.turned.add(pair.image.name)
         if image.size != class_ids.shape[::-1]:
-            raise InputError(
-                f"{pair.mask.name}: has {size_text(class_ids.shape[::-1])} pixels, but "
+            error = InputError(
+                f"has {size_text(class_ids.shape[::-1])} pixels, but "
                 f"{pair.image.name} has {size_text(image.size)} pixels"
             )
+            raise FileFaultsError((pair.mask.name, error))
         return Example(image, class_ids, image_file)
 
 
@@ -206,20 +223,58 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
         All faults, and statistics of the pairs without faults.
     """
 
-    def inspect(pair: Pair) -> tuple[list[str], tuple[int, int], np.ndarray | int]:
+    def inspect(
+        pair: Pair,
+    ) -> tuple[Sequence[tuple[str, InputError]], tuple[int, int], np.ndarray | int]:
         try:
             example = archive.read(pair, color_map)
-        except InputError as error:
-            return str(error).splitlines(), (0, 0), 0
+        except FileFaultsError as error:
+            return error.faults, (0, 0), 0
         return [], example.image.size, count_pixels(example.class_ids, archive.classes.num_classes)
 
-    faults, sizes = list(archive.faults), collections.Counter[tuple[int, int]]()
+    faults: list[tuple[str, InputError]] = []
+    sizes = collections.Counter[tuple[int, int]]()
     pixels = np.zeros(archive.classes.num_classes, np.int64)
     for pair_faults, size, pair_pixels in ordered_map(inspect, archive.pairs, "verifying"):
         faults += pair_faults
         sizes[size] += not pair_faults
         pixels += pair_pixels
-    return Report(tuple(faults), +sizes, pixels)
+    return Report((*archive.faults, *_lines(archive, faults)), +sizes, pixels)
+
+
+def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[str]:
+    """Formats faults with one line per file.
+
+    A fault of all images, or of all masks, is formatted as one line. Masks that need another class
+    table are formatted as one line, which proposes a class table for all of them.
+    """
+    images = {pair.image.name for pair in archive.pairs}
+    colors = [error.colors for _, error in faults if isinstance(error, OtherPaletteError)]
+    proposal = other_palette_text({rgb for rgbs in colors for rgb in rgbs})
+    hint = "" if archive.has_class_table else f"; {_NO_TABLE}"
+    files: dict[tuple[str, str], list[str]] = {}
+    for name, error in faults:
+        text = proposal if isinstance(error, OtherPaletteError) else str(error)
+        text += hint * isinstance(error, UnknownColorError)
+        files.setdefault(("images" if name in images else "masks", text), []).append(name)
+    ordered: dict[str, str] = {}
+    for (kind, text), names in files.items():
+        if len(names) == len(archive.pairs) > 1:
+            ordered[names[0]] = f"all {len(names)} {kind}, such as {names[0]}: {text}"
+        elif len(names) > 1 and text.startswith(proposal):
+            ordered[names[0]] = f"{len(names)} {kind}, such as {names[0]}: {text}"
+        else:
+            ordered |= {name: f"{name}: {text}" for name in names}
+    return [ordered[name] for name, _ in faults if name in ordered]
+
+
+def turned_line(archive: Archive) -> str:
+    """Describes the images with orientation tags in one line."""
+    return (
+        f"{len(archive.turned)} of {len(archive.pairs)} images have orientation tags, such as "
+        f"{min(archive.turned)}, like their masks; the tags are not applied, and the stored pixels "
+        "are used"
+    )
 
 
 def require_faultless(archive: Archive, color_map: Mapping[RGB, int]) -> None:

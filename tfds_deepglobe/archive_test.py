@@ -5,7 +5,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tfds_deepglobe.archive import describe, open_archive, require_faultless, verify
+from tfds_deepglobe.archive import (
+    describe,
+    open_archive,
+    require_faultless,
+    turned_line,
+    verify,
+)
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
@@ -166,7 +172,7 @@ FAULTS = {
         "`map_color=255,0,0=CLASS`; the archive has no class_dict.csv, therefore the classes of "
         "DeepGlobe are used",
     ),
-    "5_mask.png": (png_of(6), "all pixels are gray, with values up to 6"),
+    "5_mask.png": (png_of(6), "contains the values 6, probably class ids, but all colors of the"),
 }
 
 
@@ -189,6 +195,75 @@ def test_every_fault_is_one_line(tmp_path):
         f"{tmp_path} cannot be used. It has 7 faults:",
         *faults,
     ]
+
+
+def turned(path, orientation):
+    """Writes the orientation tag of an image file."""
+    with Image.open(path) as image:
+        image.load()
+    exif = Image.Exif()
+    exif[274] = orientation
+    image.save(path, exif=exif)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".png", ".tif"])
+def test_orientation_tags_are_not_applied_and_must_be_equal(tmp_path, suffix):
+    names = FileNames.parse(f"images/*{suffix}", "labels/*.png")
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    ids = np.arange(24 * 32).reshape(24, 32) % 7
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    for i in range(3):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{i}{suffix}")
+        Image.fromarray(DEEPGLOBE_CLASSES.colorize(ids)).save(tmp_path / "labels" / f"{i}.png")
+    turned(tmp_path / "images" / f"1{suffix}", 6)
+    turned(tmp_path / "images" / f"2{suffix}", 3)
+    turned(tmp_path / "labels" / "2.png", 3)
+    archive = open_archive(tmp_path, names)
+    (fault,) = verify(archive, {}).faults
+    assert fault.startswith(
+        f"images/1{suffix}: has the orientation 6, but its mask (labels/*.png) has the orientation "
+        "1; orientation tags are not applied"
+    )
+    assert "`magick FILE -auto-orient FILE`" in fault
+    assert turned_line(archive) == (
+        f"1 of 3 images have orientation tags, such as images/2{suffix}, like their masks; the "
+        "tags are not applied, and the stored pixels are used"
+    )
+    example = archive.read(archive.pairs[2], {})
+    np.testing.assert_array_equal(example.class_ids, ids)
+    if suffix != ".jpg":
+        np.testing.assert_array_equal(example.image, pixels)
+
+
+def test_fault_of_all_images_is_one_line(tmp_path):
+    for i in range(3):
+        write_pair(tmp_path, str(i))
+        Image.new("CMYK", (32, 24)).save(tmp_path / f"{i}_sat.jpg")
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith("all 3 images, such as 0_sat.jpg: has mode CMYK; expected RGB")
+    write_pair(tmp_path, "3")
+    for i, fault in enumerate(faults_of(tmp_path)):
+        assert fault.startswith(f"{i}_sat.jpg: has mode CMYK")
+
+
+@pytest.mark.parametrize("table", ["", "name,r,g,b\nland,0,0,0\nbuilding,255,255,255\n"])
+def test_masks_of_class_ids_are_one_fault_that_proposes_a_class_table(tmp_path, table):
+    for i, ids in enumerate(((0, 255), (1, 4, 255), (2, 3))):
+        write_pair(tmp_path, str(i))
+        mask = np.array(ids, np.uint8)[np.arange(24 * 32).reshape(24, 32) % len(ids)]
+        Image.fromarray(mask).save(tmp_path / f"{i}_mask.png")
+    if table:
+        (tmp_path / "class_dict.csv").write_text(table)
+    (fault,) = faults_of(tmp_path)
+    assert fault.startswith(
+        "2 masks, such as 1_mask.png: contains the values 1, 2, 3, 4, 255, probably class ids"
+    )
+    assert ("the archive has no class_dict.csv" in fault) == (not table)
+    rows = fault.split("one row per class: ")[1].split(";")[0].replace(" / ", "\n")
+    assert rows.endswith("unknown,255,255,255")
+    (tmp_path / "class_dict.csv").write_text(rows + "\nbackground,0,0,0\n")
+    assert faults_of(tmp_path) == []
 
 
 def test_mapped_color_is_not_a_fault(tmp_path):

@@ -3,12 +3,13 @@
 import csv
 import dataclasses
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Self, TypeGuard
 
 import numpy as np
+from PIL import Image
 
-from tfds_deepglobe.errors import InputError, UnknownColorError
+from tfds_deepglobe.errors import InputError, OtherPaletteError, UnknownColorError
 
 RGB = tuple[int, int, int]
 
@@ -17,6 +18,7 @@ UNKNOWN = "unknown"  # class for clouds and for areas that the annotators could 
 # Marks pixels in `encode` whose color has no class. All class ids are smaller and fit into uint8.
 _NO_CLASS = 255
 _MAX_COLORS_IN_MESSAGE = 5
+_MAX_ROWS_IN_MESSAGE = 10
 
 
 def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
@@ -204,8 +206,8 @@ class ClassTable:
             UnknownColorError: The mask has colors that are neither in the table nor in `color_map`.
                 The message lists these colors with their numbers of pixels. If `is_binarized` is
                 True, the listed colors are binarized.
-            InputError: `is_binarized` is True, and all pixels are dark shades of gray. Such pixels
-                are probably class ids, and binarizing would make all of them black.
+            OtherPaletteError: `is_binarized` is True, but the mask contains class ids or colors of
+                another class table, which binarizing would change.
             ValueError: `mask_rgb` does not have the dtype uint8 or the shape `(height, width, 3)`.
 
         Example:
@@ -223,16 +225,16 @@ class ClassTable:
         # bits of R, G and B, because the highest bit is 1 for values of 128 or more. The look-up
         # takes 20 ms for 2448x2448 pixels.
         bits = 1 if self.is_binarized else 8
+        if self.is_binarized and (colors := _colors_of_other_palette(mask_rgb)):
+            raise OtherPaletteError(other_palette_text(colors), colors)
         table = np.full(1 << 3 * bits, _NO_CLASS, np.uint8)
-        colors = {color: class_id for class_id, color in enumerate(self.palette)}
-        for color, class_id in (colors | dict(color_map or {})).items():
+        class_of = {color: class_id for class_id, color in enumerate(self.palette)}
+        for color, class_id in (class_of | dict(color_map or {})).items():
             table[_pack(np.array(color, np.uint8), bits)] = class_id
         codes = _pack(mask_rgb, bits)
         class_ids = table[codes]
         if class_ids.max(initial=0) == _NO_CLASS:
             raise UnknownColorError(_unknown_colors(codes[class_ids == _NO_CLASS], bits))
-        if self.is_binarized and not codes.any():
-            _check_black(mask_rgb)
         return class_ids
 
     def colorize(self, class_ids: np.ndarray) -> np.ndarray:
@@ -330,20 +332,83 @@ def _pack(rgb: np.ndarray, bits: int) -> np.ndarray:
     return (red.astype(np.int32) << 2 * bits) | (green.astype(np.int32) << bits) | blue
 
 
-def _check_black(mask_rgb: np.ndarray) -> None:
-    """Raises an error if a mask contains class ids as dark shades of gray.
+def other_palette_text(colors: Collection[RGB]) -> str:
+    """Formats an error message for masks that need another class table, and proposes the table.
 
     Args:
-        mask_rgb: mask in which all pixels are black after binarizing, uint8 `(height, width, 3)`.
+        colors: colors of the masks.
     """
-    red, green, blue = np.moveaxis(mask_rgb, -1, 0)
-    largest = int(red.max(initial=0))
-    if largest and (red == green).all() and (red == blue).all():
-        raise InputError(
-            f"all pixels are gray, with values up to {largest}; these values seem to be class ids, "
-            "but the colors in the class table consist of 0 and 255; to use class ids, add a "
-            "class_dict.csv in which r, g and b of each class are the class id"
-        )
+    colors = sorted(colors)
+    values = [max(color) for color in colors]
+    found, void = f"colors {', '.join(map(str, colors[:3]))}{', ...' * (len(colors) > 3)}", ""
+    is_gray = all(sum(color) in (max(color), 3 * max(color)) for color in colors)
+    names = values if is_gray else range(len(colors))
+    rows = [
+        f"class_{name},{red},{green},{blue}"
+        for name, (red, green, blue) in zip(names, colors, strict=True)
+    ]
+    if is_gray:
+        found = f"values {', '.join(_shortened(list(map(str, values))))}, probably class ids"
+        if len(values) > 2 and values[-1] > values[-2] + 1:
+            rows[-1] = UNKNOWN + rows[-1][rows[-1].index(",") :]
+            void = f"; {values[-1]} is probably void, and training ignores the class {UNKNOWN}"
+    return (
+        f"contains the {found}, but all colors of the class table consist of 0 and 255; use a "
+        f"class_dict.csv with one row per class: name,r,g,b / {' / '.join(_shortened(rows))}{void}"
+    )
+
+
+def _shortened(texts: list[str]) -> list[str]:
+    """Replaces the middle of a long list with dots."""
+    if len(texts) <= _MAX_ROWS_IN_MESSAGE:
+        return texts
+    return [*texts[: _MAX_ROWS_IN_MESSAGE - 2], "...", texts[-1]]
+
+
+def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
+    """Finds class ids and colors of another class table, which binarizing at 128 would change.
+
+    Masks of resized copies contain interpolated colors, which are rare: in masks of DeepGlobe that
+    were reduced to 64x64 pixels, each channel value in [64, 191] has at most 0.5 % of the pixels,
+    and all of these values together have at most 14 %.
+
+    Args:
+        mask_rgb: colors of a mask, uint8 `(height, width, 3)`.
+
+    Returns:
+        Colors of the mask; an empty list if the mask can be binarized.
+    """
+    step = 4 if min(mask_rgb.shape[:2]) >= 1024 else 1  # a sample is as good and takes less time
+    sample = np.ascontiguousarray(mask_rgb[::step, ::step])
+    if _gray_values(sample) is not None and (gray := _gray_values(mask_rgb)) is not None:
+        values = np.flatnonzero(Image.fromarray(gray).histogram())
+        dark, bright = values[(values > 0) & (values < 128)], values[values >= 128]
+        # Class ids are small, and at most two large values are void. In noisy or interpolated masks
+        # of black and white, bright values differ from 255 as much as dark values differ from 0.
+        if dark.size and (
+            bright.size <= 1 or (bright.size == 2 and dark.max() > 255 - bright.min())
+        ):
+            return _most_frequent(mask_rgb)
+    counts = np.reshape(Image.fromarray(sample).histogram(), (3, 256))[:, 64:192]
+    fractions = counts / (sample.size / 3)
+    if fractions.max() > 0.1 or fractions.sum(axis=1).max() > 0.5:
+        return _most_frequent(sample)
+    return []
+
+
+def _gray_values(mask_rgb: np.ndarray) -> np.ndarray | None:
+    """Returns a channel if all channels are equal or 0 everywhere; None for other masks."""
+    used = [np.ascontiguousarray(mask_rgb[..., i]) for i in range(3) if mask_rgb[..., i].any()]
+    if any(not np.array_equal(channel, used[0]) for channel in used[1:]):
+        return None
+    return used[0] if used else np.ascontiguousarray(mask_rgb[..., 0])
+
+
+def _most_frequent(mask_rgb: np.ndarray) -> list[RGB]:
+    """Returns the most frequent colors, at most as many as a class table may have."""
+    codes, counts = np.unique(_pack(mask_rgb, 8), return_counts=True)
+    codes = codes[np.argsort(-counts, kind="stable")][:_NO_CLASS].tolist()
+    return [(code >> 16, code >> 8 & 255, code & 255) for code in codes]
 
 
 def _unknown_colors(codes: np.ndarray, bits: int) -> str:

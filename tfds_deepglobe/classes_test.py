@@ -2,9 +2,10 @@ import dataclasses
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable, parse_color_map
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, OtherPaletteError
 
 # Three classes with channel values other than 0 and 255, so that masks are not binarized.
 SHADES = ClassTable(("rock", "sand", "sandstone"), ((10, 20, 30), (10, 20, 31), (200, 0, 0)))
@@ -33,14 +34,71 @@ def test_encode_inverts_colorize(classes):
 
 
 def test_channels_are_binarized_at_128():
-    mask = mask_of((127, 128, 200), (128, 255, 127), (0, 1, 0))
-    assert DEEPGLOBE_CLASSES.encode(mask).tolist() == [[0, 1, 6]]
+    mask = mask_of((127, 128, 200), (128, 255, 127), (0, 1, 0), *[(0, 0, 0)] * 50)
+    assert DEEPGLOBE_CLASSES.encode(mask)[:, :3].tolist() == [[0, 1, 6]]
+
+
+def ids_with_void(count, void):
+    ids = np.arange(400).reshape(20, 20) // 4 % count
+    ids[-1] = void
+    return ids.astype(np.uint8)
+
+
+@pytest.mark.parametrize("channels", [[0, 1, 2], [0]])
+@pytest.mark.parametrize("void", [255, 254, 128])
+def test_class_ids_with_a_void_value_raise(void, channels):
+    mask = np.zeros((20, 20, 3), np.uint8)
+    mask[..., channels] = ids_with_void(7, void)[..., None]
+    with pytest.raises(OtherPaletteError) as error:
+        DEEPGLOBE_CLASSES.encode(mask)
+    message = str(error.value)
+    assert message.startswith(f"contains the values 0, 1, 2, 3, 4, 5, 6, {void}, probably class id")
+    rows = message.split("name,r,g,b / ")[1].split(";")[0]
+    table = ClassTable.from_csv(("name,r,g,b\n" + rows.replace(" / ", "\n")).encode())
+    assert table.names == (*(f"class_{i}" for i in range(7)), "unknown")
+    np.testing.assert_array_equal(
+        table.encode(mask), np.where(mask[..., 0] == void, 7, mask[..., 0])
+    )
+
+
+@pytest.mark.parametrize(
+    "colors",
+    [
+        [(0, 0, 0), (1, 1, 1), (255, 255, 255)],  # a building mask with void
+        [(i, i, i) for i in range(150)],
+        [(i, i, i) for i in (0, 128, 255)],
+        [(i, i, i) for i in (0, 1, 2, 254, 255)],  # two void values
+        [(60, 16, 152), (132, 41, 246), (110, 193, 228)],
+        [(0, 0, 0), (0, 128, 0), (128, 128, 0)],  # Pascal VOC
+    ],
+    ids=["void", "150 ids", "shades", "two void values", "colors", "VOC"],
+)
+def test_colors_of_another_class_table_raise(colors):
+    mask = np.array(colors, np.uint8)[np.arange(900).reshape(30, 30) % len(colors)]
+    for classes in (DEEPGLOBE_CLASSES, ClassTable(("a", "b"), ((0, 0, 0), (255, 255, 255)))):
+        with pytest.raises(OtherPaletteError, match="use a class_dict.csv with one row per class"):
+            classes.encode(mask)
+
+
+@pytest.mark.parametrize("size", [64, 100, 300])
+@pytest.mark.parametrize("classes", [[5, 6], [0, 1, 2, 3, 4, 5, 6]])
+def test_masks_of_resized_copies_are_binarized(size, classes):
+    """Gray masks of two classes are included, because their colors could also be class ids."""
+    ids = np.array(classes)[np.arange(36).reshape(6, 6) % len(classes)].astype(np.uint8)
+    mask = Image.fromarray(DEEPGLOBE_CLASSES.colorize(ids.repeat(200, 0).repeat(200, 1)))
+    resized = np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR))
+    assert not np.isin(resized, (0, 255)).all()
+    color_map = {(255, 0, 0): 6}  # between two colors of other classes
+    assert set(np.unique(DEEPGLOBE_CLASSES.encode(resized, color_map))) >= set(classes)
 
 
 def test_gray_mask_is_binarized_if_the_palette_is_black_and_white():
     classes = ClassTable(("land", "water"), ((0, 0, 0), (255, 255, 255)))
     mask = mask_of(*[(level,) * 3 for level in (0, 3, 250, 255)])
     assert classes.encode(mask).tolist() == [[0, 0, 1, 1]]
+    noise = np.random.default_rng(0).integers(0, 4, (8, 8, 1), np.uint8)
+    noisy = np.concatenate([noise, 255 - noise]).repeat(3, axis=-1)
+    assert classes.encode(noisy)[:, 0].tolist() == [0] * 8 + [1] * 8
 
 
 def test_colors_of_a_palette_that_is_not_binarized_match_exactly():
@@ -60,7 +118,7 @@ def test_most_frequent_unknown_colors_are_listed_first():
 
 def test_message_lists_unknown_colors_after_binarizing():
     with pytest.raises(InputError, match=r"2 pixels of \(255, 0, 0\) do not belong to any class"):
-        DEEPGLOBE_CLASSES.encode(mask_of((140, 3, 5), (255, 0, 0), (0, 0, 0)))
+        DEEPGLOBE_CLASSES.encode(mask_of((140, 3, 5), (255, 0, 0), *[(0, 0, 0)] * 50))
 
 
 def test_pixels_of_a_mask_without_faults_are_not_sorted(monkeypatch):

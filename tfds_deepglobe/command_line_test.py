@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 import tfds_deepglobe
 from tfds_deepglobe.__main__ import command_line, main
@@ -44,9 +45,10 @@ def test_check_of_an_archive_with_faults(data, capsys):
 
 
 def test_check_lists_all_faults(tmp_path, capsys):
-    for i in range(50):
+    for i in range(51):
         write_pair(tmp_path, f"{i:02d}", size=(8, 8))
-        (tmp_path / f"{i:02d}_sat.jpg").write_bytes(b"x")
+        if i < 50:
+            (tmp_path / f"{i:02d}_sat.jpg").write_bytes(b"x")
     assert main(["check", "--data", str(tmp_path)]) == 1
     assert len(capsys.readouterr().out.splitlines()) == 51
 
@@ -109,6 +111,20 @@ def test_user_defined_file_names(data, tmp_path, capsys):
     assert "train: 6 images" in capsys.readouterr().out
     assert main(["check", "--data", str(data), "--image-glob", "imgs/*.jpg"]) == 1
     assert "0 images match imgs/*.jpg" in capsys.readouterr().out
+
+
+def test_orientation_tags_of_images_and_masks_are_reported(data, tmp_path, capsys):
+    exif = Image.Exif()
+    exif[274] = 8
+    for name in ("100_sat.jpg", "100_mask.png"):
+        with Image.open(data / "train" / name) as image:
+            image.load()
+        image.save(data / "train" / name, exif=exif)
+    line = "1 of 8 images have orientation tags, such as train/100_sat.jpg, like their masks"
+    assert main(["check", "--data", str(data)]) == 0
+    assert line in capsys.readouterr().out
+    assert main(["prepare", "--data", str(data), "--cache-dir", str(tmp_path / "cache")]) == 0
+    assert line in capsys.readouterr().out
 
 
 def test_prepare_lists_faults(data, tmp_path, capsys):

@@ -1,10 +1,34 @@
-"""Decoding of image files and mask files. Files that training cannot use raise an error."""
+"""Decoding of image files and mask files. Files that training cannot use raise an error.
 
+Pixels are returned as they are stored. Orientation tags are not applied. Files whose values Pillow
+would change raise an error, for example files with more than 8 bits per channel.
+"""
+
+import contextlib
 import io
+import mmap
+import re
 import struct
+import warnings
+import zlib
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
+from PIL.TiffImagePlugin import (
+    BITSPERSAMPLE,
+    COLORMAP,
+    PHOTOMETRIC_INTERPRETATION,
+    SAMPLEFORMAT,
+    SAMPLESPERPIXEL,
+    STRIPBYTECOUNTS,
+    STRIPOFFSETS,
+    TILEBYTECOUNTS,
+    TILELENGTH,
+    TILEOFFSETS,
+    TILEWIDTH,
+)
 
 from tfds_deepglobe.errors import InputError
 
@@ -15,21 +39,54 @@ MAX_PIXELS = 1 << 28
 # `Image.open` is not used, because it would guess the format.
 _DECODERS = {
     "JPEG": (JpegImagePlugin.JpegImageFile, (b"\xff\xd8",)),
-    "PNG": (PngImagePlugin.PngImageFile, (b"\x89PNG",)),
+    "PNG": (PngImagePlugin.PngImageFile, (b"\x89PNG\r\n\x1a\n",)),
     "TIFF": (TiffImagePlugin.TiffImageFile, (b"II", b"MM")),
     "BMP": (BmpImagePlugin.BmpImageFile, (b"BM",)),
 }
 # Errors that Pillow raises for a damaged file. They have no common base class. Tests with randomly
 # damaged files raised the first three errors. The last two errors are in Pillow's source code.
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
-_HOW_TO_RGB = (
-    "`gdal_translate -b 1 -b 2 -b 3 -co PHOTOMETRIC=RGB in.tif out.tif` converts the first three "
-    "bands to an RGB image; if the bands have more than 8 bits, add `-ot Byte -scale MIN MAX` with "
-    "the same MIN and MAX for all images"
+_TO_RGB = (
+    "`gdal_translate -b 1 -b 2 -b 3 {0} in.{1} out.{1}` converts the first three bands to an RGB "
+    "image; use `-b 1 -b 1 -b 1` for gray and `-expand rgb` for a palette; if the bands have more "
+    "than 8 bits, add `-ot Byte -scale MIN MAX` with the same MIN and MAX for all images"
 )
+# Dictionary from Pillow's name of a format to the supported modes, with a command that converts
+_EXPECTED_IMAGE = {
+    kind: f"expected RGB, 3 channels of 8 bits{remedy}"
+    for kind, remedy in {
+        "JPEG": "; `magick in.jpg -colorspace sRGB -type TrueColor out.jpg` converts the image",
+        "PNG": f"; {_TO_RGB.format('-of PNG', 'png')}",
+        "TIFF": f"; {_TO_RGB.format('-co PHOTOMETRIC=RGB', 'tif')}",
+        "BMP": "",
+    }.items()
+}
+_EXPECTED_MASK = (
+    "expected RGB, gray of 8 bits, or a palette, without transparent pixels; if all values of the "
+    "first band are class ids in [0, 255], `gdal_translate -b 1 -ot Byte -of PNG MASK out.png` "
+    "converts the mask"
+)
+# Types of JPEG files, by their marker, that TensorFlow can decode: Huffman-coded with 8 bits
+_JPEG_TYPES = (0xC0, 0xC1, 0xC2)
+# Markers of other segments in the range of the types
+_NO_JPEG_TYPES = (0xC4, 0xC8, 0xCC)
+# A marker of a JPEG segment. In compressed pixels, the byte FF is followed by 0, by a restart
+# marker (D0 to D7), or by another FF.
+_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+_ORIENTATION = 274  # number of the orientation tag in TIFF and EXIF
+# Mapping from an orientation to the transposition that reverts how Pillow turns a TIFF image
+_UNTURN = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_90,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_270,
+}
 
 
-def decode_image(data: bytes, kind: str) -> Image.Image:
+def decode_image(data: bytes, kind: str) -> tuple[Image.Image, int]:
     """Decodes an image in RGB, or in RGBA without transparent pixels.
 
     If a TIFF file has several pages, only the first page is decoded.
@@ -38,35 +95,100 @@ def decode_image(data: bytes, kind: str) -> Image.Image:
         data: content of the file.
         kind: Pillow's name of the format, such as "JPEG".
 
+    Returns:
+        Two values:
+
+        - image with the pixels as they are stored.
+        - orientation in [1, 8], which is not applied; 1 if the file has no orientation tag.
+
     Raises:
         InputError: The file is damaged, too large, not of the format `kind`, or not an RGB image.
     """
-    remedy = f"; {_HOW_TO_RGB}" if kind == "TIFF" else ""
-    image = _decode(data, kind, remedy)
-    if image.mode != "RGB" and not _is_opaque(image):
-        raise InputError(f"has mode {image.mode}; expected RGB, 3 channels of 8 bits{remedy}")
-    return image
+    image, orientation, _ = _decode(data, kind, _EXPECTED_IMAGE[kind])
+    if image.mode not in ("RGB", "RGBA"):
+        raise InputError(f"has mode {image.mode}; {_EXPECTED_IMAGE[kind]}")
+    return image, orientation
 
 
-def decode_mask(data: bytes, kind: str) -> np.ndarray:
+def decode_mask(
+    data: bytes, kind: str, palette: Collection[tuple[int, int, int]] = ()
+) -> tuple[np.ndarray, int]:
     """Decodes the colors of a mask in RGB, gray, black and white, or with a palette.
+
+    A gray mask with 1, 2 or 4 bits per pixel contains class ids or shades of gray. For example, the
+    value 1 of 2 bits is the class id 1 or the shade 85. The palette decides between both.
 
     Args:
         data: content of the file.
         kind: Pillow's name of the format, such as "PNG".
+        palette: colors of the classes, RGB in [0, 255].
 
     Returns:
-        Colors, uint8 `(height, width, 3)`, RGB in [0, 255]. For a gray pixel, the values of R, G
-        and B are equal.
+        Two values:
+
+        - colors as they are stored, uint8 `(height, width, 3)`, RGB in [0, 255]. For a gray pixel,
+          the values of R, G and B are equal.
+        - orientation in [1, 8], which is not applied; 1 if the file has no orientation tag.
 
     Raises:
         InputError: The file is damaged, too large, not of the format `kind`, or has a color mode
             that is not supported.
     """
-    mask = _decode(data, kind)
-    if mask.mode not in ("RGB", "P", "L", "1") and not _is_opaque(mask):
-        raise InputError(f"has mode {mask.mode}; expected RGB, gray of 8 bits, or a palette")
-    return np.asarray(mask.convert("RGB"))
+    mask, orientation, bits = _decode(data, kind, _EXPECTED_MASK)
+    if mask.mode not in ("RGB", "RGBA", "P", "L", "1"):
+        raise InputError(f"has mode {mask.mode}; {_EXPECTED_MASK}")
+    if mask.info.get("compression") in ("jpeg", "tiff_jpeg"):
+        raise InputError("has JPEG compression, which changes colors; save the original mask again")
+    colors = np.asarray(mask.convert("RGB"))
+    if bits < 8:
+        step = 255 // (2**bits - 1)  # difference between two shades
+        grays = {red for red, green, blue in palette if red == green == blue}
+        shades = set(range(step, 255, step))
+        if grays & set(range(1, 2**bits)) or (shades and not grays & shades):
+            colors = colors // step
+    return colors, orientation
+
+
+def require_complete(path: Path, kind: str) -> None:
+    """Verifies the end and the checksums of a JPEG or PNG file without decoding its pixels.
+
+    Args:
+        path: path of the file.
+        kind: format of the file, "JPEG" or "PNG".
+
+    Raises:
+        InputError: The file is truncated or damaged.
+        OSError: The file cannot be read.
+    """
+    with (
+        path.open("rb") as file,
+        mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
+    ):
+        (_check_jpeg if kind == "JPEG" else _check_png)(data)
+
+
+def read_orientation(path: Path) -> int:
+    """Reads the orientation of an image file without decoding its pixels.
+
+    Args:
+        path: path of the file.
+
+    Returns:
+        Orientation in [1, 8]; 1 if the file has no orientation tag or cannot be read.
+    """
+    with contextlib.suppress(*_PILLOW_ERRORS), path.open("rb") as file:
+        start = file.read(8)
+        file.seek(0)
+        for decoder, first_bytes in _DECODERS.values():
+            if start.startswith(first_bytes):
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    image = decoder(file)
+                if image.format == "PNG" and "exif" not in image.info:
+                    # The tag may be behind the pixels, which Pillow would have to decode first.
+                    image.info["exif"] = _exif_chunk(file.fileno())
+                return _orientation(image)
+    return 1
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -81,10 +203,20 @@ def size_text(size: tuple[int, int]) -> str:
     return f"{size[0]}x{size[1]}"
 
 
-def _decode(data: bytes, kind: str, remedy: str = "") -> Image.Image:
+def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, int]:
     """Decodes a file of the format `kind`.
 
-    The text `remedy` is appended to the error message if Pillow cannot read the file.
+    Args:
+        data: content of the file.
+        kind: Pillow's name of the format.
+        expected: end of the error message for a file of another color mode.
+
+    Returns:
+        Three values:
+
+        - image with the pixels as they are stored.
+        - orientation in [1, 8].
+        - bits per pixel of a gray image; 8 for other images.
     """
     decoder, first_bytes = _DECODERS[kind]
     if not data.startswith(first_bytes):
@@ -92,20 +224,140 @@ def _decode(data: bytes, kind: str, remedy: str = "") -> Image.Image:
     try:
         image = decoder(io.BytesIO(data))
     except _PILLOW_ERRORS as error:
-        raise InputError(f"is not a readable {kind} file: {error}{remedy}") from error
+        raise InputError(f"is not a readable {kind} file: {error}; {expected}") from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"has {size_text(image.size)} pixels; at most {MAX_PIXELS} are allowed")
-    # Check the bit depth, which is byte 24 of a PNG file, because Pillow converts PNG files with 16
-    # bits per channel to 8 bits without an error.
-    if kind == "PNG" and data[24] > 8:
-        raise InputError(f"has mode {image.mode} of {data[24]} bits; expected 8 bits per channel")
+    bits = 8
+    if kind == "JPEG":
+        _check_jpeg(data)
+    elif kind == "PNG":
+        _check_png(data)
+        if data[24] > 8:
+            raise InputError(f"has {data[24]} bits per channel; {expected}")
+        if image.mode in ("1", "L"):
+            bits = data[24]
+    elif kind == "TIFF":
+        if unsupported := _unsupported_tiff(image):
+            raise InputError(f"has {unsupported}; {expected}")
+        if image.mode in ("1", "L") and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION):
+            bits = image.tag_v2.get(BITSPERSAMPLE, (1,))[0]
+        _check_deflate(data, image)
+    # Pillow deletes the tag of a TIFF file while it decodes the pixels and turns them.
+    orientation = _orientation(image) if kind == "TIFF" else 1
     try:
         image.load()
     except _PILLOW_ERRORS as error:
         raise InputError(f"is truncated or damaged: {error}") from error
-    return image
+    if kind != "TIFF":
+        orientation = _orientation(image)
+    elif orientation != 1:
+        image = image.transpose(_UNTURN[orientation])
+    if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+        raise InputError(f"has transparent pixels; {expected}")
+    return image, orientation, bits
 
 
-def _is_opaque(image: Image.Image) -> bool:
-    """Returns True if an image is RGBA without transparent pixels."""
-    return image.mode == "RGBA" and image.getchannel("A").getextrema() == (255, 255)
+def _check_jpeg(data: bytes | mmap.mmap) -> None:
+    """Verifies the type of a JPEG file, and that no scan and no end marker is missing.
+
+    Pillow decodes a file without an end marker, but TensorFlow cannot. If a scan is missing, both
+    decode the file to different pixels.
+    """
+    start, missing, progressive = 2, {(0, 0)}, False
+    while marker := _JPEG_MARKER.search(data, start):
+        code, start = data[marker.end() - 1], marker.end()
+        if code == 0xD9:
+            break
+        segment = data[start : start + int.from_bytes(data[start : start + 2])]
+        if code in _JPEG_TYPES:
+            # Scans contain the bits of each frequency of each component. The last bit is bit 0.
+            missing = {(component, i) for component in segment[8::3] for i in range(64)}
+            progressive = code == 0xC2
+        elif code == 0xDA and len(segment) >= 6:
+            *components, first, last, bits = segment[3:-3:2] + segment[-3:]
+            if not progressive:
+                first, last, bits = 0, 63, 0
+            if bits & 15 == 0:
+                missing -= {(c, i) for c in components for i in range(first, last + 1)}
+        elif 0xC0 <= code <= 0xCF and code not in _NO_JPEG_TYPES:
+            raise InputError(
+                "is a lossless or arithmetic JPEG file; only baseline and progressive JPEG files "
+                "are supported"
+            )
+        start += len(segment)
+    if not marker or missing:
+        raise InputError("is truncated or damaged: the end of the JPEG data is missing")
+
+
+def _check_png(data: bytes | mmap.mmap) -> None:
+    """Verifies the checksums of a PNG file, because Pillow ignores the checksums of pixels."""
+    start, name = 8, b""
+    while name != b"IEND":
+        name, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4])
+        if end + 4 > len(data):
+            raise InputError("is truncated or damaged: the end of the PNG data is missing")
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise InputError(f"is truncated or damaged: wrong checksum at byte {end}")
+        # The case of the first letter marks chunks that a decoder must know.
+        known = (b"IHDR",) if start == 8 else (b"PLTE", b"IDAT", b"IEND")
+        if name not in known and name[:1].isupper():
+            raise InputError(f"is damaged: unexpected PNG chunk at byte {start}")
+        start = end + 4
+
+
+def _unsupported_tiff(image: TiffImagePlugin.TiffImageFile) -> str:
+    """Describes a property of a TIFF file that Pillow does not preserve; `""` if there is none."""
+    tags = image.tag_v2
+    bits = max(tags.get(BITSPERSAMPLE, (1,)))
+    samples = tags.get(SAMPLESPERPIXEL, len(image.getbands()))
+    if bits > 8:
+        return f"{bits} bits per channel"
+    if set(tags.get(SAMPLEFORMAT, (1,))) != {1}:
+        return "signed values"
+    if samples != len(image.getbands()):
+        return f"{samples} bands"
+    if bits > 1 and not tags.get(PHOTOMETRIC_INTERPRETATION):
+        return "inverted gray values, in which 0 is white"
+    # Pillow only uses the high byte of the 16 bits of a channel.
+    if any(color % 256 and color % 257 for color in tags.get(COLORMAP, ())):
+        return "a palette with more or less than 8 significant bits per channel"
+    if any(0 in place for place in _strips(image)):
+        return "parts without pixels (a sparse file)"
+    return ""
+
+
+def _check_deflate(data: bytes, image: TiffImagePlugin.TiffImageFile) -> None:
+    """Verifies the checksums of a TIFF file with deflate compression, which Pillow ignores."""
+    if image.info["compression"] not in ("tiff_adobe_deflate", "tiff_deflate"):
+        return
+    tile = image.tag_v2.get(TILEWIDTH, 0) * image.tag_v2.get(TILELENGTH, 0)
+    limit = min(max(image.width * image.height, tile), MAX_PIXELS) * len(image.getbands()) + 1
+    for offset, count in _strips(image):
+        decoder = zlib.decompressobj()
+        with contextlib.suppress(zlib.error):
+            decoder.decompress(memoryview(data)[offset : offset + count], limit)
+        if not decoder.eof:
+            raise InputError(
+                f"is truncated or damaged: wrong checksum of the data at byte {offset}"
+            )
+
+
+def _strips(image: TiffImagePlugin.TiffImageFile) -> Iterator[tuple[int, int]]:
+    """Yields the position and the number of bytes of each strip or tile of a TIFF file."""
+    for places, counts in ((STRIPOFFSETS, STRIPBYTECOUNTS), (TILEOFFSETS, TILEBYTECOUNTS)):
+        yield from zip(image.tag_v2.get(places, ()), image.tag_v2.get(counts, ()), strict=False)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Returns the orientation of an open image, in [1, 8]."""
+    with contextlib.suppress(*_PILLOW_ERRORS):  # the EXIF data is damaged
+        orientation = image.getexif().get(_ORIENTATION)
+        return int(orientation) if orientation in _UNTURN else 1
+    return 1
+
+
+def _exif_chunk(file: int) -> bytes:
+    """Returns the EXIF data of an open PNG file; `b""` if the file has none."""
+    with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as data:
+        at = data.rfind(b"eXIf")
+        return data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at])] if at >= 0 else b""

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from tfds_deepglobe import decoding
-from tfds_deepglobe.decoding import decode_image, decode_mask, encode_png
+from tfds_deepglobe.decoding import decode_image, decode_mask, encode_png, read_orientation
 from tfds_deepglobe.errors import InputError
 
 NOISE = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
@@ -21,13 +21,24 @@ def saved(image, kind, **options):
     return data.getvalue()
 
 
+def chunk(kind, data):
+    """Returns a chunk of a PNG file."""
+    checksum = struct.pack(">I", zlib.crc32(kind + data))
+    return struct.pack(">I", len(data)) + kind + data + checksum
+
+
+def png_of(gray, bits):
+    """Returns a gray PNG file with 1, 2, 4 or 8 bits per pixel; the width must fill whole bytes."""
+    places = gray.reshape(len(gray), -1, 8 // bits).astype(np.uint8)
+    packed = sum(places[..., i] << (8 - bits * (i + 1)) for i in range(8 // bits)).astype(np.uint8)
+    rows = b"".join(b"\0" + row.tobytes() for row in packed)
+    header = struct.pack(">IIBBBBB", gray.shape[1], len(gray), bits, 0, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
 def png_16_bit(width, height):
     """Returns a black RGB PNG file with 16 bits per channel, which Pillow cannot write."""
-
-    def chunk(kind, data):
-        check = struct.pack(">I", zlib.crc32(kind + data))
-        return struct.pack(">I", len(data)) + kind + data + check
-
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
     pixels = zlib.compress(bytes(1 + 6 * width) * height)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
@@ -36,9 +47,10 @@ def png_16_bit(width, height):
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "BMP"])
 def test_lossless_formats_return_the_same_pixels(kind):
-    image = decode_image(saved(NOISE, kind), kind)
+    image, orientation = decode_image(saved(NOISE, kind), kind)
+    assert orientation == 1
     np.testing.assert_array_equal(image, NOISE)
-    np.testing.assert_array_equal(decode_image(encode_png(image), "PNG"), NOISE)
+    np.testing.assert_array_equal(decode_image(encode_png(image), "PNG")[0], NOISE)
 
 
 MODES = [(mode, kind) for mode in ("RGB", "P", "L", "1") for kind in ("PNG", "TIFF", "BMP")]
@@ -60,7 +72,7 @@ def test_masks_of_every_mode_and_format_return_the_same_colors(mode, kind):
     data = saved(mask, kind)
     with Image.open(io.BytesIO(data)) as written:
         assert written.mode == mode
-    np.testing.assert_array_equal(decode_mask(data, kind), expected)
+    np.testing.assert_array_equal(decode_mask(data, kind)[0], expected)
 
 
 JPEG, PNG, TIFF = saved(NOISE, "JPEG"), saved(NOISE, "PNG"), saved(NOISE, "TIFF")
@@ -75,9 +87,11 @@ JPEG, PNG, TIFF = saved(NOISE, "JPEG"), saved(NOISE, "PNG"), saved(NOISE, "TIFF"
         (JPEG[:20], "JPEG", "is not a readable JPEG file"),
         (JPEG[:-400], "JPEG", "is truncated or damaged"),
         (JPEG[:-2], "JPEG", "is truncated or damaged"),  # without the end marker
+        (JPEG[:-9] + bytes(9), "JPEG", "is truncated or damaged: the end of the JPEG data is mi"),
+        (JPEG.replace(b"\xff\xc0", b"\xff\xc9"), "JPEG", "is a lossless or arithmetic JPEG file"),
         (PNG[:-80], "PNG", "is truncated or damaged"),
         (TIFF[:-80], "TIFF", "is (truncated or damaged|not a readable TIFF file)"),
-        (png_16_bit(32, 24), "PNG", "has mode RGB of 16 bits; expected 8 bits per channel"),
+        (png_16_bit(32, 24), "PNG", "has 16 bits per channel; expected RGB"),
     ],
 )
 def test_files_that_cannot_be_decoded_raise(data, kind, message):
@@ -87,11 +101,13 @@ def test_files_that_cannot_be_decoded_raise(data, kind, message):
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
-@pytest.mark.parametrize("mode", ["L", "P", "RGBA", "I;16"])
-def test_png_and_tiff_images_that_are_not_rgb_raise(mode, kind):
-    with pytest.raises(InputError, match="16" if mode == "I;16" else f"has mode {mode}") as error:
+@pytest.mark.parametrize(
+    ("mode", "found"),
+    [("L", "mode L"), ("P", "mode P"), ("RGBA", "transparent pixels"), ("I;16", "16 bits")],
+)
+def test_png_and_tiff_images_that_are_not_rgb_raise(mode, kind, found):
+    with pytest.raises(InputError, match=f"has {found}.*expected RGB.*`gdal_translate"):
         decode_image(saved(Image.new(mode, (32, 24)), kind), kind)
-    assert ("gdal_translate" in str(error.value)) == (kind == "TIFF")
 
 
 def test_jpeg_images_that_are_not_rgb_raise():
@@ -101,15 +117,24 @@ def test_jpeg_images_that_are_not_rgb_raise():
 
 
 def test_transparent_masks_raise():
-    with pytest.raises(InputError, match="has mode RGBA; expected RGB, gray of 8 bits, or a pal"):
+    with pytest.raises(InputError, match="has transparent pixels; expected RGB, gray of 8 bits"):
         decode_mask(saved(Image.new("RGBA", (32, 24)), "PNG"), "PNG")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "TIFF"])
 def test_opaque_alpha_channel_is_ignored(kind):
     data = saved(Image.new("RGBA", (32, 24), (1, 2, 3, 255)), kind)
-    assert decode_image(data, kind).getpixel((0, 0))[:3] == (1, 2, 3)
-    assert decode_mask(data, kind)[0, 0].tolist() == [1, 2, 3]
+    assert decode_image(data, kind)[0].getpixel((0, 0))[:3] == (1, 2, 3)
+    assert decode_mask(data, kind)[0][0, 0].tolist() == [1, 2, 3]
+
+
+def test_transparent_palette_entries_raise_only_if_pixels_use_them():
+    mask = Image.fromarray(np.array([[1, 2]], np.uint8), "P")
+    mask.putpalette([0, 0, 0, 1, 2, 3, 4, 5, 6])
+    colors, _ = decode_mask(saved(mask, "PNG", transparency=0), "PNG")
+    assert colors.tolist() == [[[1, 2, 3], [4, 5, 6]]]
+    with pytest.raises(InputError, match="has transparent pixels"):
+        decode_mask(saved(mask, "PNG", transparency=1), "PNG")
 
 
 @pytest.mark.parametrize(("limit", "accepted"), [(32 * 24, True), (32 * 24 - 1, False)])
@@ -117,7 +142,7 @@ def test_pixel_limit_replaces_the_limit_of_pillow(monkeypatch, limit, accepted):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1)
     monkeypatch.setattr(decoding, "MAX_PIXELS", limit)
     if accepted:
-        assert decode_image(PNG, "PNG").size == (32, 24)
+        assert decode_image(PNG, "PNG")[0].size == (32, 24)
         return
     with pytest.raises(InputError, match=f"has 32x24 pixels; at most {limit}"):
         decode_image(PNG, "PNG")
@@ -162,5 +187,177 @@ def test_scenes_of_gis_programs_are_decoded(tmp_path, options):
     profile = {"driver": "GTiff", "width": 200, "height": 150, "count": 3, "dtype": "uint8"}
     with rasterio.open(tmp_path / "7.tif", "w", **profile, **options) as file:
         file.write(bands)
-    image = decode_image((tmp_path / "7.tif").read_bytes(), "TIFF")
+    image, _ = decode_image((tmp_path / "7.tif").read_bytes(), "TIFF")
     np.testing.assert_array_equal(image, bands.transpose(1, 2, 0))
+
+
+def tiff_of(path, bands, **options):
+    """Writes bands `(count, height, width)` with GDAL and returns the content of the file."""
+    rasterio = pytest.importorskip("rasterio")
+    count, height, width = bands.shape
+    profile = {"driver": "GTiff", "width": width, "height": height, "count": count}
+    with rasterio.open(path, "w", dtype=bands.dtype, **profile, **options) as file:
+        if not options.get("sparse_ok"):
+            file.write(bands)
+    return path.read_bytes()
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize(
+    ("dtype", "count", "options", "message"),
+    [
+        ("uint16", 3, {"photometric": "rgb"}, "has 16 bits per channel"),
+        ("uint16", 3, {"photometric": "rgb", "interleave": "band"}, "has 16 bits per channel"),
+        ("uint8", 4, {"photometric": "rgb", "alpha": "unspecified"}, "has 4 bands"),
+        ("uint8", 4, {"photometric": "rgb", "interleave": "band"}, "has 4 bands|not a readable"),
+        ("int8", 1, {}, "has signed values"),
+        ("uint8", 1, {"photometric": "miniswhite"}, "has inverted gray values"),
+        ("uint8", 3, {"photometric": "rgb", "sparse_ok": True}, "has parts without pixels"),
+        (
+            "uint8",
+            3,
+            {"photometric": "ycbcr", "compress": "jpeg"},
+            "has JPEG compression, which ch",
+        ),
+    ],
+)
+def test_tiff_masks_whose_values_pillow_would_change_raise(
+    tmp_path, dtype, count, options, message
+):
+    bands = np.arange(count * 64 * 64).reshape(count, 64, 64).astype(dtype)
+    data = tiff_of(tmp_path / "7.tif", bands, **options)
+    with pytest.raises(InputError, match=message):
+        decode_mask(data, "TIFF")
+    if count >= 3 and options.get("compress") != "jpeg":
+        with pytest.raises(InputError, match=f"({message}).*expected RGB, 3 channels of 8"):
+            decode_image(data, "TIFF")
+
+
+def test_tiff_palettes_with_8_bit_entries_raise():
+    """Pillow reads only the high byte of the entries. All colors would be black."""
+    mask = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3), "P")
+    mask.putpalette(range(18))
+    data = saved(mask, "TIFF")
+    colors = struct.pack("<6H", *(value << 8 for value in range(0, 18, 3)))
+    assert colors in data
+    with pytest.raises(InputError, match="has a palette with more or less than 8 significant bits"):
+        decode_mask(data.replace(colors, struct.pack("<6H", *range(0, 18, 3))), "TIFF")
+
+
+SHADES = ((0, 0, 0), (85, 85, 85), (255, 255, 255))
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+@pytest.mark.parametrize(
+    ("bits", "palette", "expected"),
+    [
+        (1, [(0, 0, 0), (1, 1, 1)], [0, 1]),
+        (1, [(0, 0, 0), (255, 255, 255)], [0, 255]),
+        (2, [(i, i, i) for i in range(4)], [0, 1, 2, 3]),
+        (2, [(i, i, i) for i in (0, 1, 255)], [0, 1, 2, 3]),
+        (2, SHADES, [0, 85, 170, 255]),
+        (2, [(0, 255, 0), (0, 0, 0), (255, 255, 255)], [0, 1, 2, 3]),
+        (4, [(i, i, i) for i in range(9)], list(range(16))),
+    ],
+)
+def test_gray_masks_of_few_bits_are_class_ids_unless_the_palette_has_their_shades(
+    tmp_path, kind, bits, palette, expected
+):
+    ids = np.arange(32, dtype=np.uint8).reshape(2, 16) % (1 << bits)
+    if kind == "TIFF":
+        data = tiff_of(tmp_path / "7.tif", ids[None], nbits=bits)
+    else:
+        data = png_of(ids, bits)
+    colors, _ = decode_mask(data, kind, palette)
+    np.testing.assert_array_equal(colors, np.array(expected)[ids][..., None].repeat(3, -1))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_pixels_are_returned_as_stored_and_the_orientation_beside_them(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    files = {
+        f"{compression}.tif": (saved(NOISE, "TIFF", compression=compression, exif=exif), "TIFF")
+        for compression in ("raw", "tiff_lzw", "jpeg")
+    }
+    files["a.jpg"] = saved(NOISE, "JPEG", exif=exif), "JPEG"
+    files["a.png"] = saved(NOISE, "PNG", exif=exif), "PNG"
+    # exiftool writes the tag behind the pixels.
+    files["b.png"] = PNG[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + PNG[-12:], "PNG"
+    plain = {
+        "jpeg.tif": np.asarray(Image.open(io.BytesIO(saved(NOISE, "TIFF", compression="jpeg")))),
+        "a.jpg": np.asarray(Image.open(io.BytesIO(JPEG))),
+    }
+    for name, (data, kind) in files.items():
+        image, read = decode_image(data, kind)
+        assert read == orientation, name
+        np.testing.assert_array_equal(image, plain.get(name, NOISE), name)
+        (tmp_path / name).write_bytes(data)
+        assert read_orientation(tmp_path / name) == orientation, name
+        if kind != "JPEG" and name != "jpeg.tif":
+            colors, read = decode_mask(data, kind)
+            assert read == orientation, name
+            np.testing.assert_array_equal(colors, NOISE, name)
+
+
+def test_orientation_of_files_without_a_valid_tag_is_1(tmp_path):
+    exif = Image.Exif()
+    exif[274] = 9
+    (tmp_path / "a.jpg").write_bytes(saved(NOISE, "JPEG", exif=exif))
+    (tmp_path / "b.jpg").write_bytes(saved(NOISE, "JPEG", exif=b"Exif\0\0MM\0*"))
+    (tmp_path / "c.txt").write_text("c")
+    for name in ("a.jpg", "b.jpg", "c.txt", "missing.tif"):
+        assert read_orientation(tmp_path / name) == 1
+        if name.endswith("jpg"):
+            assert decode_image((tmp_path / name).read_bytes(), "JPEG")[1] == 1
+
+
+MASK = np.arange(20 * 24, dtype=np.uint8).reshape(20, 24) // 9 % 5
+
+
+@pytest.mark.parametrize("options", [{}, {"compression": "tiff_adobe_deflate"}], ids=str)
+def test_masks_with_a_changed_byte_raise(options):
+    """PNG and deflate have checksums, which Pillow does not verify."""
+    kind = "TIFF" if options else "PNG"
+    data = saved(MASK, kind, **options)
+    protected = range(len(data))
+    if options:  # the tags of a TIFF file have no checksum
+        with Image.open(io.BytesIO(data)) as image:
+            (start,), (count,) = image.tag_v2[273], image.tag_v2[279]
+        protected = range(start, start + count)
+    for i in protected:
+        for bits in (1, 0xFF):
+            damaged = bytearray(data)
+            damaged[i] ^= bits
+            with pytest.raises(InputError):
+                decode_mask(bytes(damaged), kind)
+
+
+def test_truncated_and_cleared_png_masks_raise():
+    data = saved(MASK, "PNG")
+    for end in range(len(data)):
+        for damaged in (data[:end], data[:end] + bytes(len(data) - end)):
+            with pytest.raises(InputError):
+                decode_mask(damaged, "PNG")
+
+
+def test_png_files_with_an_unknown_critical_chunk_raise():
+    data = PNG[:33] + chunk(b"CgBI", b"1234") + PNG[33:]
+    with pytest.raises(InputError, match="is damaged: unexpected PNG chunk at byte 33"):
+        decode_image(data, "PNG")
+    assert decode_image(PNG[:33] + chunk(b"npTc", b"1234") + PNG[33:], "PNG")
+
+
+def test_progressive_jpeg_files_without_the_last_scan_raise():
+    data = saved(NOISE, "JPEG", progressive=True)
+    assert decode_image(data, "JPEG")
+    start = data.rindex(b"\xff\xda")
+    with pytest.raises(InputError, match="is truncated or damaged: the end of the JPEG data"):
+        decode_image(data[:start] + b"\xff\xd9", "JPEG")
+
+
+def test_bytes_after_the_end_of_a_jpeg_file_are_ignored():
+    np.testing.assert_array_equal(
+        decode_image(JPEG + bytes(99), "JPEG")[0], decode_image(JPEG, "JPEG")[0]
+    )

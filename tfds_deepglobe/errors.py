@@ -1,6 +1,7 @@
 """Errors that a user can fix, and the formatting of errors for the command line."""
 
 import errno
+from collections.abc import Collection
 
 # Advice for errors of the operating system.
 _REMEDIES = {
@@ -21,8 +22,33 @@ class InputError(ValueError):
     """
 
 
+class FileFaultsError(InputError):
+    """An error for faulty files. The message has one line per fault.
+
+    Args:
+        faults: pairs of a file name and an error.
+    """
+
+    def __init__(self, *faults: tuple[str, InputError]) -> None:
+        super().__init__("\n".join(f"{name}: {error}" for name, error in faults))
+        self.faults = faults
+
+
 class UnknownColorError(InputError):
     """An error for a mask with colors that do not belong to any class."""
+
+
+class OtherPaletteError(UnknownColorError):
+    """An error for a mask whose colors are far from the colors of the class table.
+
+    Args:
+        message: text of the error.
+        colors: colors of the mask, RGB in [0, 255].
+    """
+
+    def __init__(self, message: str, colors: Collection[tuple[int, int, int]]) -> None:
+        super().__init__(message)
+        self.colors = colors
 
 
 def error_line(error: Exception) -> str:

@@ -16,7 +16,13 @@ import tensorflow_datasets as tfds
 from absl import logging
 from tensorflow_datasets.core.utils import shard_utils
 
-from tfds_deepglobe.archive import Archive, describe, open_archive, require_faultless
+from tfds_deepglobe.archive import (
+    Archive,
+    describe,
+    open_archive,
+    require_faultless,
+    turned_line,
+)
 from tfds_deepglobe.classes import RGB, parse_color_map
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError
@@ -107,6 +113,8 @@ def prepare(
     for split, split_ids in splits.items():
         files = f"{builder.info.splits[split].num_shards} files" if split_ids else "skipped"
         print(f"{split}: {len(split_ids)} images, {files}")
+    if archive.turned:
+        print(turned_line(archive))
     print(f"prepared in {time.monotonic() - start:.0f} s: {directory}")
     return builder
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from lcc_tf.errors import InputError
 from lcc_tf.files import check_no_file
 from lcc_tf.mapping.outputs import PLAIN_SUFFIXES, Outputs
+from tfds_deepglobe.decoding import read_orientation
 
 SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
 
@@ -56,6 +57,27 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
                 "`output` folders."
             )
     return list(images)
+
+
+def orientation_line(images: Sequence[Path]) -> str:
+    """Describes the images with an orientation tag in one line.
+
+    Scanners and cameras write these tags. Training, evaluation and maps use the stored pixels.
+
+    Args:
+        images: image files.
+
+    Returns:
+        The line; an empty string if no image has such a tag.
+    """
+    turned = {image: tag for image in images if (tag := read_orientation(image)) != 1}
+    if not turned:
+        return ""
+    image, tag = next(iter(turned.items()))
+    return (
+        f"{len(turned)} of {len(images)} images have an orientation tag, such as {image} ({tag}). "
+        "The tags are not applied: the maps fit the pixels as they are stored."
+    )
 
 
 def images_to_map(

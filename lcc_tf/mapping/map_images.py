@@ -18,6 +18,7 @@ from lcc_tf.figures import save_overlay
 from lcc_tf.files import write_atomically
 from lcc_tf.mapping.area_statistics import Areas, check_crs
 from lcc_tf.mapping.grid import window_of
+from lcc_tf.mapping.input_images import orientation_line
 from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map
 from lcc_tf.mapping.outputs import Outputs
 from lcc_tf.mapping.polygons import write_polygons
@@ -71,6 +72,8 @@ def map_images(
             f"{', '.join(member.name for member in predictor.members)}. Use more networks, "
             "or remove 'disagreement'."
         )
+    if verbose and (line := orientation_line(images)):
+        tqdm.write(line)
     failed = []
     hidden = not verbose or len(images) == 1
     for image in tqdm(images, desc="all images", unit="image", disable=hidden):

@@ -16,6 +16,8 @@ from lcc_tf.errors import InputError
 from lcc_tf.mapping.geodesy import pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
+from tfds_deepglobe.decoding import require_complete
+from tfds_deepglobe.errors import InputError as DatasetError
 
 # The default of GDAL is 5 % of the memory, which is too much on large machines.
 CACHE_MEGABYTES = 256
@@ -179,6 +181,8 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
         # `_check_pixels` rejects impossible sizes.
         GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC="YES",
         GDAL_PAM_ENABLED="YES",
+        # GDAL fills damaged parts of a JPEG file with gray. By default, this is only a warning.
+        GDAL_ERROR_ON_LIBJPEG_WARNING="YES",
     ):
         with _readable(path), warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -227,10 +231,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
-    """Verifies that a file is large enough for the pixels that its header claims.
+    """Verifies that a file is complete and contains the pixels that its header claims.
 
     Raises:
-        InputError: the file is too small.
+        InputError: the file is too small, or a JPEG or PNG file is damaged.
     """
     pixels = dataset.width * dataset.height
     if dataset.driver in PLAIN_FORMATS and pixels > PIXELS_PER_BYTE * path.stat().st_size:
@@ -239,6 +243,11 @@ def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
             f"bytes. A {dataset.driver} file of this size cannot contain so many pixels. The file "
             "is broken or malicious. Use another file."
         )
+    if dataset.driver in PLAIN_FORMATS:
+        try:
+            require_complete(path, dataset.driver)
+        except DatasetError as error:
+            raise InputError(f"{path} {error}. Use a complete file.") from error
 
 
 def _chosen_bands(

@@ -1,9 +1,14 @@
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from lcc_tf.data.decoding import decode_image, decode_mask, decode_window, image_encoding
 from lcc_tf.data.framing import RandomCrops, decode, quarters_of
+from tfds_deepglobe.decoding import decode_image as verify_image
+from tfds_deepglobe.errors import InputError
 
 HEIGHT, WIDTH = 90, 122
 
@@ -44,6 +49,44 @@ def test_window_contains_the_same_pixels_as_the_image(examples, encoding):
             data, encoding, tf.constant([row, column]), tf.constant([height, width])
         )
         np.testing.assert_array_equal(window, whole[row : row + height, column : column + width])
+
+
+def damaged(data, rng):
+    """Returns a file with random changes: bytes, a cleared part, or a missing part."""
+    data = bytearray(data)
+    start, count = int(rng.integers(2, len(data))), int(rng.integers(1, 200))
+    match rng.integers(5):
+        case 0:
+            data[start] ^= int(rng.integers(1, 256))
+        case 1:
+            data[start:] = bytes(len(data) - start)
+        case 2:
+            data[start : start + count] = bytes(len(data[start : start + count]))
+        case 3:
+            del data[start : start + count]
+        case 4:
+            data[start:start] = rng.bytes(count)
+    return bytes(data)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's warnings about damaged EXIF data
+@pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
+def test_jpeg_files_that_check_accepts_are_decoded_to_the_same_pixels(options):
+    """A JPEG file has no checksums. Damaged files may have other pixels, but all of them exist."""
+    rng = np.random.default_rng(0)
+    image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 48))
+    file = io.BytesIO()
+    image.save(file, "JPEG", **options)
+    accepted = 0
+    for _ in range(200):
+        data = damaged(file.getvalue(), rng)
+        try:
+            image, _ = verify_image(data, "JPEG")
+        except InputError:
+            continue
+        accepted += 1
+        np.testing.assert_array_equal(decode_image(data, "jpeg"), image)
+    assert 0 < accepted < 150
 
 
 def test_decoded_masks_are_class_ids(examples):

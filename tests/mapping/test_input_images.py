@@ -1,9 +1,10 @@
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from lcc_tf.errors import InputError
-from lcc_tf.mapping.input_images import find_images, images_to_map
+from lcc_tf.mapping.input_images import find_images, images_to_map, orientation_line
 from lcc_tf.mapping.outputs import Outputs
 
 
@@ -30,6 +31,20 @@ def test_images_are_found_from_files_folders_and_patterns(tmp_path):
     (tmp_path / "deep" / "b.png").touch()
     with pytest.raises(InputError, match=r"b.tif and .*b.png. Their maps would have the same name"):
         names("", "deep")
+
+
+def test_images_with_orientation_tags_are_described_in_one_line(tmp_path):
+    images = [tmp_path / name for name in ("a.jpg", "b.png", "c.tif", "d.jpg", "missing.tif")]
+    exif = Image.Exif()
+    exif[274] = 6
+    for image in images[:3]:
+        Image.new("RGB", (4, 4)).save(image, exif=exif)
+    Image.new("RGB", (4, 4)).save(images[3])
+    assert orientation_line(images) == (
+        f"3 of 5 images have an orientation tag, such as {images[0]} (6). The tags are not "
+        "applied: the maps fit the pixels as they are stored."
+    )
+    assert orientation_line(images[3:]) == ""
 
 
 def test_existing_maps_raise_if_resume_and_overwrite_are_false(tmp_path):

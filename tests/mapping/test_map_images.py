@@ -197,6 +197,17 @@ def test_map_of_a_png_is_a_png(tmp_path, model, image):
     assert all(np.isnan(pyogrio.raw.read(tmp_path / "photo_polygons.gpkg")[3][2]))
 
 
+def test_orientation_tag_is_reported_and_not_applied(tmp_path, model, image, capsys):
+    exif = Image.Exif()
+    exif[274] = 6
+    Image.fromarray(image[0]).save(tmp_path / "photo.png", exif=exif)
+    map_images([tmp_path / "photo.png"], model, Outputs(tmp_path))
+    assert "photo.png (6). The tags are not applied" in capsys.readouterr().out
+    assert read(tmp_path / "photo_classes.png").shape == (1, 93, 131)
+    map_images([tmp_path / "photo.png"], model, Outputs(tmp_path), verbose=0)
+    assert capsys.readouterr().out == ""
+
+
 def test_map_has_the_nodata_value_of_the_scene_unless_it_is_a_class_id(tmp_path, model, image):
     for value, expected in ((9, 9), (1, 255)):
         pixels = image[0].copy()

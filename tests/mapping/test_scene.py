@@ -266,6 +266,33 @@ def test_files_that_are_not_images_raise(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("suffix", [".jpg", ".png"])
+@pytest.mark.parametrize("damage", ["truncated", "cleared", "changed"])
+def test_damaged_pictures_raise(tmp_path, suffix, damage):
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(noise(60, 60)).save(path, progressive=True)
+    data = path.read_bytes()
+    middle = len(data) // 2
+    end = {
+        "truncated": b"",
+        "cleared": bytes(len(data) - middle),
+        "changed": bytes(99) + data[middle + 99 :],
+    }[damage]
+    path.write_bytes(data[:middle] + end)
+    with pytest.raises(InputError, match=f"a{suffix} .*complete"), open_scene(path) as scene:
+        whole(scene)
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_orientation_tags_are_not_applied(tmp_path, orientation):
+    exif = Image.Exif()
+    exif[274] = orientation
+    for name in ("a.png", "a.tif"):
+        Image.fromarray(noise(30, 40)).save(tmp_path / name, exif=exif)
+        with open_scene(tmp_path / name) as scene:
+            np.testing.assert_array_equal(whole(scene), noise(30, 40))
+
+
 def test_truncated_file_raises(tmp_path):
     path = write_scene(tmp_path / "a.tif", noise(600, 600))
     os.truncate(path, 500_000)
