@@ -174,7 +174,7 @@ def parser() -> argparse.ArgumentParser:
         reading,
         "--bands",
         "numbers of the red, green and blue bands; the first band is 1",
-        default_text="all bands of an image with three bands",
+        default_text="the bands marked as red, green and blue, or all of three unmarked bands",
         metavar="R,G,B",
         type=functools.partial(numbers_or_text, number=int),
     )

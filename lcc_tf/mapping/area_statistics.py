@@ -51,7 +51,7 @@ class Areas:
         counts = np.bincount(class_ids, minlength=len(self.class_names))
         self.pixels += counts
         if self.hectares is not None:
-            size = pixel_hectares(self.grid.crs, self.grid.transform, rows, columns)
+            size = pixel_hectares(self.grid, rows, columns)
             self.hectares += counts * size
 
     def rows(self) -> list[tuple[str, int, str, str]]:

@@ -1,8 +1,11 @@
 """Pixel grids of rasters."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import rasterio
+from rasterio.control import GroundControlPoint
+from rasterio.rpc import RPC
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -16,17 +19,34 @@ class Grid:
         width: number of columns.
         crs: coordinate system; None for a raster without georeference.
         transform: transform from columns and rows to coordinates of `crs`.
+        gcps: ground control points of a raster without `crs`.
+        gcps_crs: coordinate system of `gcps`.
+        rpcs: rational polynomial coefficients, which describe the camera of a satellite.
     """
 
     height: int
     width: int
     crs: rasterio.CRS | None
     transform: rasterio.Affine
+    gcps: Sequence[GroundControlPoint] = field(default=(), compare=False)
+    gcps_crs: rasterio.CRS | None = field(default=None, compare=False)
+    rpcs: RPC | None = field(default=None, compare=False)
 
     @classmethod
     def of(cls, dataset: rasterio.DatasetReader | WarpedVRT) -> "Grid":
         """Returns the grid of an open raster."""
-        return cls(*dataset.shape, dataset.crs, dataset.transform)
+        if isinstance(dataset, WarpedVRT):  # a resampled raster, which has a coordinate system
+            return cls(*dataset.shape, dataset.crs, dataset.transform)
+        gcps = dataset.gcps if dataset.crs is None else ([], None)
+        return cls(*dataset.shape, dataset.crs, dataset.transform, *gcps, dataset.rpcs)
+
+    @property
+    def georeference(self) -> dict[str, object]:
+        """Arguments of `rasterio.open` that write the georeference of the raster."""
+        rpcs = {"rpcs": self.rpcs} if self.rpcs else {}
+        if self.gcps:
+            return {"gcps": self.gcps, "crs": self.gcps_crs} | rpcs
+        return {"crs": self.crs, "transform": self.transform} | rpcs
 
     @property
     def size(self) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
 from lcc_tf.files import write_atomically
 from lcc_tf.mapping.area_statistics import Areas, check_crs
+from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import window_of
 from lcc_tf.mapping.input_images import orientation_line
 from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map
@@ -80,6 +81,8 @@ def map_images(
         try:
             with open_scene(image, reading) as scene:
                 outputs.folder.mkdir(parents=True, exist_ok=True)
+                for note in scene.notes if verbose else ():
+                    tqdm.write(f"{image}: {note}")
                 if verbose and scene.stretch is not None:
                     ends = "], [".join(f"{low:.6g}, {high:.6g}" for low, high in scene.stretch.T)
                     tqdm.write(f"{image}: red, green and blue are scaled from [{ends}] to [0, 255]")
@@ -115,11 +118,18 @@ def write_map(
             - The image file is truncated.
             - `overlap` is invalid.
             - `outputs` contains zones, but the image has no coordinate system.
+            - `outputs` contains GeoJSON polygons, but the position of the image is unknown.
         OSError: the disk is full.
     """
     classes = predictor.classes
     if outputs.zones:
         check_crs(scene.grid.crs, scene.path)
+    if outputs.polygons == "geojson" and not has_areas(scene.grid.crs):
+        raise InputError(
+            "`polygons='geojson'` needs an image with a known position, because GeoJSON contains "
+            f"longitudes and latitudes. Received: {scene.path}, which has no coordinate system or "
+            "a local coordinate system. Use 'gpkg', or georeference the image with `gdalwarp`."
+        )
     files = outputs.files(scene.path)
     areas = Areas(scene.grid, classes.names)
     with contextlib.ExitStack() as stack:
@@ -162,6 +172,8 @@ def write_map(
         text = outputs.zones.areas(files["classes"], classes.names)
         write_atomically(files["zones"], text.encode())
     write_atomically(files["areas"], areas.to_csv().encode())
+    if verbose and not areas.pixels.any():
+        tqdm.write(f"warning: {scene.path}: all pixels are nodata, and the map is empty")
 
 
 def _writer(

@@ -60,8 +60,9 @@ def map_scene(
             largest neighboring region before the polygons are written.
         zones: file with polygons (GeoPackage, GeoJSON, shapefile, ...), such as parcels. A table
             with the area of each class in each polygon is written. None for no table.
-        bands: numbers of the red, green and blue band; the first band is 1. None is possible if the
-            image has exactly three bands, or three bands and a transparency band.
+        bands: numbers of the red, green and blue band; the first band is 1. None to use the
+            bands that the file marks as red, green and blue, or the bands of an image with three
+            unmarked bands.
         scale: range of values that is scaled to [0, 255]:
 
             - "minmax": minimum and maximum of each band.

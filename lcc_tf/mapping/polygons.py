@@ -12,6 +12,7 @@ from rasterio.features import shapes, sieve
 from lcc_tf.files import flush, not_written, unfinished_name
 from lcc_tf.mapping.geodesy import polygon_hectares
 from lcc_tf.mapping.gis_styles import write_polygon_style
+from lcc_tf.mapping.grid import Grid
 from tfds_deepglobe.classes import ClassTable
 
 
@@ -24,7 +25,7 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     - GeoJSON: longitudes and latitudes, because RFC 7946 requires them
       (https://www.rfc-editor.org/rfc/rfc7946).
 
-    If the map has no coordinate system, the coordinates are columns and rows in both formats.
+    If the map has no coordinate system, the coordinates of a GeoPackage are columns and rows.
 
     The map and its polygons must fit into memory: about 4 bytes per pixel, plus the polygons.
 
@@ -40,21 +41,21 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     """
     with rasterio.open(map_file) as dataset:
         class_ids, valid = dataset.read(1), dataset.read_masks(1) > 0
-        transform, crs = dataset.transform, dataset.crs
+        grid = Grid.of(dataset)
     if min_pixels > 1:
         class_ids = sieve(class_ids, size=min_pixels, mask=valid)
-    regions = list(shapes(class_ids, mask=valid, transform=transform))
+    regions = list(shapes(class_ids, mask=valid, transform=grid.transform))
     polygons = np.array([shapely.geometry.shape(shape) for shape, _ in regions], object)
     ids = np.array([class_id for _, class_id in regions], np.int32)
     fields = {
         "class_id": ids,
         "class": np.array(classes.names, object)[ids],
-        "hectares": polygon_hectares(crs, polygons),
+        "hectares": polygon_hectares(grid, polygons),
     }
     unfinished = unfinished_name(file)
     unfinished.unlink(missing_ok=True)
     try:
-        _write(unfinished, polygons, fields, crs)
+        _write(unfinished, polygons, fields, grid.crs)
         flush(unfinished)
         write_polygon_style(file.with_suffix(".qml"), classes)
         unfinished.replace(file)

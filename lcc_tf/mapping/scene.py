@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp, MaskFlags, Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
 from lcc_tf.errors import InputError
-from lcc_tf.mapping.geodesy import pixel_meters
+from lcc_tf.mapping.color_bands import alpha_bands, find_color_bands, integer_range
+from lcc_tf.mapping.geodesy import has_areas, pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
 from tfds_deepglobe.decoding import require_complete
@@ -29,6 +30,9 @@ PERCENTILES = (2, 98)  # the default of "cumulative count cut" in QGIS
 # compression of deflate in PNG files (https://zlib.net/zlib_tech.html). JPEG compresses less.
 PLAIN_FORMATS = ("JPEG", "PNG")
 PIXELS_PER_BYTE = 1032
+# Float bands contain nodata pixels with values such as -3.4e38, often without a nodata value in the
+# header. Measurements are never so large.
+LARGEST_VALUE = 1e30
 # Files contain rounded pixel sizes. Therefore two pixel sizes are considered equal if their
 # relative difference is smaller than this value.
 SAME_SIZE = 1e-3
@@ -44,6 +48,7 @@ class Scene:
         grid: size and georeference of the image after resampling.
         nodata: nodata value of the file; None for a file without a nodata value.
         has_nodata: True if the image can contain nodata pixels.
+        notes: sentences for the user about the bands, the mask and the georeference.
         stretch: float64 `(2, 3)`. For each band, the first value is scaled to 0 and the second
             value is scaled to 255. None if the image is not scaled.
     """
@@ -55,15 +60,17 @@ class Scene:
         bands: Sequence[int],
         scale: str | Sequence[float] | None,
         has_mask: bool,
+        notes: Sequence[str] = (),
     ) -> None:
         self.path = path
+        self.notes = list(notes)
         self.grid = Grid.of(dataset)
         self.nodata = dataset.nodata
         self._dataset = dataset
         self._bands = list(bands)
         self._lock = threading.Lock()  # a GDAL data set is not thread-safe
         self._has_mask = has_mask
-        # NaN pixels in float bands are nodata pixels.
+        # NaN and very large values in float bands are nodata pixels.
         self.has_nodata = has_mask or any(dataset.dtypes[i - 1].startswith("float") for i in bands)
         self.stretch = self._stretch(scale)
 
@@ -121,7 +128,7 @@ class Scene:
             image = np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
             valid = np.ones(image.shape[:2], bool)
             if np.issubdtype(image.dtype, np.floating):
-                valid = np.isfinite(image).all(axis=-1)
+                valid = (np.abs(image) < LARGEST_VALUE).all(axis=-1)  # False for NaN
             if self._has_mask:
                 # Like in GDAL, a pixel is nodata only if it is nodata in all three bands.
                 valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
@@ -129,29 +136,38 @@ class Scene:
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
         """Converts values of the file to float32, and scales the values if `stretch` is set."""
-        image = image.astype(np.float32)
         if self.stretch is not None:
-            low, high = self.stretch.astype(np.float32)
-            image = ((image - low) / np.maximum(high - low, 1e-12) * 255).clip(0, 255)
-        return np.nan_to_num(image)
+            # float32 is too inexact for 32-bit integers and for large numbers.
+            image = image.astype(np.result_type(image.dtype, np.float32))
+            low, high = self.stretch.astype(image.dtype)
+            with np.errstate(over="ignore", invalid="ignore"):  # nodata pixels can have any value
+                image = ((image - low) / np.maximum(high - low, 1e-12) * 255).clip(0, 255)
+        return np.nan_to_num(image.astype(np.float32))
 
     def _stretch(self, scale: str | Sequence[float] | None) -> np.ndarray | None:
         """Computes the attribute `stretch`."""
-        dtypes = {self._dataset.dtypes[band - 1] for band in self._bands}
         if scale is None:
-            if dtypes == {"uint8"}:
-                return None
-            scale = "percentile"
+            return None
         if not isinstance(scale, str):
             return np.repeat(np.array(scale, float)[:, None], 3, axis=1)
         image, valid = self._overview(OVERVIEW_SIDE)
         if not valid.any():
+            if not self._has_valid_pixels():
+                return None
             raise InputError(
-                f"{self.path} contains only nodata pixels. Therefore `scale={scale}` cannot be "
-                "computed. Use an image that contains valid pixels."
+                f"{self.path} contains too few valid pixels. Therefore `scale={scale}` cannot be "
+                "computed. Set `scale` to a range of values, such as 0,3000."
             )
         ends = (0, 100) if scale == "minmax" else PERCENTILES
         return np.percentile(image[valid].astype(np.float64), ends, axis=0)
+
+    def _has_valid_pixels(self) -> bool:
+        """Reads the image in strips until a strip contains a valid pixel."""
+        height, width = self.grid.size
+        rows = max(1, OVERVIEW_SIDE**2 // width)
+        strips = (slice(top, min(top + rows, height)) for top in range(0, height, rows))
+        windows = (window_of(strip, slice(0, width)) for strip in strips)
+        return any(self._read(window=window)[1].any() for window in windows)
 
 
 @contextlib.contextmanager
@@ -191,15 +207,17 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             stack.enter_context(dataset)
             _check_pixels(path, dataset)
             with _readable(path):
-                alpha_is_mask = _alpha_is_mask(dataset)
-            chosen = _chosen_bands(path, dataset, reading.bands, alpha_is_mask)
-            flags = [dataset.mask_flag_enums[band - 1] for band in chosen]
+                bands = find_color_bands(path, dataset, reading.bands)
+            flags = [dataset.mask_flag_enums[band - 1] for band in bands.colors]
             has_mask = any(MaskFlags.all_valid not in flag for flag in flags)
             if any(MaskFlags.alpha in flag for flag in flags):
-                has_mask = alpha_is_mask
+                has_mask = not bands.unused_alpha
+            notes = [*bands.notes, *_georeference_notes(dataset)]
+            chosen = bands.colors
+            scale = reading.scale or _default_scale(dataset, chosen)
             if reading.resample_to is not None:
                 size = _resampled_size(path, dataset, reading.resample_to)
-                alpha = _alpha_bands(dataset)
+                alpha = alpha_bands(dataset)
                 # GDAL uses every band that is marked as transparency as a mask during resampling.
                 if marked := sorted(set(chosen) & set(alpha)):
                     raise InputError(
@@ -208,10 +226,10 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
                         "as transparency. Remove the mark, for example with "
                         f"`gdal_translate -colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
-                alpha = alpha if alpha_is_mask else []
+                alpha = [] if bands.unused_alpha else alpha
                 dataset = stack.enter_context(_resampled(path, [*chosen, *alpha], size))
                 chosen = range(1, len(chosen) + 1)
-            yield Scene(path, dataset, chosen, reading.scale, has_mask)
+            yield Scene(path, dataset, chosen, scale, has_mask, notes)
 
 
 @contextlib.contextmanager
@@ -250,75 +268,31 @@ def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
             raise InputError(f"{path} {error}. Use a complete file.") from error
 
 
-def _chosen_bands(
-    path: Path,
-    dataset: rasterio.DatasetReader,
-    bands: Sequence[int] | None,
-    alpha_is_mask: bool,
-) -> Sequence[int]:
-    """Returns the numbers of the red, green and blue band.
-
-    Raises:
-        InputError: one of these reasons:
-
-            - The bands do not exist.
-            - The bands contain complex numbers.
-            - `bands` is None, and the red, green and blue band cannot be identified.
-    """
-    alpha = _alpha_bands(dataset)
-    colors = [band for band in dataset.indexes if band not in alpha]
-    if bands is None and len(colors) == 3:
-        if not alpha_is_mask:
-            raise InputError(
-                f"{path} has {dataset.count} bands. Band {alpha[0]} is marked as transparency, but "
-                "the values of this band are not a mask. The band possibly contains near infrared. "
-                "Choose the red, green and blue band with `bands`, such as 1,2,3."
-            )
-        bands = colors
-    if bands is None and ColorInterp.palette in dataset.colorinterp:
-        raise InputError(
-            f"{path} contains palette indices instead of colors. Save it as RGB, for example with "
-            f"`gdal_translate -expand rgb {path} rgb.tif`."
-        )
-    if bands is None:
-        kinds = ", ".join(interpretation.name for interpretation in dataset.colorinterp)
-        example = "1,1,1 for a gray image" if len(colors) == 1 else "3,2,1"
-        raise InputError(
-            f"{path} has {dataset.count} band(s) ({kinds}), but the red, green and blue band "
-            f"cannot be identified. Choose these bands with `bands`, such as {example}."
-        )
-    if max(bands) > dataset.count:
-        raise InputError(
-            f"`bands` must be in [1, {dataset.count}], because {path} has {dataset.count} band(s). "
-            f"Received: bands={joined(bands)}."
-        )
-    if any(np.issubdtype(np.dtype(dataset.dtypes[band - 1]), np.complexfloating) for band in bands):
-        raise InputError(
-            f"`bands` must be bands with real numbers. Received: bands={joined(bands)} of {path}, "
-            "which contain complex numbers. Choose other bands."
-        )
-    return bands
+def _default_scale(
+    dataset: rasterio.DatasetReader, bands: Sequence[int]
+) -> str | tuple[int, int] | None:
+    """Returns the scale of an image for which the user has set no scale."""
+    ranges = {integer_range(dataset, band) for band in bands}
+    if ranges == {(0, 255)}:
+        return None
+    only_range = ranges.pop() if len(ranges) == 1 else None
+    return only_range or "percentile"
 
 
-def _alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
-    """Returns the numbers of the bands that are marked as transparency."""
-    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
-    return [band for band, kind in kinds if kind == ColorInterp.alpha]
-
-
-def _alpha_is_mask(dataset: rasterio.DatasetReader) -> bool:
-    """Returns True if the transparency band is a mask, or if the file has no transparency band.
-
-    Many programs mark any fourth band as transparency, even near infrared. The band is considered a
-    mask if more than half of its values are 0 or the maximum.
-    """
-    alpha = _alpha_bands(dataset)
-    if not alpha:
-        return True
-    factor = min(1, OVERVIEW_SIDE / max(dataset.shape))
-    size = tuple(max(1, round(side * factor)) for side in dataset.shape)
-    values = dataset.read(alpha[0], out_shape=size)
-    return np.isin(values, (0, values.max())).mean() > 0.5
+def _georeference_notes(dataset: rasterio.DatasetReader) -> list[str]:
+    """Describes a georeference that is not a coordinate system."""
+    if dataset.crs is not None:
+        return []
+    if count := len(dataset.gcps[0]):
+        kind, command = f"{count} ground control points", "gdalwarp"
+    elif dataset.rpcs:
+        kind, command = "rational polynomial coefficients (RPCs)", "gdalwarp -rpc"
+    else:
+        return []
+    return [
+        f"the image has {kind} instead of a coordinate system; its maps have the same; transform "
+        f"the image or the maps with `{command}`"
+    ]
 
 
 def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) -> tuple[int, int]:
@@ -332,13 +306,13 @@ def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) 
     Raises:
         InputError: the file has no coordinate system.
     """
-    if dataset.crs is None:
+    if not has_areas(dataset.crs):
         raise InputError(
             "`resample_to` needs an image with a coordinate system, because the coordinate system "
             f"defines the pixel size. Received: {path}, which has no coordinate system. Remove "
             "`resample_to`."
         )
-    sides = pixel_meters(dataset.crs, dataset.transform, dataset.shape)
+    sides = pixel_meters(Grid.of(dataset))
     factors = [side / meters for side in sides]
     if all(abs(factor - 1) < SAME_SIZE for factor in factors):
         return dataset.shape
@@ -378,6 +352,6 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
                 resampling=Resampling.average if shrinks else Resampling.bilinear,
                 # Adds a transparency band if the file has a mask that is not one of its bands.
                 add_alpha=MaskFlags.per_dataset in dataset.mask_flag_enums[0]
-                and not _alpha_bands(dataset),
+                and not alpha_bands(dataset),
             )
         )

@@ -15,8 +15,9 @@ class SceneReading:
     """Options for reading an image file as RGB: bands, value range and pixel size.
 
     Attributes:
-        bands: numbers of the red, green and blue band; the first band is 1. None is possible if the
-            image has exactly three bands, or three bands and a transparency band.
+        bands: numbers of the red, green and blue band; the first band is 1. None to use the
+            bands that the file marks as red, green and blue, or the bands of an image with three
+            unmarked bands.
         scale: range of values that is scaled to [0, 255]. All parts of an image have the same
             range:
 

@@ -18,13 +18,14 @@ CLASSES = ClassTable(("land", "water", "ice"), ((0, 255, 0), (0, 0, 255), (255, 
 
 def write_scene(path, bands, **options):
     """Writes an image `(height, width, bands)` as a GeoTIFF in UTM coordinates."""
-    options = {"crs": "EPSG:32633", "transform": HALF_METER, "driver": "GTiff"} | options
+    defaults = {"crs": "EPSG:32633", "transform": HALF_METER, "driver": "GTiff"}
+    options = defaults | {"dtype": bands.dtype} | options
     colors, mask = options.pop("colorinterp", None), options.pop("mask", None)
     height, width, count = bands.shape
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(
-            path, "w", height=height, width=width, count=count, dtype=bands.dtype, **options
+            path, "w", height=height, width=width, count=count, **options
         ) as dataset:
             if colors:
                 dataset.colorinterp = colors

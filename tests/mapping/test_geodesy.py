@@ -1,6 +1,7 @@
 import math
 
 import numpy as np
+import pyproj
 import pytest
 import shapely
 from rasterio import Affine
@@ -8,6 +9,7 @@ from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
 from lcc_tf.mapping.geodesy import has_areas, pixel_hectares, pixel_meters, polygon_hectares
+from lcc_tf.mapping.grid import Grid
 
 UTM = CRS.from_epsg(32633)
 DEGREES = CRS.from_epsg(4326)
@@ -18,20 +20,25 @@ RADIUS = 6378137.0  # radius of the WGS 84 ellipsoid at the equator, meters
 
 def test_sizes_in_projected_coordinates_are_computed_from_the_coordinates():
     transform = from_origin(500000, 5200000, 0.5, 0.25)
-    assert pixel_meters(UTM, transform, (10, 10)) == (0.5, 0.25)
-    assert pixel_hectares(UTM, transform, slice(0, 5), slice(0, 5)) == pytest.approx(0.125e-4)
+    assert pixel_meters(Grid(10, 10, UTM, transform)) == (0.5, 0.25)
+    assert pixel_hectares(Grid(10, 10, UTM, transform), slice(0, 5), slice(0, 5)) == pytest.approx(
+        0.125e-4
+    )
     foot = 1200 / 3937
-    assert pixel_meters(FEET, transform, (10, 10)) == pytest.approx((0.5 * foot, 0.25 * foot))
+    new_york = from_origin(1_000_000, 200_000, 0.5, 0.25)
+    assert pixel_meters(Grid(10, 10, FEET, new_york)) == pytest.approx((0.5 * foot, 0.25 * foot))
     rotated = Affine.rotation(30) @ Affine.scale(2, -3)
-    assert pixel_meters(UTM, rotated, (10, 10)) == pytest.approx((2, 3))
-    assert pixel_hectares(UTM, rotated, slice(0, 5), slice(0, 5)) == pytest.approx(6e-4)
+    assert pixel_meters(Grid(10, 10, UTM, rotated)) == pytest.approx((2, 3))
+    assert pixel_hectares(Grid(10, 10, UTM, rotated), slice(0, 5), slice(0, 5)) == pytest.approx(
+        6e-4
+    )
 
 
 @pytest.mark.parametrize("latitude", [0, 45, -70])
 def test_sizes_in_degrees_are_computed_on_the_ellipsoid(latitude):
     side = 1e-3
     transform = from_origin(10, latitude + 5 * side, side, side)
-    width, height = pixel_meters(DEGREES, transform, (10, 10))
+    width, height = pixel_meters(Grid(10, 10, DEGREES, transform))
     # `normal` and `meridian` are the radii of curvature along the parallel and along the meridian.
     e2 = 0.0066943799901413165
     sine = math.sin(math.radians(latitude))
@@ -42,17 +49,43 @@ def test_sizes_in_degrees_are_computed_on_the_ellipsoid(latitude):
         meridian * math.radians(side),
     )
     assert (width, height) == pytest.approx(expected, rel=1e-4)
-    area = pixel_hectares(DEGREES, transform, slice(0, 10), slice(0, 10))
+    area = pixel_hectares(Grid(10, 10, DEGREES, transform), slice(0, 10), slice(0, 10))
     assert area == pytest.approx(expected[0] * expected[1] / 1e4, rel=1e-4)
 
 
-def test_sizes_in_web_mercator_are_computed_on_the_ellipsoid():
-    # At a latitude of 60 degrees, 2 m in web Mercator are 1 m on the ground.
-    x, y = 1_000_000, RADIUS * math.log(math.tan(math.pi / 4 + math.radians(60) / 2))
-    transform = from_origin(x, y, 1, 1)
-    assert pixel_meters(MERCATOR, transform, (2, 2)) == pytest.approx((0.5, 0.5), rel=1e-2)
-    area = pixel_hectares(MERCATOR, transform, slice(0, 2), slice(0, 2))
-    assert area == pytest.approx(0.25e-4, rel=1e-2)
+@pytest.mark.parametrize(
+    ("code", "meters", "hectares"),
+    [
+        ("EPSG:3857", 0.5, 0.25e-4),
+        ("EPSG:3857+5773", 0.5, 0.25e-4),  # web Mercator with heights
+        ("EPSG:3395", 0.5, 0.25e-4),  # world Mercator
+        ("ESRI:54004", 0.5, 0.25e-4),  # another code of world Mercator
+        ("EPSG:3395+5773", 0.5, 0.25e-4),
+        ("EPSG:4087", (0.5, 1), 0.5e-4),  # equidistant cylindrical
+        ("EPSG:6933", (0.578, 1.729), 1e-4),  # equal-area cylindrical
+        ("EPSG:3035", 1, 1e-4),  # equal-area azimuthal
+    ],
+)
+def test_sizes_in_distorted_projections_are_sizes_on_the_ground(code, meters, hectares):
+    """Pixels of one square meter in the coordinates, at a latitude of 60 degrees."""
+    crs = CRS.from_string(code)
+    transformer = pyproj.Transformer.from_crs("EPSG:4326", code, always_xy=True)
+    grid = Grid(1000, 1000, crs, from_origin(*transformer.transform(15, 60), 1, 1))
+    assert pixel_meters(grid) == pytest.approx(np.broadcast_to(meters, 2), rel=1e-2)
+    parts = slice(0, 1000), slice(0, 1000)
+    assert pixel_hectares(grid, *parts) == pytest.approx(hectares, rel=1e-2)
+    square = shapely.box(*grid.transform @ (0, 1000), *grid.transform @ (1000, 0))
+    assert polygon_hectares(grid, np.array([square])) == pytest.approx(1e6 * hectares, rel=1e-2)
+
+
+def test_sizes_in_grads_are_computed_on_the_ellipsoid():
+    grads = CRS.from_epsg(4807)
+    in_grads = Grid(10, 10, grads, from_origin(10, 50, 1e-3, 1e-3))
+    in_degrees = Grid(10, 10, DEGREES, from_origin(9, 45, 0.9e-3, 0.9e-3))
+    assert pixel_meters(in_grads) == pytest.approx(pixel_meters(in_degrees), rel=1e-3)
+    part = slice(0, 10)
+    expected = pixel_hectares(in_degrees, part, part)
+    assert pixel_hectares(in_grads, part, part) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("crs", [UTM, DEGREES, MERCATOR])
@@ -61,15 +94,18 @@ def test_area_of_a_polygon_equals_the_area_of_its_pixels(crs):
     transform = from_origin(12, 50, side, side)
     hole = shapely.box(12 + 2 * side, 50 - 4 * side, 12 + 3 * side, 50 - 2 * side)
     polygon = shapely.box(12, 50 - 8 * side, 12 + 5 * side, 50) - hole
-    expected = 38 * pixel_hectares(crs, transform, slice(0, 8), slice(0, 5))
+    grid = Grid(8, 5, crs, transform)
+    expected = 38 * pixel_hectares(grid, slice(0, 8), slice(0, 5))
     half = shapely.box(12, 50 - 8 * side, 12 + 2 * side, 50)
-    areas = polygon_hectares(crs, np.array([polygon, half]))
+    areas = polygon_hectares(grid, np.array([polygon, half]))
     np.testing.assert_allclose(areas, [expected, expected * 16 / 38], rtol=1e-5)
-    assert polygon_hectares(crs, np.array([], object)).shape == (0,)
+    assert polygon_hectares(grid, np.array([], object)).shape == (0,)
 
 
 def test_area_is_unknown_without_a_known_coordinate_system():
     assert not has_areas(None)
     local = CRS.from_wkt('LOCAL_CS["site",UNIT["metre",1]]')
     assert not has_areas(local)
-    assert np.isnan(polygon_hectares(None, np.array([shapely.box(0, 0, 1, 1)]))).all()
+    assert np.isnan(
+        polygon_hectares(Grid(1, 1, None, Affine.identity()), np.array([shapely.box(0, 0, 1, 1)]))
+    ).all()

@@ -1,4 +1,5 @@
 import csv
+import re
 from unittest.mock import Mock
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import rasterio
 import shapely
 from PIL import Image
+from rasterio.control import GroundControlPoint
 from rasterio.enums import Resampling
+from rasterio.rpc import RPC
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import Zones
@@ -285,6 +288,67 @@ def test_range_of_scaled_values_is_printed(tmp_path, model, image, capsys):
     assert "red, green and blue are scaled from [0, 2550], [0, 2550]" in capsys.readouterr().out
     with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), image[1])
+
+
+GCPS = [
+    GroundControlPoint(row, column, 10 + column / 1e4 + row / 1e5, 50 - row / 1e4 + column / 1e6)
+    for row in (0, 93)
+    for column in (0, 131)
+]
+RPCS = RPC(
+    **dict.fromkeys(("err_bias", "err_rand"), 0.0),
+    **dict.fromkeys(("height_off", "height_scale", "line_off", "line_scale"), 100.0),
+    **dict.fromkeys(("samp_off", "samp_scale", "lat_off", "lat_scale"), 50.0),
+    **dict.fromkeys(("long_off", "long_scale"), 10.0),
+    **dict.fromkeys(("line_den_coeff", "samp_den_coeff"), [1.0, *[0.0] * 19]),
+    **dict.fromkeys(("line_num_coeff", "samp_num_coeff"), [0.0, 1.0, *[0.0] * 18]),
+)
+
+
+@pytest.mark.parametrize(
+    ("georeference", "note"),
+    [
+        ({"gcps": GCPS, "crs": "EPSG:4326"}, "4 ground control points.*`gdalwarp`"),
+        ({"rpcs": RPCS, "crs": None}, "rational polynomial coefficients.*`gdalwarp -rpc`"),
+    ],
+)
+def test_maps_have_the_control_points_of_the_scene(
+    tmp_path, model, image, capsys, georeference, note
+):
+    write_scene(tmp_path / "a.tif", image[0], transform=None, **georeference)
+    map_images([tmp_path / "a.tif"], model, Outputs(tmp_path / "out", ["confidence"]))
+    assert re.search(f"a.tif: the image has {note}", capsys.readouterr().out)
+    for kind in ("classes", "confidence"):
+        with (
+            rasterio.open(tmp_path / "a.tif") as scene,
+            rasterio.open(tmp_path / "out" / f"a_{kind}.tif") as raster,
+        ):
+            points = [(point.row, point.col, point.x, point.y) for point in raster.gcps[0]]
+            assert points == [(point.row, point.col, point.x, point.y) for point in scene.gcps[0]]
+            assert (raster.crs, raster.gcps[1]) == (None, scene.gcps[1])
+            assert raster.tags(ns="RPC") == scene.tags(ns="RPC")
+            assert raster.gcps[0] or raster.tags(ns="RPC")
+
+
+@pytest.mark.parametrize("crs", [None, 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_geojson_of_a_scene_without_a_position_raises(tmp_path, model, image, crs):
+    write_scene(tmp_path / "a.tif", image[0], crs=crs)
+    outputs = Outputs(tmp_path / "out", polygons="geojson")
+    with pytest.raises(InputError, match="`polygons='geojson'` needs.*a.tif, which has no coord"):
+        map_images([tmp_path / "a.tif"], model, outputs)
+    assert list((tmp_path / "out").iterdir()) == []
+    map_images([tmp_path / "a.tif"], model, Outputs(tmp_path / "out", polygons="gpkg"))
+    assert (tmp_path / "out" / "a_polygons.gpkg").exists()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_map_of_a_scene_of_nodata_pixels_is_empty(tmp_path, model, capsys, dtype):
+    write_scene(tmp_path / "a.tif", np.zeros((20, 30, 3), dtype), nodata=0)
+    map_images([tmp_path / "a.tif"], model, Outputs(tmp_path / "out"))
+    assert (read(tmp_path / "out" / "a_classes.tif") == 255).all()
+    assert (
+        "warning: " + str(tmp_path / "a.tif") + ": all pixels are nodata" in capsys.readouterr().out
+    )
 
 
 @pytest.mark.parametrize(("overlap", "num_tiles"), [(None, 4 * 6), (8, 4 * 6), (0, 3 * 5)])

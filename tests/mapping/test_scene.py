@@ -69,17 +69,13 @@ def test_transparent_pixels_are_nodata(tmp_path):
 
 def test_near_infrared_marked_as_transparency_is_not_a_mask(tmp_path):
     image = noise(30, 20, 4)
-    image[:5, :, 3] = 0
+    image[:20, :, 3] = 0
     colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
     path = write_scene(tmp_path / "a.tif", image, colorinterp=colors)
-    with (
-        pytest.raises(InputError, match="a.tif has 4 bands.*near infrared.*`bands`, such as 1,2,3"),
-        open_scene(path),
-    ):
-        pass
-    with open_scene(path, SceneReading(bands=(4, 1, 2))) as scene:
-        assert not scene.has_nodata
-        np.testing.assert_array_equal(whole(scene), image[..., [3, 0, 1]])
+    for bands in ((1, 2, 3), (4, 1, 2)):
+        with open_scene(path, SceneReading(bands=bands)) as scene:
+            assert not scene.has_nodata
+            np.testing.assert_array_equal(whole(scene), image[..., np.array(bands) - 1])
 
 
 def test_nan_is_nodata(tmp_path):
@@ -147,10 +143,62 @@ def test_scale_is_computed_without_nodata_pixels(tmp_path):
         write_scene(tmp_path / "a.tif", image, nodata=65535), SceneReading(scale="minmax")
     ) as scene:
         assert scene.stretch.max() < 2001
-    empty = np.zeros((5, 5, 3), np.uint16)
-    path = write_scene(tmp_path / "b.tif", empty, nodata=0)
-    with pytest.raises(InputError, match="b.tif contains only nodata pixels"), open_scene(path):
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.float32])
+def test_scene_of_nodata_pixels_is_read(tmp_path, dtype):
+    path = write_scene(tmp_path / "a.tif", np.zeros((5, 5, 3), dtype), nodata=0)
+    with open_scene(path) as scene:
+        assert np.isnan(whole(scene)).all()
+
+
+def test_percentiles_of_valid_pixels_outside_the_overview_raise(tmp_path):
+    image = np.zeros((2, 9000, 3), np.uint16)
+    image[0, 1] = 7
+    path = write_scene(tmp_path / "a.tif", image, nodata=0)
+    with pytest.raises(InputError, match="too few valid pixels.*such as 0,3000"), open_scene(path):
         pass
+    with open_scene(path, SceneReading(scale=(0, 14))) as scene:
+        np.testing.assert_allclose(whole(scene)[0, 1], 127.5)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "offset"), [(np.uint32, 4_000_000_000), (np.float64, 1e15), (np.int32, -(2**31))]
+)
+def test_small_differences_of_large_values_are_kept(tmp_path, dtype, offset, recwarn):
+    image = np.arange(101, dtype=dtype).repeat(3).reshape(1, 101, 3) + dtype(offset)
+    path = write_scene(tmp_path / "a.tif", image)
+    with open_scene(path, SceneReading(scale="minmax")) as scene:
+        np.testing.assert_allclose(whole(scene)[0, :, 0], np.arange(101) * 2.55, atol=1e-4)
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("missing", [-3.4028234663852886e38, np.inf, 1e35])
+def test_very_large_values_are_nodata(tmp_path, missing, recwarn):
+    image = noise(20, 10).astype(np.float32)
+    image[:10] = missing
+    with open_scene(write_scene(tmp_path / "a.tif", image), SceneReading(scale="minmax")) as scene:
+        assert np.isnan(whole(scene)[:10]).all()
+        assert scene.stretch.max() < 256
+    assert not recwarn.list
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_bands_with_few_bits_are_scaled_from_their_range(tmp_path, bits):
+    image = noise(8, 9, 1) % 2**bits
+    path = write_scene(tmp_path / "a.tif", image, nbits=bits)
+    with open_scene(path, SceneReading(bands=(1, 1, 1))) as scene:
+        expected = np.repeat(image * (255 / (2**bits - 1)), 3, axis=-1)
+        np.testing.assert_allclose(whole(scene), expected, rtol=1e-5)
+
+
+def test_bands_in_the_order_blue_green_red_are_read_as_red_green_blue(tmp_path):
+    image = noise(8, 9)
+    colors = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
+    path = write_scene(tmp_path / "a.tif", image, colorinterp=colors)
+    with open_scene(path) as scene:
+        assert scene.notes == ["bands 3,2,1 are red, green and blue by their color interpretation"]
+        np.testing.assert_array_equal(whole(scene), image[..., ::-1])
 
 
 def test_resampled_scene_has_the_requested_pixel_size(tmp_path):

@@ -1,0 +1,182 @@
+"""Search for the red, green and blue band of an image, and for the band that masks its pixels."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import rasterio
+from rasterio.enums import ColorInterp
+
+from lcc_tf.errors import InputError
+from lcc_tf.mapping.scene_reading import joined
+
+COLORS = ("red", "green", "blue")
+# A band without meaning for the search: any program can write it for any band.
+UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
+# Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
+OPAQUE = (1, 255, 65535)
+# Minimum fraction of the values of a mask that are transparent or opaque. The other values are
+# semitransparent pixels, such as pixels at the border of a resampled image.
+MASK_FRACTION = 0.99
+# Maximum height and width of the band from which the fractions are computed
+MASK_SIDE = 2048  # pixels
+MAX_LISTED = 6  # bands in a message
+
+
+@dataclass(frozen=True)
+class ColorBands:
+    """Numbers of the bands that are read. The first band is 1.
+
+    Attributes:
+        colors: numbers of the red, green and blue band.
+        unused_alpha: True if the image has a transparency band, but this band is not a mask.
+        notes: sentences for the user about decisions that are not obvious.
+    """
+
+    colors: tuple[int, ...]
+    unused_alpha: bool
+    notes: tuple[str, ...]
+
+
+def find_color_bands(
+    path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int] | None
+) -> ColorBands:
+    """Finds the red, green and blue band of an image.
+
+    If `bands` is None, the first of these rules that applies is used:
+
+    1. The descriptions of three bands are red, green and blue.
+    2. The color interpretations of three bands are red, green and blue.
+    3. The image has three bands without a meaning, in addition to transparency.
+
+    A transparency band is a mask if at least 99 % of its values are transparent or opaque. If the
+    band is in `bands`, it is not a mask.
+
+    Args:
+        path: path of the image file.
+        dataset: the open image file.
+        bands: numbers of the red, green and blue band; None to find these bands.
+
+    Raises:
+        InputError: one of these reasons:
+
+            - The bands in `bands` do not exist.
+            - The bands contain complex numbers or palette indices.
+            - `bands` is None, and the red, green and blue band cannot be identified.
+    """
+    notes = []
+    alpha = alpha_bands(dataset)
+    used = [band for band in alpha if band not in (bands or ())]
+    masked = _masked_fraction(dataset, used[0]) if used else None
+    unused_alpha = bool(alpha) and masked is None
+    if masked:
+        notes.append(f"band {used[0]} is the transparency mask, about {masked:.1%} are nodata")
+    if unused_alpha and used:
+        notes.append(f"band {used[0]} is marked as transparency, but ignored: it is not a mask")
+    if bands is None:
+        bands, rule = _identified(path, dataset, alpha, unused_alpha)
+        if bands != sorted(bands) or (rule and dataset.count - len(alpha) > 3):
+            notes.append(f"bands {joined(bands)} are red, green and blue by their {rule}")
+    if max(bands) > dataset.count:
+        raise InputError(
+            f"`bands` must be in [1, {dataset.count}], because {path} has {dataset.count} band(s). "
+            f"Received: bands={joined(bands)}."
+        )
+    if any(dataset.dtypes[band - 1].startswith("complex") for band in bands):
+        raise InputError(
+            f"`bands` must be bands with real numbers. Received: bands={joined(bands)} of {path}, "
+            "which contain complex numbers. Choose other bands."
+        )
+    if any(_has_palette(dataset, band) for band in bands):
+        raise InputError(_palette_message(path))
+    return ColorBands(tuple(bands), unused_alpha, tuple(notes))
+
+
+def alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
+    """Returns the numbers of the bands that are marked as transparency."""
+    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
+    return [band for band, kind in kinds if kind == ColorInterp.alpha]
+
+
+def integer_range(dataset: rasterio.DatasetReader, band: int) -> tuple[int, int] | None:
+    """Returns the range of an integer band with at most 8 bits, None for other bands."""
+    if dataset.dtypes[band - 1] != "uint8":
+        return None
+    return 0, 2 ** int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 8)) - 1
+
+
+def _identified(
+    path: Path, dataset: rasterio.DatasetReader, alpha: Sequence[int], unused_alpha: bool
+) -> tuple[list[int], str]:
+    """Returns the red, green and blue band, and the property that identifies these bands.
+
+    Raises:
+        InputError: the bands cannot be identified.
+    """
+    described = [_described_color(text) for text in dataset.descriptions]
+    interpreted = [kind.name for kind in dataset.colorinterp]
+    if all(described.count(color) == 1 for color in COLORS):
+        return [described.index(color) + 1 for color in COLORS], "descriptions"
+    if unused_alpha:
+        raise InputError(
+            f"{path} has {dataset.count} bands. Band {alpha[0]} is marked as transparency, but "
+            "the values of this band are not a mask. The band possibly contains near infrared. "
+            "Choose the red, green and blue band with `bands`, such as 1,2,3."
+        )
+    if all(interpreted.count(color) == 1 for color in COLORS):
+        return [interpreted.index(color) + 1 for color in COLORS], "color interpretation"
+    others = [band for band in dataset.indexes if band not in alpha]
+    if any(_has_palette(dataset, band) for band in others):
+        raise InputError(_palette_message(path))
+    unmarked = all(dataset.colorinterp[band - 1] in UNMARKED for band in others)
+    if len(others) == 3 and unmarked and not any(described):
+        return others, ""
+    kinds = ", ".join(
+        text or name
+        for text, name in zip(dataset.descriptions, interpreted[:MAX_LISTED], strict=False)
+    )
+    more = ", ..." if dataset.count > MAX_LISTED else ""
+    example = "1,1,1 for a gray image" if len(others) == 1 else "3,2,1"
+    raise InputError(
+        f"{path} has {dataset.count} band(s) ({kinds}{more}), but the red, green and blue band "
+        f"cannot be identified. Choose these bands with `bands`, such as {example}."
+    )
+
+
+def _described_color(description: str | None) -> str | None:
+    """Returns the color in a description such as "Band 3 - Red", None for other descriptions."""
+    words = set(re.findall("[a-z0-9]+", (description or "").lower())) - {"band", "channel"}
+    words = [word for word in words if not word.isdigit()]
+    colors = {color[0]: color for color in COLORS} | {color: color for color in COLORS}
+    return colors.get(words[0]) if len(words) == 1 else None
+
+
+def _has_palette(dataset: rasterio.DatasetReader, band: int) -> bool:
+    """Returns True if a band contains palette indices. A 1-bit image in black and white is gray."""
+    if dataset.colorinterp[band - 1] != ColorInterp.palette:
+        return False
+    return dataset.colormap(band) != {0: (0, 0, 0, 255), 1: (255, 255, 255, 255)}
+
+
+def _palette_message(path: Path) -> str:
+    return (
+        f"{path} contains palette indices instead of colors. Save it as RGB, for example with "
+        f"`gdal_translate -expand rgb {path} rgb.tif`."
+    )
+
+
+def _masked_fraction(dataset: rasterio.DatasetReader, alpha: int) -> float | None:
+    """Returns the fraction of transparent pixels, None if a transparency band is not a mask.
+
+    Many programs mark any fourth band as transparency, even near infrared.
+    """
+    factor = min(1, MASK_SIDE / max(dataset.shape))
+    size = tuple(max(1, round(side * factor)) for side in dataset.shape)
+    values = dataset.read(alpha, out_shape=size)
+    transparent, opaque = (values == 0).mean(), (values == values.max()).mean()
+    if transparent == 1:
+        # Near infrared can be 0 in the whole image. In an empty image, all bands are 0.
+        return None if dataset.read(out_shape=(dataset.count, *size)).any() else 1.0
+    is_mask = values.max() in OPAQUE and transparent + opaque >= MASK_FRACTION
+    return float(transparent) if is_mask else None

@@ -1,0 +1,165 @@
+import numpy as np
+import pytest
+import rasterio
+from rasterio.enums import ColorInterp
+
+from lcc_tf.errors import InputError
+from lcc_tf.mapping.color_bands import find_color_bands, integer_range
+from tests.mapping.scenes import noise, write_scene
+
+RED, GREEN, BLUE, ALPHA, GRAY = (
+    ColorInterp[name] for name in ("red", "green", "blue", "alpha", "gray")
+)
+UNDEFINED, NIR = ColorInterp.undefined, ColorInterp.nir
+RGBA = [RED, GREEN, BLUE, ALPHA]
+
+
+def found(path, bands=None):
+    with rasterio.open(path) as dataset:
+        return find_color_bands(path, dataset, bands)
+
+
+def described(tmp_path, descriptions, **options):
+    """Writes a scene whose bands have descriptions."""
+    path = write_scene(tmp_path / "a.tif", noise(8, 9, len(descriptions)), **options)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = descriptions
+    return path
+
+
+@pytest.mark.parametrize(
+    ("interpretation", "colors"),
+    [
+        ([RED, GREEN, BLUE], (1, 2, 3)),
+        ([BLUE, GREEN, RED], (3, 2, 1)),
+        ([BLUE, GREEN, RED, NIR], (3, 2, 1)),
+        ([NIR, UNDEFINED, GREEN, RED, BLUE], (4, 3, 5)),
+        ([GRAY, UNDEFINED, UNDEFINED], (1, 2, 3)),
+    ],
+)
+def test_color_interpretation_is_the_order_of_the_colors(tmp_path, interpretation, colors):
+    image = noise(8, 9, len(interpretation))
+    bands = found(write_scene(tmp_path / "a.tif", image, colorinterp=interpretation))
+    assert bands.colors == colors
+    expected = [f"bands {','.join(map(str, colors))} are red, green and blue"]
+    assert [note[: len(expected[0])] for note in bands.notes] == (
+        [] if colors == (1, 2, 3) else expected
+    )
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "colors"),
+    [
+        (("Blue", "Green", "Red"), (3, 2, 1)),
+        (("Band 1 - blue", "Band 2 - green", "band_3 RED", "near infrared"), (3, 2, 1)),
+        (("coastal blue", "blue", "green i", "green", "yellow", "red", "red edge"), (6, 4, 2)),
+        (("B", "G", "R"), (3, 2, 1)),
+        (("B4", "B3", "B2"), (1, 2, 3)),
+        (("8-bit A", None, None), (1, 2, 3)),
+    ],
+)
+def test_descriptions_are_the_order_of_the_colors(tmp_path, descriptions, colors):
+    assert found(described(tmp_path, descriptions)).colors == colors
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "interpretation"),
+    [
+        (("nir", "red", "green"), [GRAY, UNDEFINED, UNDEFINED]),
+        ((None, None, None), [RED, GREEN, UNDEFINED]),
+        ((None, None, None), [ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness]),
+        ((None, None, None), [RED, RED, BLUE]),
+        ((None,) * 4, [GRAY, UNDEFINED, UNDEFINED, UNDEFINED]),
+    ],
+)
+def test_bands_that_cannot_be_identified_raise(tmp_path, descriptions, interpretation):
+    path = described(tmp_path, descriptions, colorinterp=interpretation)
+    with pytest.raises(InputError, match="cannot be identified. Choose these bands with `bands`"):
+        found(path)
+    assert found(path, (3, 1, 2)).colors == (3, 1, 2)
+
+
+def test_message_for_many_bands_is_short(tmp_path):
+    path = write_scene(tmp_path / "a.tif", noise(8, 9, 200), photometric="MINISBLACK")
+    with pytest.raises(
+        InputError, match=r"200 band\(s\) \(gray, (undefined, ){5}\.\.\.\)"
+    ) as error:
+        found(path)
+    assert len(str(error.value)) < 300 + len(str(path))
+
+
+@pytest.mark.parametrize("bands", [None, (1, 2, 3)])
+@pytest.mark.parametrize("opaque", [255, 1])
+def test_band_of_transparent_and_opaque_pixels_is_a_mask(tmp_path, bands, opaque):
+    image = noise(100, 20, 4)
+    image[..., 3] = opaque
+    image[:30, :, 3] = 0
+    image[30, ::2, 3] = 1  # 0.5 % of the pixels are semitransparent
+    bands = found(write_scene(tmp_path / "a.tif", image, colorinterp=RGBA), bands)
+    assert not bands.unused_alpha
+    assert bands.notes == ("band 4 is the transparency mask, about 30.0% are nodata",)
+
+
+def infrared(water, land):
+    """Near infrared that is 0 in the given fraction of the pixels, and `land` elsewhere."""
+    image = noise(100, 20, 4)
+    image[: round(100 * water), :, 3] = 0
+    image[round(100 * water) :, :, 3] = land
+    return image
+
+
+@pytest.mark.parametrize(
+    ("water", "land"),
+    [(0.6, np.arange(1, 21)), (0, np.arange(20)), (0.995, 180), (0.5, 80), (1, 0)],
+)
+def test_near_infrared_marked_as_transparency_is_not_a_mask(tmp_path, water, land):
+    path = write_scene(tmp_path / "a.tif", infrared(water, land), colorinterp=RGBA)
+    with pytest.raises(InputError, match="Band 4 is marked as transparency.*not a mask"):
+        found(path)
+    bands = found(path, (1, 2, 3))
+    assert bands.unused_alpha
+    assert bands.notes == ("band 4 is marked as transparency, but ignored: it is not a mask",)
+
+
+def test_transparency_band_is_no_mask_if_the_user_chooses_it(tmp_path):
+    path = write_scene(tmp_path / "a.tif", infrared(0.5, 255), colorinterp=RGBA)
+    bands = found(path, (4, 1, 2))
+    assert (bands.colors, bands.unused_alpha, bands.notes) == ((4, 1, 2), True, ())
+
+
+def test_transparency_of_an_empty_image_is_a_mask(tmp_path):
+    image = np.zeros((8, 9, 4), np.uint8)
+    assert not found(write_scene(tmp_path / "a.tif", image, colorinterp=RGBA)).unused_alpha
+
+
+@pytest.mark.parametrize("dtype", ["complex_int16", "complex64"])
+def test_complex_bands_raise(tmp_path, dtype):
+    path = write_scene(tmp_path / "a.tif", noise(8, 9), dtype=dtype)
+    with pytest.raises(InputError, match="real numbers.*bands=1,2,3.*complex numbers"):
+        found(path, (1, 2, 3))
+
+
+def test_palette_indices_raise_but_black_and_white_are_gray(tmp_path):
+    path = write_scene(tmp_path / "a.tif", noise(8, 9, 1))
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_colormap(1, {index: (index, 0, 0, 255) for index in range(4)})
+    for bands in (None, (1, 1, 1)):
+        with pytest.raises(InputError, match="contains palette indices.*-expand rgb"):
+            found(path, bands)
+    bilevel = write_scene(tmp_path / "b.tif", noise(8, 9, 1) % 2, nbits=1)
+    assert found(bilevel, (1, 1, 1)).colors == (1, 1, 1)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 7])
+def test_range_depends_on_the_number_of_bits(tmp_path, bits):
+    image = noise(8, 9, 1) % 2**bits
+    with rasterio.open(write_scene(tmp_path / "a.tif", image, nbits=bits)) as dataset:
+        assert integer_range(dataset, 1) == (0, 2**bits - 1)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "expected"), [(np.uint8, (0, 255)), (np.int8, None), (np.uint16, None)]
+)
+def test_only_8_bit_bands_have_a_range(tmp_path, dtype, expected):
+    with rasterio.open(write_scene(tmp_path / "a.tif", noise(8, 9, 1, dtype, 99))) as dataset:
+        assert integer_range(dataset, 1) == expected
