@@ -26,6 +26,7 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import write_atomically
 from lcc_tf.models import build_model, ensemble
+from lcc_tf.models.finite_weights import check_finite
 from tfds_deepglobe.classes import ClassTable
 
 CONFIG = "config.json"
@@ -222,7 +223,8 @@ def load_weights(model: keras.Model, file: Path) -> None:
     """Loads a weights file into a model.
 
     Raises:
-        InputError: the weights in the file do not fit the model, or the file cannot be read.
+        InputError: the weights in the file do not fit the model or are not finite, or the file
+            cannot be read.
     """
     try:
         model.load_weights(file)
@@ -232,3 +234,4 @@ def load_weights(model: keras.Model, file: Path) -> None:
             f"The weights in {file} cannot be loaded into the network that {CONFIG} describes: "
             f"{reason}. Choose another run, or train this run again."
         ) from error
+    check_finite(((weight.path, weight.numpy()) for weight in model.weights), str(file))

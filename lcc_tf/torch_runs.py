@@ -7,7 +7,7 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
 from lcc_tf.models import build_model, load_torch_state_dict, read_torch_weights
-from lcc_tf.models.torch_weights import describe
+from lcc_tf.models.torch_weights import as_two_classes, describe, network_arrays
 from lcc_tf.runs import Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
 from tfds_deepglobe.classes import ClassTable
@@ -36,7 +36,8 @@ def import_torch(
     Args:
         weights: a `.safetensors`, `.pth` or Lightning `.ckpt` file; see `read_torch_weights`.
         workdir: path of the run folder, which must be empty or new.
-        classes: class table in the order of the model's output channels.
+        classes: class table in the order of the model's output channels. For a model with one
+            output channel (a sigmoid): the background and the class of the channel.
         image_size: height and width of the training images, pixels.
         framing: "whole" if the model was trained on whole images, resized to `image_size`. "crops"
             if the model was trained on crops with the side `image_size`.
@@ -57,8 +58,18 @@ def import_torch(
             f"`native_size` must be larger than 0. Received: native_size={native_size}."
         )
     with new_folder(workdir, contents=set(), argument="workdir") as folder:
-        state_dict = read_torch_weights(weights)
+        state_dict, others = network_arrays(read_torch_weights(weights))
+        if others:
+            print(f"ignored, because not part of the network: {', '.join(others)}")
         arch, encoder, num_classes = describe(state_dict)
+        if num_classes == 1:
+            if classes.num_classes != 2:
+                raise InputError(
+                    f"`classes` must be two classes, the background and the class of the model in "
+                    f"{weights}, because this model has one output channel. Received "
+                    f"{classes.num_classes} classes: {list(classes.names)}."
+                )
+            state_dict, num_classes = as_two_classes(state_dict), 2
         if num_classes != classes.num_classes:
             raise InputError(
                 f"`classes` must be the {num_classes} classes of the model in {weights}, in the "

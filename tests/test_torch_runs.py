@@ -100,6 +100,30 @@ def test_failed_imports_leave_no_folder(torch_file, imported, tmp_path):
         import_torch(torch_file[0], imported.path, DEEPGLOBE_CLASSES, **OPTIONS)
 
 
+def test_network_with_one_output_channel_becomes_two_classes(torch_file, tmp_path, capsys):
+    """The probability of the class is the sigmoid of the logit."""
+    weights = safetensors.numpy.load_file(torch_file[0])
+    one = {
+        name: array[3:4] if "segmentation_head" in name else array
+        for name, array in weights.items()
+    }
+    file = tmp_path / "one.safetensors"
+    safetensors.numpy.save_file(one | {"criterion.pos_weight": np.ones(1)}, file)
+    for names in (("building",), ("land", "water", "ice")):
+        table = ClassTable(names, tuple((i, i, i) for i in range(len(names))))
+        with pytest.raises(InputError, match="two classes, the background.*one output channel"):
+            import_torch(file, tmp_path / "run", table, **OPTIONS)
+    table = ClassTable(("background", "building"), ((0, 0, 0), (255, 0, 0)))
+    run = import_torch(file, tmp_path / "run", table, **OPTIONS)
+    assert "not part of the network: criterion.pos_weight" in capsys.readouterr().out
+    logits = load_model(run)(seeded_image(*EXPECTED_SIZE)).numpy()
+    assert logits.shape[-1] == 2
+    logits = logits[0, ::EXPECTED_STEP, ::EXPECTED_STEP]
+    logit = torch_file[1][..., 3]
+    np.testing.assert_array_equal(logits[..., 0], 0)
+    assert np.abs(logits[..., 1] - logit).max() < 1e-4 * np.abs(torch_file[1]).max()
+
+
 def test_options_of_another_network_raise(tmp_path):
     with np.load(DATA / "smp_unetpp_32.npz") as stored:
         weights = seeded_weights(json.loads(str(stored["shapes"])))

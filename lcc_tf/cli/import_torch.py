@@ -64,7 +64,7 @@ def parser() -> argparse.ArgumentParser:
         options,
         "--classes",
         "class_dict.csv with the names and colors of the classes, in the order of the output "
-        "channels of the model",
+        "channels of the model; for a model with one channel: the background, then the class",
         default_text="the classes of DeepGlobe",
         metavar="CSV",
         type=Path,

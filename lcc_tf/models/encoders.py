@@ -14,6 +14,7 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
+from lcc_tf.models.finite_weights import check_finite
 from lcc_tf.models.preprocessing import (
     EncoderPreprocessing,
     check_image_size,
@@ -122,6 +123,7 @@ def _keras_network(
             hint = f"PyTorch files load into the encoders {list(RESNETS)} only."
         with clear_file_errors(weights, contents, hint):
             network.load_weights(weights)
+        check_finite(((weight.path, weight.numpy()) for weight in network.weights), weights)
     return network
 
 

@@ -16,10 +16,12 @@ import safetensors.numpy
 from lcc_tf.errors import InputError
 
 TORCH_SUFFIXES = (".safetensors", ".pth", ".pt", ".bin", ".ckpt")
+LISTED = 6  # maximum number of names in an error message
 CONVERSION = (
     'python -c "import sys, torch, safetensors.torch as s; '
     "w = torch.load(sys.argv[1], map_location='cpu', weights_only=True); "
-    "s.save_file({k: v.contiguous() for k, v in w.get('state_dict', w).items()}, sys.argv[2])\" "
+    "w = next((w[k] for k in ('state_dict', 'model_state_dict', 'model') if k in w), w); "
+    's.save_file({k: v.contiguous() for k, v in w.items()}, sys.argv[2])" '
     "FILE weights.safetensors"
 )
 # `torch.load` raises these errors for empty, truncated and damaged files and for other formats.
@@ -31,8 +33,8 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
 
     Args:
         path: a `.safetensors` file, or a file that `torch.save` wrote (`.pth`, `.pt`, `.bin` or
-            `.ckpt`). A file of `torch.save` must contain a state dict or a Lightning checkpoint.
-            Only files of `torch.save` need PyTorch.
+            `.ckpt`). A file of `torch.save` must contain a state dict, or a checkpoint with one
+            state dict. Only files of `torch.save` need PyTorch.
 
     Returns:
         Dictionary that maps names to arrays. Floating-point arrays are float32.
@@ -59,6 +61,13 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
     if path.suffix == ".safetensors":
         try:
             weights = safetensors.numpy.load_file(path)
+        except AttributeError as error:
+            # safetensors reads types that numpy does not have, such as float8, as attributes of
+            # numpy. Quantized values need scales, and therefore they are not converted.
+            raise InputError(
+                f"The arrays in {str(path)!r} must have at least 16 bits per value. Received: "
+                f"arrays with fewer bits ({error}). Save the weights as float32 or float16."
+            ) from error
         except (safetensors.SafetensorError, OSError) as error:
             raise InputError(
                 f"The file {str(path)!r} is not a complete safetensors file: {error}. "
@@ -97,12 +106,25 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
         raise InputError(
             f"The file {str(path)!r} cannot be read: {reason}. Download it again."
         ) from error
-    if isinstance(content, Mapping):
-        content = content.get("state_dict", content)
-    if not isinstance(content, Mapping) or not all(map(torch.is_tensor, content.values())):
+
+    def is_state_dict(value: object) -> bool:
+        return isinstance(value, Mapping) and all(map(torch.is_tensor, value.values()))
+
+    if isinstance(content, Mapping) and not is_state_dict(content):
+        # A checkpoint contains the state dict beside values such as the epoch. Names of the state
+        # dict: `state_dict`, `model`, `model_state_dict`, ...
+        found = {name: value for name, value in content.items() if value and is_state_dict(value)}
+        if len(found) > 1 and "state_dict" not in found:
+            raise InputError(
+                f"The file {str(path)!r} must contain one state dict. Received: {list(found)}. "
+                "Save only one of these state dicts."
+            )
+        content = found.get("state_dict") or next(iter(found.values()), content)
+    if not is_state_dict(content):
+        keys = f" with the keys {list(content)[:LISTED]}" if isinstance(content, Mapping) else ""
         raise InputError(
             f"The file {str(path)!r} does not contain a state dict, a mapping of names to tensors. "
-            f"Received: {type(content).__name__}. Save `model.state_dict()`."
+            f"Received: {type(content).__name__}{keys}. Save `model.state_dict()`."
         )
     return {
         name: (tensor.float() if tensor.is_floating_point() else tensor).detach().numpy()

@@ -14,11 +14,14 @@ import keras
 import numpy as np
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.finite_weights import check_finite
 from lcc_tf.models.preprocessing import IMAGENET_STATISTICS
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
 
 # Names of the arrays of torchvision's classifier, which an encoder does not need
 CLASSIFIER = ("fc.weight", "fc.bias")
+# Modules of a network in smp
+_MODULES = ("encoder", "decoder", "segmentation_head")
 LISTED = 6  # maximum number of names per kind of mismatch in an error message
 # Mapping from the name of a Keras variable to the name of the PyTorch array (within its module) and
 # to the axes of the PyTorch array, in the order of the Keras variable.
@@ -87,13 +90,13 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
         model: a model of `UNetPlusPlus` or `DeepLabV3Plus`. The name of its encoder must end in
             `_v1.5` (a ResNet with the layers of torchvision). The model must have no deep
             supervision.
-        state_dict: mapping from smp's names to arrays. It can also be the state dict of a Lightning
-            module. Then the names of the weights start with `model.`, and the state dict may
-            contain `mean` and `std` with the values of ImageNet.
+        state_dict: mapping from smp's names to arrays. The names may have a prefix, for example in
+            the state dict of a Lightning module. Arrays outside of the network are ignored, except
+            `mean` and `std`, which must have the values of ImageNet.
 
     Raises:
-        InputError: `model` is another network, or names or shapes do not match. In this case, no
-            weights are loaded.
+        InputError: `model` is another network, names or shapes do not match, or the state dict
+            contains NaN or infinite values. In this case, no weights are loaded.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus, read_torch_weights
@@ -101,7 +104,7 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
         >>> state_dict = read_torch_weights("model.safetensors")  # doctest: +SKIP
         >>> load_torch_state_dict(model, state_dict)  # doctest: +SKIP
     """
-    weights = _without_prefix(state_dict)
+    weights, _ = network_arrays(state_dict)
     targets = dict(_network_targets(model))
     statistics = [name for name in IMAGENET_STATISTICS if name in weights]
     for name in statistics:
@@ -136,7 +139,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
     Raises:
         InputError: the network is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
     """
-    weights = _without_prefix(state_dict)
+    weights, _ = network_arrays(state_dict)
     arch = None
     if "decoder.blocks.x_0_4.conv1.0.weight" in weights:
         arch = "unetpp"
@@ -162,15 +165,74 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
     return StateDictDescription(arch, encoders[0], head[0])
 
 
-def _without_prefix(state_dict: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Removes the prefix `model.` from the names of a Lightning module."""
-    weights = {name.removeprefix("model."): array for name, array in state_dict.items()}
-    if len(weights) < len(state_dict):
+def network_arrays(
+    state_dict: Mapping[str, np.ndarray],
+) -> tuple[dict[str, np.ndarray], tuple[str, ...]]:
+    """Finds the arrays of the network in a state dict, and removes the prefix of their names.
+
+    Wrappers of PyTorch add components to names: `_orig_mod` (`torch.compile`), `module`
+    (`DataParallel`), and the name of the attribute of a Lightning module, such as `model`.
+
+    Args:
+        state_dict: mapping from names to arrays.
+
+    Returns:
+        Two values:
+
+        - Mapping from smp's names to the arrays of the network, and to `mean` and `std` of
+          smp's Lightning module.
+        - Names of the other arrays, such as class weights of a loss.
+
+    Raises:
+        InputError: the state dict contains two networks, such as a network and its moving average.
+    """
+    plain = {_without_wrappers(name): name for name in state_dict}
+    prefixes: list[str] = []
+    for anchor in ("segmentation_head.0.weight", "encoder.conv1.weight"):
+        anchors = [name for name in plain if f".{name}".endswith(f".{anchor}")]
+        prefixes = prefixes or [name.removesuffix(anchor) for name in anchors]
+    if len(prefixes) > 1 or len(plain) < len(state_dict):
         raise InputError(
-            "The state dict contains two networks: names with and without the prefix `model.`. "
-            "Remove one network."
+            "The state dict must contain one network. Received: networks with the prefixes "
+            f"{prefixes if len(prefixes) > 1 else list(state_dict)[:2]}. Remove the arrays of all "
+            "networks but one."
         )
-    return weights
+    if not prefixes:
+        return dict(state_dict), ()
+    weights, others = {}, []
+    for name, original in plain.items():
+        inner = name.removeprefix(prefixes[0])
+        if name.startswith(prefixes[0]) and inner.split(".")[0] in _MODULES:
+            weights[inner] = state_dict[original]
+        elif name in IMAGENET_STATISTICS:
+            weights[name] = state_dict[original]
+        else:
+            others.append(original)
+    return weights, tuple(others)
+
+
+def as_two_classes(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Adds a background class to a network with one output channel and a sigmoid.
+
+    The logit of the background is 0. The softmax of `[0, z]` is `[1 - sigmoid(z), sigmoid(z)]`.
+    Therefore the probabilities do not change.
+
+    Args:
+        weights: mapping from smp's names to arrays, see `network_arrays`.
+
+    Returns:
+        The mapping for a network with two output channels, background and class.
+    """
+    head = ("segmentation_head.0.weight", "segmentation_head.0.bias")
+    return {
+        name: np.concatenate([np.zeros_like(array), array]) if name in head else array
+        for name, array in weights.items()
+    }
+
+
+def _without_wrappers(name: str) -> str:
+    """Removes the components of `torch.compile` and `DataParallel` from a name."""
+    return ".".join(part for part in name.split(".") if part not in ("_orig_mod", "module"))
 
 
 def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None:
@@ -312,7 +374,8 @@ def _assign(
         ignored: names of arrays in the state dict that are not loaded.
 
     Raises:
-        InputError: a name or a shape does not match. In this case, no array is assigned.
+        InputError: a name or a shape does not match, or a value is not finite. In this case, no
+            array is assigned.
     """
     # Skip the numbers of batches in PyTorch's moving statistics, which do not exist in Keras.
     received = {
@@ -345,5 +408,6 @@ def _assign(
             f"{len(targets)} arrays, received {len(received)}: {lists}. Build the network with "
             "the architecture, the encoder and the number of classes of the weights."
         )
+    check_finite(received.items(), "The state dict")
     for name, target in targets.items():
         target.variable.assign(np.transpose(np.asarray(received[name]), target.axes))

@@ -56,6 +56,18 @@ def test_weights_of_a_keras_application_load(tmp_path):
         np.testing.assert_array_equal(array, expected)
 
 
+def test_file_with_nan_raises(tmp_path):
+    network = ENCODERS["tiny"].application(False, None, keras.Input((64, 64, 3)))
+    bias = network.get_layer("stage2_conv").bias
+    bias.assign(np.full(bias.shape, np.nan))
+    file = str(tmp_path / "nan.weights.h5")
+    network.save_weights(file)
+    with pytest.raises(
+        InputError, match="nan.weights.h5 must contain finite.* in stage2_conv/bias"
+    ):
+        build_encoder("tiny", weights=file)
+
+
 def test_missing_file_raises(tmp_path):
     with pytest.raises(InputError, match="does not exist. Received: encoder_weights='.*none.h5'"):
         build_encoder("tiny", weights=str(tmp_path / "none.h5"))

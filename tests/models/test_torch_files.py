@@ -1,5 +1,6 @@
 """Reading of PyTorch weights files. The tests do not need PyTorch."""
 
+import json
 import pickle
 import struct
 import sys
@@ -96,7 +97,13 @@ def test_pickled_weights(torch_that_loads, tmp_path):
     file = tmp_path / "model.ckpt"
     file.write_bytes(b"")
     state_dict = {"weight": Tensor(np.array([1.5], np.float16)), "count": Tensor(np.array(3))}
-    for content in (state_dict, {"state_dict": state_dict, "epoch": 4}):
+    for content in (
+        state_dict,
+        {"state_dict": state_dict, "epoch": 4},
+        {"model_state_dict": state_dict, "optimizer": {"state": {}, "param_groups": []}},
+        {"model": state_dict, "epoch": 4, "scheduler": {}},
+        {"state_dict": state_dict, "ema": state_dict},
+    ):
         torch_that_loads(content)
         weights = read_torch_weights(file)
         assert list(weights) == ["weight", "count"]
@@ -116,6 +123,27 @@ def test_pickles_without_weights_raise(torch_that_loads, tmp_path):
             InputError, match="does not contain a state dict.*Received: (list|dict)"
         ):
             read_torch_weights(file)
+
+
+def test_two_state_dicts_in_one_file_raise(torch_that_loads, tmp_path):
+    file = tmp_path / "model.pth"
+    file.write_bytes(b"")
+    weights = {"weight": Tensor(np.ones(2))}
+    torch_that_loads({"model": weights, "ema": weights, "epoch": 1})
+    with pytest.raises(InputError, match=r"one state dict. Received: \['model', 'ema'\]"):
+        read_torch_weights(file)
+    torch_that_loads({"epoch": 1, "args": {"lr": 0.1}})
+    with pytest.raises(InputError, match=r"Received: dict with the keys \['epoch', 'args'\]"):
+        read_torch_weights(file)
+
+
+@pytest.mark.parametrize("dtype", ["F8_E4M3", "F8_E5M2", "F8_E8M0"])
+def test_quantized_safetensors_raise(dtype, tmp_path):
+    header = json.dumps({"a": {"dtype": dtype, "shape": [4], "data_offsets": [0, 4]}}).encode()
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + bytes(4))
+    with pytest.raises(InputError, match="at least 16 bits per value.*float8.*Save the weights"):
+        read_torch_weights(file)
 
 
 # Errors that `torch.load` of PyTorch 2.13 raised for damaged files and for other formats

@@ -17,6 +17,7 @@ from lcc_tf.models.torch_weights import (
     describe,
     load_torch_encoder,
     load_torch_state_dict,
+    network_arrays,
 )
 from tests.models.smp_networks import (
     EXPECTED_SIZE,
@@ -79,7 +80,7 @@ def test_statistics_that_differ_from_imagenet_raise(model, smp_weights):
 def test_error_lists_all_mismatches_and_nothing_is_loaded(model, smp_weights):
     weights = dict(smp_weights)
     del weights["decoder.blocks.x_0_0.conv1.0.weight"]
-    weights["loss.weight"] = np.ones(7)
+    weights["decoder.extra.weight"] = np.ones(7)
     weights["segmentation_head.0.weight"] = np.ones((3, 16, 3, 3), np.float32)
     before = model.get_weights()
     with pytest.raises(InputError) as caught:
@@ -89,7 +90,7 @@ def test_error_lists_all_mismatches_and_nothing_is_loaded(model, smp_weights):
         "1 missing in the state dict: decoder.blocks.x_0_0.conv1.0.weight "
         "(for x_3_1_conv1/kernel)" in message
     )
-    assert "1 unexpected in the state dict: loss.weight" in message
+    assert "1 unexpected in the state dict: decoder.extra.weight" in message
     assert (
         "1 of another shape: segmentation_head.0.weight, received (3, 16, 3, 3), "
         "expected (7, 16, 3, 3)" in message
@@ -106,12 +107,41 @@ def test_error_is_short_if_no_name_matches(model):
     assert len(str(caught.value)) < 1200
 
 
-def test_two_networks_in_one_state_dict_raise(model, smp_weights):
-    twice = smp_weights | {f"model.{name}": array for name, array in smp_weights.items()}
-    with pytest.raises(
-        InputError, match="two networks: names with and without the prefix `model.`"
-    ):
+PREFIXES = ["module.", "_orig_mod.", "module._orig_mod.", "model._orig_mod.", "module.net.", "net."]
+
+
+@pytest.mark.parametrize("prefix", PREFIXES)
+def test_prefixes_of_wrappers_are_removed(smp_weights, prefix):
+    wrapped = {prefix + name: array for name, array in smp_weights.items()}
+    loss = {"criterion.weight": np.ones(7), "loss.0.weight": np.ones(7)}
+    weights, others = network_arrays(wrapped | loss | {"mean": MEAN})
+    assert weights.keys() == smp_weights.keys() | {"mean"}
+    assert others == ("criterion.weight", "loss.0.weight")
+
+
+def test_wrappers_of_parts_of_the_network_are_removed(smp_weights):
+    wrapped = {
+        name.replace("encoder.", "encoder._orig_mod.").replace("decoder.", "decoder.module."): array
+        for name, array in smp_weights.items()
+    }
+    assert network_arrays(wrapped) == (smp_weights, ())
+
+
+@pytest.mark.parametrize("prefix", ["model.", "ema_model.", "module."])
+def test_two_networks_in_one_state_dict_raise(model, smp_weights, prefix):
+    twice = smp_weights | {prefix + name: array for name, array in smp_weights.items()}
+    with pytest.raises(InputError, match="must contain one network. Received: networks with the"):
         load_torch_state_dict(model, twice)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", ["encoder.bn1.running_var", "segmentation_head.0.bias"])
+def test_values_that_are_not_finite_raise(model, smp_weights, name, value):
+    weights = smp_weights | {name: np.full_like(smp_weights[name], value)}
+    before = model.get_layer("head_logits").bias.numpy()
+    with pytest.raises(InputError, match=f"state dict must contain finite.*infinite.* in {name}"):
+        load_torch_state_dict(model, weights)
+    np.testing.assert_array_equal(model.get_layer("head_logits").bias, before)
 
 
 def test_models_that_do_not_exist_in_smp_raise(smp_weights):
