@@ -1,6 +1,7 @@
 """Functions that write files and folders completely or not at all."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import shutil
@@ -13,13 +14,42 @@ from lcc_tf.errors import InputError
 
 def write_atomically(file: Path, content: bytes) -> None:
     """Writes or replaces a file; if writing fails, an earlier file is unchanged."""
-    unfinished = unfinished_name(file)
-    try:
+    with complete_file(file) as unfinished:
         unfinished.write_bytes(content)
-        flush(unfinished)
-        os.replace(unfinished, file)
+
+
+@contextlib.contextmanager
+def complete_file(file: Path) -> Iterator[Path]:
+    """Yields a temporary path, and renames its file to `file` when the file is on the disk.
+
+    If an error occurs before, an earlier file is unchanged.
+
+    Raises:
+        OSError: the file cannot be written, for example because the disk is full.
+    """
+    unfinished = unfinished_name(file)
+    # A killed process can leave a hard link to another file. Writing to it would change that file.
+    unfinished.unlink(missing_ok=True)
+    try:
+        with clear_full_disk_errors(file):
+            yield unfinished
+            flush(unfinished)
+            os.replace(unfinished, file)
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def clear_full_disk_errors(file: Path) -> Iterator[None]:
+    """Converts errors of libraries on a full disk to an `OSError` that names the file."""
+    try:
+        yield
+    except Exception as error:
+        # TensorFlow and h5py have error classes of their own, with the text of the system.
+        text = os.strerror(errno.ENOSPC)  # "No space left on device"
+        if getattr(error, "errno", None) != errno.ENOSPC and text not in str(error):
+            raise
+        raise not_written(file, text) from error
 
 
 def link_or_copy(source: Path, target: Path) -> None:
@@ -154,6 +184,7 @@ def new_folder(
 
     Raises:
         InputError: `path` is a file, contains other files, or exists without `overwrite`.
+        OSError: the disk is full.
     """
     check_new_folder(path, contents=contents, overwrite=overwrite, argument=argument)
     new_parents = [parent for parent in path.parents if not parent.exists()]
@@ -166,7 +197,8 @@ def new_folder(
         ) as unfinished:
             new, old = Path(unfinished) / "new", Path(unfinished) / "old"
             new.mkdir()
-            yield new
+            with clear_full_disk_errors(path):
+                yield new
             try:
                 if path.exists():
                     os.replace(path, old)

@@ -26,7 +26,7 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import write_atomically
 from lcc_tf.models import build_model, ensemble
-from lcc_tf.models.finite_weights import check_finite
+from lcc_tf.models.weight_values import check_finite
 from tfds_deepglobe.classes import ClassTable
 
 CONFIG = "config.json"

@@ -1,9 +1,16 @@
+import errno
 import os
 
 import pytest
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import new_folder, unfinished_folder, write_atomically
+from lcc_tf.files import (
+    complete_file,
+    new_folder,
+    unfinished_folder,
+    unfinished_name,
+    write_atomically,
+)
 
 
 def test_earlier_file_is_unchanged_if_writing_fails(tmp_path, monkeypatch):
@@ -120,3 +127,45 @@ def test_files_of_a_killed_process_are_deleted(tmp_path):
     with unfinished_folder(tmp_path / "a.tif"):
         assert not left.exists()  # its disk space can be necessary for the new files
     assert list(tmp_path.iterdir()) == []
+
+
+class LibraryError(Exception):
+    """Error class of a library, such as `tf.errors.ResourceExhaustedError`."""
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        LibraryError("SaveV2: /a/b.tempstate; No space left on device [Op:SaveV2]"),
+        OSError("Can't write data (file write failed: errno = 28, 'No space left on device')"),
+    ],
+)
+def test_error_of_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):
+    def write(context):
+        with context as path:
+            (path / "half" if path.is_dir() else path).touch()
+            raise error
+
+    for context in (new_folder(tmp_path / "out", contents=set()), complete_file(tmp_path / "out")):
+        with pytest.raises(
+            OSError, match=r"out cannot be written.*disk is full: [\d.]+ MB are free"
+        ):
+            write(context)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_other_errors_are_not_converted(tmp_path):
+    with (
+        pytest.raises(LibraryError, match="^a defect$"),
+        new_folder(tmp_path / "out", contents=set()),
+    ):
+        raise LibraryError("a defect")
+
+
+def test_link_that_a_killed_process_left_does_not_change_the_other_file(tmp_path):
+    best, last = tmp_path / "best", tmp_path / "last"
+    best.write_text("best weights")
+    os.link(best, unfinished_name(last))
+    write_atomically(last, b"new weights")
+    assert (best.read_text(), last.read_text()) == ("best weights", "new weights")

@@ -40,11 +40,11 @@ def command(options: argparse.Namespace) -> int:
     require_extra("maps")
     import_tensorflow()
     from lcc_tf.exporting.savedmodel import load_savedmodel
-    from lcc_tf.mapping.area_statistics import Zones
     from lcc_tf.mapping.input_images import find_images, images_to_map
-    from lcc_tf.mapping.map_images import map_images
+    from lcc_tf.mapping.map_images import check_earlier_maps, map_images
     from lcc_tf.mapping.outputs import Outputs
     from lcc_tf.mapping.scene_reading import SceneReading
+    from lcc_tf.mapping.zones import Zones
     from lcc_tf.prediction.predictors import EnsemblePredictor
     from lcc_tf.runs import read_runs
 
@@ -57,9 +57,6 @@ def command(options: argparse.Namespace) -> int:
     )
     images = find_images(options.input, options.output)
     todo = images_to_map(images, outputs, resume=options.resume, overwrite=options.overwrite)
-    if not todo:
-        print(f"all {len(images)} images are already mapped in {options.output}")
-        return 0
     reading = SceneReading(
         bands=options.bands, scale=options.scale, resample_to=options.resample_to
     )
@@ -78,8 +75,13 @@ def command(options: argparse.Namespace) -> int:
             tta=options.tta,
             tile=options.tile,
         )
+    earlier = [image for image in images if image not in todo]
+    check_earlier_maps(earlier, predictor, outputs, reading, options.overlap)
+    if not todo:
+        print(f"all {len(images)} images are already mapped in {options.output}")
+        return 0
     failed = map_images(todo, predictor, outputs, reading=reading, overlap=options.overlap)
-    skipped = f"; {len(images) - len(todo)} were already mapped" if len(todo) < len(images) else ""
+    skipped = f"; {len(earlier)} were already mapped" if earlier else ""
     print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
     return 1 if failed else 0
 
@@ -132,7 +134,7 @@ def parser() -> argparse.ArgumentParser:
         "file with polygons, such as a GeoPackage, GeoJSON or shapefile; the area of each class in "
         "each polygon is written to <name>_zones.csv",
         default_text="no zones",
-        metavar="FILE",
+        metavar="FILE[:LAYER]",
         type=Path,
     )
     add_flag(options, "--resume", "skip images whose maps already exist")

@@ -1,5 +1,6 @@
 """Export to a SavedModel, which needs only TensorFlow to run."""
 
+import hashlib
 from pathlib import Path
 
 import keras
@@ -111,6 +112,16 @@ def load_savedmodel(
         image_size=image_size,
         tile=round(image_size / scale),
         size_divisor=1,
+        fingerprint=f"{_files_hash(folder)} {tta}",
     )
     predictor = predictor if tile is None else predictor.with_tile(tile)
     return EnsemblePredictor(description.classes, [predictor], Average.of(1))
+
+
+def _files_hash(folder: Path) -> str:
+    """Hashes the graph and the weights of a SavedModel."""
+    content = hashlib.blake2b(digest_size=16)
+    for file in sorted([folder / "saved_model.pb", *folder.glob("variables/*")]):
+        with file.open("rb") as opened:
+            content.update(hashlib.file_digest(opened, "blake2b").digest())
+    return content.hexdigest()

@@ -9,7 +9,7 @@ from lcc_tf.files import check_no_file
 from lcc_tf.mapping.outputs import PLAIN_SUFFIXES, Outputs
 from tfds_deepglobe.decoding import read_orientation
 
-SUFFIXES = (".tif", ".tiff", *PLAIN_SUFFIXES)
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", *PLAIN_SUFFIXES)
 
 
 def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
@@ -36,7 +36,12 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
                     f"`output` must not be a folder in `input`. Received: {output}. The next call "
                     "would map the maps in this folder. Choose another `output`."
                 )
-            found = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
+            # Hidden files, such as `._scene.tif` of macOS, are not images.
+            found = sorted(
+                file
+                for file in path.iterdir()
+                if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")
+            )
         elif path.exists():
             found = [path]
         else:

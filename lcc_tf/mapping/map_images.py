@@ -5,7 +5,10 @@ of several networks, which are called its members.
 """
 
 import contextlib
+import dataclasses
+import hashlib
 import sys
+import traceback
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -16,15 +19,16 @@ from tqdm import tqdm
 from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
 from lcc_tf.files import write_atomically
-from lcc_tf.mapping.area_statistics import Areas, check_crs
+from lcc_tf.mapping.area_statistics import Areas
 from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import window_of
 from lcc_tf.mapping.input_images import orientation_line
-from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map
+from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map, read_tags
 from lcc_tf.mapping.outputs import Outputs
 from lcc_tf.mapping.polygons import write_polygons
 from lcc_tf.mapping.scene import Scene, open_scene
 from lcc_tf.mapping.scene_reading import SceneReading
+from lcc_tf.mapping.zones import check_crs
 from lcc_tf.prediction.predictors import EnsemblePredictor
 from lcc_tf.prediction.tiling import Block, overlap_in_pixels, predict_blocks
 from tfds_deepglobe.classes import ClassTable
@@ -33,6 +37,10 @@ from tfds_deepglobe.errors import error_line
 SCALE = 254  # value that is stored for the fraction 1; the nodata value is 255
 RASTERS = ("classes", "probabilities", "confidence", "disagreement")
 OVERLAY_SIDE = 2048  # maximum height and width of the overlay, pixels
+# Metadata of class maps: hash of the network and the settings, and names of the files of the map
+MAP_TAG = "LCC_TF_MAP"
+FILES_TAG = "LCC_TF_FILES"
+SEPARATOR = "/"  # between names of files, which cannot contain this character
 
 
 def map_images(
@@ -57,6 +65,7 @@ def map_images(
 
     Returns:
         The images that could not be mapped. An error message is printed for each of these images.
+        An unexpected error is printed with its traceback.
 
     Raises:
         InputError: one of these reasons:
@@ -86,13 +95,92 @@ def map_images(
                 if verbose and scene.stretch is not None:
                     ends = "], [".join(f"{low:.6g}, {high:.6g}" for low, high in scene.stretch.T)
                     tqdm.write(f"{image}: red, green and blue are scaled from [{ends}] to [0, 255]")
-                write_map(scene, predictor, outputs, overlap=overlap, verbose=verbose)
+                fingerprint = map_fingerprint(image, predictor, outputs, reading, overlap)
+                write_map(
+                    scene,
+                    predictor,
+                    outputs,
+                    overlap=overlap,
+                    fingerprint=fingerprint,
+                    verbose=verbose,
+                )
         except InputError as error:
             if len(images) == 1:
                 raise
             failed.append(image)
             tqdm.write(error_line(error), file=sys.stderr)
+        except OSError:  # a full disk, for example, is the same for all images
+            raise
+        except Exception:
+            # A defect of this package must not prevent the maps of all other images.
+            if len(images) == 1:
+                raise
+            failed.append(image)
+            tqdm.write(
+                f"{traceback.format_exc()}error: {image} could not be mapped, because of "
+                "the defect above. Please report it.",
+                file=sys.stderr,
+            )
     return failed
+
+
+def map_fingerprint(
+    image: Path,
+    predictor: EnsemblePredictor,
+    outputs: Outputs,
+    reading: SceneReading | None,
+    overlap: int | None,
+) -> str:
+    """Hashes the network, the settings and the size of the file from which a map is made.
+
+    Args:
+        image: image file.
+        predictor: one or more networks that predict the classes.
+        outputs: files that are written for the image.
+        reading: bands, value range and pixel size; None for the defaults of `SceneReading`.
+        overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
+    """
+    settings = [
+        predictor.fingerprint,
+        overlap_in_pixels(predictor.tile, overlap),
+        [str(value) for value in dataclasses.astuple(reading or SceneReading())],
+        outputs.settings,
+        image.stat().st_size,
+    ]
+    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+
+
+def check_earlier_maps(
+    images: Sequence[Path],
+    predictor: EnsemblePredictor,
+    outputs: Outputs,
+    reading: SceneReading | None = None,
+    overlap: int | None = None,
+) -> None:
+    """Verifies that earlier maps were made with the same network and settings as new maps.
+
+    The arguments are the arguments of `map_fingerprint`. A line is printed for maps without a
+    fingerprint, which an earlier version of this package wrote.
+
+    Raises:
+        InputError: a map was made with another network, with other settings or from another image.
+    """
+    unknown = []
+    for image in images:
+        file = outputs.files(image)["classes"]
+        tag = read_tags(file).get(MAP_TAG)
+        if tag is None:
+            unknown.append(file)
+        elif tag != map_fingerprint(image, predictor, outputs, reading, overlap):
+            raise InputError(
+                f"`resume` would keep {file}, which was made with another network, with other "
+                f"settings or from another version of {image}. Replace all maps with "
+                "`overwrite=True`, or choose another `output`."
+            )
+    if unknown:
+        tqdm.write(
+            f"{len(unknown)} maps are kept, such as {unknown[0]}, although their network is unknown"
+        )
 
 
 def write_map(
@@ -101,6 +189,7 @@ def write_map(
     outputs: Outputs,
     *,
     overlap: int | None = None,
+    fingerprint: str = "",
     verbose: int = 1,
 ) -> None:
     """Maps a scene. Each output file is created under its final name when it is complete.
@@ -110,6 +199,7 @@ def write_map(
         predictor: one or more networks that predict the classes.
         outputs: files to write; the folder must exist.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
+        fingerprint: result of `map_fingerprint`, which is stored in the class map.
         verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
 
     Raises:
@@ -119,6 +209,7 @@ def write_map(
             - `overlap` is invalid.
             - `outputs` contains zones, but the image has no coordinate system.
             - `outputs` contains GeoJSON polygons, but the position of the image is unknown.
+            - The folder contains a file of an earlier map that is possibly not ours.
         OSError: the disk is full.
     """
     classes = predictor.classes
@@ -131,10 +222,13 @@ def write_map(
             "a local coordinate system. Use 'gpkg', or georeference the image with `gdalwarp`."
         )
     files = outputs.files(scene.path)
+    stale = _stale_files(scene.path, outputs)
+    names = SEPARATOR.join(file.name for file in files.values())
+    tags = {MAP_TAG: fingerprint, FILES_TAG: names} if fingerprint else {}
     areas = Areas(scene.grid, classes.names)
     with contextlib.ExitStack() as stack:
         writers = {
-            kind: stack.enter_context(_writer(kind, file, scene, classes))
+            kind: stack.enter_context(_writer(kind, file, scene, classes, tags))
             for kind, file in files.items()
             if kind in RASTERS
         }
@@ -161,6 +255,8 @@ def write_map(
         # The table of areas is written last. If it exists, all files of the map are complete.
         # Therefore the old table is deleted before old rasters are replaced.
         files["areas"].unlink(missing_ok=True)
+        for file in stale:
+            file.unlink()
     if "overlay" in files:
         image, valid = scene.thumbnail(OVERLAY_SIDE)
         mask, mapped = read_map(files["classes"], valid.shape)
@@ -169,15 +265,41 @@ def write_map(
     if "polygons" in files:
         write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
     if outputs.zones:
-        text = outputs.zones.areas(files["classes"], classes.names)
+        text, warning = outputs.zones.areas(files["classes"], classes.names)
         write_atomically(files["zones"], text.encode())
+        if verbose and warning:
+            tqdm.write(warning)
     write_atomically(files["areas"], areas.to_csv().encode())
+    if verbose and stale:
+        tqdm.write(
+            f"{scene.path}: deleted from the earlier map: {', '.join(f.name for f in stale)}"
+        )
     if verbose and not areas.pixels.any():
         tqdm.write(f"warning: {scene.path}: all pixels are nodata, and the map is empty")
 
 
+def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
+    """Returns the files of the earlier map of an image that the new map does not replace.
+
+    Raises:
+        InputError: such a file exists, but the earlier map does not list it as its own.
+    """
+    files = outputs.files(image)
+    stale = [file for file in outputs.all_files(image) if file.exists()]
+    stale = [file for file in stale if file not in files.values()]
+    own = read_tags(files["classes"]).get(FILES_TAG, "").split(SEPARATOR) if stale else []
+    if foreign := [file for file in stale if file.name not in own]:
+        raise InputError(
+            f"{foreign[0]} would remain beside the new map of {image}, but it possibly belongs to "
+            "an earlier map. Delete the file, write it again, or choose another `output`."
+        )
+    styles = [file.with_suffix(".qml") for file in stale if file.suffix in (".gpkg", ".geojson")]
+    sidecars = [*styles, *(file.with_name(f"{file.name}.aux.xml") for file in stale)]
+    return stale + [file for file in sidecars if file.exists()]
+
+
 def _writer(
-    kind: str, file: Path, scene: Scene, classes: ClassTable
+    kind: str, file: Path, scene: Scene, classes: ClassTable, tags: Mapping[str, str]
 ) -> contextlib.AbstractContextManager:
     """Creates a raster of the kind `kind` for a scene."""
     if kind == "classes":
@@ -185,9 +307,8 @@ def _writer(
         nodata = scene.nodata
         if nodata is None or not classes.num_classes <= nodata <= NODATA or nodata % 1:
             nodata = NODATA
-        return new_raster(
-            file, scene.grid, nodata=nodata if scene.has_nodata else None, classes=classes
-        )
+        nodata = nodata if scene.has_nodata else None
+        return new_raster(file, scene.grid, nodata=nodata, classes=classes, tags=tags)
     names = classes.names if kind == "probabilities" else (kind,)
     nodata = NODATA if scene.has_nodata else None
     return new_raster(file, scene.grid, nodata=nodata, band_names=names, scale=1 / SCALE)

@@ -6,7 +6,7 @@ The rasters are written in parts, and therefore they can have any size.
 import contextlib
 import shutil
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +38,7 @@ def new_raster(
     classes: ClassTable | None = None,
     band_names: Sequence[str] = ("class",),
     scale: float = 1,
+    tags: Mapping[str, str] | None = None,
 ) -> Iterator[rasterio.io.DatasetWriter]:
     """Creates a uint8 raster that can be written window by window.
 
@@ -52,6 +53,7 @@ def new_raster(
         classes: class names and colors of a class map; None for other rasters.
         band_names: one description per band.
         scale: factor that converts stored values to real values, such as probabilities.
+        tags: names and values of metadata, which `read_tags` reads.
 
     Yields:
         The open raster.
@@ -92,11 +94,12 @@ def new_raster(
                     dataset.write_colormap(1, dict(enumerate(classes.palette)))
                     dataset.colorinterp = [ColorInterp.palette]
                     dataset.update_tags(CLASS_NAMES=",".join(classes.names))
+                dataset.update_tags(**(tags or {}))
                 for band, name in enumerate(band_names, start=1):
                     dataset.set_band_description(band, name)
                 dataset.scales = [scale] * len(band_names)
                 yield dataset
-            options = {"driver": "PNG"}
+            options = {"driver": "PNG", "write_metadata_as_text": "YES"}
             if is_tiff:
                 resampling = "MODE" if classes else "AVERAGE"
                 options = {
@@ -135,6 +138,15 @@ def read_map(path: Path, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]
     """
     with _without_georeference_warnings(), rasterio.open(path) as dataset:
         return dataset.read(1, out_shape=size), dataset.read_masks(1, out_shape=size) > 0
+
+
+def read_tags(path: Path) -> dict[str, str]:
+    """Reads the metadata of a raster that `new_raster` wrote."""
+    try:
+        with _without_georeference_warnings(), rasterio.open(path) as dataset:
+            return dataset.tags()
+    except RasterioError:  # another file, or a damaged file
+        return {}
 
 
 @contextlib.contextmanager

@@ -92,8 +92,8 @@ def map_scene(
         maps/scene_classes.tif maps/scene_areas.csv
     """
     require_extra("maps")
-    from lcc_tf.mapping.area_statistics import Zones
     from lcc_tf.mapping.map_images import map_images
+    from lcc_tf.mapping.zones import Zones
 
     scene = Path(scene)
     reading = SceneReading(bands, scale, resample_to)

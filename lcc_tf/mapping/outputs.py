@@ -3,6 +3,7 @@
 An ensemble consists of several networks, which are called its members.
 """
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 from lcc_tf.errors import InputError
 
 if TYPE_CHECKING:  # the command line imports the constants without rasterio
-    from lcc_tf.mapping.area_statistics import Zones
+    from lcc_tf.mapping.zones import Zones
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")
@@ -67,6 +68,21 @@ class Outputs:
             raise InputError(
                 f"`min_region` must be 1 pixel or more. Received: min_region={self.min_region}."
             )
+
+    @property
+    def settings(self) -> list[object]:
+        """Settings that change the content of the files."""
+        min_region = self.min_region if self.polygons else None
+        return [min_region, self.zones.fingerprint if self.zones else None]
+
+    def all_files(self, image: Path) -> list[Path]:
+        """Returns the paths of all files that can be written for an image, with any outputs."""
+        every = [
+            dataclasses.replace(self, extras=EXTRAS, polygons=polygons).files(image)
+            for polygons in POLYGON_FORMATS
+        ]
+        zones = self.folder / f"{image.stem}_zones.csv"
+        return list(dict.fromkeys([zones, *(file for files in every for file in files.values())]))
 
     def files(self, image: Path) -> dict[str, Path]:
         """Returns the paths of the output files for an image.

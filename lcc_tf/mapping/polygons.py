@@ -42,8 +42,9 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     with rasterio.open(map_file) as dataset:
         class_ids, valid = dataset.read(1), dataset.read_masks(1) > 0
         grid = Grid.of(dataset)
-    if min_pixels > 1:
-        class_ids = sieve(class_ids, size=min_pixels, mask=valid)
+    # GDAL requires a size that is smaller than the image.
+    if (size := min(min_pixels, class_ids.size - 1)) > 1:
+        class_ids = sieve(class_ids, size=size, mask=valid)
     regions = list(shapes(class_ids, mask=valid, transform=grid.transform))
     polygons = np.array([shapely.geometry.shape(shape) for shape, _ in regions], object)
     ids = np.array([class_id for _, class_id in regions], np.int32)

@@ -216,6 +216,11 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             chosen = bands.colors
             scale = reading.scale or _default_scale(dataset, chosen)
             if reading.resample_to is not None:
+                if "?" in str(path):  # see `_resampled`
+                    raise InputError(
+                        "The path of an image must not contain '?' if `resample_to` is set. "
+                        f"Received: {path}. Rename the file or its folder."
+                    )
                 size = _resampled_size(path, dataset, reading.resample_to)
                 alpha = alpha_bands(dataset)
                 # GDAL uses every band that is marked as transparency as a mask during resampling.

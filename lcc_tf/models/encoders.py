@@ -14,7 +14,6 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
-from lcc_tf.models.finite_weights import check_finite
 from lcc_tf.models.preprocessing import (
     EncoderPreprocessing,
     check_image_size,
@@ -23,6 +22,7 @@ from lcc_tf.models.preprocessing import (
 from lcc_tf.models.resnet_v1_5 import RESNETS
 from lcc_tf.models.torch_files import TORCH_SUFFIXES, read_torch_weights
 from lcc_tf.models.torch_weights import load_torch_encoder
+from lcc_tf.models.weight_values import check_finite
 
 STRIDES = (2, 4, 8, 16, 32)
 TIMM_URL = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"

@@ -14,9 +14,9 @@ import keras
 import numpy as np
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.finite_weights import check_finite
 from lcc_tf.models.preprocessing import IMAGENET_STATISTICS
 from lcc_tf.models.resnet_v1_5 import RESNETS, ResNetVariant
+from lcc_tf.models.weight_values import check_finite
 
 # Names of the arrays of torchvision's classifier, which an encoder does not need
 CLASSIFIER = ("fc.weight", "fc.bias")

@@ -9,6 +9,8 @@ Each network receives images of the size and resolution that it was trained on.
 """
 
 import dataclasses
+import functools
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,6 +27,7 @@ from lcc_tf.models.model_outputs import (
     outputs_probabilities,
 )
 from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.models.weight_values import weights_hash
 from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, check_tile, predict_array
 from lcc_tf.prediction.tta import with_tta
 from lcc_tf.runs import Run, check_same_classes, load_model
@@ -135,6 +138,7 @@ class Predictor:
         tile: side of the tiles of a scene, pixels of the scene. The network predicts a tile as an
             image with the side `image_size`.
         size_divisor: number that `image_size` must be divisible by.
+        fingerprint: hash of the weights, and the test-time augmentation.
     """
 
     name: str
@@ -143,6 +147,7 @@ class Predictor:
     image_size: int
     tile: int
     size_divisor: int
+    fingerprint: str = ""
 
     @classmethod
     def from_model(
@@ -166,7 +171,8 @@ class Predictor:
         divisor = size_divisor(model)
         size = max(round(tile / divisor), 1) * divisor
         predict = with_tta(probability_function(model), tta)
-        return cls(name or model.name, predict, "crops", size, size, divisor)
+        fingerprint = f"{weights_hash(model)} {tta}"
+        return cls(name or model.name, predict, "crops", size, size, divisor, fingerprint)
 
     @classmethod
     def from_run(cls, run: Run, *, tta: str = "none") -> "Predictor":
@@ -188,6 +194,7 @@ class Predictor:
             image_size=size,
             tile=round(size / run.scale),
             size_divisor=size_divisor(model),
+            fingerprint=f"{weights_hash(model)} {tta}",
         )
 
     def with_tile(self, tile: int) -> "Predictor":
@@ -364,6 +371,13 @@ class EnsemblePredictor:
         check_num_classes(model, classes)
         member = Predictor.from_model(model, tile=tile, tta=tta)
         return cls(classes, [member], Average.of(1))
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of everything that changes the predicted classes."""
+        members = [(m.fingerprint, m.framing, m.image_size, m.tile) for m in self.members]
+        content = [members, self.average.weights, self.average.kind, self.classes]
+        return hashlib.sha256(repr(content).encode()).hexdigest()
 
     @property
     def tile(self) -> int:

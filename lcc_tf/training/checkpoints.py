@@ -9,7 +9,6 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 """
 
 import json
-import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +16,7 @@ import h5py
 import keras
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import flush, link_or_copy, unfinished_name
+from lcc_tf.files import complete_file, flush, link_or_copy
 from lcc_tf.runs import BEST, load_weights
 from lcc_tf.training.optimizer import averaging_optimizer
 
@@ -48,17 +47,13 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
         model: model to save. If it is compiled, the file also contains the optimizer's variables.
         state: state of the training after the newest epoch.
     """
-    unfinished = unfinished_name(folder / LAST)
-    try:
+    with complete_file(folder / LAST) as unfinished:
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
             file[_STATE] = json.dumps(vars(state))
         flush(unfinished)
         if state.best_epoch == state.epoch:
             link_or_copy(unfinished, folder / BEST)
-        os.replace(unfinished, folder / LAST)
-    finally:
-        unfinished.unlink(missing_ok=True)
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:

@@ -9,7 +9,7 @@ from lcc_tf.mapping.outputs import Outputs
 
 
 def test_images_are_found_from_files_folders_and_patterns(tmp_path):
-    for name in ("b.tif", "a.JPG", "notes.txt", "c.png"):
+    for name in ("b.tif", "a.JPG", "notes.txt", "c.png", "._b.tif", ".d.png"):
         (tmp_path / name).touch()
     (tmp_path / "deep").mkdir()
     (tmp_path / "deep" / "d.tiff").touch()
@@ -31,6 +31,12 @@ def test_images_are_found_from_files_folders_and_patterns(tmp_path):
     (tmp_path / "deep" / "b.png").touch()
     with pytest.raises(InputError, match=r"b.tif and .*b.png. Their maps would have the same name"):
         names("", "deep")
+
+
+@pytest.mark.parametrize("suffix", [".vrt", ".jp2", ".JP2", ".img"])
+def test_folder_of_other_rasters_contains_images(tmp_path, suffix):
+    (tmp_path / f"a{suffix}").touch()
+    assert find_images([str(tmp_path)], tmp_path / "maps") == [tmp_path / f"a{suffix}"]
 
 
 def test_images_with_orientation_tags_are_described_in_one_line(tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import dataclasses
 import re
 from unittest.mock import Mock
 
@@ -13,13 +14,13 @@ from rasterio.enums import Resampling
 from rasterio.rpc import RPC
 
 from lcc_tf.errors import InputError
-from lcc_tf.mapping.area_statistics import Zones
 from lcc_tf.mapping.input_images import images_to_map
-from lcc_tf.mapping.map_images import map_images, write_map
+from lcc_tf.mapping.map_images import check_earlier_maps, map_images, write_map
 from lcc_tf.mapping.map_raster import read_map
 from lcc_tf.mapping.outputs import EXTRAS, Outputs
 from lcc_tf.mapping.scene import open_scene
 from lcc_tf.mapping.scene_reading import SceneReading
+from lcc_tf.mapping.zones import Zones
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from tests.mapping.scenes import CLASSES, HALF_METER, write_scene
 
@@ -288,6 +289,94 @@ def test_range_of_scaled_values_is_printed(tmp_path, model, image, capsys):
     assert "red, green and blue are scaled from [0, 2550], [0, 2550]" in capsys.readouterr().out
     with rasterio.open(tmp_path / "out" / "a_classes.tif") as dataset:
         np.testing.assert_array_equal(dataset.read(1), image[1])
+
+
+@pytest.fixture
+def folder(tmp_path, image):
+    """Folder with the image a.tif."""
+    write_scene(tmp_path / "a.tif", image[0])
+    return tmp_path
+
+
+def map_in(folder, model, *, name="a.tif", output="out", **options):
+    """Maps an image in a folder and returns the names of the written files."""
+    map_images([folder / name], model, Outputs(folder / output, **options))
+    return sorted(file.name for file in (folder / output).iterdir())
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.png"])
+def test_files_of_the_earlier_map_are_deleted(folder, model, image, capsys, name):
+    Image.fromarray(image[0]).save(folder / "a.png")
+    plain = map_in(folder, model, name=name, output="plain")
+    options = {"extras": EXTRAS, "polygons": "gpkg"}
+    assert len(map_in(folder, model, name=name, **options)) > len(plain) + 4
+    assert map_in(folder, model, name=name) == plain
+    printed = capsys.readouterr().out
+    assert f"{name}: deleted from the earlier map: " in printed
+    assert "a_polygons.gpkg" in printed
+    assert map_in(folder, model, name=name) == plain
+    assert "deleted" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("own", ["a_zones.csv", "a_overlay.png", "a_polygons.geojson"])
+def test_files_that_are_not_listed_by_the_earlier_map_are_never_deleted(folder, model, own):
+    map_in(folder, model, extras=["confidence"])
+    (folder / "out" / own).write_text("mine")
+    with pytest.raises(InputError, match=f"{own} would remain beside the new map of .*a.tif"):
+        map_in(folder, model)
+    assert (folder / "out" / own).read_text() == "mine"
+    assert (folder / "out" / "a_confidence.tif").exists()
+
+
+def test_earlier_maps_of_other_networks_and_settings_raise(folder, model, capsys):
+    other = dataclasses.replace(model, average=Average.of(2, [1, 3]))
+    outputs = Outputs(folder / "out", polygons="gpkg")
+    image = [folder / "a.tif"]
+    map_images(image, model, outputs)
+    check_earlier_maps(image, model, outputs)
+    assert "unknown" not in capsys.readouterr().out
+    for changed in (
+        {"predictor": other},
+        {"outputs": dataclasses.replace(outputs, min_region=5)},
+        {"reading": SceneReading(bands=(3, 2, 1))},
+        {"reading": SceneReading(scale="minmax")},
+        {"overlap": 3},
+    ):
+        arguments = {"predictor": model, "outputs": outputs} | changed
+        with pytest.raises(
+            InputError, match="`resume` would keep .*a_classes.tif.*`overwrite=True`"
+        ):
+            check_earlier_maps(image, **arguments)
+    with (folder / "a.tif").open("ab") as file:  # another version of the image
+        file.write(b"0")
+    with pytest.raises(InputError, match="another version of .*a.tif"):
+        check_earlier_maps(image, model, outputs)
+
+
+def test_earlier_maps_without_a_fingerprint_are_kept_and_reported(folder, model, capsys):
+    outputs = Outputs(folder)
+    with open_scene(folder / "a.tif") as scene:
+        write_map(scene, model, outputs)
+    check_earlier_maps([folder / "a.tif"], model, outputs)
+    assert re.search("1 maps are kept.*a_classes.tif.*unknown", capsys.readouterr().out)
+
+
+def test_unexpected_error_of_one_image_does_not_end_the_batch(folder, model, image, capsys):
+    write_scene(folder / "b.tif", 255 - image[0])
+
+    def predict(images):
+        if images[0, 0, 0, 0] == image[0][0, 0, 0]:
+            raise TypeError("a defect")
+        return model.members[0].predict_batch(images)
+
+    paths = [folder / "a.tif", folder / "b.tif"]
+    outputs = Outputs(folder / "out")
+    assert map_images(paths, ensemble_of(predict), outputs) == paths[:1]
+    assert re.search("TypeError: a defect\nerror: .*a.tif could not be", capsys.readouterr().err)
+    assert (folder / "out" / "b_areas.csv").exists()
+    assert not (folder / "out" / "a_classes.tif").exists()
+    with pytest.raises(TypeError, match="a defect"):
+        map_images(paths[:1], ensemble_of(predict), outputs)
 
 
 GCPS = [

@@ -62,3 +62,13 @@ def test_failed_polygons_write_no_files(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="a.gpkg cannot be written.*disk is full"):
         write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.gpkg", min_pixels=1)
     assert set(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("size", [(24, 4), (1, 1), (1, 2), (8, 8)])
+def test_map_with_fewer_pixels_than_the_minimum_region_has_polygons(tmp_path, size):
+    ids = np.zeros(size, np.uint8)
+    ids[0, 0] = 1
+    write_class_map(tmp_path / "a.tif", ids)
+    write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.gpkg", min_pixels=100)
+    hectares = pyogrio.raw.read(tmp_path / "a.gpkg")[3][2]
+    assert sum(hectares) == pytest.approx(ids.size * 0.25e-4)

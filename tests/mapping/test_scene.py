@@ -232,6 +232,22 @@ def test_resampled_scene_has_the_requested_pixel_size(tmp_path):
         pass
 
 
+@pytest.mark.parametrize("name", ["a?b.tif", "a&b.tif", "a=b,1.tif", "vrt:a.tif", "a#b.tif"])
+def test_resampled_scene_with_a_special_name(tmp_path, name):
+    path = write_scene(tmp_path / name, noise(40, 60))
+    if "?" in name:
+        with (
+            pytest.raises(InputError, match="must not contain '\\?' if `resample_to` is set"),
+            open_scene(path, SceneReading(resample_to=1)),
+        ):
+            pass
+    else:
+        with open_scene(path, SceneReading(resample_to=1)) as scene:
+            assert whole(scene).shape == (20, 30, 3)
+    with open_scene(path) as scene:
+        assert whole(scene).shape == (40, 60, 3)
+
+
 @pytest.mark.parametrize("internal", [True, False])
 @pytest.mark.parametrize("meters", [1, 0.25])
 def test_masked_pixels_of_a_resampled_scene_are_nodata(tmp_path, internal, meters):

@@ -1,7 +1,9 @@
-"""Check of weights for values that are not finite."""
+"""Check and hash of the values of weights."""
 
+import hashlib
 from collections.abc import Iterable
 
+import keras
 import numpy as np
 
 from lcc_tf.errors import InputError
@@ -33,3 +35,22 @@ def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
             f"{faulty[0]}{more}. The training has diverged, or the file is damaged. Use other "
             "weights."
         )
+
+
+def weights_hash(model: keras.Model) -> str:
+    """Hashes the shapes and values of the weights of a model.
+
+    The names are not hashed, because Keras numbers the names of layers in the order of creation.
+
+    Example:
+        >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        >>> before = weights_hash(model)
+        >>> model.layers[0].bias.assign([1.0])
+        >>> weights_hash(model) == before
+        False
+    """
+    content = hashlib.blake2b(digest_size=16)
+    for weight in model.weights:
+        content.update(f"{weight.shape} {weight.dtype}".encode())
+        content.update(np.ascontiguousarray(weight.numpy()).tobytes())
+    return content.hexdigest()

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from lcc_tf.errors import InputError
-from lcc_tf.models.finite_weights import check_finite
+from lcc_tf.models.weight_values import check_finite
 from lcc_tf.runs import load_model
 from tests.untrained_runs import write_untrained_run
 

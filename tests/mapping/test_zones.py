@@ -1,0 +1,209 @@
+import csv
+import json
+import re
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+
+from lcc_tf.errors import InputError
+from lcc_tf.mapping.zones import Zones
+from tests.mapping.scenes import CLASSES, write_class_map
+
+
+def write_zones(file, *geometries):
+    features = [
+        {"type": "Feature", "properties": {"id": number}, "geometry": geometry}
+        for number, geometry in enumerate(geometries)
+    ]
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return file
+
+
+def rectangle(left, bottom, right, top):
+    ring = [[left, bottom], [right, bottom], [right, top], [left, top], [left, bottom]]
+    return {"type": "Polygon", "coordinates": [ring]}
+
+
+def rows_of(zones, map_file):
+    """Returns the rows of the table of areas, and the warning."""
+    text, warning = zones.areas(map_file, CLASSES.names)
+    return list(csv.DictReader(text.splitlines())), warning
+
+
+def test_zones_in_degrees_are_transformed_to_a_map_in_meters(tmp_path):
+    ids = np.random.default_rng(0).integers(0, 3, (93, 131), np.uint8)
+    # Column 40 of the map is at 15 degrees east, which is the center of the UTM zone.
+    transform = from_origin(499980, 5200000, 0.5, 0.5)
+    write_class_map(tmp_path / "a.tif", ids, transform=transform)
+    # The first zone contains column 40 and all columns to its right. At the second zone, the
+    # projection of the map is not defined.
+    zones = Zones(
+        write_zones(
+            tmp_path / "zones.geojson", rectangle(15, 46, 16, 47), rectangle(105, 0, 106, 1)
+        )
+    )
+    rows, warning = rows_of(zones, tmp_path / "a.tif")
+    assert "1 of 2 zones contain no mapped pixels (1 outside the map)" in warning
+    assert [row["id"] for row in rows] == ["0"] * 3 + ["1"] * 3
+    pixels = [int(row["pixels"]) for row in rows]
+    assert pixels == [*np.bincount(ids[:, 40:].ravel(), minlength=3), 0, 0, 0]
+
+
+def test_map_without_a_coordinate_system_raises(tmp_path):
+    zones = Zones(write_zones(tmp_path / "zones.geojson", rectangle(15, 46, 16, 47)))
+    transform = rasterio.Affine.identity()
+    write_class_map(tmp_path / "a.png", np.zeros((9, 9), np.uint8), crs=None, transform=transform)
+    with pytest.raises(InputError, match="a.png has no coordinate system.*`zones`"):
+        zones.areas(tmp_path / "a.png", CLASSES.names)
+
+
+def test_files_without_polygons_raise(tmp_path):
+    (tmp_path / "text.gpkg").write_text("not polygons")
+    with pytest.raises(InputError, match="text.gpkg cannot be read as polygons"):
+        Zones(tmp_path / "text.gpkg")
+    point = {"type": "Point", "coordinates": [15, 46]}
+    points = write_zones(tmp_path / "points.geojson", point)
+    with pytest.raises(InputError, match="must contain one or more polygons.*1 geometries.*POINT"):
+        Zones(points)
+
+
+def map_of_ones(path, size=(20, 30), **georeference):
+    """Writes a class map in which all pixels have the class 1."""
+    write_class_map(path, np.ones(size, np.uint8), **georeference)
+    return path
+
+
+FIJI = {"crs": "EPSG:4326", "transform": from_origin(179.9, 10, 0.01, 0.01)}  # up to 180.2 degrees
+FIJI_UTM = {"crs": "EPSG:32760", "transform": from_origin(800000, 8010000, 100, 100)}
+
+
+@pytest.mark.parametrize(
+    ("georeference", "zone", "pixels"),
+    [
+        ({}, rectangle(-180, -90, 180, 90), 600),
+        (FIJI, rectangle(-180, -90, 180, 90), 600),
+        (FIJI, rectangle(-180, 9, -179, 11), 400),  # the columns beyond 180 degrees
+        (FIJI, rectangle(180, 9, 181, 11), 400),
+        (FIJI, rectangle(179, 9, 180, 11), 200),
+        (FIJI_UTM, rectangle(-180, -90, 180, 90), 600),
+    ],
+)
+def test_large_zones_and_zones_beyond_180_degrees_contain_the_map(
+    tmp_path, georeference, zone, pixels
+):
+    map_file = map_of_ones(tmp_path / "a.tif", **georeference)
+    rows, warning = rows_of(Zones(write_zones(tmp_path / "zones.geojson", zone)), map_file)
+    assert [int(row["pixels"]) for row in rows] == [0, pixels, 0]
+    assert warning == ""
+
+
+def test_map_that_crosses_180_degrees_is_divided_by_zones(tmp_path):
+    map_file = map_of_ones(tmp_path / "a.tif", (500, 500), **FIJI_UTM)
+    halves = rectangle(179, -20, 180, -17), rectangle(-180, -20, -179, -17)
+    rows, _ = rows_of(Zones(write_zones(tmp_path / "zones.geojson", *halves)), map_file)
+    west, east = (int(rows[number]["pixels"]) for number in (1, 4))
+    assert west > 0
+    assert east > 0
+    assert west + east == pytest.approx(500 * 500, abs=500)
+
+
+@pytest.mark.parametrize(
+    ("zone", "cause"),
+    [
+        (rectangle(0, 0, 1, 1), "1 outside the map.*of the zones: 0, 0, 1, 1, of the map.*: 15"),
+        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 near its border.*or too small"),
+    ],
+)
+def test_zones_without_mapped_pixels_are_reported_with_the_cause(tmp_path, zone, cause):
+    map_file = map_of_ones(tmp_path / "a.tif")
+    rows, warning = rows_of(Zones(write_zones(tmp_path / "zones.geojson", zone)), map_file)
+    assert [row["pixels"] for row in rows] == ["0"] * 3
+    assert re.search(f"a.tif: 1 of 1 zones contain no mapped pixels .*{cause}", warning)
+
+
+def test_zones_in_meters_that_claim_to_be_degrees_raise(tmp_path):
+    zones = write_zones(tmp_path / "zones.geojson", rectangle(400005, 5799990, 400015, 5799995))
+    with pytest.raises(InputError, match="must be degrees.*up to 400015, 5.8e.06.*GeoJSON always"):
+        Zones(zones)
+
+
+def write_layer(file, layer, geometries, kind="Polygon", **fields):
+    fields = fields or {"id": np.arange(len(geometries))}
+    pyogrio.raw.write(
+        file,
+        geometry=shapely.to_wkb(np.array(geometries, object)),
+        field_data=list(fields.values()),
+        fields=list(fields),
+        geometry_type=kind,
+        crs="EPSG:32633",
+        driver="GPKG",
+        layer=layer,
+        append=file.exists(),
+    )
+    return file
+
+
+PARCEL = shapely.box(500001, 5199995, 500005, 5199999)  # 8 x 8 pixels
+
+
+def test_attributes_with_names_of_columns_get_a_prefix(tmp_path):
+    fields = {
+        "Class": np.array(["oak"], object),
+        "pixels": np.array([7]),
+        "zone": np.array(["Z-17"], object),
+        "attribute_zone": np.array([3]),
+        "owner": np.array(["me"], object),
+    }
+    file = write_layer(tmp_path / "zones.gpkg", "fields", [PARCEL], **fields)
+    rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    assert list(rows[1].items()) == [
+        ("zone", "1"),
+        ("attribute_Class", "oak"),
+        ("attribute_pixels", "7"),
+        ("attribute_zone", "Z-17"),
+        ("attribute_attribute_zone", "3"),
+        ("owner", "me"),
+        ("class", "water"),
+        ("pixels", "64"),
+        ("share", "1.000000"),
+        ("hectares", "0.0016"),
+    ]
+
+
+def test_layer_with_polygons_is_found_or_chosen(tmp_path):
+    file = write_layer(tmp_path / "zones.gpkg", "trees", [shapely.Point(500001, 5199999)], "Point")
+    write_layer(file, "parcels", [PARCEL])
+    map_file = map_of_ones(tmp_path / "a.tif")
+    assert rows_of(Zones(file), map_file)[0][1]["pixels"] == "64"
+    write_layer(file, "lakes", [shapely.box(500001, 5199995, 500003, 5199999)])
+    with pytest.raises(InputError, match="several layers.*: parcels, lakes. Use `zones=.*:parcels"):
+        Zones(file)
+    chosen = Zones(file.with_name("zones.gpkg:lakes"))
+    assert rows_of(chosen, map_file)[0][1]["pixels"] == "32"
+    with pytest.raises(InputError, match="name a layer of .* trees, parcels, lakes.*'roads'"):
+        Zones(file.with_name("zones.gpkg:roads"))
+    with pytest.raises(InputError, match="must contain one or more polygons.*POINT"):
+        Zones(file.with_name("zones.gpkg:trees"))
+    with pytest.raises(InputError, match="gone.gpkg cannot be read as polygons"):
+        Zones(tmp_path / "gone.gpkg")
+
+
+def test_zone_without_geometry_has_no_pixels(tmp_path):
+    file = write_layer(tmp_path / "zones.gpkg", "null", [PARCEL, None])
+    rows, warning = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    assert [row["pixels"] for row in rows] == ["0", "64", "0", "0", "0", "0"]
+    assert "1 of 2 zones contain no mapped pixels" in warning
+
+
+@pytest.mark.parametrize("attribute", ["a", "b"])
+def test_fingerprint_changes_with_attributes_and_polygons(tmp_path, attribute):
+    first = write_layer(tmp_path / "1.gpkg", "x", [PARCEL], name=np.array(["a"], object))
+    second = write_layer(tmp_path / "2.gpkg", "x", [PARCEL], name=np.array([attribute], object))
+    moved = write_layer(tmp_path / "3.gpkg", "x", [PARCEL.buffer(1)], name=np.array(["a"], object))
+    same = Zones(first).fingerprint == Zones(second).fingerprint
+    assert same == (attribute == "a")
+    assert Zones(first).fingerprint != Zones(moved).fingerprint
