@@ -1,9 +1,21 @@
 """Checks of arguments that several public functions share."""
 
+import math
 from collections.abc import Mapping, Sequence, Set
-from numbers import Integral
+from numbers import Integral, Real
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 
 from lcc_tf.errors import InputError
+
+# Descriptions of types in error messages
+_TYPE_NAMES = {
+    int: "a whole number",
+    float: "a finite number",
+    bool: "True or False",
+    str: "a text",
+    tuple[float, float]: "two finite numbers",
+}
 
 
 def check_num_classes(num_classes: int) -> int:
@@ -77,6 +89,50 @@ def number_per(item: str, numbers: Sequence[float], argument: str) -> tuple[floa
             f"`{argument}` must be a sequence with one number per {item}. "
             f"Received: {argument}={numbers!r}. Use a list such as [1.0, 2.0]."
         ) from None
+
+
+def check_types(values: object) -> None:
+    """Verifies that the fields of a dataclass have the types in its annotations.
+
+    Numbers must be finite.
+
+    Args:
+        values: an instance of a dataclass. Its annotations can be `str`, `bool`, `int`, `float`,
+            None, classes, and unions and tuples of these types.
+
+    Raises:
+        InputError: a field has another type.
+
+    Example:
+        >>> import lcc_tf.config
+        >>> lcc_tf.config.DataConfig(demo_count="many")
+        Traceback (most recent call last):
+        ...
+        lcc_tf.errors.InputError: `demo_count` must be a whole number. Received: 'many'.
+    """
+    for name, hint in get_type_hints(type(values)).items():
+        if not _matches(value := getattr(values, name), hint):
+            text = _TYPE_NAMES.get(hint, str(hint))
+            raise InputError(f"`{name}` must be {text}. Received: {repr(value)[:100]}.")
+
+
+def _matches(value: object, hint: Any) -> bool:
+    """Returns True if a value has the type of an annotation."""
+    options = get_args(hint)
+    if isinstance(hint, UnionType):
+        return any(_matches(value, option) for option in options)
+    if get_origin(hint) is tuple:
+        if not isinstance(value, tuple):
+            return False
+        if options[-1] is Ellipsis:
+            return all(_matches(item, options[0]) for item in value)
+        return len(value) == len(options) and all(map(_matches, value, options))
+    if hint is int:
+        return _is_int(value)
+    if hint is float:
+        is_real = isinstance(value, Real) and not isinstance(value, bool)
+        return is_real and math.isfinite(value)
+    return isinstance(value, hint or NoneType)
 
 
 def _is_int(number: object) -> bool:

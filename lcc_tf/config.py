@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from lcc_tf.arguments import check_types
 from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.file_names import FileNames
@@ -21,6 +22,7 @@ CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Mapping from values of `TrainConfig.xla` to values of Keras' argument `jit_compile`
 XLA = {"auto": "auto", "on": True, "off": False}
+MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
 # Values of fields that are missing in the `config.json` of old runs
 OLD_TRAIN_VALUES = {"xla": "auto"}
 OLD_DATA_VALUES = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
@@ -57,6 +59,7 @@ class DataConfig:
     demo_size: int = 256  # side of a synthetic image, pixels
 
     def __post_init__(self) -> None:
+        check_types(self)
         FileNames.parse(self.image_glob, self.mask_pattern)
 
 
@@ -143,6 +146,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         from lcc_tf.models import ARCHITECTURES, encoders_of
 
+        check_types(self)
         check_choice("recipe", self.recipe, (*RECIPES, "imported"))
         check_choice("arch", self.arch, ARCHITECTURES)
         check_choice("encoder", self.encoder, encoders_of(self.arch))
@@ -161,10 +165,14 @@ class TrainConfig:
                 raise InputError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
         if not 0 <= self.ema_decay < 1:
             raise InputError(f"`ema_decay` must be in [0, 1). Received: {self.ema_decay}.")
-        if (
-            len(self.crop_scale) != 2
-            or not 1 / 16 <= self.crop_scale[0] <= self.crop_scale[1] <= 16
-        ):
+        if self.image_size > MAX_IMAGE_SIZE:
+            raise InputError(
+                f"`image_size` must be at most {MAX_IMAGE_SIZE} pixels. "
+                f"Received: {self.image_size}."
+            )
+        if self.weight_decay < 0:
+            raise InputError(f"`weight_decay` must be 0 or more. Received: {self.weight_decay}.")
+        if not 1 / 16 <= self.crop_scale[0] <= self.crop_scale[1] <= 16:
             raise InputError(
                 "`crop_scale` must be the smallest and the largest scale of crops, in [1/16, 16], "
                 f"for example 0.5 and 2. Received: {self.crop_scale}."
@@ -230,7 +238,7 @@ class TrainConfig:
             data = _from_json(DataConfig, OLD_DATA_VALUES | values["data"])
             recipe = OLD_RECIPES.get(values["recipe"], values["recipe"])
             return _from_json(cls, OLD_TRAIN_VALUES | values | {"data": data, "recipe": recipe})
-        except (KeyError, TypeError) as error:
+        except (AttributeError, KeyError, TypeError) as error:
             raise InputError(
                 "The configuration is from another version of lcc_tf. "
                 f"Received: {error}. Use the version of lcc_tf that is written in config.json."

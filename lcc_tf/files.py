@@ -6,7 +6,7 @@ import fcntl
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lcc_tf.errors import InputError
@@ -81,16 +81,8 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
     """
     folder = unfinished_name(path)
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:  # the lock of a killed process is released
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError(
-                f"Another process is writing {path}. Wait until this process ends, or choose "
-                "another folder as `output`."
-            ) from error
-        except OSError:  # a file system without locks, such as a mounted cloud drive
-            pass
+    with (folder / "lock").open("w") as lock:
+        _lock(lock.fileno(), path, "output")
         try:
             for file in folder.iterdir():
                 if file.name != "lock":
@@ -98,6 +90,47 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
             yield folder
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def locked_folder(folder: Path, argument: str) -> Iterator[None]:
+    """Locks a folder, so that no other process uses it with this function at the same time.
+
+    Args:
+        folder: path of the folder. If it does not exist, it is created, and deleted at the end if
+            it is still empty.
+        argument: name of the argument with which the user sets the path, for error messages.
+
+    Raises:
+        InputError: another process uses the folder, or `folder` is a file.
+    """
+    check_no_file(folder, argument)
+    new = [path for path in (folder, *folder.parents) if not path.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        _lock(descriptor, folder, argument)
+        yield
+    finally:
+        os.close(descriptor)
+        _delete_empty(new)
+
+
+def _lock(descriptor: int, path: Path, argument: str) -> None:
+    """Locks an open file or folder. The system releases the lock if the process is killed.
+
+    Raises:
+        InputError: another process has locked the file or folder.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise InputError(
+            f"Another process is writing {path}. Wait until this process ends, or choose another "
+            f"folder as `{argument}`."
+        ) from error
+    except OSError:  # a file system without locks, such as a mounted cloud drive
+        pass
 
 
 def flush(file: Path) -> None:
@@ -207,6 +240,11 @@ def new_folder(
                 if old.exists() and not path.exists():
                     os.replace(old, path)
     finally:
-        for parent in new_parents:  # they are empty if writing has failed
-            with contextlib.suppress(OSError):
-                parent.rmdir()
+        _delete_empty(new_parents)  # they are empty if writing has failed
+
+
+def _delete_empty(folders: Iterable[Path]) -> None:
+    """Deletes folders that are empty, and skips all other folders."""
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            folder.rmdir()

@@ -22,6 +22,7 @@ from pathlib import Path
 
 import keras
 
+from lcc_tf.arguments import check_types
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import write_atomically
@@ -31,6 +32,7 @@ from tfds_deepglobe.classes import ClassTable
 
 CONFIG = "config.json"
 BEST = "best.weights.h5"
+MAX_NATIVE_SIZE = 10**6  # pixels
 PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -45,6 +47,9 @@ class Run:
         fingerprint: fingerprint of the training data set; None for an imported model, whose
             training data set is unknown.
         native_size: side of the training images before they were resized, pixels.
+
+    Raises:
+        InputError: a value has another type, or `native_size` is invalid.
     """
 
     path: Path
@@ -52,6 +57,14 @@ class Run:
     classes: ClassTable
     fingerprint: str | None
     native_size: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 < self.native_size <= MAX_NATIVE_SIZE:
+            raise InputError(
+                f"`native_size` must be a number of pixels in (0, {MAX_NATIVE_SIZE}]. "
+                f"Received: {self.native_size}."
+            )
 
     @property
     def name(self) -> str:
@@ -114,9 +127,11 @@ def read_run(path: Path) -> Run:
             fingerprint=content["dataset_fingerprint"],
             native_size=content["native_size"],
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise InputError(
-            f"{file} cannot be read: {error!r}. Choose another run, or train this run again."
+            f"{file} cannot be read: {reason[:300].rstrip('.')}. Choose another run, or train this "
+            "run again."
         ) from error
 
 
@@ -143,7 +158,7 @@ def find_runs(root: Path) -> list[Run]:
     trained = [run for run in runs if (run.path / BEST).is_file()]
     if not trained:
         raise InputError(
-            f"There is no trained run in {root}. Train a network with train.py, or choose run "
+            f"{root} contains no trained run. Train a network with train.py, or choose run "
             "folders as `runs`."
         )
     return trained

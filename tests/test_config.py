@@ -1,5 +1,6 @@
 import json
 
+import numpy as np
 import pytest
 
 from lcc_tf.config import DataConfig, TrainConfig
@@ -57,8 +58,21 @@ def test_recipe_seed_of_old_runs_is_read_as_original():
         ({"recipe": "best"}, "Unknown `recipe`.*original"),
         ({"image_size": 500}, "`image_size` must be divisible by 32.*Use 512"),
         ({"epochs": 0}, "`epochs` must be larger than 0. Received: 0"),
-        ({"learning_rate": float("nan")}, "`learning_rate` must be larger than 0"),
+        ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
         ({"seed": -1}, "`seed` must be in"),
+        ({"seed": 1.5}, "`seed` must be a whole number. Received: 1.5"),
+        ({"epochs": "9"}, "`epochs` must be a whole number. Received: '9'"),
+        ({"epochs": True}, "`epochs` must be a whole number. Received: True"),
+        ({"batch_size": None}, "`batch_size` must be a whole number. Received: None"),
+        ({"image_size": 32 * 10**9}, "`image_size` must be at most 16384"),
+        ({"weight_decay": -1e-4}, "`weight_decay` must be 0 or more. Received: -0.0001"),
+        ({"weight_decay": float("inf")}, "`weight_decay` must be a finite number. Received: inf"),
+        ({"align_corners": 1}, "`align_corners` must be True or False. Received: 1"),
+        ({"arch": ["unetpp"]}, r"`arch` must be a text. Received: \['unetpp'\]"),
+        ({"crop_scale": (1.0,)}, r"`crop_scale` must be two finite numbers. Received: \(1.0,\)"),
+        ({"class_weights": (1.0, "2")}, r"`class_weights` must be str \| tuple.*'2'"),
+        ({"dilation_rates": (6, 1.5)}, "`dilation_rates` must be tuple.*6, 1.5"),
+        ({"data": "data/deepglobe"}, "`data` must be .*DataConfig.*'data/deepglobe'"),
         ({"deep_supervision": True, "arch": "deeplabv3plus"}, "option of unetpp only"),
         ({"output_stride": 8}, "`output_stride` is an option of deeplabv3plus only.*unetpp"),
         ({"framing": "tiles"}, "Unknown `framing`.*crops"),
@@ -87,6 +101,25 @@ def test_invalid_options_raise(options, message):
 def test_invalid_file_name_patterns_raise(options, message):
     with pytest.raises(DatasetError, match=message):
         DataConfig(**options)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"demo_count": "many"}, "`demo_count` must be a whole number"),
+        ({"data": 5}, "`data` must be a text. Received: 5"),
+        ({"map_color": ("1,2,3=water", 7)}, "`map_color` must be tuple"),
+        ({"split_files": False}, "`split_files` must be str . None. Received: False"),
+    ],
+)
+def test_data_options_of_other_types_raise(options, message):
+    with pytest.raises(InputError, match=message):
+        DataConfig(**options)
+
+
+def test_numbers_of_numpy_are_accepted():
+    config = TrainConfig(epochs=np.int64(3), learning_rate=np.float32(1e-3), weight_decay=0)
+    assert config.epochs == 3
 
 
 def test_configurations_of_other_versions_raise():

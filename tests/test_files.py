@@ -1,16 +1,22 @@
 import errno
 import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
 from lcc_tf.errors import InputError
 from lcc_tf.files import (
     complete_file,
+    locked_folder,
     new_folder,
     unfinished_folder,
     unfinished_name,
     write_atomically,
 )
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_earlier_file_is_unchanged_if_writing_fails(tmp_path, monkeypatch):
@@ -169,3 +175,37 @@ def test_link_that_a_killed_process_left_does_not_change_the_other_file(tmp_path
     os.link(best, unfinished_name(last))
     write_atomically(last, b"new weights")
     assert (best.read_text(), last.read_text()) == ("best weights", "new weights")
+
+
+def test_locked_folder_of_another_process_raises(tmp_path):
+    code = (
+        "import pathlib, sys, time; from lcc_tf.files import locked_folder\n"
+        "with locked_folder(pathlib.Path(sys.argv[1]), 'workdir'):\n"
+        "    print('locked', flush=True)\n"
+        "    time.sleep(60)"
+    )
+    folder = tmp_path / "runs" / "run"
+    command = [sys.executable, "-c", code, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout.readline() == b"locked\n"
+        with (
+            pytest.raises(InputError, match="Another process is writing .*run.*another.*`workdir`"),
+            locked_folder(folder, "workdir"),
+        ):
+            pass
+        process.kill()  # the system releases the lock
+    with locked_folder(folder, "workdir"):
+        (folder / "config.json").touch()
+    assert (folder / "config.json").exists()
+
+
+def test_locked_folder_without_files_is_deleted_with_its_new_parents(tmp_path):
+    with locked_folder(tmp_path / "runs" / "run", "workdir"):
+        assert (tmp_path / "runs" / "run").is_dir()
+    assert list(tmp_path.iterdir()) == []
+    (tmp_path / "file").touch()
+    with (
+        pytest.raises(InputError, match="file is a file, not a folder"),
+        locked_folder(tmp_path / "file", "workdir"),
+    ):
+        pass

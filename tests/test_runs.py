@@ -70,3 +70,52 @@ def test_invalid_run_folders_raise(tmp_path, runs):
     (tmp_path / BEST).write_bytes((runs / "unetpp" / BEST).read_bytes())
     with pytest.raises(InputError, match="cannot be loaded"):
         load_model(dataclasses.replace(run, config=wide))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"native_size": 0}, r"`native_size` must be a number of pixels in \(0, 1000000\]"),
+        ({"native_size": "64"}, "`native_size` must be a finite number. Received: '64'"),
+        ({"native_size": float("nan")}, "`native_size` must be a finite number. Received: nan"),
+        ({"native_size": 1e12}, "`native_size` must be a number of pixels"),
+        ({"dataset_fingerprint": 7}, "`fingerprint` must be str . None. Received: 7"),
+        ({"class_names": [1, 2, 3, 4, 5, 6, 7]}, "needs a name.*Received: 1"),
+        ({"class_names": 7}, "TypeError"),
+        ({"palette": [[0.5, 0, 0]] * 7}, r"color \(0.5, 0, 0\) more than once"),
+        ({"palette": [[i / 2, 0, 0] for i in range(7)]}, r"three numbers in \[0, 255\].*0.0, 0"),
+        ({"palette": [[i, 0] for i in range(7)]}, r"three numbers in \[0, 255\]"),
+        ({"config": []}, "another version of lcc_tf|TypeError"),
+        ({"config": None}, "another version of lcc_tf|TypeError"),
+    ],
+)
+def test_hand_edited_configurations_raise(tmp_path, runs, changes, message):
+    content = json.loads((runs / "unetpp" / CONFIG).read_text())
+    (tmp_path / CONFIG).write_text(json.dumps(content | changes))
+    with pytest.raises(InputError, match=f"config.json cannot be read: .*({message})") as error:
+        read_run(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[]", "null", "7", '"a"', "{}", "\x00", '{"config": {}}'])
+def test_files_that_are_not_configurations_raise(tmp_path, text):
+    (tmp_path / CONFIG).write_text(text)
+    with pytest.raises(InputError, match="config.json cannot be read: "):
+        read_run(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        *(("image_size", value) for value in (0, -64, "64", 64.5, None, [64])),
+        *(("learning_rate", value) for value in (0, "fast", None)),
+        *(("arch", value) for value in (7, None, ["unetpp"])),
+        *(("data", value) for value in (7, [], None, {"data": 7})),
+    ],
+)
+def test_hand_edited_options_raise(tmp_path, runs, name, value):
+    content = json.loads((runs / "unetpp" / CONFIG).read_text())
+    content["config"][name] = value
+    (tmp_path / CONFIG).write_text(json.dumps(content))
+    with pytest.raises(InputError, match="config.json cannot be read: "):
+        read_run(tmp_path)

@@ -4,6 +4,7 @@ import csv
 import dataclasses
 import io
 from collections.abc import Collection, Mapping, Sequence
+from numbers import Integral
 from typing import Self, TypeGuard
 
 import numpy as np
@@ -22,7 +23,9 @@ _MAX_ROWS_IN_MESSAGE = 10
 
 
 def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
-    return len(color) == 3 and all(0 <= channel <= 255 for channel in color)
+    return len(color) == 3 and all(
+        isinstance(channel, Integral) and 0 <= channel <= 255 for channel in color
+    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +63,7 @@ class ClassTable:
                 )
         for name, color in zip(self.names, self.palette, strict=True):
             # A name must not have a line break, because exports write one name per line.
-            if len(name.splitlines()) != 1 or not name.strip():
+            if not isinstance(name, str) or len(name.splitlines()) != 1 or not name.strip():
                 raise InputError(
                     f"The class with the color {color} needs a name without line breaks. "
                     f"Received: {name!r}."

@@ -4,10 +4,12 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from lcc_tf.arguments import check_types
 from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import ClassTable
 
 MODEL_FILE = "model.json"
+MAX_SIDE = 10**6  # of tiles, pixels
 
 
 @dataclass(frozen=True)
@@ -20,11 +22,22 @@ class Description:
             runs, the default is the size of the training images.
         scale: number of pixels of the model's images per pixel of the data set's images, along one
             side.
+
+    Raises:
+        InputError: a value has another type or is out of range.
     """
 
     classes: ClassTable
     tile: int
     scale: float
+
+    def __post_init__(self) -> None:
+        check_types(self)
+        if not 0 < self.scale <= MAX_SIDE or not 1 <= self.tile <= self.scale * MAX_SIDE:
+            raise InputError(
+                "`tile` and `scale` must be positive, and `tile / scale` must be a number of "
+                f"pixels of at most {MAX_SIDE}. Received: tile={self.tile}, scale={self.scale}."
+            )
 
     def to_json(self) -> dict:
         """Returns the description as a dictionary of JSON values."""
@@ -59,7 +72,8 @@ class Description:
                 tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
             )
             return cls(classes, content["tile"], content["scale"])
-        except (KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise InputError(
-                f"{file} cannot be read: {error!r}. Export the model again."
+                f"{file} cannot be read: {reason[:300].rstrip('.')}. Export the model again."
             ) from error

@@ -63,26 +63,34 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
         folder: the run folder.
 
     Returns:
-        The state and the file that contains the state. The file is `last.weights.h5`, or
-        `best.weights.h5` if `last.weights.h5` is damaged. If the folder has no weights file, the
-        state is new and the file is None.
+        The state and the file that contains the state. The file is `last.weights.h5`. If
+        `last.weights.h5` is missing or damaged, the file is `best.weights.h5`, and a line says so.
+        If the folder has no weights file, the state is new and the file is None.
 
     Raises:
         InputError: all weights files in the folder are damaged.
     """
-    damaged = []
+    faults = []
     for file in (folder / LAST, folder / BEST):
-        if not file.exists():
-            continue
         try:
+            if not file.exists():
+                faults.append(f"{file.name} is missing")
+                continue
             with h5py.File(file, "r") as content:
-                return TrainingState(**json.loads(content[_STATE][()])), file
+                state = TrainingState(**json.loads(content[_STATE][()]))
         except (OSError, KeyError, ValueError, TypeError) as error:
-            damaged.append(f"{file}: {error}")
-    if damaged:
+            faults.append(f"{file.name} is damaged ({' '.join(str(error).split())[:200]})")
+        else:
+            if faults:
+                print(
+                    f"warning: {folder}: {faults[0]}. The training resumes from {file.name}, "
+                    f"after epoch {state.epoch}."
+                )
+            return state, file
+    if any("damaged" in fault for fault in faults):
         raise InputError(
             "The training cannot resume, because no weights file can be read. Received: "
-            f"{'; '.join(damaged)}. Train in another `workdir`."
+            f"{folder}, in which {'; '.join(faults)}. Train in another `workdir`."
         )
     return TrainingState(), None
 

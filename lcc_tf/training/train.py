@@ -10,6 +10,7 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset
 from lcc_tf.data.statistics import native_size
 from lcc_tf.errors import InputError
+from lcc_tf.files import locked_folder
 from lcc_tf.runs import Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, read_state, restore
 from lcc_tf.training.distribution import (
@@ -50,12 +51,21 @@ def train(
         InputError: one of the following is wrong.
 
             - The run folder is not empty, or its run cannot resume.
+            - Another process trains in the run folder.
             - The data set or the encoder's weights cannot be read.
             - The batch size is larger than the training split.
             - The batch size is not divisible by the number of devices.
             - The device has too little memory.
             - The loss is not a finite number.
     """
+    with locked_folder(workdir, "workdir"):
+        return _train(config, workdir, resume, strategy)
+
+
+def _train(
+    config: TrainConfig, workdir: Path, resume: bool, strategy: tf.distribute.Strategy | None
+) -> TrainingState:
+    """Trains one network in a locked run folder, see `train`."""
     # Checks, which come first because all later steps take long
     check_workdir(config, workdir, resume=resume)
     strategy = strategy or choose_strategy()

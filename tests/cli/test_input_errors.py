@@ -58,7 +58,7 @@ def test_imagenet_weights_that_do_not_exist_are_an_error(refuse, demo):
 @pytest.mark.parametrize(
     ("command", "arguments", "texts"),
     [
-        ("evaluate", ("--ensemble",), ("no trained run in runs", "train.py")),
+        ("evaluate", ("--ensemble",), ("runs contains no trained run", "train.py")),
         ("evaluate", ("--runs", "nowhere"), ("nowhere is not a run folder",)),
         ("predict", ("--input", "nowhere.tif"), ("'nowhere.tif', which matches no image",)),
         ("export", ("--runs", "nowhere"), ("nowhere is not a run folder",)),

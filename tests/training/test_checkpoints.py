@@ -1,5 +1,7 @@
 import errno
 import hashlib
+import os
+import re
 
 import h5py
 import keras
@@ -8,6 +10,7 @@ import pytest
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
+from lcc_tf.files import unfinished_name
 from lcc_tf.runs import BEST
 from lcc_tf.training.checkpoints import (
     LAST,
@@ -112,16 +115,31 @@ def test_interrupted_write_does_not_change_earlier_files(tmp_path, monkeypatch):
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
-def test_best_weights_replace_damaged_last_weights(tmp_path):
+def test_best_weights_replace_damaged_last_weights(tmp_path, capsys):
     save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
     save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=1))
     content = (tmp_path / LAST).read_bytes()
     (tmp_path / LAST).write_bytes(content[: len(content) // 2])
     state, file = read_state(tmp_path)
     assert (state.epoch, file) == (1, tmp_path / BEST)
+    expected = f"{LAST} is damaged .*. The training resumes from {BEST}, after epoch 1."
+    assert re.search(expected, capsys.readouterr().out)
+    (tmp_path / LAST).unlink()
+    assert read_state(tmp_path)[0].epoch == 1
+    assert f"{LAST} is missing. The training resumes" in capsys.readouterr().out
     (tmp_path / BEST).write_bytes(b"")
-    with pytest.raises(InputError, match=f"no weights file can be read.*{LAST}.*{BEST}"):
+    with pytest.raises(
+        InputError, match=f"no weights file can be read.*{LAST} is missing; {BEST} is damaged"
+    ):
         read_state(tmp_path)
+
+
+def test_link_that_a_killed_process_left_does_not_change_the_best_weights(tmp_path):
+    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
+    best = (tmp_path / BEST).read_bytes()
+    os.link(tmp_path / BEST, unfinished_name(tmp_path / LAST))
+    save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=1))
+    assert (tmp_path / BEST).read_bytes() == best
 
 
 def test_folder_without_weights_has_a_new_state(tmp_path):
