@@ -136,7 +136,7 @@ def read_run(path: Path) -> Run:
 
 
 def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
-    """Reads the given run folders; reads all trained runs in `root` if no folder is given.
+    """Reads run folders. If `paths` is empty, reads all trained runs in `root`.
 
     Args:
         paths: run folders.

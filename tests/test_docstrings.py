@@ -3,6 +3,9 @@
 import ast
 import doctest
 import importlib
+import io
+import re
+import tokenize
 from pathlib import Path
 
 import keras
@@ -46,6 +49,12 @@ RIDDLES = (
     *("What ", "Which ", "Whether ", "How ", "That of ", "Those ", "Gives ", "One that "),
     *("Whatever ", "Where ", "If "),
 )
+# Phrases that are hard to read, or common words in a rare sense
+UNCLEAR = re.compile(
+    r"\b(those of|that of|the others\b(?! )|goes on|left out|leaves? out|held to|comes? along|"
+    r"vanish\w*|want of|without a word|(is|are) there|holds?|(has|have) none|by `--|enlarge\w*|"
+    r"missing pixels|no such)\b"
+)
 FILES = [
     *ROOT.glob("*.py"),
     *(
@@ -75,7 +84,34 @@ def test_docstrings_open_with_a_verb_or_a_noun():
     assert not riddles, "\n".join(riddles)
 
 
+def prose(file):
+    """Yields the number and the text of the lines with comments and docstrings, or of a page."""
+    text = file.read_text()
+    if file.suffix == ".md":
+        lines = text.splitlines()
+        code = np.cumsum([line.startswith("```") for line in lines]) % 2
+        yield from ((n, line) for n, line in enumerate(lines, 1) if not code[n - 1])
+        return
+    for token in tokenize.generate_tokens(io.StringIO(text).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+    for line, docstring in docstrings(file):
+        yield from ((line, part) for part in docstring.splitlines())
+
+
+def test_prose_has_no_unclear_phrases():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tfds_deepglobe/*.md")]
+    unclear = [
+        f"{file.relative_to(ROOT)}:{line}: {text.strip()}"
+        for file in [*FILES, *pages]
+        if file != Path(__file__)
+        for line, text in prose(file)
+        if UNCLEAR.search(text)
+    ]
+    assert not unclear, "\n".join(unclear)
+
+
 def test_docstrings_are_found():
     (_, module), *functions = docstrings(Path(__file__))
     assert module == __doc__
-    assert len(functions) == 1
+    assert len(functions) == 2

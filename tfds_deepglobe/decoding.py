@@ -357,7 +357,7 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _exif_chunk(file: int) -> bytes:
-    """Returns the EXIF data of an open PNG file; `b""` if the file has none."""
+    """Returns the EXIF data of an open PNG file; `b""` if there is no EXIF data."""
     with mmap.mmap(file, 0, access=mmap.ACCESS_READ) as data:
         at = data.rfind(b"eXIf")
         return data[at + 4 : at + 4 + int.from_bytes(data[at - 4 : at])] if at >= 0 else b""

@@ -51,8 +51,8 @@ def check_examples(
     Args:
         examples: see `lcc_tf.scoring.evaluate.evaluate`.
         num_classes: number of classes.
-        ignore_class: label of pixels without ground truth, which is not a class id; None if there
-            is no such label.
+        ignore_class: label of pixels without ground truth, which is not a class id; None if every
+            pixel has ground truth.
 
     Yields:
         Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer

@@ -21,7 +21,7 @@ from lcc_tf.scoring.resizing import resize_example, resized_rows
 
 # Names of predictors in results
 ENSEMBLE = "ensemble"
-WITHOUT = "ensemble without "  # followed by the name of the member that is left out
+WITHOUT = "ensemble without "  # followed by the name of the member without which it is computed
 COLOR_BASELINE = "color_baseline"
 
 

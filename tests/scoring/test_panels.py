@@ -21,8 +21,8 @@ def test_panel_keeps_the_aspect_ratio_of_the_image(tmp_path):
     assert images[0].image is image
     with Image.open(tmp_path / "test_00.png") as panel:
         picture = np.asarray(panel.convert("RGB"))
-    # The three colors are those of the image, the ground truth and the prediction. Only rows with
-    # more than 50 pixels of a color are counted, because the legend has smaller patches of it.
+    # The image, the ground truth and the prediction have these three colors. Only rows with more
+    # than 50 pixels of a color are counted, because the legend has smaller patches of it.
     for color in (GREEN, DEEPGLOBE_CLASSES.palette[3], DEEPGLOBE_CLASSES.palette[4]):
         widths = (picture == color).all(axis=-1).sum(axis=1)
         assert widths.max() / (widths > 50).sum() == pytest.approx(2, rel=0.05)
