@@ -28,7 +28,7 @@ def confusion_matrix(
         y_pred: class ids of the same shape, in `[0, num_classes)`.
         num_classes: number of classes.
         ignore_class: label of pixels that are not counted. The label can be a class id or another
-            number. None without void pixels.
+            number. None if no pixel is void.
 
     Returns:
         int64 `(num_classes, num_classes)`.

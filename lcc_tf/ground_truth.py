@@ -42,7 +42,7 @@ def read_ground_truth(
             `(batch, height, width, 1)`.
         y_pred: float logits or probabilities `(batch, height, width, num_classes)`, with 2 or more
             classes.
-        ignore_class: label of void pixels, a class id or another number; None without void pixels.
+        ignore_class: label of void pixels, a class id or another number; None if no pixel is void.
         sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
             `(batch, height, width, 1)`; None for equal weights.
         weight_dtype: dtype of the weights in the result.

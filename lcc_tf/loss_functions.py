@@ -65,7 +65,7 @@ def loss_inputs(
         sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
             `(batch, height, width, 1)`; None for equal weights.
         class_weights: one weight per class; None for equal weights.
-        ignore_class: label of void pixels; None without void pixels.
+        ignore_class: label of void pixels; None if no pixel is void.
 
     Raises:
         InputError: a shape or the number of class weights does not fit.

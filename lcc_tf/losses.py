@@ -65,7 +65,7 @@ class SegmentationLoss(keras.losses.Loss):
             entropy and focal loss multiply the loss of a pixel by the weight of its true class. The
             other losses use the weights in their mean over classes.
         ignore_class: label of void pixels, such as 255. If the label is a class id, means over
-            classes also exclude this class. None without void pixels. Pixels with the label -1 are
+            classes also exclude this class. None if no pixel is void. Pixels with the label -1 are
             always void.
         reduction: reduction of the values of the samples, as in `keras.losses`.
         name: name of the loss; None for the class name in snake case.

@@ -116,7 +116,7 @@ class MeanIoU(_ConfusionMatrixMetric):
     Args:
         num_classes: number of classes, 2 or more.
         ignore_class: label of void pixels, such as 255. If the label is a class id, the mean also
-            excludes this class. None without void pixels. Pixels with the label -1 are always void.
+            excludes this class. None if no pixel is void. Pixels with the label -1 are always void.
         name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
@@ -154,7 +154,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
     Args:
         num_classes: number of classes, 2 or more.
-        ignore_class: label of void pixels, such as 255; None without void pixels. Pixels with the
+        ignore_class: label of void pixels, such as 255; None if no pixel is void. Pixels with the
             label -1 are always void.
         name: name of the metric; None for "pixel_accuracy".
         dtype: dtype of the result; None for `keras.config.floatx()`.
@@ -191,7 +191,7 @@ class ImagewiseScore(keras.metrics.Mean):
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
         num_classes: number of classes, 2 or more.
-        ignore_class: label of void pixels, such as 255; None without void pixels. Pixels with the
+        ignore_class: label of void pixels, such as 255; None if no pixel is void. Pixels with the
             label -1 are always void.
         name: name of the metric; None for `score`.
         dtype: dtype of the result; None for `keras.config.floatx()`.
