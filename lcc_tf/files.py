@@ -142,6 +142,22 @@ def flush(file: Path) -> None:
         os.close(descriptor)
 
 
+def check_free_space(file: Path, size: int) -> None:
+    """Verifies that the disk has space for a file, before a library starts to write the file.
+
+    HDF5 crashes the process at its end if the disk becomes full while it writes a file.
+
+    Args:
+        file: file to write.
+        size: size of the file, bytes.
+
+    Raises:
+        OSError: the disk has too little space.
+    """
+    if shutil.disk_usage(file.parent).free < size:
+        raise not_written(file, f"{size / 1e6:.1f} MB are necessary")
+
+
 def not_written(file: Path, reason: object) -> OSError:
     """Returns the error for a file that a library could not write.
 

@@ -16,7 +16,7 @@ import h5py
 import keras
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import complete_file, flush, link_or_copy
+from lcc_tf.files import check_free_space, complete_file, flush, link_or_copy
 from lcc_tf.runs import BEST, load_weights
 from lcc_tf.training.optimizer import averaging_optimizer
 
@@ -46,7 +46,11 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
         folder: the run folder.
         model: model to save. If it is compiled, the file also contains the optimizer's variables.
         state: state of the training after the newest epoch.
+
+    Raises:
+        OSError: the disk is full.
     """
+    check_free_space(folder / LAST, sum(variable.numpy().nbytes for variable in model.variables))
     with complete_file(folder / LAST) as unfinished:
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:

@@ -2,6 +2,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 
 import h5py
 import keras
@@ -113,6 +114,14 @@ def test_interrupted_write_does_not_change_earlier_files(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=2))
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+def test_full_disk_raises_before_a_file_is_written(tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)._replace(free=10)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
+    with pytest.raises(OSError, match=f"{LAST} cannot be written.*0.0 MB are necessary"):
+        save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_best_weights_replace_damaged_last_weights(tmp_path, capsys):
