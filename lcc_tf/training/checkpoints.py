@@ -50,7 +50,9 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
     Raises:
         OSError: the disk is full.
     """
-    check_free_space(folder / LAST, sum(variable.numpy().nbytes for variable in model.variables))
+    optimizer = getattr(model, "optimizer", None)  # None if the model is not compiled
+    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
+    check_free_space(folder / LAST, sum(variable.numpy().nbytes for variable in variables))
     with complete_file(folder / LAST) as unfinished:
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
