@@ -1,3 +1,4 @@
+import codecs
 import dataclasses
 
 import numpy as np
@@ -163,9 +164,26 @@ def test_csv_with_byte_order_mark_windows_line_ends_and_shuffled_columns():
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"name,r,g,b\ra,1,2,3\rb,4,5,6\r",  # line ends of old Macs
+        b"name;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n;;;\r\n",
+        b"name\tr\tg\tb\na\t1\t2\t3\nb\t4\t5\t6\n",
+        b"\xef\xbb\xbf\n\nname,r,g,b,note\na,1,2,3,x\nb,4,5,6\n,,,,\n",
+        "name;r;g;b\na;1;2;3\nb;4;5;6\n".encode("utf-16"),
+        codecs.BOM_UTF16_BE + "name,r,g,b\ra,1,2,3\rb,4,5,6".encode("utf-16-be"),
+    ],
+)
+def test_csv_of_spreadsheets_is_read(content):
+    assert ClassTable.from_csv(content) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "lacks the columns name, r, g, b"),
+        ("name,r,g,b,R\nx,1,2,3,4\n", "has more than once r"),
+        ('name,r,g,b\n"x' + "y" * 200_000, "line 2: field larger than field limit"),
         ("name,r,b\nx,1,2\n", "lacks the columns g"),
         ("name,r,g,b\n", "has no class"),
         ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
@@ -196,6 +214,17 @@ def test_invalid_csv_raises(text, message):
 def test_csv_that_is_not_text_raises():
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         ClassTable.from_csv(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="null characters"):
+        ClassTable.from_csv("name,r,g,b\n".encode("utf-16-le"))  # without a byte order mark
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 9000, "name,r,g,b\n" + "x," * 5000, f"name,r,g,b\n{'x' * 9000},1,2,300\n"]
+)
+def test_messages_about_long_texts_are_short(text):
+    with pytest.raises(InputError) as error:
+        ClassTable.from_csv(text.encode())
+    assert len(str(error.value)) < 300
 
 
 def test_parse_color_map():

@@ -1,7 +1,7 @@
 """Errors that a user can fix, and the formatting of errors for the command line."""
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 # Advice for errors of the operating system.
 _REMEDIES = {
@@ -61,3 +61,26 @@ def error_line(error: Exception) -> str:
         remedy = _REMEDIES.get(error.errno or 0, "")
         reason = f"{error.filename}: {error.strerror}. {remedy}".rstrip()
     return f"error: {reason}"
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    """Replaces the middle of a long text with dots, because the text is a part of a message.
+
+    Example:
+        >>> shorten("abcdefghijklmnopqrstuvwxyz", 13)
+        'abcdef...xyz'
+    """
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}...{text[len(text) - limit // 4 :]}"
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """Lists the first names, and the number of the other names.
+
+    Example:
+        >>> listed(["a.png", "b.png", "c.png"], 2)
+        'a.png, b.png and 1 more'
+    """
+    more = f" and {len(names) - limit} more" * (len(names) > limit)
+    return ", ".join(shorten(name, 80) for name in names[:limit]) + more

@@ -20,6 +20,7 @@ from tfds_deepglobe.archive import (
     Archive,
     describe,
     open_archive,
+    remarks,
     require_faultless,
     turned_line,
 )
@@ -75,7 +76,7 @@ def prepare(
         raise InputError(f"`num_shards` must be 1 or more. Received: num_shards={num_shards}.")
     archive = open_archive(data, FileNames.parse(image_glob, mask_pattern))
     color_map = archive.classes.resolve_color_map(parse_color_map(map_color))
-    print(f"{archive.path}: {describe(archive)}")
+    print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))
     # Raise an error before the split, because a split without the faulty files would be different.
     if archive.faults:
         require_faultless(archive, color_map)
