@@ -22,6 +22,10 @@ class InputError(ValueError):
     """
 
 
+class NotPreparedError(InputError):
+    """An error for a prepared data set that does not exist."""
+
+
 class FileFaultsError(InputError):
     """An error for faulty files. The message has one line per fault.
 
