@@ -9,12 +9,19 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow_datasets as tfds
+from google.protobuf import json_format
 
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.source_files import RECORD, content_hash, delete_and_repeat
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
+# Errors that TFDS raises if one of its text files is missing or damaged. They were found with
+# randomly damaged files.
+_DAMAGE_ERRORS = (
+    *(ValueError, TypeError, AttributeError, LookupError, OSError, ImportError, RuntimeError),
+    json_format.Error,
+)
 # A TFRecord begins with its length and the checksum of the length, 12 bytes. It ends with the
 # checksum of the content, 4 bytes. See https://www.tensorflow.org/tutorials/load_data/tfrecord.
 _HEADER, _FOOTER = struct.Struct("<QI"), 4
@@ -45,7 +52,7 @@ def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
             content_hash(json.loads(record.read_bytes()))
         ):
             raise ValueError("the checksums of the files differ")
-    except Exception as error:  # TFDS and protobuf raise errors of many types for damaged files
+    except _DAMAGE_ERRORS as error:
         raise _damage(directory, *_damaged_text(directory, error)) from error
     for path, count in _shards(builder):
         if not path.exists():
