@@ -193,6 +193,8 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     for file in source.files():
         if _leaves_archive(file.name):
             faults.append(f"{shorten(file.name)}: the path points outside the archive")
+        elif names.match(file.name) and not _is_text(file.name):
+            faults.append(f"{shorten(file.name)}: the name is not text in UTF-8; rename the file")
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
     files.sort(key=lambda file: file.name)
@@ -340,6 +342,15 @@ def _leaves_archive(name: str) -> bool:
     `name` must be a normalized path.
     """
     return name.startswith(("/", "../")) or name == ".." or name[1:2] == ":"
+
+
+def _is_text(name: str) -> bool:
+    """Returns False if a file name contains bytes that are not UTF-8, which Python then escapes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _read_class_table(source: Folder | Zip, files: Iterable[File]) -> ClassTable | None:

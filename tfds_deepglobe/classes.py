@@ -4,6 +4,7 @@ import codecs
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Self, TypeGuard
 
@@ -14,7 +15,6 @@ from tfds_deepglobe.errors import (
     InputError,
     OtherPaletteError,
     UnknownColorError,
-    listed,
     shorten,
 )
 
@@ -121,8 +121,9 @@ class ClassTable:
             raise InputError(
                 f"class_dict.csv is not a text file in UTF-8: {error}. Save it as UTF-8."
             ) from error
-        header = text.lstrip().partition("\n")[0].partition("\r")[0]
-        separator = max(",;\t", key=header.count)
+        # Some spreadsheets write a first line such as "sep=;".
+        text = re.sub(r"\s*(sep=.)?\s*", "", text, count=1)
+        separator = max(",;\t", key=re.split(r"[\r\n]", text)[0].count)
         # `newline=None` translates the line ends of old Macs, "\r", which `csv` does not accept.
         lines = csv.reader(
             io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True
@@ -178,8 +179,8 @@ class ClassTable:
         matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
         if len(matches) != 1:
             raise InputError(
-                f"{name!r} is not the name of a class, or not the beginning of exactly one name. "
-                f"Choose one of: {listed(self.names, 10)}."
+                f"{shorten(name)!r} is not the name of a class, or not the beginning of exactly "
+                f"one name. Choose one of: {shorten(', '.join(self.names))}."
             )
         return matches[0]
 
@@ -339,7 +340,7 @@ def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
         if not (separator and name.strip() and _is_rgb(color)):
             raise InputError(
                 "`map_color` needs R,G,B=CLASS with R, G and B in [0, 255], such as "
-                f"255,0,0=unknown. Received: map_color={entry}."
+                f"255,0,0=unknown. Received: map_color={shorten(entry)}."
             )
         if color in color_map:
             raise InputError(f"`map_color` has the color {color} twice. Delete one of them.")

@@ -148,6 +148,15 @@ def test_unknown_and_ambiguous_names_raise(name):
         SHADES.class_id(name)
 
 
+def test_message_about_many_long_names_is_short():
+    classes = ClassTable(
+        tuple(f"{'x' * 200}{i}" for i in range(255)), tuple((i, 0, 1) for i in range(255))
+    )
+    with pytest.raises(InputError) as error:
+        classes.class_id("y" * 5000)
+    assert len(str(error.value)) < 700
+
+
 def test_mapping_the_color_of_a_class_or_an_impossible_color_raises():
     with pytest.raises(
         InputError,
@@ -168,6 +177,7 @@ def test_csv_with_byte_order_mark_windows_line_ends_and_shuffled_columns():
     [
         b"name,r,g,b\ra,1,2,3\rb,4,5,6\r",  # line ends of old Macs
         b"name;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n;;;\r\n",
+        b"sep=;\r\nname;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n",
         b"name\tr\tg\tb\na\t1\t2\t3\nb\t4\t5\t6\n",
         b"\xef\xbb\xbf\n\nname,r,g,b,note\na,1,2,3,x\nb,4,5,6\n,,,,\n",
         "name;r;g;b\na;1;2;3\nb;4;5;6\n".encode("utf-16"),

@@ -65,6 +65,16 @@ def test_symbolic_links_and_long_names_print_short_lines(data, capsys):
     assert len(lines) < 30
 
 
+def test_file_name_that_is_not_text_is_a_fault(data):
+    for end in (b"sat.jpg", b"mask.png"):
+        path = data / "train" / os.fsdecode(b"100_" + end)
+        path.rename(path.with_name(os.fsdecode(b"\xff_" + end)))
+    command = [sys.executable, "-m", "tfds_deepglobe", "check", "--data", str(data)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.returncode == 1
+    assert rb"train/\udcff_sat.jpg: the name is not text in UTF-8; rename the file" in done.stdout
+
+
 def test_class_table_and_letter_case_of_a_data_set_with_user_defined_classes(tmp_path, capsys):
     classes = ClassTable(("vineyard", "other"), ((255, 255, 0), (0, 255, 255)))
     for i in range(4):

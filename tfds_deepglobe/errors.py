@@ -68,12 +68,18 @@ def error_line(error: Exception) -> str:
 
 
 def shorten(text: str, limit: int = 300) -> str:
-    """Replaces the middle of a long text with dots, because the text is a part of a message.
+    r"""Formats a text from a file for a message: one line, without its middle if it is long.
+
+    File names can contain line breaks, and bytes that are not text. These are escaped.
 
     Example:
         >>> shorten("abcdefghijklmnopqrstuvwxyz", 13)
         'abcdef...xyz'
+        >>> print(shorten("two\nlines"))
+        two\nlines
     """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
     if len(text) <= limit:
         return text
     return f"{text[: limit // 2]}...{text[len(text) - limit // 4 :]}"

@@ -5,7 +5,7 @@ import posixpath
 import unicodedata
 from typing import Self
 
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, shorten
 
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
@@ -66,7 +66,7 @@ class Pattern:
             raise InputError(
                 f"`{argument}` needs exactly one *. The * must be in the file name and stands for "
                 "the id of the image. Examples: *_sat.jpg, images/*.tif. "
-                f"Received: {argument}={text}."
+                f"Received: {argument}={shorten(text)}."
             )
         if any(folder in ("", ".", "..") for folder in folders):
             raise InputError(
@@ -76,7 +76,7 @@ class Pattern:
         if _extension(suffix) not in _FORMATS:
             raise InputError(
                 f"`{argument}` must end in one of {', '.join(_FORMATS)}, such as images/*.tif. "
-                f"Received: {argument}={text}."
+                f"Received: {argument}={shorten(text)}."
             )
         return cls(tuple(folders), prefix, suffix)
 
@@ -217,7 +217,7 @@ def looks_like_image(name: str) -> bool:
         >>> looks_like_image("scenes/7.JP2"), looks_like_image("notes.txt")
         (True, False)
     """
-    return _extension(name) in {*_FORMATS, *_OTHER_FORMATS}
+    return _extension(name.strip()) in {*_FORMATS, *_OTHER_FORMATS}
 
 
 def _folded(text: str) -> str:

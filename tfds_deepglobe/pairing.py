@@ -96,7 +96,7 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
     def missing(partner: str, file: File, expected: str) -> str:
         found = [name for name in similar[_stem(expected)] if name != file.name]
         hint = f"; a similar name is {listed(found, 1)}" * bool(found)
-        return f"{file.name}: missing {partner} {shorten(expected, 80)}{hint}"
+        return f"{shorten(file.name, 120)}: missing {partner} {shorten(expected, 80)}{hint}"
 
     pairs, unlabeled, faults = [], collections.Counter[str](), []
     for image_id, (images, masks) in sorted(by_id.items()):
@@ -150,15 +150,15 @@ def inventory(files: Sequence[File], names: FileNames) -> str:
     if not files:
         return "found no files"
     kinds = collections.Counter(
-        posixpath.splitext(file.name)[1] or "without extension" for file in files
+        shorten(posixpath.splitext(file.name)[1], 20) or "without extension" for file in files
     )
     counts = [f"{count} {kind}" for kind, count in kinds.most_common()]
     matches = {file.name: names.match(file.name) for file in files}
     masks = [is_mask for *_, is_mask in filter(None, matches.values())]
     found = (
         f"found {len(files)} file{'s' * (len(files) != 1)}: {listed(counts, 4)}; "
-        f"{masks.count(False)} images match {names.images}, "
-        f"{masks.count(True)} masks match {names.masks}"
+        f"{masks.count(False)} images match {shorten(str(names.images), 80)}, "
+        f"{masks.count(True)} masks match {shorten(str(names.masks), 80)}"
     )
     # Show at most one example per folder, because the files of a folder usually have similar names.
     examples = {file.folder: file.name for file in reversed(files) if not matches[file.name]}

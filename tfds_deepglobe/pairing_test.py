@@ -126,6 +126,11 @@ def test_image_files_that_match_no_pattern_are_left_out():
             ("A_sat.jpg", "a_mask.png"),
             "A_sat.jpg: missing mask A_mask.png; a similar name is a_mask.png",
         ),
+        (
+            ("1_sat.jpg", "1_mask.png "),
+            "1_sat.jpg: missing mask 1_mask.png; a similar name is 1_mask.png ",
+        ),
+        (("1\n2_sat.jpg",), "1\\n2_sat.jpg: missing mask 1\\n2_mask.png"),
         (("1_sat.jpg", "2_mask.png"), "1_sat.jpg: missing mask 1_mask.png"),
     ],
 )

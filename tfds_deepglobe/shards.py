@@ -55,7 +55,7 @@ def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
     except _DAMAGE_ERRORS as error:
         raise _damage(directory, *_damaged_text(directory, error)) from error
     for path, count in _shards(builder):
-        if not path.exists():
+        if not path.is_file():
             raise _damage(directory, path.name, "does not exist")
         if _count_records(path) != count:
             raise _damage(

@@ -48,12 +48,11 @@ def test_error_for_a_damaged_record_names_the_file(damaged_data):
     examples = builder.as_dataset(split="train")
     with pytest.raises(tf.errors.DataLossError):
         list(examples)
-    with pytest.raises(DatasetError, match="tfrecord-00002-of-00013 contains a damaged record"):
-        with reading(builder):
-            list(examples)
+    message = "tfrecord-00002-of-00013 contains a damaged record"
+    with pytest.raises(DatasetError, match=message), reading(builder):
+        list(examples)
 
 
 def test_other_errors_are_not_changed(builder):
-    with pytest.raises(tf.errors.InvalidArgumentError, match="scalar"):
-        with reading(builder):
-            tf.io.decode_jpeg(tf.zeros(2, tf.string))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="scalar"), reading(builder):
+        tf.io.decode_jpeg(tf.zeros(2, tf.string))
