@@ -7,8 +7,10 @@ In comments, "the original" means the original PyTorch notebooks, which this pac
 """
 
 import dataclasses
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
 
 from lcc_tf.arguments import check_types
 from lcc_tf.errors import InputError
@@ -61,6 +63,38 @@ class DataConfig:
     def __post_init__(self) -> None:
         check_types(self)
         FileNames.parse(self.image_glob, self.mask_pattern)
+
+    def absolute_paths(self) -> dict[str, str]:
+        """Returns the absolute paths of the fields that are paths."""
+        paths = {"data": self.data, "cache_dir": self.cache_dir, "split_files": self.split_files}
+        if self.data == "demo":
+            del paths["data"]
+        return {name: str(Path(path).absolute()) for name, path in paths.items() if path}
+
+    def with_existing_paths(self, absolute: Mapping[str, str], fingerprint: str | None) -> Self:
+        """Replaces relative paths that do not exist in the working directory by absolute paths.
+
+        Args:
+            absolute: result of `absolute_paths` in the working directory of the training.
+            fingerprint: fingerprint of the data set. `cache_dir` must contain a folder with its
+                first 16 digits. None if the fingerprint is unknown.
+        """
+
+        def exists(name: str, path: str) -> bool:
+            if name == "cache_dir" and fingerprint:
+                return any(Path(path).glob(f"*/{fingerprint[:16]}"))
+            return Path(path).exists()
+
+        return dataclasses.replace(
+            self,
+            **{
+                name: absolute[name]
+                for name in ("data", "cache_dir", "split_files")
+                if name in absolute
+                and not exists(name, getattr(self, name))
+                and exists(name, absolute[name])
+            },
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

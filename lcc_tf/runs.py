@@ -14,6 +14,7 @@ The fingerprint of a data set is a hash of its content. Evaluation and export lo
 that the folder can be used after an interruption at any time.
 """
 
+import dataclasses
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -94,6 +95,7 @@ def write_run(run: Run, num_parameters: int) -> None:
     run.path.mkdir(parents=True, exist_ok=True)
     content = {
         "config": run.config.to_json(),
+        "absolute_paths": run.config.data.absolute_paths(),
         "class_names": run.classes.names,
         "palette": run.classes.palette,
         "dataset_fingerprint": run.fingerprint,
@@ -118,9 +120,13 @@ def read_run(path: Path) -> Run:
         )
     try:
         content = json.loads(file.read_text())
+        config = TrainConfig.from_json(content["config"])
+        data = config.data.with_existing_paths(
+            dict(content.get("absolute_paths", {})), content["dataset_fingerprint"]
+        )
         return Run(
             path=path,
-            config=TrainConfig.from_json(content["config"]),
+            config=dataclasses.replace(config, data=data),
             classes=ClassTable(
                 tuple(content["class_names"]), tuple(tuple(rgb) for rgb in content["palette"])
             ),

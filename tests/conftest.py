@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import fcntl
 import os
+import shutil
 import signal
 from pathlib import Path
 
@@ -147,6 +148,16 @@ def demo_data(common_folder):
 def builder(demo_data):
     """The tiny data set: 13 training images, one validation image and two test images."""
     return prepare_dataset(**dataclasses.asdict(demo_data))
+
+
+@pytest.fixture
+def damaged_data(demo_data, tmp_path):
+    """Configuration of a copy of the tiny data set with one damaged training image."""
+    cache_dir = shutil.copytree(demo_data.cache_dir, tmp_path / "damaged")
+    (shard,) = cache_dir.glob("deepglobe/*/*/*-train.tfrecord-00002-of-*")
+    content = shard.read_bytes()
+    shard.write_bytes(content[:100] + bytes(50) + content[150:])
+    return dataclasses.replace(demo_data, cache_dir=str(cache_dir))
 
 
 @pytest.fixture(scope="session")

@@ -132,3 +132,33 @@ def test_configurations_of_other_versions_raise():
         incomplete = {key: value for key, value in values.items() if key != name}
         with pytest.raises(InputError, match=f"another version of lcc_tf.*{name}"):
             TrainConfig.from_json(incomplete)
+
+
+def test_paths_that_do_not_exist_are_replaced_by_absolute_paths(tmp_path, monkeypatch):
+    home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
+    (home / "raw").mkdir(parents=True)
+    (home / "tf" / "deepglobe" / ("0" * 16)).mkdir(parents=True)
+    (elsewhere / "tf" / "deepglobe").mkdir(parents=True)  # without the data set
+    monkeypatch.chdir(home)
+    data = DataConfig(data="raw", cache_dir="tf", split_files=None)
+    absolute = data.absolute_paths()
+    assert absolute == {"data": str(home / "raw"), "cache_dir": str(home / "tf")}
+    assert data.with_existing_paths(absolute, "0" * 64) == data
+    monkeypatch.chdir(elsewhere)
+    found = data.with_existing_paths(absolute, "0" * 64)
+    assert (found.data, found.cache_dir) == (str(home / "raw"), str(home / "tf"))
+    assert data.with_existing_paths({}, "0" * 64) == data  # a run of an earlier version
+    monkeypatch.chdir(tmp_path)
+    home.rename(tmp_path / "moved")  # together with the data
+    monkeypatch.chdir(tmp_path / "moved")
+    assert data.with_existing_paths(absolute, "0" * 64) == data
+
+
+def test_demo_is_not_a_path(tmp_path, monkeypatch):
+    (tmp_path / "demo").mkdir()
+    monkeypatch.chdir(tmp_path)
+    data = DataConfig(data="demo", cache_dir="demo/tfds", split_files="lists")
+    assert data.absolute_paths() == {
+        "cache_dir": str(tmp_path / "demo" / "tfds"),
+        "split_files": str(tmp_path / "lists"),
+    }

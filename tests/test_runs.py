@@ -1,5 +1,6 @@
 import dataclasses
 import json
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -9,10 +10,12 @@ from lcc_tf.errors import InputError
 from lcc_tf.runs import (
     BEST,
     CONFIG,
+    Run,
     find_runs,
     load_model,
     read_run,
     read_runs,
+    write_run,
 )
 from tests.untrained_runs import write_untrained_run
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
@@ -36,6 +39,27 @@ def test_read_run_equals_the_written_run(runs, tiny_config):
     assert content["versions"]["keras"] == keras.__version__
     assert content["num_parameters"] > 1000
     assert [run.name for run in find_runs(runs)] == ["deeplabv3plus", "unetpp"]
+
+
+def test_run_finds_its_data_from_another_working_directory(
+    tiny_config, builder, tmp_path, monkeypatch
+):
+    cache_dir = Path(tiny_config.data.cache_dir)
+    monkeypatch.chdir(cache_dir.parent)
+    data = dataclasses.replace(tiny_config.data, cache_dir=cache_dir.name)
+    config = dataclasses.replace(tiny_config, data=data)
+    run = Run(tmp_path, config, DEEPGLOBE_CLASSES, builder.info.metadata["fingerprint"], 64.0)
+    write_run(run, num_parameters=1)
+    assert read_run(tmp_path) == run
+    monkeypatch.chdir("/")
+    assert read_run(tmp_path).config == tiny_config
+    content = json.loads((tmp_path / CONFIG).read_text())
+    del content["absolute_paths"]  # as in earlier versions
+    (tmp_path / CONFIG).write_text(json.dumps(content))
+    assert read_run(tmp_path) == run
+    (tmp_path / CONFIG).write_text(json.dumps(content | {"absolute_paths": ["a"]}))
+    with pytest.raises(InputError, match="cannot be read"):
+        read_run(tmp_path)
 
 
 def test_runs_are_read_from_paths_or_from_the_root_folder(runs, tmp_path):

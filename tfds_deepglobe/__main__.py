@@ -166,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
     # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
-    from tfds_deepglobe.archive import open_archive, verify
+    from tfds_deepglobe.archive import open_archive, remarks, verify
     from tfds_deepglobe.classes import parse_color_map
 
     names = FileNames.parse(options.image_glob, options.mask_pattern)
@@ -181,20 +181,22 @@ def _check(options: argparse.Namespace) -> int:
     report = verify(archive, color_map)
     if report.faults:
         count = f"{len(report.faults)} fault{'s' * (len(report.faults) != 1)}"
-        print(_in_options("\n".join([*report.faults, f"{archive.path}: {count}"])))
+        lines = [*remarks(archive), *report.faults, f"{archive.path}: {count}"]
+        print(_in_options("\n".join(lines)))
         return 1
     print(_summary(archive, report))
     return 0
 
 
 def _summary(archive: "Archive", report: "Report") -> str:
-    from tfds_deepglobe.archive import describe, turned_line
+    from tfds_deepglobe.archive import describe, remarks, turned_line
 
     sizes = collections.Counter(report.sizes).most_common(5)
     listed = ", ".join(f"{count} with {width}x{height}" for (width, height), count in sizes)
     more = f", and {len(report.sizes) - 5} other sizes" if len(report.sizes) > 5 else ""
     lines = [
         f"{archive.path}: {describe(archive)}; no faults",
+        *remarks(archive),
         f"images per size (pixels): {listed}{more}",
     ]
     fractions = report.pixels / report.pixels.sum()

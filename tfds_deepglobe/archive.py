@@ -20,6 +20,8 @@ from tfds_deepglobe.errors import (
     InputError,
     OtherPaletteError,
     UnknownColorError,
+    listed,
+    shorten,
 )
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 from tfds_deepglobe.pairing import Pair, inventory, pair_files
@@ -27,15 +29,18 @@ from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.sources import File, Folder, Zip
 
 DOWNLOAD = (
-    'Download DeepGlobe from Kaggle, "balraj98/deepglobe-land-cover-classification-dataset" '
-    "(https://www.kaggle.com/datasets/balraj98/deepglobe-land-cover-classification-dataset), and "
-    "use the zip or the extracted folder. It must contain "
-    f"{IMAGE_GLOB.replace('*', '<id>')} with {MASK_PATTERN.replace('*', '<id>')}."
+    "Download DeepGlobe from Kaggle ("
+    "https://www.kaggle.com/datasets/balraj98/deepglobe-land-cover-classification-dataset), as a "
+    f"zip or folder that contains {IMAGE_GLOB.replace('*', '<id>')} with "
+    f"{MASK_PATTERN.replace('*', '<id>')}."
 )
 _OTHER_NAMES = (
     "If your files have other names, set `image_glob` and `mask_pattern`, such as "
     '`image_glob="images/*.tif"` and `mask_pattern="labels/*_gt.png"`.'
 )
+_TABLE = "class_dict.csv"
+# Limits of the search for class tables with other names, so that other texts cost no time
+_MAX_TABLE_SIZE, _MAX_TEXTS = 100_000, 20
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 _ORIENTATIONS = (
     "has the orientation {}, but its mask ({}) has the orientation {}; orientation tags are not "
@@ -86,6 +91,7 @@ class Archive:
         names: name patterns of images and masks.
         unlabeled: dictionary from a folder name (`valid` or `test`) to the number of images without
             masks in folders with this name.
+        left_out: names of image files that match no name pattern.
         faults: faults that were found without reading the files, such as missing masks; one line
             per fault.
         source: folder or zip from which the files are read.
@@ -98,6 +104,7 @@ class Archive:
     has_class_table: bool
     names: FileNames
     unlabeled: Mapping[str, int]
+    left_out: tuple[str, ...]
     faults: tuple[str, ...]
     source: Folder | Zip
     turned: set[str] = dataclasses.field(default_factory=set, compare=False)
@@ -185,7 +192,9 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     files, faults = [], []
     for file in source.files():
         if _leaves_archive(file.name):
-            faults.append(f"{file.name}: the path points outside the archive")
+            faults.append(f"{shorten(file.name)}: the path points outside the archive")
+        elif names.match(file.name) and not _is_text(file.name):
+            faults.append(f"{shorten(file.name)}: the name is not text in UTF-8; rename the file")
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
     files.sort(key=lambda file: file.name)
@@ -207,6 +216,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         has_class_table=classes is not None,
         names=names,
         unlabeled=found.unlabeled,
+        left_out=found.left_out,
         faults=tuple(sorted((*faults, *found.faults))),
         source=source,
     )
@@ -260,11 +270,11 @@ def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[s
     ordered: dict[str, str] = {}
     for (kind, text), names in files.items():
         if len(names) == len(archive.pairs) > 1:
-            ordered[names[0]] = f"all {len(names)} {kind}, such as {names[0]}: {text}"
+            ordered[names[0]] = f"all {len(names)} {kind}, such as {shorten(names[0], 120)}: {text}"
         elif len(names) > 1 and text.startswith(proposal):
-            ordered[names[0]] = f"{len(names)} {kind}, such as {names[0]}: {text}"
+            ordered[names[0]] = f"{len(names)} {kind}, such as {shorten(names[0], 120)}: {text}"
         else:
-            ordered |= {name: f"{name}: {text}" for name in names}
+            ordered |= {name: f"{shorten(name, 120)}: {text}" for name in names}
     return [ordered[name] for name, _ in faults if name in ordered]
 
 
@@ -311,6 +321,21 @@ def describe(archive: Archive) -> str:
     return text
 
 
+def remarks(archive: Archive) -> list[str]:
+    """Describes the properties of an archive that can be mistakes of the user, one line each."""
+    lines = []
+    if archive.left_out:
+        count = len(archive.left_out)
+        files = "image file that matches" if count == 1 else "image files that match"
+        lines.append(
+            f"left out {count} {files} neither "
+            f"{archive.names.images} nor {archive.names.masks}: {listed(archive.left_out)}"
+        )
+    if not archive.has_class_table:
+        lines.append(_NO_TABLE)
+    return lines
+
+
 def _leaves_archive(name: str) -> bool:
     """Returns True if a path points outside the archive, on any operating system.
 
@@ -319,25 +344,57 @@ def _leaves_archive(name: str) -> bool:
     return name.startswith(("/", "../")) or name == ".." or name[1:2] == ":"
 
 
+def _is_text(name: str) -> bool:
+    """Returns False if a file name contains bytes that are not UTF-8, which Python then escapes."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _read_class_table(source: Folder | Zip, files: Iterable[File]) -> ClassTable | None:
-    """Reads `class_dict.csv` from the root or from a folder in the root.
+    """Reads `class_dict.csv`, which may be in any folder. Its name may have any letter case.
 
     Returns:
         The class table; None if the file does not exist.
+
+    Raises:
+        InputError: A table is not valid, two tables differ, or a table has another file name.
     """
-    names = [
+    tables = {}
+    for file in files:
+        if posixpath.basename(file.name).lower() == _TABLE:
+            try:
+                tables[file.name] = ClassTable.from_csv(source.read(file.name))
+            except InputError as error:
+                raise InputError(f"{shorten(file.name, 120)}: {error}") from error
+    different = {table: name for name, table in reversed(tables.items())}
+    if len(different) > 1:
+        raise InputError(
+            f"The class tables {listed(sorted(different.values()))} differ. Delete all of them "
+            "except one, or choose the folder of one data set as `data`."
+        )
+    if not tables and (name := _misnamed_table(source, files)):
+        raise InputError(
+            f"{shorten(name, 120)} is a class table, but only a file with the name {_TABLE} is "
+            f"used. Rename the file to {_TABLE}."
+        )
+    return next(iter(different), None)
+
+
+def _misnamed_table(source: Folder | Zip, files: Iterable[File]) -> str | None:
+    """Returns the name of a class table with another file name than `class_dict.csv`, or None."""
+    texts = [
         file.name
         for file in files
-        if posixpath.basename(file.name) == "class_dict.csv" and file.name.count("/") <= 1
+        if file.name.lower().endswith((".csv", ".tsv", ".txt")) and file.size < _MAX_TABLE_SIZE
     ]
-    tables = {}
-    for name in sorted(names, key=lambda name: (name.count("/"), name)):
+    for name in texts[:_MAX_TEXTS]:
         try:
-            tables[name] = ClassTable.from_csv(source.read(name))
-        except InputError as error:
-            raise InputError(f"{name}: {error}") from error
-    if len(set(tables.values())) > 1:
-        raise InputError(
-            f"The class tables {', '.join(tables)} differ. Delete all of them except one."
-        )
-    return next(iter(tables.values()), None)
+            table = ClassTable.from_csv(source.read(name))
+        except InputError:  # another kind of text
+            continue
+        if table != DEEPGLOBE_CLASSES:
+            return name
+    return None

@@ -8,6 +8,7 @@ from PIL import Image
 from tfds_deepglobe.archive import (
     describe,
     open_archive,
+    remarks,
     require_faultless,
     turned_line,
     verify,
@@ -296,24 +297,53 @@ def test_images_are_encoded_without_loss(tmp_path, suffix):
         np.testing.assert_array_equal(stored, np.full((24, 32), 4))
 
 
-@pytest.mark.parametrize("place", ["", "archive/"])
-def test_class_table_of_the_archive_is_read(tmp_path, place):
+@pytest.mark.parametrize(
+    "name", ["class_dict.csv", "archive/class_dict.csv", "archive/train/tables/Class_Dict.CSV"]
+)
+def test_class_table_in_any_folder_is_read(tmp_path, name):
     classes = ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
     write_pair(tmp_path / "archive" / "train", "1", classes=classes)
     assert open_archive(tmp_path).classes == DEEPGLOBE_CLASSES
-    (tmp_path / place / "class_dict.csv").write_text("name,r,g,b\na,1,2,3\nb,4,5,6\n")
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("name,r,g,b\na,1,2,3\nb,4,5,6\n")
     assert open_archive(tmp_path).classes == classes
     assert faults_of(tmp_path) == []
 
 
+def test_class_table_with_another_name_raises(tmp_path):
+    write_pair(tmp_path, "1")
+    (tmp_path / "notes.txt").write_text("name of the author")
+    (tmp_path / "metadata.csv").write_text("image_id,split\n1,train\n")
+    assert not open_archive(tmp_path).has_class_table
+    (tmp_path / "classes.csv").write_text("name;r;g;b\na;1;2;3\nb;4;5;6\n")
+    with pytest.raises(InputError, match="classes.csv is a class table, but only .*Rename"):
+        open_archive(tmp_path)
+
+
+def test_classes_of_deepglobe_and_left_out_images_are_reported(tmp_path):
+    root = write_kaggle_folder(tmp_path)
+    assert remarks(open_archive(root)) == []
+    (root / "class_dict.csv").unlink()
+    for i in range(30):
+        (root / f"{i:02d}{'x' * 200}.tif").touch()
+    left_out, no_table = remarks(open_archive(root))
+    assert left_out.startswith(
+        "left out 30 image files that match neither *_sat.jpg nor *_mask.png"
+    )
+    assert left_out.endswith(" and 27 more")
+    assert len(left_out) < 400
+    assert no_table.endswith("no class_dict.csv, therefore the classes of DeepGlobe are used")
+
+
 def test_invalid_class_tables_raise(tmp_path):
     root = write_kaggle_folder(tmp_path)
-    (root / "train" / "class_dict.csv").write_text("name,r,g,b\na,1,2,3\n")
-    with pytest.raises(InputError, match="class_dict.csv, train/class_dict.csv differ. Delete"):
+    (root / "train" / "a").mkdir()
+    (root / "train" / "a" / "CLASS_DICT.csv").write_text("name,r,g,b\na,1,2,3\n")
+    with pytest.raises(InputError, match="class_dict.csv, train/a/CLASS_DICT.csv differ. Delete"):
         open_archive(root)
     (root / "class_dict.csv").write_text("name,r,g\n")
     with pytest.raises(InputError, match="^class_dict.csv: .*lacks the columns b"):
         open_archive(root)
-    (root / "class_dict.csv").write_bytes(b"\xff\xfe")
+    (root / "class_dict.csv").write_bytes(b"\xff\xff")
     with pytest.raises(InputError, match="^class_dict.csv: .*not a text file in UTF-8"):
         open_archive(root)

@@ -1,8 +1,10 @@
 """Class tables: names and colors of the classes, and conversion of mask colors to class ids."""
 
+import codecs
 import csv
 import dataclasses
 import io
+import re
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
 from typing import Self, TypeGuard
@@ -10,7 +12,12 @@ from typing import Self, TypeGuard
 import numpy as np
 from PIL import Image
 
-from tfds_deepglobe.errors import InputError, OtherPaletteError, UnknownColorError
+from tfds_deepglobe.errors import (
+    InputError,
+    OtherPaletteError,
+    UnknownColorError,
+    shorten,
+)
 
 RGB = tuple[int, int, int]
 
@@ -58,7 +65,8 @@ class ClassTable:
         for what, values in (("name", self.names), ("color", self.palette)):
             if repeated := sorted({value for value in values if values.count(value) > 1}):
                 raise InputError(
-                    f"The class table has the {what} {repeated[0]} more than once. Use a "
+                    f"The class table has the {what} {shorten(str(repeated[0]), 80)} more than "
+                    "once. Use a "
                     f"different {what} for each class."
                 )
         for name, color in zip(self.names, self.palette, strict=True):
@@ -66,11 +74,11 @@ class ClassTable:
             if not isinstance(name, str) or len(name.splitlines()) != 1 or not name.strip():
                 raise InputError(
                     f"The class with the color {color} needs a name without line breaks. "
-                    f"Received: {name!r}."
+                    f"Received: {shorten(repr(name), 80)}."
                 )
             if not _is_rgb(color):
                 raise InputError(
-                    f"The color of class {name} must be three numbers in [0, 255]. "
+                    f"The color of class {shorten(name, 80)} must be three numbers in [0, 255]. "
                     f"Received: {color}."
                 )
 
@@ -95,39 +103,61 @@ class ClassTable:
         r"""Parses a `class_dict.csv`.
 
         Args:
-            content: content of the file in UTF-8. The columns `name`, `r`, `g` and `b` may be in
-                any order. The rows are in the order of the class ids.
+            content: content of the file in UTF-8, or in UTF-16 with a byte order mark. The columns
+                `name`, `r`, `g` and `b` may be in any order, separated by commas, semicolons or
+                tabs. The rows are in the order of the class ids.
 
         Raises:
-            InputError: The file is not UTF-8, a column is missing, a row does not consist of a name
-                and three numbers in [0, 255], or the class table is not valid.
+            InputError: The file is not text, a column is missing or exists twice, a row does not
+                consist of a name and three numbers in [0, 255], or the class table is not valid.
 
         Example:
             >>> ClassTable.from_csv(b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names
             ('land', 'water')
         """
+        utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
         try:
-            text = content.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise InputError(f"class_dict.csv is not a text file in UTF-8: {error}") from error
-        rows = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-        rows.fieldnames = [column.strip().lower() for column in rows.fieldnames or ()]
-        if missing := [
-            column for column in ("name", "r", "g", "b") if column not in rows.fieldnames
-        ]:
+            text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+            if "\0" in text:  # UTF-16 without a byte order mark, or no text
+                raise ValueError("it contains null characters")
+        except ValueError as error:
             raise InputError(
-                f"class_dict.csv lacks the columns {', '.join(missing)}. Expected: name,r,g,b. "
-                f"Received: {','.join(rows.fieldnames) or 'an empty file'}."
-            )
-        names, palette = [], []
-        for row in rows:
-            try:
-                names.append(row["name"].strip())
-                palette.append((int(row["r"]), int(row["g"]), int(row["b"])))
-            except (AttributeError, TypeError, ValueError):  # a field is missing or not a number
+                f"class_dict.csv is not a text file in UTF-8: {error}. Save it as UTF-8."
+            ) from error
+        # Some spreadsheets write a first line such as "sep=;".
+        text = re.sub(r"\s*(sep=.)?\s*", "", text, count=1)
+        separator = max(",;\t", key=re.split(r"[\r\n]", text)[0].count)
+        # `newline=None` translates the line ends of old Macs, "\r", which `csv` does not accept.
+        lines = csv.reader(
+            io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True
+        )
+        try:
+            # Spreadsheets write rows without content at the end.
+            rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
+        except csv.Error as error:
+            raise InputError(
+                f"class_dict.csv, line {lines.line_num}: {error}. Expected: name,r,g,b."
+            ) from error
+        columns = [column.strip().lower() for column in rows[0][1]] if rows else []
+        for fault, wrong in (
+            ("lacks the columns", [c for c in ("name", "r", "g", "b") if c not in columns]),
+            ("has more than once", [c for c in ("name", "r", "g", "b") if columns.count(c) > 1]),
+        ):
+            if wrong:
                 raise InputError(
-                    f"class_dict.csv, line {rows.line_num}: expected a name and three numbers. "
-                    f"Received: {list(row.values())}."
+                    f"class_dict.csv {fault} {', '.join(wrong)}. Expected: name,r,g,b. "
+                    f"Received: {shorten(','.join(columns), 80) or 'an empty file'}."
+                )
+        names, palette = [], []
+        for line, row in rows[1:]:
+            try:
+                name, *rgb = (row[columns.index(column)].strip() for column in ("name", *"rgb"))
+                names.append(name)
+                palette.append((int(rgb[0]), int(rgb[1]), int(rgb[2])))
+            except (IndexError, ValueError):  # a field is missing or not a number
+                raise InputError(
+                    f"class_dict.csv, line {line}: expected a name and three numbers. "
+                    f"Received: {shorten(str(row), 80)}."
                 ) from None
         if not names:
             raise InputError("class_dict.csv has no class. Add one row per class.")
@@ -152,8 +182,8 @@ class ClassTable:
         matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
         if len(matches) != 1:
             raise InputError(
-                f"{name!r} is not the name of a class, or not the beginning of exactly one name. "
-                f"Choose one of: {', '.join(self.names)}."
+                f"{shorten(name)!r} is not the name of a class, or not the beginning of exactly "
+                f"one name. Choose one of: {shorten(', '.join(self.names))}."
             )
         return matches[0]
 
@@ -313,7 +343,7 @@ def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
         if not (separator and name.strip() and _is_rgb(color)):
             raise InputError(
                 "`map_color` needs R,G,B=CLASS with R, G and B in [0, 255], such as "
-                f"255,0,0=unknown. Received: map_color={entry}."
+                f"255,0,0=unknown. Received: map_color={shorten(entry)}."
             )
         if color in color_map:
             raise InputError(f"`map_color` has the color {color} twice. Delete one of them.")

@@ -1,3 +1,4 @@
+import codecs
 import dataclasses
 
 import numpy as np
@@ -147,6 +148,15 @@ def test_unknown_and_ambiguous_names_raise(name):
         SHADES.class_id(name)
 
 
+def test_message_about_many_long_names_is_short():
+    classes = ClassTable(
+        tuple(f"{'x' * 200}{i}" for i in range(255)), tuple((i, 0, 1) for i in range(255))
+    )
+    with pytest.raises(InputError) as error:
+        classes.class_id("y" * 5000)
+    assert len(str(error.value)) < 700
+
+
 def test_mapping_the_color_of_a_class_or_an_impossible_color_raises():
     with pytest.raises(
         InputError,
@@ -163,9 +173,27 @@ def test_csv_with_byte_order_mark_windows_line_ends_and_shuffled_columns():
 
 
 @pytest.mark.parametrize(
+    "content",
+    [
+        b"name,r,g,b\ra,1,2,3\rb,4,5,6\r",  # line ends of old Macs
+        b"name;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n;;;\r\n",
+        b"sep=;\r\nname;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n",
+        b"name\tr\tg\tb\na\t1\t2\t3\nb\t4\t5\t6\n",
+        b"\xef\xbb\xbf\n\nname,r,g,b,note\na,1,2,3,x\nb,4,5,6\n,,,,\n",
+        "name;r;g;b\na;1;2;3\nb;4;5;6\n".encode("utf-16"),
+        codecs.BOM_UTF16_BE + "name,r,g,b\ra,1,2,3\rb,4,5,6".encode("utf-16-be"),
+    ],
+)
+def test_csv_of_spreadsheets_is_read(content):
+    assert ClassTable.from_csv(content) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
+
+
+@pytest.mark.parametrize(
     ("text", "message"),
     [
         ("", "lacks the columns name, r, g, b"),
+        ("name,r,g,b,R\nx,1,2,3,4\n", "has more than once r"),
+        ('name,r,g,b\n"x' + "y" * 200_000, "line 2: field larger than field limit"),
         ("name,r,b\nx,1,2\n", "lacks the columns g"),
         ("name,r,g,b\n", "has no class"),
         ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
@@ -196,6 +224,17 @@ def test_invalid_csv_raises(text, message):
 def test_csv_that_is_not_text_raises():
     with pytest.raises(InputError, match="not a text file in UTF-8"):
         ClassTable.from_csv(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="null characters"):
+        ClassTable.from_csv("name,r,g,b\n".encode("utf-16-le"))  # without a byte order mark
+
+
+@pytest.mark.parametrize(
+    "text", ["x" * 9000, "name,r,g,b\n" + "x," * 5000, f"name,r,g,b\n{'x' * 9000},1,2,300\n"]
+)
+def test_messages_about_long_texts_are_short(text):
+    with pytest.raises(InputError) as error:
+        ClassTable.from_csv(text.encode())
+    assert len(str(error.value)) < 300
 
 
 def test_parse_color_map():

@@ -11,6 +11,7 @@ from PIL import Image
 import tfds_deepglobe
 from tfds_deepglobe.__main__ import command_line, main
 from tfds_deepglobe.archive import Archive
+from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
 
 ROOT = Path(tfds_deepglobe.__file__).parents[1]
@@ -50,7 +51,47 @@ def test_check_lists_all_faults(tmp_path, capsys):
         if i < 50:
             (tmp_path / f"{i:02d}_sat.jpg").write_bytes(b"x")
     assert main(["check", "--data", str(tmp_path)]) == 1
-    assert len(capsys.readouterr().out.splitlines()) == 51
+    assert len(capsys.readouterr().out.splitlines()) == 1 + 51
+
+
+def test_symbolic_links_and_long_names_print_short_lines(data, capsys):
+    (data / "train" / "loop").symlink_to(data)
+    (data / "copy").symlink_to(data / "train")  # every image exists twice
+    (data / "train" / f"{'x' * 200}_sat.jpg").write_bytes(b"x")
+    assert main(["check", "--data", str(data)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    assert "duplicate id 100: copy/100_sat.jpg, train/100_sat.jpg" in lines
+    assert max(map(len, lines)) < 400
+    assert len(lines) < 30
+
+
+def test_file_name_that_is_not_text_is_a_fault(data):
+    for end in (b"sat.jpg", b"mask.png"):
+        path = data / "train" / os.fsdecode(b"100_" + end)
+        path.rename(path.with_name(os.fsdecode(b"\xff_" + end)))
+    command = [sys.executable, "-m", "tfds_deepglobe", "check", "--data", str(data)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert done.returncode == 1
+    assert rb"train/\udcff_sat.jpg: the name is not text in UTF-8; rename the file" in done.stdout
+
+
+def test_class_table_and_letter_case_of_a_data_set_with_user_defined_classes(tmp_path, capsys):
+    classes = ClassTable(("vineyard", "other"), ((255, 255, 0), (0, 255, 255)))
+    for i in range(4):
+        write_pair(tmp_path / "x" / "y" / "train", str(i), classes=classes)
+    folder = tmp_path / "x" / "y" / "train"
+    (folder / "0_sat.jpg").rename(folder / "0_sat.JPG")
+    (folder / "1_sat.jpg").rename(folder / "1_SAT.JPG")
+    (folder / "1_mask.png").rename(folder / "1_MASK.PNG")
+    (folder / "extra.tif").touch()
+    table = tmp_path / "x" / "y" / "Class_Dict.CSV"
+    table.write_text("name;r;g;b\rvineyard;255;255;0\rother;0;255;255\r")
+    assert main(["check", "--data", str(tmp_path)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"{tmp_path}: 4 images with masks, 2 classes; no faults"
+    assert lines[1].startswith("left out 1 image file that matches neither *_sat.jpg nor")
+    assert lines[1].endswith(": x/y/train/extra.tif")
+    assert lines[-2].split()[:2] == ["0", "vineyard"]
 
 
 def test_check_reports_a_fault_if_the_archive_cannot_be_opened(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """The builder of the data set for TensorFlow Datasets (TFDS)."""
 
 import dataclasses
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.pairing import Pair
 from tfds_deepglobe.parallel import ordered_map
+from tfds_deepglobe.source_files import RECORD, Record, content_hash, record_of
 from tfds_deepglobe.splits import assign
 
 # Name of a file in the folder of the TFRecords. The file contains the number of pixels per class of
@@ -35,7 +37,8 @@ class DeepGlobeConfig(tfds.core.BuilderConfig):
         splits: mapping from the name of a split to its image ids. The builder skips a split without
             ids, because TFDS cannot write an empty split.
         color_map: mapping from colors that are not in the class table to class ids.
-        fingerprint: hash of the content of the data set, hexadecimal.
+        fingerprint: first part of the fingerprint, hexadecimal. The builder adds the hash of the
+            content.
     """
 
     archive: Archive
@@ -103,16 +106,22 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         self.info.metadata["num_examples"] = {
             split: len(ids) for split, ids in config.splits.items()
         }
+        record: Record = {}
         return {
-            split: self._generate_examples(config, split)
+            split: self._generate_examples(config, split, record)
             for split, ids in config.splits.items()
             if ids
         }
 
     def _generate_examples(
-        self, config: DeepGlobeConfig, split: str
+        self, config: DeepGlobeConfig, split: str, record: Record
     ) -> Iterator[tuple[str, dict[str, Any]]]:
         """Yields the id and the features of each image, in the order of the split.
+
+        Args:
+            config: description of the data set.
+            split: name of the split.
+            record: record of the files of the earlier splits. The files of the split are added.
 
         Raises:
             InputError: A file of the archive cannot be used. The message lists all faults of the
@@ -140,10 +149,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         except InputError:
             require_faultless(archive, config.color_map)
             raise
+        # TFDS renames `data_dir` after it has written all splits. Therefore, the files are in the
+        # folder of the data set in the end.
         if split == "train":
-            # TFDS renames `data_dir` after it has written all splits. Therefore, the file is in the
-            # folder of the data set in the end.
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
+        if config.fingerprint:
+            record |= record_of(archive, set(config.splits[split]))
+            (Path(self.data_dir) / RECORD).write_text(json.dumps(record))
+            self.info.metadata["fingerprint"] = config.fingerprint + content_hash(record)
 
 
 def _manual_config(dl_manager: tfds.download.DownloadManager) -> DeepGlobeConfig:

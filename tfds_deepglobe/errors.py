@@ -1,7 +1,7 @@
 """Errors that a user can fix, and the formatting of errors for the command line."""
 
 import errno
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 # Advice for errors of the operating system.
 _REMEDIES = {
@@ -20,6 +20,10 @@ class InputError(ValueError):
     options, prints the message and exits with code 2. Any other exception is a bug, and therefore
     Python prints its traceback.
     """
+
+
+class NotPreparedError(InputError):
+    """An error for a prepared data set that does not exist."""
 
 
 class FileFaultsError(InputError):
@@ -61,3 +65,32 @@ def error_line(error: Exception) -> str:
         remedy = _REMEDIES.get(error.errno or 0, "")
         reason = f"{error.filename}: {error.strerror}. {remedy}".rstrip()
     return f"error: {reason}"
+
+
+def shorten(text: str, limit: int = 300) -> str:
+    r"""Formats a text from a file for a message: one line, without its middle if it is long.
+
+    File names can contain line breaks, and bytes that are not text. These are escaped.
+
+    Example:
+        >>> shorten("abcdefghijklmnopqrstuvwxyz", 13)
+        'abcdef...xyz'
+        >>> print(shorten("two\nlines"))
+        two\nlines
+    """
+    if not text.isprintable():
+        text = "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
+    if len(text) <= limit:
+        return text
+    return f"{text[: limit // 2]}...{text[len(text) - limit // 4 :]}"
+
+
+def listed(names: Sequence[str], limit: int = 3) -> str:
+    """Lists the first names, and the number of the other names.
+
+    Example:
+        >>> listed(["a.png", "b.png", "c.png"], 2)
+        'a.png, b.png and 1 more'
+    """
+    more = f" and {len(names) - limit} more" * (len(names) > limit)
+    return ", ".join(shorten(name, 80) for name in names[:limit]) + more

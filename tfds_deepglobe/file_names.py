@@ -2,9 +2,10 @@
 
 import dataclasses
 import posixpath
+import unicodedata
 from typing import Self
 
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, shorten
 
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
@@ -18,6 +19,11 @@ _FORMATS = {
     ".tiff": "TIFF",
     ".bmp": "BMP",
 }
+# Extensions of other image formats, which this package does not read
+_OTHER_FORMATS = {
+    *(".jpe", ".jfif", ".jp2", ".j2k", ".webp", ".gif", ".heic", ".avif", ".jxl"),
+    *(".vrt", ".img", ".ecw", ".sid", ".ppm", ".pgm", ".pnm", ".tga", ".npy"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,8 +31,8 @@ class Pattern:
     """A pattern for file names, in which `*` stands for the id of the image.
 
     A pattern with folders matches the end of a path: `images/*.tif` also matches
-    `train/images/7.tif`. A pattern without folders matches files in any folder. Patterns
-    distinguish upper case and lower case.
+    `train/images/7.tif`. A pattern without folders matches files in any folder. Patterns do not
+    distinguish upper case and lower case: `*_sat.jpg` matches `7_SAT.JPG`.
 
     Attributes:
         folders: folders in the pattern, from the outermost to the innermost folder.
@@ -60,7 +66,7 @@ class Pattern:
             raise InputError(
                 f"`{argument}` needs exactly one *. The * must be in the file name and stands for "
                 "the id of the image. Examples: *_sat.jpg, images/*.tif. "
-                f"Received: {argument}={text}."
+                f"Received: {argument}={shorten(text)}."
             )
         if any(folder in ("", ".", "..") for folder in folders):
             raise InputError(
@@ -70,7 +76,7 @@ class Pattern:
         if _extension(suffix) not in _FORMATS:
             raise InputError(
                 f"`{argument}` must end in one of {', '.join(_FORMATS)}, such as images/*.tif. "
-                f"Received: {argument}={text}."
+                f"Received: {argument}={shorten(text)}."
             )
         return cls(tuple(folders), prefix, suffix)
 
@@ -99,18 +105,24 @@ class Pattern:
         """
         *folders, base = name.split("/")
         around = len(folders) - len(self.folders)
-        if around < 0 or tuple(folders[around:]) != self.folders:
+        if around < 0 or list(map(_folded, folders[around:])) != list(map(_folded, self.folders)):
             return None
         image_id = self.id_in(base)
         return None if image_id is None else (image_id, "/".join(folders[:around]))
 
     def id_in(self, base: str) -> str | None:
         """Returns the id in a file name without folders, or None if the pattern does not match."""
-        if len(base) <= len(self.prefix + self.suffix):
-            return None
-        if not (base.startswith(self.prefix) and base.endswith(self.suffix)):
-            return None
-        return base[len(self.prefix) : len(base) - len(self.suffix)]
+        # Some programs write "é" as one character (NFC), other programs as two characters.
+        composed = [unicodedata.normalize("NFC", text) for text in (base, self.prefix, self.suffix)]
+        for name, prefix, suffix in ((base, self.prefix, self.suffix), composed):
+            end = len(name) - len(suffix)
+            if (
+                end > len(prefix)
+                and _folded(name[: len(prefix)]) == _folded(prefix)
+                and _folded(name[end:]) == _folded(suffix)
+            ):
+                return name[len(prefix) : end]
+        return None
 
     def name_of(self, image_id: str) -> str:
         """Returns the pattern with an id instead of the `*`, such as "images/7.tif"."""
@@ -156,7 +168,7 @@ class FileNames:
                 "masks. Save the original masks as PNG files. "
                 f"Received: mask_pattern={mask_pattern}."
             )
-        if images == masks:
+        if _folded(str(images)) == _folded(str(masks)):
             raise InputError(
                 "`image_glob` and `mask_pattern` must differ, such as images/*.png and "
                 f"masks/*.png. Received: {image_glob} for both."
@@ -196,6 +208,21 @@ class FileNames:
             line: file name or id of an image.
         """
         return self.images.id_in(posixpath.basename(line)) or line
+
+
+def looks_like_image(name: str) -> bool:
+    """Returns True if a file name has the extension of an image format.
+
+    Example:
+        >>> looks_like_image("scenes/7.JP2"), looks_like_image("notes.txt")
+        (True, False)
+    """
+    return _extension(name.strip()) in {*_FORMATS, *_OTHER_FORMATS}
+
+
+def _folded(text: str) -> str:
+    """Returns the form of a text in which texts that look alike in lower case are equal."""
+    return unicodedata.normalize("NFC", text).lower()
 
 
 def _extension(suffix: str) -> str:

@@ -3,15 +3,17 @@
 import collections
 import dataclasses
 import posixpath
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.errors import listed, shorten
+from tfds_deepglobe.file_names import FileNames, looks_like_image
 from tfds_deepglobe.sources import File
 
 # In these folders of Kaggle's archive, images have no masks.
 _UNLABELED_FOLDERS = ("valid", "test")
-_MAX_EXAMPLES = 4  # largest number of file names in an error message
+_MAX_EXAMPLES = 3  # largest number of file names in an error message
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,11 +40,13 @@ class Pairing:
         unlabeled: mapping from a folder name (`valid` or `test`) to the number of images without
             masks in folders with this name.
         faults: one line per missing image, missing mask or duplicate id.
+        left_out: names of image files that match no name pattern.
     """
 
     pairs: tuple[Pair, ...]
     unlabeled: Mapping[str, int]
     faults: tuple[str, ...]
+    left_out: tuple[str, ...]
 
 
 class _Place(NamedTuple):
@@ -57,6 +61,10 @@ class _Place(NamedTuple):
     file: File
 
 
+# Dictionary from the id of an image to the files of images and of masks with this id
+_Groups = dict[str, tuple[list[_Place], list[_Place]]]
+
+
 def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
     """Pairs images and masks that have the same id.
 
@@ -65,19 +73,37 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         names: name patterns of images and masks.
         root: name of the folder if the archive is a folder; `""` if the archive is a zip.
     """
-    by_id: dict[str, tuple[list[_Place], list[_Place]]] = {}
+    by_id: _Groups = {}
+    left_out = []
     for file in files:
         if matched := names.match(file.name):
             image_id, top, is_mask = matched
             by_id.setdefault(image_id, ([], []))[is_mask].append(_Place(top, file))
+        elif looks_like_image(file.name):
+            left_out.append(file.name)
+    _join_equal_texts(by_id)
     tops_with_masks = {mask.top for _, masks in by_id.values() for mask in masks}
+    incomplete = [
+        place.file.name
+        for images, masks in by_id.values()
+        if len(images) != len(masks)
+        for place in images + masks
+    ]
+    similar = collections.defaultdict[str, list[str]](list)
+    for name in incomplete + left_out:
+        similar[_stem(name)].append(name)
+
+    def missing(partner: str, file: File, expected: str) -> str:
+        found = [name for name in similar[_stem(expected)] if name != file.name]
+        hint = f"; a similar name is {listed(found, 1)}" * bool(found)
+        return f"{shorten(file.name, 120)}: missing {partner} {shorten(expected, 80)}{hint}"
 
     pairs, unlabeled, faults = [], collections.Counter[str](), []
     for image_id, (images, masks) in sorted(by_id.items()):
         if len(images) > 1 or len(masks) > 1:
             duplicates = images if len(images) > 1 else masks
-            listed = ", ".join(place.file.name for place in duplicates)
-            faults.append(f"duplicate id {image_id}: {listed}")
+            paths = listed([place.file.name for place in duplicates])
+            faults.append(f"duplicate id {shorten(image_id, 80)}: {paths}")
         # One image and one mask are a pair, even if they are in different folders.
         if len(images) == len(masks) == 1:
             pairs.append(Pair(image_id, images[0].file, masks[0].file))
@@ -90,11 +116,33 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
             elif folder in _UNLABELED_FOLDERS and top not in tops_with_masks:
                 unlabeled[folder] += 1
             else:
-                faults.append(f"{image.name}: missing mask {names.masks.name_of(image_id)}")
+                faults.append(missing("mask", image, names.masks.name_of(image_id)))
         for mask in mask_in.values():
-            faults.append(f"{mask.name}: missing image {names.images.name_of(image_id)}")
+            faults.append(missing("image", mask, names.images.name_of(image_id)))
     counts = {folder: unlabeled[folder] for folder in _UNLABELED_FOLDERS if unlabeled[folder]}
-    return Pairing(tuple(pairs), counts, tuple(faults))
+    return Pairing(tuple(pairs), counts, tuple(faults), tuple(left_out))
+
+
+def _join_equal_texts(by_id: _Groups) -> None:
+    """Joins images with masks whose ids are the same text in different forms of Unicode.
+
+    Some programs write "é" as one character (NFC), other programs as two characters (NFD). The ids
+    look alike, and the message for a missing mask would show a name that seems to exist.
+    """
+    by_text = collections.defaultdict[str, list[str]](list)
+    for image_id in by_id:
+        by_text[unicodedata.normalize("NFC", image_id)].append(image_id)
+    for ids in by_text.values():
+        images = [image_id for image_id in ids if not by_id[image_id][1]]
+        masks = [image_id for image_id in ids if not by_id[image_id][0]]
+        if len(images) == len(masks) == 1:
+            by_id[images[0]][1].extend(by_id.pop(masks[0])[1])
+
+
+def _stem(name: str) -> str:
+    """Returns a form of a file name that is equal for similar names."""
+    base = posixpath.splitext(posixpath.basename(name))[0]
+    return unicodedata.normalize("NFKC", base).casefold()
 
 
 def inventory(files: Sequence[File], names: FileNames) -> str:
@@ -102,20 +150,18 @@ def inventory(files: Sequence[File], names: FileNames) -> str:
     if not files:
         return "found no files"
     kinds = collections.Counter(
-        posixpath.splitext(file.name)[1] or "without extension" for file in files
+        shorten(posixpath.splitext(file.name)[1], 20) or "without extension" for file in files
     )
-    listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(8))
+    counts = [f"{count} {kind}" for kind, count in kinds.most_common()]
     matches = {file.name: names.match(file.name) for file in files}
     masks = [is_mask for *_, is_mask in filter(None, matches.values())]
     found = (
-        f"found {len(files)} file{'s' * (len(files) != 1)}: {listed}; "
-        f"{masks.count(False)} images match {names.images}, "
-        f"{masks.count(True)} masks match {names.masks}"
+        f"found {len(files)} file{'s' * (len(files) != 1)}: {listed(counts, 4)}; "
+        f"{masks.count(False)} images match {shorten(str(names.images), 80)}, "
+        f"{masks.count(True)} masks match {shorten(str(names.masks), 80)}"
     )
     # Show at most one example per folder, because the files of a folder usually have similar names.
     examples = {file.folder: file.name for file in reversed(files) if not matches[file.name]}
     if examples:
-        found += (
-            f"; examples of other files: {', '.join(sorted(examples.values())[:_MAX_EXAMPLES])}"
-        )
+        found += f"; examples of other files: {listed(sorted(examples.values())[:_MAX_EXAMPLES])}"
     return found

@@ -95,3 +95,62 @@ def test_inventory_counts_files_and_shows_one_example_per_folder():
         "1 masks match labels/*_gt.tif; examples of other files: class_dict.csv, images/1.png"
     )
     assert inventory([], names) == "found no files"
+
+
+def test_names_of_any_letter_case_are_pairs():
+    found = pairing("A_sat.JPG", "A_mask.PNG", "b_sat.jpg", "b_mask.png", "C_SAT.JPG", "C_MASK.PNG")
+    assert [pair.id for pair in found.pairs] == ["A", "C", "b"]
+    assert (found.faults, found.left_out) == ((), ())
+    patterns = FileNames.parse("images/*.tif", "labels/*.bmp")
+    found = pairing("Images/1.TIF", "LABELS/1.BMP", patterns=patterns)
+    assert named(found.pairs) == [("1", "Images/1.TIF", "LABELS/1.BMP")]
+
+
+def test_image_files_that_match_no_pattern_are_left_out():
+    names = ("1_sat.jpg", "1_mask.png", "2_sat.jpeg", "a/3.TIF", "4.jp2", "notes.txt")
+    assert pairing(*names).left_out == ("2_sat.jpeg", "a/3.TIF", "4.jp2")
+
+
+@pytest.mark.parametrize(
+    ("names", "fault"),
+    [
+        (
+            ("0_sat.jpeg", "0_mask.png"),
+            "0_mask.png: missing image 0_sat.jpg; a similar name is 0_sat.jpeg",
+        ),
+        (
+            ("x/0_sat.jpg", "x/0_mask.TIF"),
+            "x/0_sat.jpg: missing mask 0_mask.png; a similar name is x/0_mask.TIF",
+        ),
+        (
+            ("A_sat.jpg", "a_mask.png"),
+            "A_sat.jpg: missing mask A_mask.png; a similar name is a_mask.png",
+        ),
+        (
+            ("1_sat.jpg", "1_mask.png "),
+            "1_sat.jpg: missing mask 1_mask.png; a similar name is 1_mask.png ",
+        ),
+        (("1\n2_sat.jpg",), "1\\n2_sat.jpg: missing mask 1\\n2_mask.png"),
+        (("1_sat.jpg", "2_mask.png"), "1_sat.jpg: missing mask 1_mask.png"),
+    ],
+)
+def test_fault_for_a_missing_file_shows_a_similar_name(names, fault):
+    assert fault in pairing(*names).faults
+
+
+def test_ids_that_are_the_same_text_are_a_pair():
+    composed, decomposed = "\u00e9", "e\u0301"  # both are shown as "é"
+    found = pairing(f"{decomposed}_sat.jpg", f"{composed}_mask.png")
+    assert [pair.id for pair in found.pairs] == [decomposed]  # as in earlier versions
+    assert found.faults == ()
+    both = [f"{text}_{end}" for text in (composed, decomposed) for end in ("sat.jpg", "mask.png")]
+    assert [pair.id for pair in pairing(*both).pairs] == [decomposed, composed]
+
+
+def test_faults_of_long_and_many_names_are_short():
+    many = [f"{i}/{'x' * 200}_sat.jpg" for i in range(50)]
+    for names in (many, many[:1]):
+        for fault in pairing("1_sat.jpg", "1_mask.png", *names).faults:
+            assert len(fault) < 400
+    text = inventory([File(f"{i}.{'y' * 200}{i}", 1) for i in range(50)], OTHER_NAMES)
+    assert len(text) < 700

@@ -20,13 +20,16 @@ from tfds_deepglobe.archive import (
     Archive,
     describe,
     open_archive,
+    remarks,
     require_faultless,
     turned_line,
 )
 from tfds_deepglobe.classes import RGB, parse_color_map
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, NotPreparedError, listed
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
+from tfds_deepglobe.shards import open_data_set
+from tfds_deepglobe.source_files import check_unchanged, equal_fingerprints
 from tfds_deepglobe.splits import Assignment, assign, keep_present, read_split_files
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -44,8 +47,9 @@ def prepare(
 ) -> tfds.core.DatasetBuilder:
     """Writes the data set of a raw archive as TFRecords, or opens an already prepared data set.
 
-    The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The fingerprint is a hash
-    of the image ids, the file sizes, the class table, the split and `map_color`. If the call fails,
+    The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The name of the folder is
+    a hash of the image ids, the file sizes, the class table, the split and `map_color`. If the
+    content of a file has changed and all of these are equal, an error is raised. If the call fails,
     the incomplete folder is deleted. Each image and mask is read and decoded only once. The
     function prints its progress and its results.
 
@@ -68,14 +72,15 @@ def prepare(
         `class_names`, `palette` and `num_examples`.
 
     Raises:
-        InputError: The archive or an argument cannot be used.
+        InputError: The archive or an argument cannot be used, the prepared data set is damaged, or
+            the content of a file has changed.
         OSError: A file cannot be read or written.
     """
     if num_shards < 1:
         raise InputError(f"`num_shards` must be 1 or more. Received: num_shards={num_shards}.")
     archive = open_archive(data, FileNames.parse(image_glob, mask_pattern))
     color_map = archive.classes.resolve_color_map(parse_color_map(map_color))
-    print(f"{archive.path}: {describe(archive)}")
+    print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))
     # Raise an error before the split, because a split without the faulty files would be different.
     if archive.faults:
         require_faultless(archive, color_map)
@@ -93,8 +98,10 @@ def prepare(
     fingerprint = _fingerprint(archive, color_map, chosen_by)
     directory = _directory(cache_dir, fingerprint)
     if directory.exists():
+        builder = load(cache_dir, fingerprint)
+        check_unchanged(archive, directory)
         print(f"already prepared: {directory}")
-        return load(cache_dir, fingerprint)
+        return builder
 
     _check_destination(directory, sum(p.image.size + p.mask.size for p in archive.pairs))
     start = time.monotonic()
@@ -127,15 +134,26 @@ def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
         fingerprint: value of `builder.info.metadata["fingerprint"]`, or its first 16 digits.
 
     Raises:
-        InputError: The data set does not exist.
+        NotPreparedError: The data set does not exist, or the data set in its folder has another
+            content.
+        InputError: A file of the data set is missing or damaged.
     """
     directory = _directory(cache_dir, fingerprint)
     if not directory.exists():
-        raise InputError(
+        raise NotPreparedError(
             f"The prepared data set {directory} does not exist. Prepare the data set from its "
             "archive, or choose another `cache_dir`."
         )
-    return tfds.builder_from_directory(directory)
+    builder = open_data_set(directory)
+    stored = builder.info.metadata["fingerprint"]
+    if len(fingerprint) > len(directory.parent.name) and not equal_fingerprints(
+        stored, fingerprint
+    ):
+        raise NotPreparedError(
+            f"The files of the prepared data set {directory} have another content. "
+            f"Received: fingerprint {stored}. Expected: {fingerprint}. Choose another `cache_dir`."
+        )
+    return builder
 
 
 def _fingerprint(
@@ -143,10 +161,11 @@ def _fingerprint(
     color_map: Mapping[RGB, int],
     chosen_by: Mapping[str, int] | Assignment,
 ) -> str:
-    """Returns the hash of a data set. A folder and a zip with the same files have the same hash.
+    """Returns the first part of the fingerprint. It is the same for a folder and for a zip.
 
-    The hash contains the sizes of the files, but not their content. Therefore, `prepare` can find a
-    prepared data set without reading the files.
+    This part contains the sizes of the files, but not their content. Therefore, `prepare` can find
+    a prepared data set without reading the files. The second part is a hash of the content, which
+    the builder adds after it has read the files.
     """
     content = {
         "version": str(Builder.VERSION),
@@ -257,5 +276,5 @@ class _DownloadConfig(tfds.download.DownloadConfig):
 
 
 def _listed(ids: list[str]) -> str:
-    """Formats the number of ids and the ids."""
-    return f"{len(ids)} images: {', '.join(ids)}"
+    """Formats the number of ids and the first ids."""
+    return f"{len(ids)} images: {listed(ids, 10)}"

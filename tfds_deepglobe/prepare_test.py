@@ -1,6 +1,7 @@
 import contextlib
 import fcntl
 import io
+import json
 import os
 import resource
 import shutil
@@ -21,9 +22,11 @@ from tfds_deepglobe import prepare as prepare_module
 from tfds_deepglobe.archive import Archive, open_archive
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, NotPreparedError
 from tfds_deepglobe.fake_archive import write_kaggle_folder, write_pair, zip_folder
 from tfds_deepglobe.prepare import load, prepare
+from tfds_deepglobe.source_files import RECORD
+from tfds_deepglobe.sources import Folder
 
 # Fingerprint in the first release, of the archive of the fixture `data` with files of 100 bytes.
 KNOWN_FINGERPRINT = "6a0a81bef56ad4f49ad0861f5846425895e9f2464373881bb700c8a16524f6b5"
@@ -120,10 +123,96 @@ def test_folder_and_zip_are_the_same_data_set_and_prepared_once(data, cache, tmp
 
 def test_prepared_data_set_is_opened_without_reading_files(data, cache, monkeypatch):
     before = fingerprint(prepare(data, cache))
-    for path in (data / "train").iterdir():
-        path.write_bytes(bytes(path.stat().st_size))
     monkeypatch.setattr(prepare_module, "import_tensorflow", None)  # must not be called
+    monkeypatch.setattr(Folder, "checksum", None)
     assert fingerprint(prepare(data, cache)) == before
+
+
+def correct_mask(data, image_id="100"):
+    """Changes the labels of an uncompressed mask. The size of the file does not change."""
+    path = data / "train" / f"{image_id}_mask.bmp"
+    size = path.stat().st_size
+    Image.open(path).transpose(Image.Transpose.ROTATE_180).save(path)
+    assert path.stat().st_size == size
+
+
+@pytest.fixture
+def bmp_masks(data):
+    """Returns options for an archive with uncompressed masks."""
+    for path in sorted((data / "train").glob("*_mask.png")):
+        Image.open(path).save(path.with_suffix(".bmp"))
+        path.unlink()
+    return {"mask_pattern": "*_mask.bmp"}
+
+
+@pytest.mark.parametrize("source", ["folder", "zip"])
+def test_file_that_changed_with_the_same_size_raises(data, cache, tmp_path, bmp_masks, source):
+    def archive():
+        return data if source == "folder" else zip_folder(data, tmp_path / "d.zip")
+
+    old = prepare(archive(), cache, **bmp_masks)
+    labels = read(old)["100"]["segmentation_mask"]
+    written = {path: path.stat().st_mtime_ns for path in cache.rglob("*")}
+    correct_mask(data)
+    with pytest.raises(InputError, match="Files have changed since .*train/100_mask.bmp") as error:
+        prepare(archive(), cache, **bmp_masks)
+    assert f"`rm -r {old.data_dir}` and repeat" in str(error.value)
+    assert {path: path.stat().st_mtime_ns for path in cache.rglob("*")} == written
+    shutil.rmtree(old.data_dir)
+    new = prepare(archive(), cache, **bmp_masks)
+    assert (read(new)["100"]["segmentation_mask"] == labels[::-1, ::-1]).all()
+    assert fingerprint(new) != fingerprint(old)
+    assert new.data_dir == old.data_dir
+    with pytest.raises(NotPreparedError, match="have another content"):
+        load(cache, fingerprint(old))
+
+
+def test_change_with_the_same_modification_time_raises(data, cache, bmp_masks):
+    prepare(data, cache, **bmp_masks)
+    mask = data / "train" / "103_mask.bmp"
+    times = mask.stat().st_atime_ns, mask.stat().st_mtime_ns
+    correct_mask(data, "103")
+    os.utime(mask, ns=times)
+    with pytest.raises(InputError, match="Files have changed since .*103_mask.bmp"):
+        prepare(data, cache, **bmp_masks)
+
+
+def test_copied_archive_is_the_same_data_set(data, cache, tmp_path, capsys, monkeypatch):
+    before = fingerprint(prepare(data, cache))
+    for path in data.rglob("*.*"):
+        os.utime(path)
+    shutil.copytree(data, tmp_path / "copy", copy_function=shutil.copyfile)
+    capsys.readouterr()
+    for other in (data, tmp_path / "copy"):
+        assert fingerprint(prepare(other, cache)) == before
+        assert "already prepared" in capsys.readouterr().out
+    monkeypatch.setattr(Folder, "checksum", None)  # the new times were saved
+    assert fingerprint(prepare(tmp_path / "copy", cache)) == before
+
+
+def as_written_by_an_earlier_version(builder, old_fingerprint):
+    directory = Path(builder.data_dir)
+    (directory / RECORD).unlink()
+    metadata = json.loads((directory / "metadata.json").read_text())
+    metadata["fingerprint"] = old_fingerprint
+    (directory / "metadata.json").write_text(json.dumps(metadata))
+
+
+def test_data_set_of_an_earlier_version_is_opened(data, cache, capsys, bmp_masks):
+    builder = prepare(data, cache, **bmp_masks)
+    new = fingerprint(builder)
+    as_written_by_an_earlier_version(builder, new[:64])
+    for requested in (new, new[:64], new[:16]):
+        assert fingerprint(load(cache, requested)) == new[:64]
+    capsys.readouterr()
+    assert fingerprint(prepare(data, cache, **bmp_masks)) == new[:64]
+    assert "newer" not in capsys.readouterr().out
+    correct_mask(data)
+    assert fingerprint(prepare(data, cache, **bmp_masks)) == new[:64]
+    out = capsys.readouterr().out
+    assert (
+        f"Files are newer than the prepared data set {builder.data_dir}: train/100_mask.bmp" in out
+    )
 
 
 def test_tfrecords_of_folder_and_zip_are_equal(prepared, tmp_path):
@@ -166,6 +255,7 @@ def test_fingerprint_is_the_same_in_every_release(data, cache, capsys):
     """Later versions must find prepared data sets, because runs refer to them by fingerprint."""
     found = Path(prepare(data, cache).data_dir)
     known = cache / "deepglobe" / KNOWN_FINGERPRINT[:16] / "1.0.0"
+    as_written_by_an_earlier_version(load(cache, found.parent.name), KNOWN_FINGERPRINT)
     found.parent.rename(known.parent)
     for path in (data / "train").iterdir():  # sizes of JPEG files depend on Pillow
         os.truncate(path, 100)
@@ -274,7 +364,7 @@ def test_data_set_is_read_without_this_package(prepared, monkeypatch):
     assert names == metadata["class_names"] == list(DEEPGLOBE_CLASSES.names)
     assert metadata["palette"] == [list(color) for color in DEEPGLOBE_CLASSES.palette]
     assert metadata["num_examples"] == {"train": 6, "validation": 1, "test": 1}
-    assert len(metadata["fingerprint"]) == 64
+    assert len(metadata["fingerprint"]) == 80
     assert metadata["fingerprint"][:16] == Path(directory).parent.name
 
 

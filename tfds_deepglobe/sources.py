@@ -4,6 +4,7 @@ import dataclasses
 import lzma
 import os
 import posixpath
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -20,9 +21,16 @@ _ZIP_ERRORS = (
     ValueError,
     EOFError,
     OSError,
+    OverflowError,
+    struct.error,
     lzma.LZMAError,
     zlib.error,
 )
+# The last record of a zip, "end of central directory" (APPNOTE.TXT 4.3.16), and the record of a
+# large zip with the same purpose (4.3.14). Each record has the number of files at an offset.
+_END, _END_NUMBER = b"PK\5\6", struct.Struct("<10xH")
+_END64, _END64_NUMBER = b"PK\6\6", struct.Struct("<32xQ")
+_MAX_END = 65_600  # size of the last record with its longest comment, and of the fields before it
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +40,13 @@ class File:
     Attributes:
         name: path relative to the archive's root, with slashes.
         size: file size, bytes.
+        times: times of the last change of the content and of the metadata, in nanoseconds. For a
+            file in a zip, they are the times of the zip.
     """
 
     name: str
     size: int
+    times: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
 
     @property
     def folder(self) -> str:
@@ -48,9 +59,12 @@ class Folder:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._checksums: dict[str, int] = {}
 
     def files(self) -> Iterator[File]:
-        """Yields the files in the folder and in all its subfolders. Follows symbolic links.
+        """Yields the files in the folder and in all its subfolders.
+
+        Symbolic links are followed, except links to a folder that contains the link.
 
         Raises:
             OSError: A folder cannot be listed.
@@ -59,12 +73,24 @@ class Folder:
         def fail(error: OSError) -> None:  # by default, os.walk skips folders it cannot list
             raise error
 
-        for folder, _, names in os.walk(self._path, onerror=fail, followlinks=True):
+        for folder, subfolders, names in os.walk(self._path, onerror=fail, followlinks=True):
+            subfolders[:] = [name for name in subfolders if not self._is_loop(Path(folder, name))]
             for name in names:
                 path = Path(folder, name)
-                # A link to a file that does not exist has no size. `read` raises an error for it.
-                size = path.stat().st_size if path.exists() else 0
-                yield File(path.relative_to(self._path).as_posix(), size)
+                relative = path.relative_to(self._path).as_posix()
+                if path.exists():
+                    stat = path.stat()
+                    yield File(relative, stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns))
+                else:  # a link to a file that does not exist; `read` raises an error for it
+                    yield File(relative, 0)
+
+    def _is_loop(self, path: Path) -> bool:
+        """Returns True if a path is a link to a folder through which `os.walk` has come."""
+        if not path.is_symlink():
+            return False
+        target = path.resolve()
+        passed = (path.parents[i] for i in range(len(path.relative_to(self._path).parts)))
+        return any(folder.resolve().is_relative_to(target) for folder in passed)
 
     def read(self, name: str) -> bytes:
         """Returns the content of a file.
@@ -73,9 +99,21 @@ class Folder:
             InputError: The file cannot be read.
         """
         try:
-            return (self._path / name).read_bytes()
+            content = (self._path / name).read_bytes()
         except OSError as error:
             raise InputError(f"cannot be read: {error.strerror}") from error
+        self._checksums[name] = zlib.crc32(content)
+        return content
+
+    def checksum(self, name: str) -> int:
+        """Returns the CRC-32 of a file. The file is read, unless it was read before.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        if name not in self._checksums:
+            self.read(name)
+        return self._checksums[name]
 
 
 class Zip:
@@ -84,17 +122,24 @@ class Zip:
     Several threads may read files at the same time.
 
     Raises:
-        InputError: The file is not a zip, or the zip is truncated.
+        InputError: The file is not a zip, or the zip is truncated or damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self._members: dict[str, zipfile.ZipInfo] = {}
+        stat = path.stat()
+        self._times = stat.st_mtime_ns, stat.st_ctime_ns
         try:
             self._zip = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, NotImplementedError, UnicodeDecodeError) as error:
+            _check_number_of_files(path, len(self._zip.infolist()))
+            if any(not member.filename for member in self._zip.infolist()):
+                raise zipfile.BadZipFile("its list contains a file without a name")
+        except _ZIP_ERRORS as error:
+            if isinstance(error, OSError) and error.errno:  # such as a missing permission
+                raise
             raise InputError(
                 f"{path} is neither a folder nor a complete zip ({error}). Download it again if "
-                "the download was interrupted."
+                "the download was interrupted, or repair it: `zip -FF BROKEN.zip --out NEW.zip`."
             ) from error
 
     def files(self) -> Iterator[File]:
@@ -105,7 +150,7 @@ class Zip:
                 # backslashes.
                 name = posixpath.normpath(member.filename.replace("\\", "/"))
                 self._members[name] = member
-                yield File(name, member.file_size)
+                yield File(name, member.file_size, self._times)
 
     def read(self, name: str) -> bytes:
         """Returns the content of a file.
@@ -118,3 +163,28 @@ class Zip:
             return self._zip.read(member)
         except _ZIP_ERRORS as error:
             raise InputError(f"cannot be read from the zip: {error}") from error
+
+    def checksum(self, name: str) -> int:
+        """Returns the CRC-32 of a file from the list of files, without reading the file."""
+        return self._members[name].CRC
+
+
+def _check_number_of_files(path: Path, found: int) -> None:
+    """Compares the number of files in the list of a zip with the number in its last record.
+
+    `zipfile` does not compare these numbers. Therefore, it reads a zip whose list ends early as a
+    zip with fewer files.
+
+    Raises:
+        zipfile.BadZipFile: The numbers differ.
+    """
+    with path.open("rb") as file:
+        file.seek(-min(_MAX_END, path.stat().st_size), os.SEEK_END)
+        end = file.read()
+    place = end.rfind(_END)
+    (expected,) = _END_NUMBER.unpack_from(end, place)
+    if expected == 0xFFFF and (place := end.rfind(_END64, 0, place)) >= 0:
+        (expected,) = _END64_NUMBER.unpack_from(end, place)
+    # Some programs write the lowest 16 bits of a larger number.
+    if found != expected and found % 0x10000 != expected:
+        raise zipfile.BadZipFile(f"its list contains {found} of {expected} files")

@@ -1,3 +1,4 @@
+import struct
 import zipfile
 
 import pytest
@@ -39,6 +40,19 @@ def test_symbolic_link_to_a_folder_is_followed(tmp_path):
     assert list(Folder(tmp_path / "data").files()) == [File("train/1.txt", 3)]
 
 
+def test_symbolic_links_that_form_a_loop_are_not_followed(tmp_path):
+    data = tmp_path / "data"
+    for folder in ("a", "b"):
+        (data / folder).mkdir(parents=True)
+        (data / folder / "1.txt").write_bytes(b"one")
+    (data / "a" / "to_b").symlink_to("../b")
+    (data / "b" / "to_a").symlink_to("../a")
+    (data / "itself").symlink_to(".")
+    (data / "parent").symlink_to("..")
+    files = sorted(file.name for file in Folder(data).files())
+    assert files == ["a/1.txt", "a/to_b/1.txt", "b/1.txt", "b/to_a/1.txt"]
+
+
 def test_reading_a_symbolic_link_to_a_missing_file_raises(tmp_path):
     (tmp_path / "1.txt").symlink_to(tmp_path / "deleted.txt")
     folder = Folder(tmp_path)
@@ -60,6 +74,47 @@ def test_incomplete_zip_and_other_files_raise(tmp_path):
         path.write_bytes(data)
         with pytest.raises(InputError, match="neither a folder nor a complete zip"):
             Zip(path)
+
+
+def test_list_of_a_zip_that_ends_early_raises(tmp_path):
+    path = write_zip(tmp_path / "a.zip", **{f"{i}.txt": b"one" for i in range(3)})
+    data = bytearray(path.read_bytes())
+    end = data.rindex(b"PK\5\6")
+    size, start = struct.unpack_from("<II", data, end + 12)
+    struct.pack_into("<II", data, end + 12, size // 3, start + size - size // 3)
+    path.write_bytes(data)
+    assert len(zipfile.ZipFile(path).infolist()) == 1  # no error in Python's library
+    with pytest.raises(InputError, match="its list contains 1 of 3 files"):
+        Zip(path)
+
+
+def test_zip_with_more_files_than_16_bits_can_count(tmp_path):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.filelist = [zipfile.ZipInfo("x")] * 65_540
+        for member in file.filelist:
+            member.header_offset = member.file_size = member.compress_size = member.CRC = 0
+        file._didModify = True
+    assert len(list(Zip(path).files())) == 65_540
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("extract_version", 255, "version 25.5"),
+        ("flag_bits", 0x0800, "'utf-8' codec"),
+        ("filename", "", "without a name"),
+    ],
+)
+def test_damaged_list_of_a_zip_raises(tmp_path, field, value, message):
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w") as file:
+        file.writestr("1?.txt", b"one")
+        file.writestr("2.txt", b"two")
+        setattr(file.infolist()[0], field, value)  # is written when the zip is closed
+    path.write_bytes(path.read_bytes().replace(b"1?", b"1\xe9"))  # not UTF-8
+    with pytest.raises(InputError, match=f"neither a folder nor a complete zip .*{message}"):
+        Zip(path)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Division of the images into splits, at random or with published lists of image ids."""
 
 import hashlib
+import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
@@ -124,6 +125,14 @@ def keep_present(
         ({'train': ('2',), 'test': ()}, ['1', '3'], ['4'])
     """
     present = set(ids)
+    # A list and a file name can contain the same text in two forms of Unicode.
+    by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in ids}
+    lists = {
+        split: [
+            i if i in present else by_text.get(unicodedata.normalize("NFC", i), i) for i in listed
+        ]
+        for split, listed in lists.items()
+    }
     kept = {split: tuple(i for i in listed if i in present) for split, listed in lists.items()}
     if not any(kept.values()):
         example = next((i for listed in lists.values() for i in listed), "none")

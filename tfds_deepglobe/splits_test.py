@@ -88,3 +88,11 @@ def test_ids_without_images_and_images_in_no_list_are_found(tmp_path):
 def test_lists_without_an_existing_image_raise(tmp_path):
     with pytest.raises(InputError, match="First id in the lists: 1; first id in the archive: 7"):
         keep_present(read_split_files(write_lists(tmp_path)), ["8", "7"])
+
+
+def test_ids_in_lists_can_have_another_form_of_unicode():
+    composed, decomposed = "\u00e9", "e\u0301"  # both are shown as "é"
+    kept, absent, unlisted = keep_present({"train": (composed, "1")}, [decomposed, "1"])
+    assert (kept, absent, unlisted) == ({"train": (decomposed, "1")}, [], [])
+    kept, *_ = keep_present({"train": (composed,)}, [decomposed, composed])
+    assert kept == {"train": (composed,)}

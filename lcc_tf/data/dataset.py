@@ -4,9 +4,11 @@ The data set "demo" consists of procedural scenes, which are synthetic images wi
 program draws the scenes. Therefore, "demo" needs no download.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.demo import MIN_COUNT, write_demo_archive
@@ -16,6 +18,7 @@ from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN
 from tfds_deepglobe.prepare import prepare
+from tfds_deepglobe.shards import check_records
 
 DEMO = "demo"
 
@@ -51,8 +54,8 @@ def prepare_dataset(
 
     Raises:
         InputError: The archive does not exist, or an argument is out of range.
-        tfds_deepglobe.errors.InputError: A file of the archive cannot be used, or a name pattern is
-            not valid.
+        tfds_deepglobe.errors.InputError: A file of the archive cannot be used, a name pattern is
+            not valid, or the prepared data set is damaged or older than a changed file.
     """
     if data == DEMO:
         for argument, value, minimum in (
@@ -89,3 +92,27 @@ def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:
     return ClassTable(
         tuple(metadata["class_names"]), tuple(tuple(color) for color in metadata["palette"])
     )
+
+
+@contextlib.contextmanager
+def reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
+    """Names the damaged file if TensorFlow cannot read a prepared data set inside the block.
+
+    The messages of TensorFlow do not contain the name of the file. Therefore, all files are read
+    again to find the damaged file.
+
+    Args:
+        builder: builder of a prepared data set.
+
+    Raises:
+        tfds_deepglobe.errors.InputError: A file of the data set is missing or damaged.
+    """
+    try:
+        yield
+    except (
+        tf.errors.DataLossError,
+        tf.errors.InvalidArgumentError,
+        tf.errors.NotFoundError,
+    ):
+        check_records(builder)
+        raise

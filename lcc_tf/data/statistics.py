@@ -1,5 +1,6 @@
 """Statistics of the training images: typical size, and number of pixels per class."""
 
+import contextlib
 import io
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from lcc_tf.data.dataset import reading
 from lcc_tf.data.decoding import decode_mask
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.files import write_atomically
@@ -26,8 +28,8 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     """Returns the number of pixels per class of each training image.
 
     `prepare` writes these numbers to a file in the folder of the TFRecords. Earlier versions of
-    `prepare` did not write this file. If the file does not exist, the function decodes all training
-    masks and writes the file.
+    `prepare` did not write this file. If the file is missing or damaged, the function decodes all
+    training masks and writes the file.
 
     Args:
         builder: builder of a prepared data set.
@@ -36,27 +38,31 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
         Numbers of pixels, int64 `(num_images, num_classes)`. The images are in no particular order.
     """
     file = Path(builder.data_dir) / CLASS_PIXELS
-    if file.is_file():
-        return np.load(file)
+    num_images = split_size(builder, "train")
     num_classes = len(builder.info.metadata["class_names"])
+    with contextlib.suppress(OSError, ValueError, EOFError):  # errors of a missing or damaged file
+        counts = np.load(io.BytesIO(file.read_bytes()))
+        if (
+            isinstance(counts, np.ndarray)
+            and (counts.shape, counts.dtype) == ((num_images, num_classes), np.int64)
+            and counts.min() >= 0
+            and counts.sum(axis=1).min() > 0
+        ):
+            return counts
 
     def count(example: dict[str, tf.Tensor]) -> tf.Tensor:
         mask = decode_mask(example["segmentation_mask"])
         ids = tf.reshape(tf.cast(mask, tf.int32), [-1])
         return tf.math.bincount(ids, minlength=num_classes, maxlength=num_classes, dtype=tf.int64)
 
-    counts = encoded_examples(builder, "train").map(count, num_parallel_calls=tf.data.AUTOTUNE)
-    counts = np.stack(
-        list(
-            tqdm(
-                counts.as_numpy_iterator(),
-                total=split_size(builder, "train"),
-                desc="counting classes",
-                unit="image",
-            )
-        )
+    examples = encoded_examples(builder, "train").map(count, num_parallel_calls=tf.data.AUTOTUNE)
+    bar = tqdm(
+        examples.as_numpy_iterator(), total=num_images, desc="counting classes", unit="image"
     )
+    with reading(builder):
+        counts = np.stack(list(bar))
     content = io.BytesIO()
     np.save(content, counts)
-    write_atomically(file, content.getvalue())
+    with contextlib.suppress(OSError):  # the file only saves time; the folder may be read-only
+        write_atomically(file, content.getvalue())
     return counts

@@ -14,6 +14,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.data.dataset import reading
 from lcc_tf.data.decoding import decode_mask, image_encoding
 from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
 from lcc_tf.data.framing import crop
@@ -91,7 +92,8 @@ class Samples:
         if split not in self.builder.info.splits:
             split = "train"
         examples = encoded_examples(self.builder, split).repeat().take(count)
-        return [self._example_crop(example, side, rng) for example in examples]
+        with reading(self.builder):
+            return [self._example_crop(example, side, rng) for example in examples]
 
     def _example_crop(
         self, example: dict[str, tf.Tensor], side: int, rng: np.random.Generator

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
-from lcc_tf.data.dataset import class_table, prepare_dataset
+from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import check_member_weights
@@ -25,8 +25,9 @@ from lcc_tf.scoring.panels import draw_panels
 from lcc_tf.scoring.protocols import ORIGINAL, scoring_rules
 from lcc_tf.scoring.results import Evaluation
 from lcc_tf.scoring.scored_predictors import ScoredPredictors, check_names, ensembles_of
-from tfds_deepglobe.errors import InputError as DatasetError
+from tfds_deepglobe.errors import NotPreparedError
 from tfds_deepglobe.prepare import load
+from tfds_deepglobe.source_files import equal_fingerprints
 
 EQUAL, TUNED = "equal", "tuned"  # names that are accepted as `member_weights`
 
@@ -96,7 +97,8 @@ def evaluate_runs(
 
 def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> ColorBaseline:
     batches = evaluation_batches(builder, "train", image_size=ORIGINAL.side, batch_size=8)
-    return ColorBaseline.fit(batches.as_numpy_iterator(), num_classes)
+    with reading(builder):
+        return ColorBaseline.fit(batches.as_numpy_iterator(), num_classes)
 
 
 def check_runs(runs: Sequence[Run]) -> None:
@@ -197,7 +199,7 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
             "The training data set is unknown, because the runs were imported. Choose a data set "
             "for scoring as `data`."
         )
-    if len({run.fingerprint for run in runs}) > 1:
+    if not all(equal_fingerprints(runs[0].fingerprint, run.fingerprint) for run in runs):
         raise InputError(
             "`runs` must be trained on the same data set, because a test image of one data set can "
             "be a training image of another data set. Received data sets that differ in their "
@@ -208,16 +210,16 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
     config, fingerprint = runs[0].config.data, runs[0].fingerprint
     try:
         return load(config.cache_dir, fingerprint)
-    except DatasetError:
+    except NotPreparedError:
         print(
             f"{config.cache_dir} does not contain the prepared data set. It is prepared again from "
             f"{config.data}."
         )
     builder = prepare_dataset(**asdict(config))
-    if builder.info.metadata["fingerprint"] != fingerprint:
+    if not equal_fingerprints(builder.info.metadata["fingerprint"], fingerprint):
         raise InputError(
-            f"The archive {config.data} has changed since the training of the runs. Its splits "
-            "have also changed. Therefore some test images can be images on which the runs were "
+            f"The archive {config.data} has changed since the training of the runs. Its splits can "
+            "also have changed. Therefore some test images can be images on which the runs were "
             "trained. Restore the archive, or choose a data set for scoring as `data`."
         )
     return builder

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from lcc_tf.data.dataset import reading
 from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.errors import InputError
@@ -31,6 +32,7 @@ def split_examples(
 
     Raises:
         InputError: the split is empty.
+        tfds_deepglobe.errors.InputError: a file of the data set is damaged.
     """
     encoding = image_encoding(builder)
 
@@ -40,7 +42,8 @@ def split_examples(
 
     total = split_size(builder, split)
     examples = encoded_examples(builder, split).map(decode, num_parallel_calls=2).prefetch(2)
-    yield from tqdm(examples.as_numpy_iterator(), total=total, desc=progress, unit="image")
+    with reading(builder):
+        yield from tqdm(examples.as_numpy_iterator(), total=total, desc=progress, unit="image")
 
 
 def check_examples(

@@ -8,6 +8,7 @@ from pathlib import Path
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.runs import CONFIG, Run, read_run
+from tfds_deepglobe.source_files import equal_fingerprints
 
 # Fields of `TrainConfig` that can differ when a run resumes:
 # - `epochs`: a run can train for more epochs.
@@ -68,11 +69,12 @@ def check_same_data(run: Run) -> None:
     if not (run.path / CONFIG).exists():
         return
     earlier = read_run(run.path)
-    if (run.fingerprint, run.classes) != (earlier.fingerprint, earlier.classes):
+    if run.classes != earlier.classes or not equal_fingerprints(
+        run.fingerprint, earlier.fingerprint
+    ):
         raise InputError(
             f"The data set {run.config.data.data} has changed since the run in {run.path} started. "
-            f"Received: content hash {run.fingerprint[:16]} instead of "
-            f"{earlier.fingerprint[:16]}. The split has changed too. Images that were test images "
-            "can therefore be training images now. Restore the data set, or train in another "
-            "`workdir`."
+            f"Received: fingerprint {run.fingerprint} instead of {earlier.fingerprint}. The split "
+            "can have changed too. Images that were test images can therefore be training images "
+            "now. Restore the data set, or train in another `workdir`."
         )

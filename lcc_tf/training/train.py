@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.config import TrainConfig
-from lcc_tf.data.dataset import class_table, prepare_dataset
+from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.statistics import native_size
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
@@ -57,6 +57,7 @@ def train(
             - The batch size is not divisible by the number of devices.
             - The device has too little memory.
             - The loss is not a finite number.
+        tfds_deepglobe.errors.InputError: a file of the data set cannot be read.
     """
     with locked_folder(workdir, "workdir"):
         return _train(config, workdir, resume, strategy)
@@ -111,7 +112,8 @@ def _train(
                     restore(model, checkpoint, with_optimizer=index == state.phase)
                     checkpoint = None
             state.phase = index
-            fit(model, data, RunRecorder(run, phase, state, data.steps_per_epoch))
+            with reading(builder):
+                fit(model, data, RunRecorder(run, phase, state, data.steps_per_epoch))
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             "The device has too little memory. Received: "

@@ -1,9 +1,10 @@
 import dataclasses
 
 import pytest
+import tensorflow as tf
 
 from lcc_tf.config import DataConfig
-from lcc_tf.data.dataset import class_table, prepare_dataset
+from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.errors import InputError as DatasetError
@@ -40,3 +41,18 @@ def test_error_for_an_archive_with_faults_does_not_recommend_demo(tmp_path):
 def test_demo_arguments_out_of_range_raise(tmp_path, argument, value):
     with pytest.raises(InputError, match=f"`{argument}` must be .* Received: {argument}={value}"):
         prepared(tmp_path, data="demo", **{argument: value})
+
+
+def test_error_for_a_damaged_record_names_the_file(damaged_data):
+    builder = prepare_dataset(**dataclasses.asdict(damaged_data))
+    examples = builder.as_dataset(split="train")
+    with pytest.raises(tf.errors.DataLossError):
+        list(examples)
+    message = "tfrecord-00002-of-00013 contains a damaged record"
+    with pytest.raises(DatasetError, match=message), reading(builder):
+        list(examples)
+
+
+def test_other_errors_are_not_changed(builder):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="scalar"), reading(builder):
+        tf.io.decode_jpeg(tf.zeros(2, tf.string))

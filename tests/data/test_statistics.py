@@ -1,3 +1,4 @@
+import io
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +44,36 @@ def test_missing_file_of_class_pixels_is_written_once(builder):
     np.save(file, counts + 1)
     np.testing.assert_array_equal(class_pixels(builder), counts + 1)
     np.save(file, written)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda counts: b"",
+        lambda counts: bytes(500),
+        lambda counts: b"PK" + bytes(99),
+        lambda counts: npy(counts)[:-1],
+        lambda counts: npy(counts[1:]),
+        lambda counts: npy(counts[:, 1:]),
+        lambda counts: npy(counts.astype(np.float32)),
+        lambda counts: npy(-counts),
+        lambda counts: npy(counts * 0),
+        lambda counts: npy(counts).replace(b"(5, 7)", b"(9**9)"),
+    ],
+)
+def test_damaged_file_of_class_pixels_is_counted_again(builder, damage):
+    file = Path(builder.data_dir) / CLASS_PIXELS
+    counts = class_pixels(builder)
+    file.write_bytes(damage(counts))
+    assert sorted(class_pixels(builder).tolist()) == sorted(counts.tolist())
+    assert sorted(np.load(file).tolist()) == sorted(counts.tolist())
+
+
+def npy(array):
+    """Returns an array as the content of a file."""
+    content = io.BytesIO()
+    np.save(content, array)
+    return content.getvalue()
 
 
 def test_native_size_is_the_median_side(builder):

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -314,6 +315,23 @@ def test_imported_run_can_be_scored_on_any_data_set(pair):
     assert open_dataset([imported], "demo").info.splits["test"].num_examples
     with pytest.raises(InputError, match="were imported.*`data`"):
         open_dataset([imported])
+
+
+def test_damaged_data_set_raises(pair, damaged_data):
+    run = pair[0]
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=damaged_data))
+    builder = open_dataset([run])
+    with pytest.raises(DatasetError, match="tfrecord-00002-of-00013 contains a damaged record"):
+        evaluate_runs([run], builder, split="train", ensemble=False)
+    (Path(builder.data_dir) / "deepglobe-train.tfrecord-00002-of-00013").unlink()
+    with pytest.raises(DatasetError, match="tfrecord-00002-of-00013 does not exist"):
+        open_dataset([run])
+
+
+def test_fingerprint_of_an_earlier_version_is_equal(pair):
+    old = dataclasses.replace(pair[0], fingerprint=pair[0].fingerprint[:64])
+    assert open_dataset([pair[1], old]).info.metadata["fingerprint"] == pair[1].fingerprint
+    assert open_dataset([old, pair[1]]).info.metadata["fingerprint"] == pair[1].fingerprint
 
 
 def test_changed_archive_raises(pair):

@@ -1,0 +1,122 @@
+"""Opening of a prepared data set, with checks for missing and damaged files.
+
+The images and masks of a split are in several TFRecord files, which are called shards.
+"""
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import tensorflow_datasets as tfds
+from google.protobuf import json_format
+
+from tfds_deepglobe.classes import ClassTable
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.source_files import RECORD, content_hash, delete_and_repeat
+from tfds_deepglobe.tensorflow_import import import_tensorflow
+
+# Errors that TFDS raises if one of its text files is missing or damaged. They were found with
+# randomly damaged files.
+_DAMAGE_ERRORS = (
+    *(ValueError, TypeError, AttributeError, LookupError, OSError, ImportError, RuntimeError),
+    json_format.Error,
+)
+# A TFRecord begins with its length and the checksum of the length, 12 bytes. It ends with the
+# checksum of the content, 4 bytes. See https://www.tensorflow.org/tutorials/load_data/tfrecord.
+_HEADER, _FOOTER = struct.Struct("<QI"), 4
+
+
+def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
+    """Opens the folder of a prepared data set, and checks the structure of all its files.
+
+    The content of the TFRecords is not read. `check_records` reads it.
+
+    Raises:
+        InputError: A file is missing or damaged.
+    """
+    try:
+        builder = tfds.builder_from_directory(directory)
+        metadata, features = builder.info.metadata, builder.info.features
+        ClassTable(tuple(metadata["class_names"]), tuple(map(tuple, metadata["palette"])))
+        if features["segmentation_mask"].names != metadata["class_names"]:
+            raise ValueError("the class names differ")
+        if features["image"].encoding_format not in ("jpeg", "png"):
+            raise ValueError("the images have an unknown encoding")
+        sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
+        if sizes != {split: size for split, size in metadata["num_examples"].items() if size}:
+            raise ValueError("the numbers of images differ")
+        fingerprint, record = metadata["fingerprint"], directory / RECORD
+        # Earlier versions did not write the record.
+        if record.exists() and not fingerprint.endswith(
+            content_hash(json.loads(record.read_bytes()))
+        ):
+            raise ValueError("the checksums of the files differ")
+    except _DAMAGE_ERRORS as error:
+        raise _damage(directory, *_damaged_text(directory, error)) from error
+    for path, count in _shards(builder):
+        if not path.is_file():
+            raise _damage(directory, path.name, "does not exist")
+        if _count_records(path) != count:
+            raise _damage(
+                directory, path.name, f"does not contain exactly {count} complete records"
+            )
+    return builder
+
+
+def check_records(builder: tfds.core.DatasetBuilder) -> None:
+    """Reads all TFRecords of a data set and verifies their checksums.
+
+    Raises:
+        InputError: A shard is missing or damaged.
+    """
+    tf = import_tensorflow()
+    directory = Path(builder.data_dir)
+    open_data_set(directory)
+    for path, _ in _shards(builder):
+        try:
+            for _ in tf.data.TFRecordDataset(str(path)):
+                pass
+        except tf.errors.OpError as error:
+            raise _damage(directory, path.name, "contains a damaged record") from error
+
+
+def _shards(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[Path, int]]:
+    """Yields the path and the number of records of each shard."""
+    for info in builder.info.splits.values():
+        yield from zip(map(Path, info.filepaths), info.shard_lengths, strict=True)
+
+
+def _count_records(path: Path) -> int | None:
+    """Counts the records of a shard without reading their content; None if it is damaged."""
+    size, place, count = path.stat().st_size, 0, 0
+    with path.open("rb") as file:
+        while place < size:
+            file.seek(place)
+            header = file.read(_HEADER.size)
+            if len(header) < _HEADER.size or not (length := _HEADER.unpack(header)[0]):
+                return None  # a file of zeros has records of length 0
+            place += _HEADER.size + length + _FOOTER
+            count += 1
+    return count if place == size else None
+
+
+def _damaged_text(directory: Path, error: Exception) -> tuple[str, str]:
+    """Returns the name of the damaged text file and the damage."""
+    for name in ("dataset_info.json", "features.json", "metadata.json", RECORD):
+        path = directory / name
+        if not path.exists() and name != RECORD:
+            return name, "does not exist"
+        try:
+            json.loads(path.read_bytes() if path.exists() else b"0")
+        except ValueError as wrong:
+            return name, f"is not valid JSON ({wrong})"
+    return "one of its text files", f"contains wrong values ({error})"
+
+
+def _damage(directory: Path, name: str, text: str) -> InputError:
+    reason = " ".join(text.split())[:200]
+    return InputError(
+        f"The prepared data set {directory} is damaged: {name} {reason}. To prepare it again, "
+        f"{delete_and_repeat(directory)}."
+    )

@@ -1,0 +1,123 @@
+"""Record of the files from which a data set was prepared, which shows later changes of the files.
+
+The fingerprint of a data set begins with a hash of the image ids, the file sizes, the classes and
+the split, so that a prepared data set is found without reading the files. The record adds the
+content: `prepare` compares checksums of the files with the record if their times have changed.
+"""
+
+import contextlib
+import functools
+import hashlib
+import json
+import os
+import shlex
+from collections.abc import Collection
+from pathlib import Path
+
+from tfds_deepglobe.archive import Archive
+from tfds_deepglobe.errors import InputError, listed
+from tfds_deepglobe.parallel import ordered_map
+from tfds_deepglobe.sources import File, Folder
+
+RECORD = "source_files.json"  # file in the folder of the TFRecords
+# Dictionary from the id of an image to checksum and times of the image and of its mask
+Record = dict[str, list[tuple[int, tuple[int, int]]]]
+
+
+def record_of(archive: Archive, ids: Collection[str]) -> Record:
+    """Returns the record of the files of some images, which were read before."""
+    return {
+        pair.id: [
+            (archive.source.checksum(file.name), file.times) for file in (pair.image, pair.mask)
+        ]
+        for pair in archive.pairs
+        if pair.id in ids
+    }
+
+
+def content_hash(record: Record) -> str:
+    """Returns a hash of the checksums in a record, 16 hexadecimal digits."""
+    checksums = sorted((image_id, image[0], mask[0]) for image_id, (image, mask) in record.items())
+    return hashlib.sha256(json.dumps(checksums).encode()).hexdigest()[:16]
+
+
+def equal_fingerprints(one: str, other: str) -> bool:
+    """Returns True if two fingerprints belong to data sets with the same content.
+
+    Fingerprints of earlier versions do not end with the hash of the content. They are equal to
+    fingerprints with any content.
+
+    Example:
+        >>> equal_fingerprints("0123", "0123ab"), equal_fingerprints("0123ab", "0123cd")
+        (True, False)
+    """
+    return one.startswith(other) or other.startswith(one)
+
+
+def delete_and_repeat(directory: Path) -> str:
+    """Explains how to prepare a data set again."""
+    return f"delete the data set with `rm -r {shlex.quote(str(directory))}` and repeat the command"
+
+
+def check_unchanged(archive: Archive, directory: Path) -> None:
+    """Checks that the files of an archive are the files from which a data set was prepared.
+
+    A file is read only if its times differ from the record, for example in a copy of the archive.
+    Data sets of earlier versions have no record. In this case, the function prints the files that
+    are newer than the data set.
+
+    Args:
+        archive: the archive, with the same ids and file sizes as the data set.
+        directory: folder of the prepared data set.
+
+    Raises:
+        InputError: The content of a file has changed.
+    """
+    file = directory / RECORD
+    again = delete_and_repeat(directory)
+    if not file.exists():
+        files = [file for pair in archive.pairs for file in (pair.image, pair.mask)]
+        written = (directory / "dataset_info.json").stat().st_mtime_ns
+        if newer := [file.name for file in files if file.times[0] > written]:
+            print(
+                f"Files are newer than the prepared data set {directory}: "
+                f"{listed(newer)}. If their content has changed, {again}."
+            )
+        return
+    record: Record = json.loads(file.read_text())
+    suspects = [
+        (pair.id, place, current)
+        for pair in archive.pairs
+        if pair.id in record
+        for place, current in enumerate((pair.image, pair.mask))
+        if list(record[pair.id][place][1:]) != [list(current.times)]
+    ]
+
+    def is_equal(suspect: tuple[str, int, File]) -> bool:
+        image_id, place, current = suspect
+        try:
+            return archive.source.checksum(current.name) == record[image_id][place][0]
+        except InputError:  # the file cannot be read
+            return False
+
+    # The checksums of a zip are in its list of files. Reading a folder takes longer.
+    from_folder = isinstance(archive.source, Folder) and bool(suspects)
+    run = functools.partial(ordered_map, description="comparing files") if from_folder else map
+    equal = list(run(is_equal, suspects))
+    changed = [
+        current.name for (_, _, current), same in zip(suspects, equal, strict=True) if not same
+    ]
+    if changed:
+        raise InputError(
+            f"Files have changed since {directory} was prepared: {listed(changed)}. "
+            f"To prepare them again, {again}. To keep the earlier data set, choose another "
+            "`cache_dir`."
+        )
+    if from_folder:
+        for image_id, place, current in suspects:
+            record[image_id][place] = (record[image_id][place][0], current.times)
+        # The new times only save time at the next call. The folder may be read-only.
+        unfinished = file.with_name(f".{RECORD}.{os.getpid()}")
+        with contextlib.suppress(OSError):
+            unfinished.write_text(json.dumps(record))
+            unfinished.replace(file)
