@@ -120,19 +120,18 @@ def read_run(path: Path) -> Run:
         )
     try:
         content = json.loads(file.read_text())
-        config = TrainConfig.from_json(content["config"])
-        data = config.data.with_existing_paths(
-            dict(content.get("absolute_paths", {})), content["dataset_fingerprint"]
-        )
-        return Run(
+        run = Run(
             path=path,
-            config=dataclasses.replace(config, data=data),
+            config=TrainConfig.from_json(content["config"]),
             classes=ClassTable(
                 tuple(content["class_names"]), tuple(tuple(rgb) for rgb in content["palette"])
             ),
             fingerprint=content["dataset_fingerprint"],
             native_size=content["native_size"],
         )
+        absolute = dict(content.get("absolute_paths", {}))
+        data = run.config.data.with_existing_paths(absolute, run.fingerprint)
+        return dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise InputError(

@@ -154,9 +154,9 @@ def builder(demo_data):
 def damaged_data(demo_data, tmp_path):
     """Configuration of a copy of the tiny data set with one damaged training image."""
     cache_dir = shutil.copytree(demo_data.cache_dir, tmp_path / "damaged")
-    (shard,) = cache_dir.glob("deepglobe/*/*/*-train.tfrecord-00002-of-*")
-    content = shard.read_bytes()
-    shard.write_bytes(content[:100] + bytes(50) + content[150:])
+    for shard in cache_dir.glob("deepglobe/*/*/*-train.tfrecord-00002-of-*"):
+        content = shard.read_bytes()
+        shard.write_bytes(content[:100] + bytes(50) + content[150:])
     return dataclasses.replace(demo_data, cache_dir=str(cache_dir))
 
 

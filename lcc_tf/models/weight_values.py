@@ -45,7 +45,7 @@ def weights_hash(model: keras.Model) -> str:
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         >>> before = weights_hash(model)
-        >>> model.layers[0].bias.assign([1.0])
+        >>> _ = model.layers[0].bias.assign([1.0])
         >>> weights_hash(model) == before
         False
     """
