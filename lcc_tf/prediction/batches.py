@@ -52,7 +52,7 @@ def in_batches(predict: Predict) -> Predict:
                 if len(batch) == 1:
                     raise InputError(
                         f"The memory is not enough to predict an image of {height}x{width} pixels. "
-                        "Use a smaller `tile`, or a network with fewer parameters."
+                        "Use smaller tiles (`tile`) or a smaller network."
                     ) from error
                 size = len(batch) // 2
                 maximum = size * height * width
