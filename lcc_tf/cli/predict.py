@@ -2,6 +2,8 @@
 
 import argparse
 import functools
+import os
+from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -27,6 +29,9 @@ EXAMPLES = """\
   python predict.py --input scenes/ --output maps --tta d4 --extras confidence --polygons gpkg
   python predict.py --input "tiles/*.tif" --output maps --bands 3,2,1 --scale 0,3000 --resume
 """
+# Limits above which `limit_memory` changes how TensorFlow allocates memory
+LARGE_NETWORK = 100e6  # size of the weights, bytes
+LARGE_TILE = 512  # side of the tiles, pixels
 EXIT_CODES = {0: "all images mapped", 1: "some images could not be mapped"}
 
 
@@ -39,6 +44,7 @@ def command(options: argparse.Namespace) -> int:
     """Writes the maps of all images and returns the exit code."""
     require_extra("maps")
     import_tensorflow()
+    from lcc_tf.exporting.description import MODEL_FILE, Description
     from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.input_images import find_images, images_to_map
     from lcc_tf.mapping.map_images import check_earlier_maps, map_images
@@ -46,7 +52,7 @@ def command(options: argparse.Namespace) -> int:
     from lcc_tf.mapping.scene_reading import SceneReading
     from lcc_tf.mapping.zones import Zones
     from lcc_tf.prediction.predictors import EnsemblePredictor
-    from lcc_tf.runs import read_runs
+    from lcc_tf.runs import BEST, read_runs
 
     outputs = Outputs(
         options.output,
@@ -66,10 +72,16 @@ def command(options: argparse.Namespace) -> int:
             "Received: `--model` and `--member-weights`. Omit one of these options."
         )
     if options.model:
+        extra = options.model / "assets.extra"
+        stored = Description.read(extra).tile if (extra / MODEL_FILE).is_file() else 0
+        limit_memory((options.model / "variables").glob("*"), options.tile or stored)
         predictor = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
     else:
+        runs = read_runs(options.runs, Path("runs"))
+        tile = options.tile or max(run.config.image_size for run in runs)
+        limit_memory([run.path / BEST for run in runs], tile)
         predictor = EnsemblePredictor.from_runs(
-            read_runs(options.runs, Path("runs")),
+            runs,
             options.member_weights,
             average=options.average,
             tta=options.tta,
@@ -84,6 +96,26 @@ def command(options: argparse.Namespace) -> int:
     skipped = f"; {len(earlier)} were already mapped" if earlier else ""
     print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
     return 1 if failed else 0
+
+
+def limit_memory(weights: Iterable[Path], tile: int) -> None:
+    """Sets the variable `TF_ONEDNN_USE_SYSTEM_ALLOCATOR` to 1 for large networks and large tiles.
+
+    TensorFlow then returns unused memory to the operating system. Without the variable, UNet++ with
+    ResNet101 needs 20 to 30 % more memory for tiles of 1024 pixels. In all other cases, the
+    prediction needs little memory, and the variable would only make it slower. If the user has set
+    the variable, its value does not change. GPU memory is not affected.
+
+    TensorFlow reads the variable when it creates the first tensor. Therefore call this function
+    before a network is loaded.
+
+    Args:
+        weights: files with weights.
+        tile: side of the tiles, pixels.
+    """
+    size = sum(file.stat().st_size for file in weights if file.is_file())
+    if size > LARGE_NETWORK and tile > LARGE_TILE:
+        os.environ.setdefault("TF_ONEDNN_USE_SYSTEM_ALLOCATOR", "1")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -11,6 +11,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.description import MODEL_FILE, Description
 from lcc_tf.exporting.source_model import SourceModel
+from lcc_tf.prediction.batches import in_batches
 from lcc_tf.prediction.predictors import Average, EnsemblePredictor, Predictor
 from lcc_tf.prediction.tta import with_tta
 
@@ -105,7 +106,7 @@ def load_savedmodel(
     image_size, scale = description.tile, description.scale
     predictor = Predictor(
         name=folder.name,
-        predict_batch=with_tta(predict, tta),
+        predict_batch=with_tta(in_batches(predict), tta),
         # The framing "whole" resizes each tile before prediction. This is necessary for a model
         # whose resolution differs from the resolution of the scene.
         framing="crops" if scale == 1 else "whole",
@@ -121,7 +122,7 @@ def load_savedmodel(
 def _files_hash(folder: Path) -> str:
     """Hashes the graph and the weights of a SavedModel."""
     content = hashlib.blake2b(digest_size=16)
-    for file in sorted([folder / "saved_model.pb", *folder.glob("variables/*")]):
+    for file in sorted([*folder.glob("saved_model.pb"), *folder.glob("variables/*")]):
         with file.open("rb") as opened:
             content.update(hashlib.file_digest(opened, "blake2b").digest())
     return content.hexdigest()

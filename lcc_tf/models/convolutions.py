@@ -11,11 +11,10 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
     For a dilated depthwise convolution, TensorFlow pads the feature map to a multiple of the
     dilation rate. With a rate of 36 and 8x8 pixels, the padding multiplies the work by several
     hundred. This layer instead adds nine shifted copies of the feature map, one per element of the
-    kernel. It skips copies that contain only padding.
+    kernel. If the image size is known before the call, it skips copies that contain only padding.
 
     The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same".
-    The image size must be known before the call, which is the case in training. In all other cases,
-    the layer calls `SeparableConv2D`. Both layers have the same arguments.
+    In all other cases, the layer calls `SeparableConv2D`. Both layers have the same arguments.
 
     Example:
         >>> layer = AtrousSeparableConv2D(4, 3, padding="same", dilation_rate=36)
@@ -35,21 +34,27 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
             and self.depth_multiplier == 1
             and self.data_format == "channels_last"
         )
-        if not is_atrous or None in x.shape[1:3]:
+        if not is_atrous:
             return super().call(x)
-        height, width = x.shape[1:3]
+        sides = [
+            tf.shape(x)[axis] if side is None else side
+            for axis, side in enumerate(x.shape[1:3], start=1)
+        ]
         kernel = tf.convert_to_tensor(self.depthwise_kernel)
         shifted = []
         for row in range(3):
             for column in range(3):
-                down, right = (row - 1) * rate, (column - 1) * rate
-                if abs(down) >= height or abs(right) >= width:
+                shifts = (row - 1) * rate, (column - 1) * rate
+                if any(
+                    isinstance(n, int) and abs(s) >= n for s, n in zip(shifts, sides, strict=True)
+                ):
                     continue
-                top, bottom = max(-down, 0), max(down, 0)
-                left, end = max(-right, 0), max(right, 0)
-                inside = x[:, bottom : height - top, end : width - left]
+                (top, bottom), (left, end) = map(_margins, shifts, sides)
+                inside = x[:, bottom : sides[0] - top, end : sides[1] - left]
                 margins = [(0, 0), (top, bottom), (left, end), (0, 0)]
-                shifted.append(tf.pad(inside * kernel[row, column, :, 0], margins))
+                copy = tf.pad(inside * kernel[row, column, :, 0], margins)
+                copy.set_shape(x.shape)  # unknown margins would make the number of channels unknown
+                shifted.append(copy)
         x = keras.ops.conv(tf.add_n(shifted), self.pointwise_kernel, padding="same")
         if self.use_bias:
             x = keras.ops.add(x, self.bias)
@@ -86,3 +91,14 @@ class ChannelwiseConv2D(keras.layers.Conv2D):
         if self.use_bias:
             x = tf.nn.bias_add(x, self.bias)
         return x if self.activation is None else self.activation(x)
+
+
+def _margins(shift: int, side: int | tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
+    """Returns the widths of the margins that a shifted feature map has before and after its pixels.
+
+    In a map of unknown size, the margins are not larger than the map.
+    """
+    before, after = max(-shift, 0), max(shift, 0)
+    if isinstance(side, int):
+        return before, after
+    return tf.minimum(before, side), tf.minimum(after, side)

@@ -28,7 +28,8 @@ from lcc_tf.models.model_outputs import (
 )
 from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.models.weight_values import weights_hash
-from lcc_tf.prediction.tiling import BATCH_PIXELS, Predict, check_tile, predict_array
+from lcc_tf.prediction.batches import in_batches
+from lcc_tf.prediction.tiling import Predict, check_tile, images_per_batch, predict_array
 from lcc_tf.prediction.tta import with_tta
 from lcc_tf.runs import Run, check_same_classes, load_model
 from tfds_deepglobe.classes import ClassTable
@@ -102,7 +103,8 @@ def probability_function(model: keras.Model) -> Predict:
 
     Returns:
         Function whose argument is float32 `(batch, height, width, 3)`, RGB in [0, 255]. It returns
-        probabilities, float32 `(batch, height, width, num_classes)`.
+        probabilities, float32 `(batch, height, width, num_classes)`. It predicts many images in
+        several batches, see `in_batches`.
     """
     has_softmax = outputs_probabilities(model)
 
@@ -112,16 +114,17 @@ def probability_function(model: keras.Model) -> Predict:
         outputs = tf.cast(keras.tree.flatten(model(images, training=False))[0], tf.float32)
         return outputs if has_softmax else tf.nn.softmax(outputs)
 
-    # With this signature, the model is traced once for all shapes. Without the signature, the model
-    # would be traced again for each new shape.
-    traced = probabilities.get_concrete_function(tf.TensorSpec((None, None, None, 3), tf.float32))
-
     def predict(images: np.ndarray) -> np.ndarray:
-        predicted = traced(tf.constant(images, tf.float32)).numpy()
+        # The model is traced once for each height and width. If both were unknown, some layers
+        # would pad their feature maps and need much more memory. The number of images is unknown,
+        # because the last batch can be smaller.
+        signature = tf.TensorSpec((None, *images.shape[1:]), tf.float32)
+        graph = probabilities.get_concrete_function(signature)
+        predicted = graph(tf.constant(images, tf.float32)).numpy()
         check_output_size(images.shape, predicted.shape)
         return predicted
 
-    return predict
+    return in_batches(predict)
 
 
 @dataclass(frozen=True)
@@ -236,14 +239,16 @@ class Predictor:
         side = tiles.shape[1]
         if self.framing == "whole":
             # The resized tiles can have more pixels than the tiles. Therefore batches are smaller.
-            size = max(BATCH_PIXELS // self.image_size**2, 1)
+            size = images_per_batch(self.image_size**2)
             batches = [tiles[first : first + size] for first in range(0, len(tiles), size)]
-            predicted = np.concatenate([self._predict_resized(batch) for batch in batches])
-        elif side == self.image_size:
+            predicted = [
+                tf.image.resize(self._predict_resized(batch), (side, side), method="bilinear")
+                for batch in batches
+            ]
+            return np.concatenate(predicted)
+        if side == self.image_size:
             return self.predict_batch(tiles)
-        else:
-            predicted = np.stack([self.predict_image(tile) for tile in tiles])
-        return tf.image.resize(predicted, (side, side), method="bilinear").numpy()
+        return np.stack([self.predict_image(tile) for tile in tiles])
 
     def _predict_resized(self, images: np.ndarray) -> np.ndarray:
         """Resizes images `(batch, height, width, 3)` to `image_size` and predicts them."""

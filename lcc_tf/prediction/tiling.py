@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
@@ -23,8 +24,11 @@ OVERLAP = 1 / 4  # default overlap of neighboring tiles, fraction of the side of
 # Maximum side of a tile, pixels. Even a small image is reflect-padded to the size of a tile. A tile
 # with this side has 3 GB as float32 RGB. The prediction of a larger tile would fill the memory.
 MAX_TILE = 16384
-# Maximum number of pixels per batch. If a tile has more pixels, a batch contains one tile.
-BATCH_PIXELS = 8 * 512**2
+# Maximum number of pixels per batch on a CPU. If a tile has more pixels, a batch contains one tile.
+# Larger batches need more memory and are not faster.
+BATCH_PIXELS = 512**2
+# The same for a GPU, whose many cores need more pixels.
+GPU_BATCH_PIXELS = 8 * 512**2
 
 # Function whose argument is float32 `(batch, side, side, 3)`, RGB in [0, 255]. It returns
 # predictions, float32 `(batch, side, side, channels)`.
@@ -185,6 +189,22 @@ def check_tile(tile: int) -> None:
         )
 
 
+def images_per_batch(pixels: int, maximum: float = math.inf) -> int:
+    """Returns the number of images in a batch, 1 or more.
+
+    Args:
+        pixels: number of pixels of an image.
+        maximum: upper limit for the number of pixels of a batch, in addition to `BATCH_PIXELS` or
+            `GPU_BATCH_PIXELS`.
+
+    Example:
+        >>> images_per_batch(512**2, maximum=512**2)
+        1
+    """
+    limit = GPU_BATCH_PIXELS if tf.config.list_logical_devices("GPU") else BATCH_PIXELS
+    return max(int(min(limit, maximum)) // pixels, 1)
+
+
 def _predicted_tiles(
     predict: Predict,
     read: Read,
@@ -202,7 +222,7 @@ def _predicted_tiles(
     """
     # All batches of an image have the same size, because cuDNN selects algorithms again for each
     # new size.
-    num_batches = math.ceil(len(origins) / max(BATCH_PIXELS // tile**2, 1))
+    num_batches = math.ceil(len(origins) / images_per_batch(tile**2))
     batch_size = math.ceil(len(origins) / num_batches)
     tiles = (read_tile(read, size, origin, tile) for origin in origins)
 

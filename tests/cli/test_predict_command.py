@@ -1,7 +1,10 @@
+import os
 import shutil
 from pathlib import Path
 
 import pytest
+
+from lcc_tf.cli import predict
 
 
 @pytest.fixture
@@ -38,3 +41,25 @@ def test_broken_image_is_reported_and_all_other_images_are_mapped_once(arguments
     code, output, _ = run("predict", *arguments, "--resume")
     assert code == 0
     assert "all 3 images are already mapped" in output
+
+
+ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"
+
+
+@pytest.mark.parametrize(
+    ("megabytes", "tile", "value"),
+    [((50, 60), 1024, "1"), ((50, 60), 512, None), ((50, 40), 1024, None), ((), 1024, None)],
+)
+def test_large_networks_and_tiles_return_unused_memory(
+    megabytes, tile, value, tmp_path, monkeypatch
+):
+    monkeypatch.setenv(ALLOCATOR, "0")
+    files = [tmp_path / str(number) for number, _ in enumerate(megabytes)]
+    for path, size in zip(files, megabytes, strict=True):
+        with path.open("wb") as file:
+            file.truncate(size * 10**6)  # takes no space on the disk
+    predict.limit_memory(files, tile)
+    assert os.environ[ALLOCATOR] == "0"  # the value of the user
+    monkeypatch.delenv(ALLOCATOR)
+    predict.limit_memory(files, tile)
+    assert os.environ.get(ALLOCATOR) == value

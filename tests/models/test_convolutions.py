@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from lcc_tf.models.convolutions import AtrousSeparableConv2D, ChannelwiseConv2D
 
@@ -38,6 +39,25 @@ def test_atrous_separable_convolution_equals_keras(options):
         AtrousSeparableConv2D(4, 3, **options),
         (2, 9, 7, 5),
     )
+
+
+@pytest.mark.parametrize("rate", [2, 7, 8, 9, 40])
+@pytest.mark.parametrize("shape", [(None, None, None, 5), (None, 9, None, 5)])
+def test_atrous_convolution_of_unknown_size_pads_no_batches(rate, shape):
+    keras.utils.set_random_seed(0)
+    options = {"padding": "same", "dilation_rate": rate}
+    layer, expected = (
+        AtrousSeparableConv2D(4, 3, **options),
+        keras.layers.SeparableConv2D(4, 3, **options),
+    )
+    graph = tf.function(layer).get_concrete_function(tf.TensorSpec(shape))
+    # TensorFlow moves pixels into the batch axis of a padded map, which can be 100 times as large.
+    assert "SpaceToBatchND" not in {operation.type for operation in graph.graph.get_operations()}
+    expected.build(shape)
+    expected.set_weights(layer.get_weights())
+    for width in (1, 7, 20):
+        x = np.random.default_rng(0).normal(size=(2, 9, width, 5)).astype(np.float32)
+        np.testing.assert_allclose(graph(tf.constant(x)), expected(x), atol=1e-5)
 
 
 @pytest.mark.parametrize(

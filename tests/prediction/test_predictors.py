@@ -140,20 +140,6 @@ def test_network_for_crops_predicts_images_at_full_resolution(network):
     np.testing.assert_allclose(result[10:20, 5:18], expected[10:20, 5:18], atol=1e-6)
 
 
-def test_network_is_traced_once_for_all_sizes():
-    traces = []
-
-    def network(images, training):
-        traces.append(training)
-        return images
-
-    predict = probability_function(network)
-    for side in (4, 5, 6):
-        shape = (side, side, side, 3)
-        np.testing.assert_allclose(predict(np.zeros(shape, np.float32)), np.full(shape, 1 / 3))
-    assert traces == [False]
-
-
 @pytest.mark.parametrize("tile", [32, 100])
 def test_predict_tiled_returns_probabilities_of_a_logits_model(network, tile):
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), dtype=np.uint8)

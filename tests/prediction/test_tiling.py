@@ -168,9 +168,9 @@ def test_batches_have_the_same_shape():
         shapes.append(tiles.shape)
         return predict_pixels(tiles)
 
-    # The image has 6 x 6 tiles. A batch can contain at most 32 tiles.
-    predict_array(predict, np.zeros((1100, 1100, 3), np.uint8), tile=256)
-    assert shapes == [(18, 256, 256, 3)] * 2
+    # The image has 6 x 6 tiles. A batch can contain at most 16 tiles.
+    predict_array(predict, np.zeros((550, 550, 3), np.uint8), tile=128)
+    assert shapes == [(12, 128, 128, 3)] * 3
 
 
 @pytest.mark.parametrize("seed", range(20))
