@@ -151,12 +151,13 @@ def builder(demo_data):
 
 
 @pytest.fixture
-def damaged_data(demo_data, tmp_path):
+def damaged_data(demo_data, builder, tmp_path):
     """Configuration of a copy of the tiny data set with one damaged training image."""
     cache_dir = shutil.copytree(demo_data.cache_dir, tmp_path / "damaged")
-    for shard in cache_dir.glob("deepglobe/*/*/*-train.tfrecord-00002-of-*"):
-        content = shard.read_bytes()
-        shard.write_bytes(content[:100] + bytes(50) + content[150:])
+    directory = cache_dir / Path(builder.data_dir).relative_to(demo_data.cache_dir)
+    shard = directory / "deepglobe-train.tfrecord-00002-of-00013"
+    content = shard.read_bytes()
+    shard.write_bytes(content[:100] + bytes(50) + content[150:])
     return dataclasses.replace(demo_data, cache_dir=str(cache_dir))
 
 
