@@ -196,7 +196,7 @@ def whole_image_run(runs):
 
 @pytest.fixture(scope="module")
 def small_networks():
-    """Replaces both networks with a small network, because the real ones take long to export."""
+    """Replaces both networks with a small network, which takes less time to export or train."""
     with pytest.MonkeyPatch.context() as patch:
         for arch in ("unetpp", "deeplabv3plus"):
             patch.setitem(ARCHITECTURES, arch, small_unet)
