@@ -23,7 +23,7 @@ demo: $(VENV)/installed
 # Runs the linters and all tests except the slow tests, and prints the coverage. Takes minutes on
 # two CPU cores.
 test: lint
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m slipcover -m pytest
 
 # Use this target while you edit the code. It does not measure the coverage and skips long tests
 # (`heavy` in tests/conftest.py). To test one folder, use: .venv/bin/python -m pytest tests/cli

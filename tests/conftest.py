@@ -29,28 +29,28 @@ ROOT = Path(__file__).parents[1]
 # `make test-fast` skips these files and all tests that need trained runs.
 HEAVY = (
     "tests/integration/test_documentation.py",
-    "tests/training/test_xla.py",
-    "tests/training/test_replicas.py",
-    "tests/training/test_resuming.py",
     "tests/integration/test_scripts.py",
-    "tests/scoring/test_evaluate_runs.py",
     "tests/training/test_train.py",
-    "tests/exporting/test_litert.py",
+    "tests/training/test_xla.py",
+    "tests/scoring/test_evaluate_runs.py",
     "tests/models/test_segmentation_models.py",
-    "tests/integration/test_any_classes.py",
     "tests/test_docstrings.py",
-    "tests/exporting/test_savedmodel.py",
+    "tests/integration/test_any_classes.py",
     "tests/models/test_keras_api.py",
+    "tests/exporting/test_litert.py",
+    "tests/training/test_resuming.py",
+    "tests/training/test_replicas.py",
+    "tests/exporting/test_savedmodel.py",
+    "tests/test_torch_runs.py",
+    "tests/models/test_dilation.py",
+    "tests/models/test_losses_of_architectures.py",
     "tests/exporting/test_onnx.py",
+    "tests/scoring/test_evaluate.py",
+    "tests/models/test_architectures.py",
+    "tests/test_package.py",
     "tests/prediction/test_predictors.py",
     "tests/exporting/test_export.py",
-    "tests/models/test_losses_of_architectures.py",
-    "tests/models/test_dilation.py",
-    "tests/scoring/test_evaluate.py",
-    "tests/test_torch_runs.py",
-    "tests/test_package.py",
     "tests/training/test_checkpoints.py",
-    "tests/models/test_architectures.py",
 )
 
 # If pytest runs in the background, it ignores SIGINT, and so do the commands that the tests start.
@@ -208,7 +208,7 @@ def whole_image_run(runs):
 
 @pytest.fixture(scope="module")
 def small_networks():
-    """Replaces both networks with a small network, because the real ones take long to export."""
+    """Replaces both networks with a small network, which takes less time to export or train."""
     with pytest.MonkeyPatch.context() as patch:
         for arch in ("unetpp", "deeplabv3plus"):
             patch.setitem(ARCHITECTURES, arch, small_unet)

@@ -6,7 +6,7 @@ import keras
 
 from lcc_tf.data.dataset import class_table
 from lcc_tf.models import build_model
-from lcc_tf.models.blocks import conv_bn_relu, segmentation_logits
+from lcc_tf.models.blocks import batch_norm_relu, conv_bn_relu, segmentation_logits
 from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.runs import BEST, Run, write_run
 
@@ -42,11 +42,19 @@ def with_several_classes(model):
 
 
 def small_unet(num_classes, **options):
-    """Builds a network with the layers of UNet++, two levels and stride 32. Ignores all options."""
-    image = keras.Input((None, None, 3), name="image")
+    """Builds a network with the layers of UNet++, two levels and stride 32. Ignores all options.
+
+    The network also has an encoder with batch normalization, and dropout like DeepLabV3+.
+    """
+    image = keras.Input((None, None, 3))
     x = EncoderPreprocessing("tf", size_divisor=32)(image)
-    skip = keras.layers.Conv2D(8, 5, strides=4, padding="same", name="stage1")(x)
+    x = keras.layers.Conv2D(8, 5, strides=4, padding="same", name="stage1")(x)
+    skip = batch_norm_relu(x, name="stage1")
     x = keras.layers.Conv2D(16, 9, strides=8, padding="same", name="stage2")(skip)
+    encoder = keras.Model(image, [skip, x], name="encoder")
+    image = keras.Input((None, None, 3), name="image")
+    skip, x = encoder(image)
     x = keras.layers.UpSampling2D(8)(conv_bn_relu(x, 16, 3, name="deep"))
     x = conv_bn_relu(keras.layers.Concatenate()([x, skip]), 8, 3, name="joined")
+    x = keras.layers.Dropout(0.5)(x)
     return keras.Model(image, segmentation_logits(keras.layers.UpSampling2D(4)(x), num_classes, 3))

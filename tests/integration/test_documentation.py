@@ -21,9 +21,10 @@ from PIL import Image
 import lcc_tf
 from lcc_tf.data.demo import write_demo_archive
 from lcc_tf.data.demo_scenes import render_scene
+from lcc_tf.models import ARCHITECTURES
 from tests.mapping.scenes import write_scene
 from tests.models.test_torch_weights import stored
-from tests.untrained_runs import write_untrained_run
+from tests.untrained_runs import small_unet, write_untrained_run
 from tfds_deepglobe.__main__ import main as data_main
 from tfds_deepglobe.fake_archive import zip_folder
 
@@ -34,11 +35,13 @@ PAGES = sorted(
     if page.name != "migration.md"
 )
 BLOCK = re.compile(r"(<!-- not run: [^\n]+ -->\n)?```(\w*)\n(.*?)```", re.DOTALL)
-# The networks of the documentation need downloads, or minutes on a CPU.
+# The networks of the documentation need downloads, or minutes on a CPU. The export of UNet++ to
+# ONNX would take most of the time of all pages; `other` is a small network.
 SMALL = {
     '"resnet50", encoder_weights="imagenet"': '"tiny", encoder_weights=None',
     "resnet101": "resnet18",
     "tile=512": "tile=64",
+    "export(both": "export(other",
     "epochs=50": "epochs=1",
 }
 SMALL_TRAINING = {
@@ -164,11 +167,10 @@ def test_every_page_has_a_test():
 
 
 def test_readme_in_python(folder):
-    other = lcc_tf.models.DeepLabV3Plus(7, encoder="tiny", encoder_weights=None)
     names = {
         "training": batches(0, 8),
         "validation": batches(8, 4),
-        "other": other,
+        "other": small_unet(7),
         "image": scene(100, 150)[0],
     }
     run_page("README.md", names, languages=["python"])
@@ -177,25 +179,27 @@ def test_readme_in_python(folder):
     assert_written("maps/scene_classes.tif", "exported/onnx/model.onnx")
 
 
-def test_readme_on_the_command_line(folder):
+def test_readme_on_the_command_line(folder, small_networks):
     run_page("README.md", {}, languages=["bash"])
     assert_written(
         "results/metrics.json", "exported/savedmodel/saved_model.pb", "maps/scene_classes.tif"
     )
 
 
-def test_training(folder):
+def test_training(folder, small_networks):
     run_page("docs/training.md", {})
     assert_written("runs/original/curves.png", "runs/unetpp/tensorboard")
 
 
-def test_own_data(folder):
+def test_own_data(folder, small_networks):
     write_own_data(folder / "mine")
     run_page("docs/own_data.md", {})
     assert_written("results/metrics.json")
 
 
-def test_pytorch_weights(folder):
+def test_pytorch_weights(folder, monkeypatch):
+    # The weights belong to the real network, which `small_networks` may have replaced.
+    monkeypatch.setitem(ARCHITECTURES, "unetpp", lcc_tf.models.UNetPlusPlus)
     write_torch_weights(folder)
     names = {}
     run_page("docs/pytorch_weights.md", names)

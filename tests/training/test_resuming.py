@@ -17,7 +17,7 @@ from lcc_tf.training.train import train
 
 
 @pytest.fixture(scope="module")
-def config(tiny_config):
+def config(small_networks, tiny_config):
     """Configuration of two phases, which have one and two epochs and separate optimizers."""
     config = dataclasses.replace(
         tiny_config,

@@ -17,11 +17,12 @@ from lcc_tf.config import PRECISIONS, TrainConfig
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.losses import LOSS_TERMS, get_loss
-from lcc_tf.models import build_model, ensemble
+from lcc_tf.models import ARCHITECTURES, build_model, ensemble
 from lcc_tf.models.encoders import ENCODERS
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.phases import Phase
+from tests.untrained_runs import small_unet
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 # Side of the images, pixels. It is divisible by the strides of all networks and by the pooling of
@@ -32,13 +33,17 @@ NUM_CLASSES = 5
 # constants are shapes. A weight must not become a constant; its text would be longer.
 LONGEST_CONSTANT = 1000
 
-# These steps cover both networks, all precisions and all options. Other steps are slow tests.
+# These steps cover both networks and all options. A test with a small network covers float16. Other
+# steps are slow tests.
 STEPS = [
     ("unetpp", "float32", "cross_entropy+dice", {"deep_supervision": True, "encoder_rate": 0.1}),
-    ("deeplabv3plus", "mixed_bfloat16", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
-    ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "label_smoothing": 0.1}),
+    (
+        *("deeplabv3plus", "mixed_bfloat16", "lovasz"),
+        {"regime": "frozen", "ema_decay": 0.999, "output_stride": 8},
+    ),
 ]
 SLOW_STEPS = [
+    ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "label_smoothing": 0.1}),
     ("deeplabv3plus", "float32", "lovasz", {"regime": "frozen", "ema_decay": 0.999}),
     ("deeplabv3plus", "mixed_float16", "focal", {"output_stride": 8, "regime": "frozen"}),
     ("unetpp", "mixed_float16", "jaccard", {"ema_decay": 0.999}),
@@ -103,6 +108,13 @@ def require_short_constants(text):
 )
 def test_training_and_validation_steps_can_be_lowered(arch, precision, loss, options):
     require_lowering(compiled_network(config_of(arch, precision=precision, loss=loss, **options)))
+
+
+def test_steps_with_loss_scaling_can_be_lowered(monkeypatch):
+    """The loss is scaled in float16, which needs a condition in the training step."""
+    monkeypatch.setitem(ARCHITECTURES, "deeplabv3plus", small_unet)
+    config = config_of(precision="mixed_float16", loss="focal", label_smoothing=0.1)
+    require_lowering(compiled_network(config))
 
 
 @pytest.mark.parametrize("loss", LOSS_TERMS)
