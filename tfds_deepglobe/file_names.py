@@ -22,7 +22,7 @@ _FORMATS = {
 # Extensions of other image formats, which this package does not read
 _OTHER_FORMATS = {
     *(".jpe", ".jfif", ".jp2", ".j2k", ".webp", ".gif", ".heic", ".avif", ".jxl"),
-    *(".vrt", ".img", ".ecw", ".sid", ".ppm", ".pgm", ".pnm", ".tga", ".npy"),
+    *(".vrt", ".img", ".ecw", ".sid", ".ppm", ".pgm", ".pnm", ".tga"),
 }
 
 
