@@ -14,8 +14,8 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
     kernel. It skips copies that contain only padding.
 
     The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same".
-    The image size must be known before the call, which is the case in training. In all other cases,
-    the layer calls `SeparableConv2D`. Both layers have the same arguments.
+    The image size must also be known before the call, as in training. In all other cases, the layer
+    calls `SeparableConv2D`. Both layers have the same arguments.
 
     Example:
         >>> layer = AtrousSeparableConv2D(4, 3, padding="same", dilation_rate=36)
