@@ -1,7 +1,7 @@
 r"""Compares exported ONNX and LiteRT files with the Keras model that they were exported from.
 
-The models predict tiles of the images in `--images`. `model.onnx` also predicts a part of each
-image with 1000 x 1333 pixels, because this size is not divisible by the stride of any model.
+The models predict tiles of the images in `--images`. `model.onnx` also predicts a part of 1000 x
+1333 pixels of each image, because this size is not divisible by the stride of any model.
 
     python export.py --runs runs/unetpp runs/deeplabv3plus --format onnx litert --tile 512
     python -m benchmarks.export_agreement --runs runs/unetpp runs/deeplabv3plus \

@@ -10,8 +10,8 @@ variants of the recipe for the same time:
 
 The networks are trained on procedural scenes, which are synthetic satellite images that lcc_tf
 draws. A network is trained either on crops of the images or on whole, resized images. The time per
-epoch depends only on this setting (`--framing`): in each validation, a network for crops predicts
-four squares per image, and a network for whole images predicts one square per image.
+epoch depends only on this setting (`--framing`). The reason is the validation: a network for crops
+predicts four crops per image, and a network for whole images predicts one image.
 
 The benchmark has three steps:
 
@@ -167,13 +167,13 @@ def score(run: Path, *arguments: object) -> float:
 def table(seeds: Sequence[int], scores: dict[str, list[float]]) -> str:
     """Formats the scores of all variants as a Markdown table.
 
-    The last column is the score of the recipe with all choices minus the score of the variant: the
-    mean over the seeds, and in parentheses the minimum and the maximum.
+    The last column is the score of the recipe with all choices minus the score of the variant. It
+    shows the mean over the seeds and, in parentheses, the minimum and the maximum.
     """
     everything = scores[ALL_CHOICES]
     lines = [
         f"| change to the recipe | seeds {', '.join(map(str, seeds))} | mean "
-        "| gain of the recipe over the variant |",
+        "| unchanged minus changed |",
         "|---|---|---|---|",
     ]
     for name, values in scores.items():

@@ -101,7 +101,8 @@ def iou_per_class(matrix: np.ndarray) -> np.ndarray:
 def precision_per_class(matrix: np.ndarray) -> np.ndarray:
     """Computes the precision of each class, float64 `(..., num_classes)`.
 
-    Precision is tp / (tp + fp), the fraction of pixels predicted as the class that are right.
+    Precision is tp / (tp + fp): the fraction of right pixels among the pixels predicted as the
+    class.
 
     Example:
         >>> precision_per_class(np.array([[1, 0], [1, 2]]))
@@ -114,8 +115,7 @@ def precision_per_class(matrix: np.ndarray) -> np.ndarray:
 def recall_per_class(matrix: np.ndarray) -> np.ndarray:
     """Computes the recall of each class, float64 `(..., num_classes)`.
 
-    Recall is tp / (tp + fn), the fraction of true pixels of the class that are predicted as the
-    class.
+    Recall is tp / (tp + fn): the fraction of right pixels among the true pixels of the class.
 
     Example:
         >>> recall_per_class(np.array([[1, 0], [1, 2]]))
@@ -164,7 +164,7 @@ def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
     These are the scores of the original PyTorch notebooks. Each pixel has one label. A wrong pixel
     is therefore a false positive of one class and a false negative of another class. As a result,
     precision, recall and F1 equal the pixel accuracy. The accuracy also counts true negatives: for
-    each class, the pixels that neither have nor are predicted as this class. It equals
+    each class, the pixels of other classes that are predicted as other classes. It equals
     1 - 2 (1 - pixel accuracy) / num_classes.
 
     Args:

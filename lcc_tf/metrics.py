@@ -140,8 +140,8 @@ class MeanIoU(_ConfusionMatrixMetric):
         matrix = tf.convert_to_tensor(self.matrix)
         tp = tf.linalg.diag_part(matrix)
         union = tf.reduce_sum(matrix, 0) + tf.reduce_sum(matrix, 1) - tp
-        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # 1 for NaN too
-        if self.ignore_class is not None:  # its IoU is 0 if it is predicted
+        present = tf.cast(tf.not_equal(union, 0), tf.float64)  # also 1 for NaN
+        if self.ignore_class is not None:  # exclude it from the mean
             present *= 1 - tf.one_hot(self.ignore_class, self.num_classes, dtype=tf.float64)
         iou = tf.math.divide_no_nan(tp, union)
         mean = tf.math.divide_no_nan(tf.reduce_sum(iou * present), tf.reduce_sum(present))

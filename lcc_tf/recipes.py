@@ -1,4 +1,4 @@
-"""Recipes, which are named sets of options, and configurations that are made from options.
+"""Recipes (named sets of options), and configurations from options.
 
 The recipe `original` contains the settings of the original PyTorch notebooks.
 """

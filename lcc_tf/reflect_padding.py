@@ -4,7 +4,7 @@ import tensorflow as tf
 
 
 def reflect_indices(positions: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Reflects positions outside an image into the image. They can have any distance to the image.
+    """Maps positions outside an image to pixels of the image by reflection, at any distance.
 
     Args:
         positions: int32 `(n,)`, tensor or numpy array. The first pixel of the image is at 0.

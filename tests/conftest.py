@@ -24,8 +24,8 @@ from lcc_tf.runs import read_run
 from tests.untrained_runs import small_unet
 
 ROOT = Path(__file__).parents[1]
-# The files whose tests take the longest time, in descending order. The worker processes start with
-# these files. Otherwise one worker could still run a long file when all other workers are finished.
+# Files whose tests take the longest time, in descending order. The worker processes start with these
+# files. Otherwise one worker could still run a long file when all other workers are finished.
 # `make test-fast` skips these files and all tests that need trained runs.
 HEAVY = (
     "tests/integration/test_documentation.py",
@@ -53,8 +53,8 @@ HEAVY = (
     "tests/training/test_checkpoints.py",
 )
 
-# If pytest runs in the background, it ignores SIGINT, and so do the commands that the tests start.
-# Some tests interrupt commands with SIGINT. Therefore restore the default handler.
+# If pytest runs in the background, pytest and the commands that it starts ignore SIGINT. Some tests
+# interrupt commands with SIGINT. Therefore restore the default handler.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Tests use two logical devices instead of two GPUs. The devices must be set before the first use of
@@ -200,7 +200,7 @@ def runs(tiny_config, common_folder):
 
 @pytest.fixture(scope="session")
 def whole_image_run(runs):
-    """The run of DeepLabV3+, as if trained on whole images of 128 pixels, resized to 64 pixels."""
+    """The run of DeepLabV3+, with a configuration for whole images resized from 128 to 64 pixels."""
     run = read_run(runs / "deeplabv3plus")
     config = dataclasses.replace(run.config, framing="whole")
     return dataclasses.replace(run, config=config, native_size=128.0)

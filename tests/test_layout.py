@@ -1,7 +1,7 @@
 """Checks of the imports between the folders of `lcc_tf`: no two folders may import each other.
 
-Each folder has a rank in `RANKS`, and so has each module directly in `lcc_tf`. A module may import
-only modules of the same folder and modules with lower ranks.
+Each folder and each module directly in `lcc_tf` has a rank in `RANKS`. A module may import only
+modules of the same folder and modules with lower ranks.
 """
 
 import ast

@@ -160,7 +160,7 @@ def test_command_names_the_missing_extra_in_one_line(
 
 @pytest.fixture(scope="module")
 def without_extras():
-    """Facts about a process that imports Keras and `lcc_tf`, and in which no extra is installed."""
+    """Facts about a process without extras that imports Keras and `lcc_tf`."""
     result = python(
         """
 import json, sys

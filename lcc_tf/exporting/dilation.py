@@ -2,9 +2,9 @@
 
 TensorFlow computes a dilated convolution in three steps: it moves pixels into the batch axis,
 convolves without dilation, and moves the pixels back. A converter can replace the three steps with
-a single operation, but only if the size of the feature maps is known, and never in
-`AtrousSeparableConv2D`. In all other cases, one layer becomes dozens of operations in the exported
-file. This module avoids these operations.
+a single operation only if the size of the feature maps is known. In `AtrousSeparableConv2D`, it
+cannot replace them at all. Without the replacement, one layer becomes dozens of operations in the
+exported file. This module avoids these operations.
 """
 
 import keras

@@ -1,7 +1,6 @@
-"""Sample images.
+"""Sample images for the comparison of exports with the Keras model.
 
-They have two purposes: exports are compared with the Keras model on sample images, and the value
-ranges of int8 files are measured on sample images.
+The value ranges of int8 files are also measured on sample images.
 
 Procedural scenes are synthetic satellite images that the program draws. They replace the data set
 of a run if this data set is not available.
@@ -36,7 +35,7 @@ class Samples:
     scenes if `images` and `builder` are None.
 
     Sample images should be similar to the training images. For other images, such as noise, a
-    network predicts arbitrary classes. Therefore the agreement on such images has no meaning.
+    network predicts arbitrary classes. The agreement on such images is therefore meaningless.
 
     Attributes:
         builder: a prepared data set, or None.
@@ -122,7 +121,7 @@ def samples_of(runs: Sequence[Run], scale: float) -> Samples:
     """Selects the source of the sample images for an export of runs.
 
     The source is the training data set of the first run whose data set still exists. If no data set
-    exists, the source is procedural scenes.
+    exists, procedural scenes are used.
 
     Args:
         runs: the exported runs.

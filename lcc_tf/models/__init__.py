@@ -1,7 +1,7 @@
 """Segmentation networks: functions that build functional Keras models.
 
-The import of this package registers all layers, losses and metrics of `lcc_tf` with Keras.
-Therefore `keras.saving.load_model` finds them.
+When this package is imported, it registers all layers, losses and metrics of `lcc_tf` with Keras.
+Therefore `keras.saving.load_model` can find them.
 """
 
 from collections.abc import Callable

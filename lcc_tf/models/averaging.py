@@ -26,8 +26,8 @@ def weighted_average(
             The function divides the weights by their sum.
         average: "probabilities" for the weighted mean of the probabilities, or "logits" for the
             softmax of the weighted mean of the logits. For "logits", the function uses the
-            logarithms of the probabilities. At each pixel, these logarithms differ from the logits
-            only by a constant, which the softmax removes.
+            logarithms of the probabilities. At each pixel, they differ from the logits only by a
+            constant. The softmax removes this constant.
 
     Returns:
         float32 `(..., num_classes)` in [0, 1]; the sum over the classes is 1.

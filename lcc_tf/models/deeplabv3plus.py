@@ -24,7 +24,7 @@ LOW_LEVEL_FILTERS = 48
 #   notebooks used these rates. The rates of DeepLabV3 (Chen et al. 2017,
 #   https://arxiv.org/abs/1706.05587, section 3.3) are half as large: (6, 12, 18).
 # - Output stride 8: twice the rates at output stride 16, because DeepLabV3 also doubles its rates.
-#   segmentation_models_pytorch 0.5 and 0.6 do not: their rates are (12, 24, 36) at both strides.
+#   In segmentation_models_pytorch 0.5 and 0.6, the rates are (12, 24, 36) at both strides.
 DILATION_RATES = {16: (12, 24, 36), 8: (24, 48, 72)}
 
 

@@ -28,8 +28,8 @@ def ensemble(
 
     Args:
         members: models that return logits or probabilities for float32 images. All members must
-            have the same number of classes. A member can be an ensemble. Of each member, only the
-            first output is used. The function `outputs_probabilities` detects whether this output
+            have the same number of classes. A member can be an ensemble. Only the first output of
+            each member is used. The function `outputs_probabilities` detects whether this output
             is logits or probabilities.
         weights: one weight per member. Each weight is 0 or more, and at least one is above 0. None
             for equal weights.
@@ -87,8 +87,8 @@ def ensemble(
     variables: set[int] = set()
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
         if not variables.isdisjoint(map(id, model.weights)):
-            # This member shares layers with an earlier member. Keras would save these layers once,
-            # and after loading, this member would have random weights. Therefore copy the member.
+            # This member and an earlier member have common layers. Keras would save these layers
+            # only once. After loading, this member would have random weights. Therefore copy it.
             copy = keras.models.clone_model(model)
             copy.set_weights(model.get_weights())
             model = copy

@@ -1,4 +1,4 @@
-"""Checks of a model: does it segment images, and are its outputs logits or probabilities?"""
+"""Checks that a model segments images, and detection of logits and probabilities."""
 
 from collections.abc import Callable, Sequence
 

@@ -15,11 +15,11 @@ PREPROCESSING_MODES = ("caffe", "tf", "torch", "torch_255", "unit", "none", "tf_
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class EncoderPreprocessing(keras.layers.Layer):
-    """Turns RGB in [0, 255] into the values that the encoder's ImageNet weights expect.
+    """Converts RGB in [0, 255] to the values that the encoder's ImageNet weights expect.
 
-    The layer computes in float32, even under a mixed-precision policy. The reason is that bfloat16
-    has a mantissa of 8 bits, which is not enough for an 8-bit pixel minus a mean. The layer also
-    verifies the image size, because it is the first layer of each network.
+    The layer computes in float32, even under a mixed-precision policy. The mantissa of bfloat16 has
+    only 8 bits, which is not enough for an 8-bit pixel minus a mean. The layer also verifies the
+    image size, because it is the first layer of each network.
 
     | mode | values | used by |
     |---|---|---|
@@ -27,7 +27,7 @@ class EncoderPreprocessing(keras.layers.Layer):
     | "tf" | RGB in [-1, 1] | MobileNetV2 |
     | "tf_128" | RGB / 128 - 1 | EfficientNetV2-S |
     | "torch" | RGB in [0, 1], minus mean, divided by standard deviation | torchvision's ResNets |
-    | "torch_255" | RGB in [0, 255], scaled mean and deviation of "torch" | an smp example |
+    | "torch_255" | RGB in [0, 255], mean and standard deviation of "torch" | an smp example |
     | "unit" | RGB in [0, 1] | models of other software |
     | "none" | RGB in [0, 255] | segmentation-models' ResNets |
 

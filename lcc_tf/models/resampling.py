@@ -192,7 +192,7 @@ class ScaleImage(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class UnscaleProbabilities(keras.layers.Layer):
-    """Resizes the probabilities of a scaled image to the size that the image had before.
+    """Resizes the probabilities of a scaled image to the size of the original image.
 
     Args:
         scale: argument `scale` of the `ScaleImage` layer that scaled the image.

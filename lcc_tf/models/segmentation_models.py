@@ -264,7 +264,7 @@ def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
     """Returns a dictionary that maps each layer name of a network to a new layer without weights.
 
     Automatic names, such as "add_12", depend on the layers that Keras built before. The new layers
-    are numbered from 1, therefore each build of a network has the same names.
+    are numbered from 1. Therefore the layers of each new network have the same names.
     """
     counts: Counter[str] = Counter()
     copies = {}
@@ -281,7 +281,7 @@ def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
 
 
 def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
-    """Copies a layer; replaces it if Keras cannot save it or cannot export it for any size."""
+    """Copies a layer; replaces a layer that Keras cannot save, or cannot export for any size."""
     config = layer.get_config() | {"name": name, "dtype": dtype}
     if level := re.match(r"psp_level(\d)_(pooling|upsampling)", name):
         if level[2] == "pooling":
@@ -296,7 +296,7 @@ def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
         # Keras creates operations that can be saved.
         return partial(layer.function, **layer.arguments)
     if isinstance(layer, keras.layers.Dropout):
-        # Not the dropout class of EfficientNet, because Keras cannot load this class.
+        # Replace the dropout class of EfficientNet, because Keras cannot load this class.
         return keras.layers.Dropout.from_config(config)
     if isinstance(layer, keras.layers.BatchNormalization):
         config["momentum"] = 0.9  # see the comment in `build_encoder`

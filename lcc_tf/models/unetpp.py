@@ -31,8 +31,8 @@ def UNetPlusPlus(
     """Builds UNet++ as a functional Keras model.
 
     In the paper (figure 1a), X^{i,j} is the node at level i and column j. In this function, level 0
-    has stride 2, and column 0 contains the features of the encoder. A node concatenates two inputs:
-    the node below, upsampled, and all nodes to the left. Then it applies convolutions H:
+    has stride 2, and column 0 contains the features of the encoder. A node concatenates the
+    upsampled node below and all nodes to the left. Then it applies convolutions H:
     X^{i,j} = H([up(X^{i+1,j-1}), X^{i,j-1}, ..., X^{i,0}]) (equation 1). After X^{0,4}, one more
     block upsamples from stride 2 to full resolution.
 
@@ -62,8 +62,8 @@ def UNetPlusPlus(
 
     Raises:
         InputError: the encoder or the preprocessing is unknown; `num_classes` or `input_shape` is
-            invalid; the
-            weights cannot be downloaded or loaded; or a height or width is not divisible by 32.
+            invalid; the weights cannot be downloaded or loaded; or a height or width is not
+            divisible by 32.
 
     Example:
         >>> model = UNetPlusPlus(7, encoder="resnet18_v1.5", encoder_weights=None)

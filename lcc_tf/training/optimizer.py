@@ -12,8 +12,8 @@ class AveragingAdamW(keras.optimizers.Adam):
     Keras has two similar features, which are not sufficient:
 
     - `keras.optimizers.MultiOptimizer` has no learning rate that the history could record.
-    - The argument `use_ema` averages trained variables only. The statistics of batch normalization
-      are not trained. They would not match the averaged weights.
+    - The argument `use_ema` averages trained variables only. It does not average the statistics of
+      batch normalization. These statistics would not match the averaged weights.
 
     The average is `average = d * average + (1 - d) * weight` after each step (Tarvainen & Valpola
     2017, https://arxiv.org/abs/1703.01780, section 2). The decay d is the smaller of

@@ -35,7 +35,7 @@ def train(
     resume: bool = False,
     strategy: tf.distribute.Strategy | None = None,
 ) -> TrainingState:
-    """Trains one network and fills its run folder.
+    """Trains one network and writes its run folder.
 
     Args:
         config: configuration of the training.
@@ -67,7 +67,7 @@ def _train(
     config: TrainConfig, workdir: Path, resume: bool, strategy: tf.distribute.Strategy | None
 ) -> TrainingState:
     """Trains one network in a locked run folder, see `train`."""
-    # Checks, which come first because all later steps take long
+    # Checks: they are the first step, because all later steps take a long time
     check_workdir(config, workdir, resume=resume)
     strategy = strategy or choose_strategy()
     check_batch_size(config.batch_size, strategy)
@@ -79,7 +79,7 @@ def _train(
         write_history(workdir, state.history)
         return state
 
-    # Data, which is prepared at its first use
+    # Data set: it is prepared at its first use
     builder = prepare_dataset(**asdict(config.data))
     run = Run(
         path=workdir,

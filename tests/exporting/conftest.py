@@ -30,6 +30,6 @@ def crops_run(tiny_config, builder, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def whole_run(crops_run):
-    """The same network as if trained on whole images, resized from 128 to 64 pixels."""
+    """The run `crops_run`, with a configuration for whole images resized from 128 to 64 pixels."""
     config = dataclasses.replace(crops_run.config, framing="whole")
     return dataclasses.replace(crops_run, config=config, native_size=128.0)

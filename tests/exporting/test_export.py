@@ -73,7 +73,7 @@ def test_output_that_is_or_is_below_a_file_raises(model, tmp_path, output):
 
 class Noise(keras.layers.Layer):
     def call(self, x):
-        # Seeded by the time: with a global seed, both models would draw the same numbers.
+        # Use the time as the seed. With a global seed, both models would draw the same numbers.
         seed = tf.cast([1e6 * tf.timestamp(), 0], tf.int64)
         return x + 1000 * tf.random.stateless_normal(tf.shape(x), seed)
 

@@ -56,7 +56,7 @@ def test_file_has_the_documented_types_axes_and_opset(session, exported):
 
 
 def test_deepness_can_use_the_file(exported, source):
-    """The test reads the file like Deepness does.
+    """The test reads the file in the same way as Deepness.
 
     See the classes `ModelBase` and `Segmentor` of
     https://github.com/PUTvision/qgis-plugin-deepness.

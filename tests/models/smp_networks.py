@@ -38,7 +38,7 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarra
     weights = {}
     for name, shape in shapes.items():
         rng = np.random.default_rng(list(name.encode()))
-        if len(shape) > 1:  # a kernel, which gets half of the variance in He et al. 2015
+        if len(shape) > 1:  # a kernel: use half of the variance in He et al. 2015
             bound = math.sqrt(3 / math.prod(shape[1:]))
             low, high = -bound, bound
         elif name.endswith((".weight", ".running_var")):

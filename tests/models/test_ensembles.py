@@ -25,7 +25,7 @@ def small_network(num_classes=3, size_divisor=32):
 
 @pytest.fixture(scope="module")
 def members():
-    """Two networks with random weights: one for sizes divisible by 32, one for sizes by 16."""
+    """Two networks with random weights, for image sizes divisible by 32 and by 16."""
     keras.utils.set_random_seed(0)
     return [small_network(), small_network(size_divisor=16)]
 
@@ -107,7 +107,7 @@ def test_members_at_different_scales(members):
 
 
 def test_ensemble_at_scales_equals_the_evaluated_ensemble(members):
-    """Members as if trained on whole images of 32x32 pixels predict an image of 64x64 pixels."""
+    """The members predict an image of 64x64 pixels like runs on whole images of 32x32 pixels."""
     image = np.random.default_rng(1).integers(0, 256, (64, 64, 3), np.uint8)
     probabilities = [
         Predictor("", probability_function(model), "whole", 32, 32, 32).predict_image(image)

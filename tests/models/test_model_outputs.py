@@ -1,4 +1,4 @@
-"""Detection of models that return probabilities, not logits."""
+"""Detection of models that return probabilities instead of logits."""
 
 import keras
 import numpy as np

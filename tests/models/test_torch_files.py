@@ -77,7 +77,7 @@ class Tensor:
 
 @pytest.fixture
 def torch_that_loads(monkeypatch):
-    """Function that replaces PyTorch. `load` of the replacement returns or raises `content`."""
+    """Function that replaces PyTorch by a module whose `load` returns or raises `content`."""
 
     def install(content):
         def load(path, *, map_location, weights_only):
