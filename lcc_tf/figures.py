@@ -21,8 +21,8 @@ from matplotlib.ticker import MaxNLocator
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
-# Mapping from names in `history.csv` to titles. The scores are the mean IoU, and the scores that the
-# original PyTorch notebooks show as curves.
+# Mapping from names in `history.csv` to titles. The scores are the mean IoU, and the scores that
+# the original PyTorch notebooks show as curves.
 CURVES = {
     "loss": "Loss",
     "mean_iou": "Mean IoU of the classes",

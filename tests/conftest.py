@@ -24,8 +24,8 @@ from lcc_tf.runs import read_run
 from tests.untrained_runs import small_unet
 
 ROOT = Path(__file__).parents[1]
-# Files whose tests take the longest time, in descending order. The worker processes start with these
-# files. Otherwise one worker could still run a long file when all other workers are finished.
+# Files whose tests take the longest time, in descending order. The worker processes start with
+# these files. Otherwise one worker could still run a long file when all other workers are finished.
 # `make test-fast` skips these files and all tests that need trained runs.
 HEAVY = (
     "tests/integration/test_documentation.py",
@@ -200,7 +200,7 @@ def runs(tiny_config, common_folder):
 
 @pytest.fixture(scope="session")
 def whole_image_run(runs):
-    """The run of DeepLabV3+, with a configuration for whole images resized from 128 to 64 pixels."""
+    """The run of DeepLabV3+, configured for whole images resized from 128 to 64 pixels."""
     run = read_run(runs / "deeplabv3plus")
     config = dataclasses.replace(run.config, framing="whole")
     return dataclasses.replace(run, config=config, native_size=128.0)
