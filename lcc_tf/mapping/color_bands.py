@@ -12,6 +12,12 @@ from lcc_tf.errors import InputError
 from lcc_tf.mapping.scene_reading import joined
 
 COLORS = ("red", "green", "blue")
+# Ranges of wavelengths in nanometers, and words in descriptions of bands with other wavelengths
+WAVELENGTHS = {"blue": (430, 510), "green": (510, 600), "red": (600, 700)}
+OTHER_WORDS = frozenset(
+    ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
+)
+OTHER_COLOR = "other"
 # A band without meaning for the search: any program can write it for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
 # Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
@@ -62,7 +68,8 @@ def find_color_bands(
         InputError: one of these reasons:
 
             - The bands in `bands` do not exist.
-            - The bands contain complex numbers or palette indices.
+            - The bands contain complex numbers or palette indices, or have different dtypes.
+            - The image has a color space other than RGB, or stores white as 0.
             - `bands` is None, and the red, green and blue band cannot be identified.
     """
     notes = []
@@ -90,7 +97,37 @@ def find_color_bands(
         )
     if any(_has_palette(dataset, band) for band in bands):
         raise InputError(_palette_message(path))
+    _check_values(path, dataset, bands)
     return ColorBands(tuple(bands), unused_alpha, tuple(notes))
+
+
+def _check_values(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
+    """Verifies that the values of bands are brightnesses.
+
+    Raises:
+        InputError: the bands have different dtypes, the image has a color space other than RGB, or
+            white is stored as 0.
+    """
+    dtypes = [dataset.dtypes[band - 1] for band in bands]
+    if len(set(dtypes)) > 1:
+        raise InputError(
+            f"The red, green and blue band must have the same dtype. Received: {', '.join(dtypes)} "
+            f"in {path}. Save the image with one dtype, for example with `gdal_translate -ot "
+            f"Float32 {path} float.tif`."
+        )
+    tags = dataset.tags(ns="IMAGE_STRUCTURE")
+    space = tags.get("SOURCE_COLOR_SPACE", "RGB")
+    if space not in ("RGB", "YCbCr"):
+        raise InputError(
+            f"{path} must contain RGB colors. Received: the color space {space}, which GDAL would "
+            "convert without its color profile. Save the image as RGB."
+        )
+    if tags.get("MINISWHITE") == "YES":
+        raise InputError(
+            f"{path} must store bright pixels as large values. Received: white is stored as 0. "
+            f"Invert the values, for example with `gdal_translate -scale 0 255 255 0 {path} "
+            "inverted.tif`."
+        )
 
 
 def alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
@@ -118,13 +155,17 @@ def _identified(
     interpreted = [kind.name for kind in dataset.colorinterp]
     if all(described.count(color) == 1 for color in COLORS):
         return [described.index(color) + 1 for color in COLORS], "descriptions"
-    if unused_alpha:
+    if unused_alpha and dataset.count > 3:
         raise InputError(
             f"{path} has {dataset.count} bands. Band {alpha[0]} is marked as transparency, but "
             "the values of this band are not a mask. The band possibly contains near infrared. "
             "Choose the red, green and blue band with `bands`, such as 1,2,3."
         )
-    if all(interpreted.count(color) == 1 for color in COLORS):
+    # Many programs write the interpretation red, green and blue for any three bands.
+    contradicts = any(
+        color not in (None, kind) for color, kind in zip(described, interpreted, strict=True)
+    )
+    if not contradicts and all(interpreted.count(color) == 1 for color in COLORS):
         return [interpreted.index(color) + 1 for color in COLORS], "color interpretation"
     others = [band for band in dataset.indexes if band not in alpha]
     if any(_has_palette(dataset, band) for band in others):
@@ -145,8 +186,23 @@ def _identified(
 
 
 def _described_color(description: str | None) -> str | None:
-    """Returns the color in a description such as "Band 3 - Red", None for other descriptions."""
-    words = set(re.findall("[a-z0-9]+", (description or "").lower())) - {"band", "channel"}
+    """Returns the color in a description of a band.
+
+    Returns:
+        "red", "green", "blue", `OTHER_COLOR`, or None for a description without a color.
+
+    Example:
+        >>> _described_color("Band 3 - Red"), _described_color("B8, central wavelength 842 nm")
+        ('red', 'other')
+    """
+    text = (description or "").lower()
+    if match := re.search(r"\b(\d{3,4})\s*nm\b", text):
+        wavelength = int(match[1])
+        inside = (color for color, ends in WAVELENGTHS.items() if ends[0] <= wavelength < ends[1])
+        return next(inside, OTHER_COLOR)
+    words = set(re.findall("[a-z0-9]+", text)) - {"band", "channel"}
+    if words & OTHER_WORDS:
+        return OTHER_COLOR
     words = [word for word in words if not word.isdigit()]
     colors = {color[0]: color for color in COLORS} | {color: color for color in COLORS}
     return colors.get(words[0]) if len(words) == 1 else None

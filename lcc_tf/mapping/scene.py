@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags, Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
 
 from lcc_tf.errors import InputError
@@ -33,6 +33,8 @@ PIXELS_PER_BYTE = 1032
 # Float bands contain nodata pixels with values such as -3.4e38, often without a nodata value in the
 # header. Measurements are never so large.
 LARGEST_VALUE = 1e30
+# Minimum fraction of pixels with the same extreme value for a warning
+UNDECLARED_FRACTION = 0.005
 # Files contain rounded pixel sizes. Therefore two pixel sizes are considered equal if their
 # relative difference is smaller than this value.
 SAME_SIZE = 1e-3
@@ -131,7 +133,10 @@ class Scene:
                 valid = (np.abs(image) < LARGEST_VALUE).all(axis=-1)  # False for NaN
             if self._has_mask:
                 # Like in GDAL, a pixel is nodata only if it is nodata in all three bands.
-                valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
+                with warnings.catch_warnings():
+                    # A nodata value has priority over a transparency band.
+                    warnings.simplefilter("ignore", NodataShadowWarning)
+                    valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
         return image, valid
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
@@ -159,7 +164,9 @@ class Scene:
                 "computed. Set `scale` to a range of values, such as 0,3000."
             )
         ends = (0, 100) if scale == "minmax" else PERCENTILES
-        return np.percentile(image[valid].astype(np.float64), ends, axis=0)
+        values = image[valid].astype(np.float64)
+        self.notes += _undeclared_nodata(values)
+        return np.percentile(values, ends, axis=0)
 
     def _has_valid_pixels(self) -> bool:
         """Reads the image in strips until a strip contains a valid pixel."""
@@ -282,6 +289,27 @@ def _default_scale(
         return None
     only_range = ranges.pop() if len(ranges) == 1 else None
     return only_range or "percentile"
+
+
+def _undeclared_nodata(values: np.ndarray) -> list[str]:
+    """Describes an extreme value that many pixels have in all bands, such as -9999.
+
+    Args:
+        values: values `(n, 3)` of the valid pixels of an image that is scaled.
+    """
+    for extreme in (values.min(), values.max()):
+        same = (values == extreme).all(axis=1)
+        others = values[~same]
+        if not same.mean() > UNDECLARED_FRACTION or not len(others):
+            continue
+        low, high = np.percentile(others, PERCENTILES)
+        if np.abs(others - extreme).min() > high - low:
+            return [
+                f"warning: {same.mean():.1%} of the pixels have the value {extreme:.6g} in all "
+                "bands, far from all other values; if they are nodata, set this value with "
+                f"`gdal_edit.py -a_nodata {extreme:.6g}`"
+            ]
+    return []
 
 
 def _georeference_notes(dataset: rasterio.DatasetReader) -> list[str]:

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import rasterio
+from PIL import Image
 from rasterio.enums import ColorInterp
 
 from lcc_tf.errors import InputError
@@ -55,6 +56,8 @@ def test_color_interpretation_is_the_order_of_the_colors(tmp_path, interpretatio
         (("coastal blue", "blue", "green i", "green", "yellow", "red", "red edge"), (6, 4, 2)),
         (("B", "G", "R"), (3, 2, 1)),
         (("B4", "B3", "B2"), (1, 2, 3)),
+        (("B2, central wavelength 490 nm", "B3, 560 nm", "B4, 665nm", "B8, 842 nm"), (3, 2, 1)),
+        (("red", None, "blue"), (1, 2, 3)),
         (("8-bit A", None, None), (1, 2, 3)),
     ],
 )
@@ -66,6 +69,10 @@ def test_descriptions_are_the_order_of_the_colors(tmp_path, descriptions, colors
     ("descriptions", "interpretation"),
     [
         (("nir", "red", "green"), [GRAY, UNDEFINED, UNDEFINED]),
+        (("NIR", "R", "G"), [RED, GREEN, BLUE]),
+        (("Near infrared", None, None), [RED, GREEN, BLUE]),
+        (("green", None, None), [RED, GREEN, BLUE]),
+        (("B8 (842 nm)", "B4 (665 nm)", "B3 (560 nm)"), [RED, GREEN, BLUE]),
         ((None, None, None), [RED, GREEN, UNDEFINED]),
         ((None, None, None), [ColorInterp.hue, ColorInterp.saturation, ColorInterp.lightness]),
         ((None, None, None), [RED, RED, BLUE]),
@@ -163,3 +170,39 @@ def test_range_depends_on_the_number_of_bits(tmp_path, bits):
 def test_only_8_bit_bands_have_a_range(tmp_path, dtype, expected):
     with rasterio.open(write_scene(tmp_path / "a.tif", noise(8, 9, 1, dtype, 99))) as dataset:
         assert integer_range(dataset, 1) == expected
+
+
+def test_images_that_are_not_rgb_raise(tmp_path):
+    pixels = Image.fromarray(noise(16, 16))
+    pixels.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    with pytest.raises(InputError, match="cmyk.jpg must contain RGB colors.*color space CMYK"):
+        found(tmp_path / "cmyk.jpg")
+    lab = write_scene(tmp_path / "lab.tif", noise(16, 16), photometric="CIELAB")
+    with pytest.raises(InputError, match="must contain RGB colors.*CIELAB"):
+        found(lab)
+    white = write_scene(tmp_path / "white.tif", noise(16, 16, 1), photometric="MINISWHITE")
+    with pytest.raises(InputError, match="white is stored as 0.*-scale 0 255 255 0"):
+        found(white, (1, 1, 1))
+    pixels.save(tmp_path / "ycbcr.jpg")
+    assert found(tmp_path / "ycbcr.jpg").colors == (1, 2, 3)
+    pixels.convert("LA").save(tmp_path / "gray.png")
+    with pytest.raises(InputError, match="2 band.*cannot be identified"):
+        found(tmp_path / "gray.png")
+
+
+def test_bands_of_different_dtypes_raise(tmp_path):
+    for name, dtype in (("a", np.uint8), ("b", np.uint16)):
+        write_scene(tmp_path / f"{name}.tif", noise(8, 9, 1).astype(dtype))
+    bands = "".join(
+        f'<VRTRasterBand dataType="{kind}" band="{number}"><SimpleSource>'
+        f'<SourceFilename relativeToVRT="1">{name}.tif</SourceFilename></SimpleSource>'
+        "</VRTRasterBand>"
+        for number, (name, kind) in enumerate(
+            (("a", "Byte"), ("b", "UInt16"), ("a", "Byte")), start=1
+        )
+    )
+    (tmp_path / "c.vrt").write_text(
+        f'<VRTDataset rasterXSize="9" rasterYSize="8">{bands}</VRTDataset>'
+    )
+    with pytest.raises(InputError, match="same dtype. Received: uint8, uint16, uint8 in .*c.vrt"):
+        found(tmp_path / "c.vrt")

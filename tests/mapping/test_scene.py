@@ -183,6 +183,30 @@ def test_very_large_values_are_nodata(tmp_path, missing, recwarn):
     assert not recwarn.list
 
 
+@pytest.mark.parametrize(
+    ("value", "fraction", "warns"),
+    [(-9999, 0.5, True), (0, 0.5, False), (-9999, 0.003, False), (60000, 0.1, True)],
+)
+def test_undeclared_nodata_value_of_many_pixels_is_reported(tmp_path, value, fraction, warns):
+    image = noise(100, 20, 3, np.float32, 2000) + 1
+    image[: round(100 * fraction)] = value
+    if fraction < 0.01:
+        image[0, :6] = value
+    with open_scene(write_scene(tmp_path / "a.tif", image)) as scene:
+        assert any(f"the value {value} in all bands" in note for note in scene.notes) == warns
+
+
+def test_nodata_value_and_transparency_together_print_no_warning(tmp_path, recwarn):
+    image = noise(8, 9, 4)
+    image[..., 3] = 255
+    image[:3] = 0
+    colors = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    path = write_scene(tmp_path / "a.tif", image, colorinterp=colors, nodata=0)
+    with open_scene(path) as scene:
+        assert valid_pixels(scene).sum() == 5 * 9
+    assert not recwarn.list
+
+
 @pytest.mark.parametrize("bits", [1, 2, 4])
 def test_bands_with_few_bits_are_scaled_from_their_range(tmp_path, bits):
     image = noise(8, 9, 1) % 2**bits
