@@ -249,7 +249,27 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
         faults += pair_faults
         sizes[size] += not pair_faults
         pixels += pair_pixels
-    return Report((*archive.faults, *_lines(archive, faults)), +sizes, pixels)
+    lines = [*_lines(archive, faults), *([] if faults else _binary_masks(archive, pixels))]
+    return Report((*archive.faults, *lines), +sizes, pixels)
+
+
+def _binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
+    """Returns a fault if masks without a class table contain only black and white.
+
+    DeepGlobe has masks in black and white too, but never in a whole archive.
+
+    Args:
+        archive: archive whose masks have no other faults.
+        pixels: int64 `(num_classes,)`, number of pixels per class.
+    """
+    used = {archive.classes.palette[class_id] for class_id in np.flatnonzero(pixels)}
+    if archive.has_class_table or used != {(0, 0, 0), (255, 255, 255)}:
+        return []
+    return [
+        "all masks contain only black and white, therefore they probably have other classes than "
+        "DeepGlobe; use a class_dict.csv with one row per class: name,r,g,b / background,0,0,0 / "
+        f"object,255,255,255; {_NO_TABLE}"
+    ]
 
 
 def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[str]:

@@ -267,6 +267,28 @@ def test_masks_of_class_ids_are_one_fault_that_proposes_a_class_table(tmp_path, 
     assert faults_of(tmp_path) == []
 
 
+@pytest.mark.parametrize(
+    ("colors", "table", "num_faults"),
+    [
+        ([(0, 0, 0), (255, 255, 255)], "", 1),
+        ([(0, 0, 0), (255, 255, 255)], "name,r,g,b\nland,0,0,0\nwater,255,255,255\n", 0),
+        ([(0, 0, 0), (255, 255, 255), (0, 0, 255)], "", 0),
+        ([(255, 255, 255)], "", 0),
+    ],
+)
+def test_archive_with_masks_in_black_and_white_needs_a_class_table(
+    tmp_path, colors, table, num_faults
+):
+    for i, color in enumerate(colors):
+        write_pair(tmp_path, str(i))
+        (tmp_path / f"{i}_mask.png").write_bytes(png_of(color))
+    if table:
+        (tmp_path / "class_dict.csv").write_text(table)
+    faults = faults_of(tmp_path)
+    assert len(faults) == num_faults
+    assert all("only black and white" in fault and "background,0,0,0" in fault for fault in faults)
+
+
 def test_mapped_color_is_not_a_fault(tmp_path):
     write_pair(tmp_path, "1")
     (tmp_path / "1_mask.png").write_bytes(png_of((255, 0, 0)))
