@@ -249,11 +249,11 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
         faults += pair_faults
         sizes[size] += not pair_faults
         pixels += pair_pixels
-    lines = [*_lines(archive, faults), *([] if faults else _binary_masks(archive, pixels))]
+    lines = [*_lines(archive, faults), *([] if faults else binary_masks(archive, pixels))]
     return Report((*archive.faults, *lines), +sizes, pixels)
 
 
-def _binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
+def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
     """Returns a fault if masks without a class table contain only black and white.
 
     DeepGlobe has masks in black and white too, but never in a whole archive.

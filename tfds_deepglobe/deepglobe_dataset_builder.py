@@ -12,6 +12,7 @@ import tensorflow_datasets as tfds
 from tfds_deepglobe.archive import (
     DOWNLOAD,
     Archive,
+    binary_masks,
     count_pixels,
     open_archive,
     require_faultless,
@@ -152,6 +153,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         # TFDS renames `data_dir` after it has written all splits. Therefore, the files are in the
         # folder of the data set in the end.
         if split == "train":
+            if binary_masks(archive, np.sum(counts, axis=0)):
+                require_faultless(archive, config.color_map)
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
         if config.fingerprint:
             record |= record_of(archive, set(config.splits[split]))

@@ -395,6 +395,16 @@ def test_archive_with_faults_is_not_prepared_and_all_faults_are_listed(data, cac
     assert list(cache.iterdir()) == []
 
 
+def test_masks_in_black_and_white_without_a_class_table_are_not_prepared(tmp_path, cache):
+    for number in range(4):
+        write_pair(tmp_path / "raw", str(number))
+        mask = np.full((24, 32), 255 * (number % 2), np.uint8)
+        Image.fromarray(mask).save(tmp_path / "raw" / f"{number}_mask.png")
+    with pytest.raises(InputError, match=r"(?s)cannot be used.*1 fault.*only black and white"):
+        prepare(tmp_path / "raw", cache)
+    assert not list(cache.rglob("*.tfrecord*"))
+
+
 def test_missing_masks_and_damaged_images_are_reported_before_writing(data, cache):
     (data / "train" / "100_sat.jpg").write_bytes(b"x")
     (data / "train" / "101_mask.png").unlink()

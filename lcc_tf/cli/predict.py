@@ -15,6 +15,7 @@ from lcc_tf.cli.options import (
     add_output,
     add_runs,
     add_tta,
+    in_options,
     new_parser,
     numbers_or_text,
     positive_float,
@@ -22,6 +23,7 @@ from lcc_tf.cli.options import (
     run,
 )
 from lcc_tf.errors import InputError, require_extra
+from tfds_deepglobe.errors import error_line
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 EXAMPLES = """\
@@ -92,7 +94,14 @@ def command(options: argparse.Namespace) -> int:
     if not todo:
         print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
-    failed = map_images(todo, predictor, outputs, reading=reading, overlap=options.overlap)
+    failed = map_images(
+        todo,
+        predictor,
+        outputs,
+        reading=reading,
+        overlap=options.overlap,
+        error_text=lambda error: in_options(error_line(error), parser()),
+    )
     skipped = f"; {len(earlier)} were already mapped" if earlier else ""
     print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
     return 1 if failed else 0

@@ -9,7 +9,7 @@ import dataclasses
 import hashlib
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -51,6 +51,7 @@ def map_images(
     reading: SceneReading | None = None,
     overlap: int | None = None,
     verbose: int = 1,
+    error_text: Callable[[Exception], str] = error_line,
 ) -> list[Path]:
     """Maps images. If one of several images cannot be mapped, the other images are still mapped.
 
@@ -62,6 +63,7 @@ def map_images(
             `SceneReading`.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         verbose: 1 to show progress bars with the remaining time, 0 to show only errors.
+        error_text: function that formats the errors of single images as one line.
 
     Returns:
         The images that could not be mapped. An error message is printed for each of these images.
@@ -108,7 +110,7 @@ def map_images(
             if len(images) == 1:
                 raise
             failed.append(image)
-            tqdm.write(error_line(error), file=sys.stderr)
+            tqdm.write(error_text(error), file=sys.stderr)
         except OSError:  # a full disk, for example, is the same for all images
             raise
         except Exception:

@@ -28,6 +28,10 @@ def test_broken_image_is_reported_and_all_other_images_are_mapped_once(arguments
     assert len(list(Path("maps").glob("*_classes.png"))) == 2
     assert len(list(Path("maps").glob("*_overlay.png"))) == 2
 
+    code, _, error = run("predict", *arguments, "--output", "other", "--polygons", "geojson")
+    assert code == 1
+    assert "`--polygons geojson` needs an image with a known position" in error
+
     error = refuse("predict", *arguments)
     assert "already exists" in error
     assert "--resume" in error
