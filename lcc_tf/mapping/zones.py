@@ -58,13 +58,11 @@ class Zones:
                 f"{file} has no coordinate system, or a local coordinate system. Therefore its "
                 "polygons cannot be overlaid on a map. Save it with a coordinate system."
             )
-        self.polygons = shapely.from_wkb(shapes)
+        with np.errstate(invalid="ignore"):  # coordinates can be NaN
+            self.polygons = shapely.from_wkb(shapes)
         types = {shapely.GeometryType(i).name for i in shapely.get_type_id(self.polygons)}
-        if not types & {"POLYGON", "MULTIPOLYGON"} or types - {
-            "POLYGON",
-            "MULTIPOLYGON",
-            "MISSING",
-        }:
+        is_missing = shapely.is_missing(self.polygons) | shapely.is_empty(self.polygons)
+        if is_missing.all() or types - POLYGONS - {"MISSING"}:
             raise InputError(
                 f"{file} must contain one or more polygons, and no other geometries. Received: "
                 f"{len(self.polygons)} geometries of the types {sorted(types)}."
@@ -233,7 +231,8 @@ def _near(
     box = [*(extent[:2] - margins), *(extent[2:] + margins)]
     shifts = (-WORLD, 0.0, WORLD) if is_geographic else (0.0,)
     moved = [shapely.transform(polygon, lambda xy, s=shift: xy + [s, 0]) for shift in shifts]
-    return shapely.union_all([shapely.clip_by_rect(part, *box) for part in moved])
+    with np.errstate(invalid="ignore"):  # coordinates can be NaN
+        return shapely.union_all([shapely.clip_by_rect(part, *box) for part in moved])
 
 
 def _transformed(

@@ -192,6 +192,29 @@ def test_layer_with_polygons_is_found_or_chosen(tmp_path):
         Zones(tmp_path / "gone.gpkg")
 
 
+@pytest.mark.parametrize("geometries", [[shapely.Polygon()], [None]])
+def test_files_with_only_empty_geometries_raise(tmp_path, geometries):
+    with pytest.raises(InputError, match="must contain one or more polygons"):
+        Zones(write_layer(tmp_path / "zones.gpkg", "empty", geometries))
+
+
+@pytest.mark.parametrize(
+    "zone",
+    [
+        shapely.Polygon(
+            [(500001, 5199995), (500005, 5199999), (500005, 5199995), (500001, 5199999)]
+        ),
+        shapely.Polygon([(x, y, 7.0) for x, y in PARCEL.exterior.coords]),
+        shapely.MultiPolygon([PARCEL, shapely.box(500010, 5199995, 500014, 5199999)]),
+    ],
+)
+def test_polygons_of_any_kind_contain_pixels(tmp_path, zone):
+    file = write_layer(tmp_path / "zones.gpkg", "any", [zone], "Unknown")
+    rows, warning = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    assert int(rows[1]["pixels"]) >= 24
+    assert warning == ""
+
+
 def test_zone_without_geometry_has_no_pixels(tmp_path):
     file = write_layer(tmp_path / "zones.gpkg", "null", [PARCEL, None])
     rows, warning = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
