@@ -61,9 +61,10 @@ def error_line(error: Exception) -> str:
     If the operating system reported the error, the text ends with advice on how to fix it.
     """
     reason = str(error)
-    if isinstance(error, OSError) and error.filename is not None:
+    if isinstance(error, OSError) and error.strerror:
+        place = f"{error.filename}: " if error.filename is not None else ""
         remedy = _REMEDIES.get(error.errno or 0, "")
-        reason = f"{error.filename}: {error.strerror}. {remedy}".rstrip()
+        reason = f"{place}{error.strerror}. {remedy}".rstrip()
     return f"error: {reason}"
 
 

@@ -13,6 +13,7 @@ from PIL import Image
 
 from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
 from lcc_tf.errors import InputError
+from lcc_tf.files import clear_full_disk_errors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.parallel import ordered_map
@@ -72,8 +73,9 @@ def write_demo_archive(
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
         archive = Path(scratch, directory.name)
-        _write_scenes(archive, count, size, seed)
-        (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
+        with clear_full_disk_errors(directory):
+            _write_scenes(archive, count, size, seed)
+            (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
         try:
             archive.rename(directory)
         except OSError:  # another process may have written the same archive

@@ -1,4 +1,5 @@
 import csv
+import errno
 import json
 
 import numpy as np
@@ -144,3 +145,13 @@ def test_arguments_out_of_range_raise(tmp_path, wrong):
     (name, value), *_ = wrong.items()
     with pytest.raises(InputError, match=rf"`{name}`.*Received: {name}={value}"):
         write_demo_archive(tmp_path / "demo", **wrong)
+
+
+def test_full_disk_raises_and_leaves_no_archive(tmp_path, monkeypatch):
+    def full_disk(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("PIL.Image.Image.save", full_disk)
+    with pytest.raises(OSError, match="demo cannot be written.*disk is full"):
+        write_demo_archive(tmp_path / "demo", count=3, size=64)
+    assert list(tmp_path.iterdir()) == []
