@@ -167,7 +167,7 @@ def not_written(file: Path, reason: object) -> OSError:
     free = shutil.disk_usage(file.parent).free
     return OSError(
         f"{file} cannot be written, most likely because the disk is full: {free / 1e6:.1f} MB are "
-        f"free ({reason}). Delete other files, or choose another folder as `output`."
+        f"free ({reason}). Delete other files, or choose another folder."
     )
 
 
