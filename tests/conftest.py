@@ -51,6 +51,7 @@ HEAVY = (
     "tests/prediction/test_predictors.py",
     "tests/exporting/test_export.py",
     "tests/training/test_checkpoints.py",
+    "tfds_deepglobe/command_line_test.py",
 )
 
 # If pytest runs in the background, pytest and the commands that it starts ignore SIGINT. Some tests
