@@ -118,7 +118,6 @@ def _optimizer(
         slow_rate=config.encoder_rate,
         averaged_variables=averaged if config.ema_decay else (),
         average_decay=config.ema_decay,
-        epsilon=1e-8,  # default of PyTorch, which the original PyTorch notebooks use
     )
     # Build the optimizer now. If the first step created variables, the step would be traced twice.
     optimizer.build(model.trainable_variables)

@@ -5,11 +5,19 @@ from collections.abc import Sequence
 import keras
 import tensorflow as tf
 
+# Decay rates of the moments: defaults of Adam (https://arxiv.org/abs/1412.6980, algorithm 1)
+BETA_1 = 0.9
+BETA_2 = 0.999
 
-class AveragingAdamW(keras.optimizers.Adam):
+
+class AveragingAdamW(keras.optimizers.Optimizer):
     """AdamW with a lower learning rate for some variables and a moving average of weights.
 
-    Keras has two similar features, which are not sufficient:
+    Each variable is updated by the operation `ResourceApplyAdam` of TensorFlow (Kingma & Ba 2015,
+    https://arxiv.org/abs/1412.6980, section 2). `keras.optimizers.AdamW` needs about 30 operations
+    per variable, so that the first step starts 12 seconds later (UNet++ with ResNet101).
+
+    Keras has two features for learning rates and averages, which are not sufficient:
 
     - `keras.optimizers.MultiOptimizer` has no learning rate that the history could record.
     - The argument `use_ema` averages trained variables only. It does not average the statistics of
@@ -30,7 +38,9 @@ class AveragingAdamW(keras.optimizers.Adam):
         slow_rate: factor of the learning rate of `slow_variables`, in [0, 1].
         averaged_variables: variables to average; they can include variables that are not trained.
         average_decay: largest value of the decay d, in [0, 1).
-        **kwargs: arguments of `keras.optimizers.Adam`.
+        epsilon: small number that prevents a division by 0. The default is the default of PyTorch,
+            which the original PyTorch notebooks use.
+        **kwargs: arguments of `keras.optimizers.Optimizer`.
 
     Example:
         >>> encoder, head = keras.Variable(1.0), keras.Variable(1.0)
@@ -51,6 +61,7 @@ class AveragingAdamW(keras.optimizers.Adam):
         slow_rate: float = 1.0,
         averaged_variables: Sequence[keras.Variable] = (),
         average_decay: float = 0.0,
+        epsilon: float = 1e-8,
         **kwargs: object,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
@@ -59,6 +70,7 @@ class AveragingAdamW(keras.optimizers.Adam):
         self.decoupled_decay = weight_decay
         self.slow_rate = slow_rate
         self.average_decay = average_decay
+        self.epsilon = epsilon
         # `update_step` receives the copy of a variable on a replica. The set therefore contains the
         # copies.
         copies = tf.distribute.get_strategy().experimental_local_results
@@ -72,6 +84,13 @@ class AveragingAdamW(keras.optimizers.Adam):
         if self.built:
             return
         super().build(variables)
+        moments = self.add_optimizer_variables(variables, ["momentum", "velocity"])
+        copies = tf.distribute.get_strategy().experimental_local_results
+        self._moments = {
+            copy.ref(): pair
+            for variable, *pair in zip(variables, *moments, strict=True)
+            for copy in copies(variable.value)
+        }
         self._averages = self.add_optimizer_variables(self._averaged(), "average")
         self.start_averages()
 
@@ -86,8 +105,21 @@ class AveragingAdamW(keras.optimizers.Adam):
         """Decays and updates one variable, with the learning rate of this variable."""
         factor = self.slow_rate if variable.ref() in self._slow else 1.0
         rate = tf.cast(learning_rate, variable.dtype) * factor
-        self.assign_sub(variable, variable * self.decoupled_decay * rate)
-        super().update_step(gradient, variable, rate)
+        step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, variable.dtype)
+        self.assign_sub(variable, variable * (self.decoupled_decay * rate))
+        momentum, velocity = self._moments[variable.ref()]
+        tf.raw_ops.ResourceApplyAdam(
+            var=variable.handle,
+            m=momentum.value.handle,
+            v=velocity.value.handle,
+            beta1_power=BETA_1**step,
+            beta2_power=BETA_2**step,
+            lr=rate,
+            beta1=BETA_1,
+            beta2=BETA_2,
+            epsilon=self.epsilon,
+            grad=gradient,
+        )
 
     def apply(
         self, grads: list[tf.Tensor], trainable_variables: list[keras.Variable] | None = None
