@@ -25,8 +25,10 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Mapping from values of `TrainConfig.xla` to values of Keras' argument `jit_compile`
 XLA = {"auto": "auto", "on": True, "off": False}
 MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
+# All crops of an image are in memory together.
+MAX_CROPS = 100
 # Values of fields that are missing in the `config.json` of old runs
-OLD_TRAIN_VALUES = {"xla": "auto"}
+OLD_TRAIN_VALUES = {"xla": "auto", "crops_per_image": 1}
 OLD_DATA_VALUES = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
 # Mapping from recipe names in old runs to present names
 OLD_RECIPES = {"seed": "original"}
@@ -134,6 +136,9 @@ class TrainConfig:
     # DeepGlobe, whose images have one resolution (docs/recipe.md). For images of several
     # resolutions, DeepLabV3 uses 0.5 to 2 (https://arxiv.org/abs/1706.05587, section 4.1).
     crop_scale: tuple[float, float] = (1.0, 1.0)
+    # Crops of each image in one epoch. None for 1, or more for small data sets of large images: so
+    # many that an epoch has about 50 steps, but at most so many that they cover the image once.
+    crops_per_image: int | None = None
     # Fraction of crops that must contain a pixel of a randomly selected class. The selection
     # prefers rare classes, which are classes with few pixels. 0.5 is from the class uniform
     # sampling of Zhu et al. 2019 (https://arxiv.org/abs/1812.01593, section 3.3).
@@ -210,6 +215,17 @@ class TrainConfig:
             raise InputError(
                 "`crop_scale` must be the smallest and the largest scale of crops, in [1/16, 16], "
                 f"for example 0.5 and 2. Received: {self.crop_scale}."
+            )
+        if self.crops_per_image is not None and not 1 <= self.crops_per_image <= MAX_CROPS:
+            raise InputError(
+                f"`crops_per_image` must be in [1, {MAX_CROPS}], or None. Received: "
+                f"{self.crops_per_image}."
+            )
+        if self.framing == "whole" and self.crops_per_image not in (None, 1):
+            raise InputError(
+                "`framing='whole'` trains on whole images, without crops. Received: "
+                f"crops_per_image={self.crops_per_image}. Omit `crops_per_image`, or use "
+                "`framing='crops'`."
             )
         self._check_loss()
         self._check_network()

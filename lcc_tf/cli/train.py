@@ -237,6 +237,16 @@ def add_training(group: OptionGroup) -> None:
         nargs=2,
         type=float,
     )
+    add_option(
+        group,
+        "--crops-per-image",
+        "number of crops of each image in one epoch",
+        default=argparse.SUPPRESS,
+        default_text="1; for a small data set of large images, the number for about 50 steps per "
+        "epoch, but at most the number that covers the image once",
+        metavar="N",
+        type=int,
+    )
     add_field(
         group,
         "rare_class_share",

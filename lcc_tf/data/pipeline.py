@@ -34,13 +34,20 @@ def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
     return sizes[split]
 
 
-def steps_per_epoch(builder: tfds.core.DatasetBuilder, batch_size: int) -> int:
-    """Returns the number of complete batches in the training split.
+def steps_per_epoch(
+    builder: tfds.core.DatasetBuilder, batch_size: int, crops: RandomCrops | None = None
+) -> int:
+    """Returns the number of complete batches in an epoch of the training split.
+
+    Args:
+        builder: builder of a prepared data set.
+        batch_size: number of images per batch, summed over all replicas.
+        crops: random crops; None for training on whole images.
 
     Raises:
-        InputError: The training split has fewer images than one batch.
+        InputError: The training split has fewer images or crops than one batch.
     """
-    num_images = split_size(builder, "train")
+    num_images = split_size(builder, "train") * (crops.per_image if crops else 1)
     if num_images < batch_size:
         raise InputError(
             f"The training split has {num_images} images, fewer than one batch. Received: "
@@ -91,28 +98,34 @@ def training_batches(
         batch_size: number of images per batch, summed over all replicas.
         seed: random seed of order, crops and augmentation.
         first_epoch: number of the first epoch, counted from 0.
-        crops: random crops. Each image has one crop per epoch. None to resize the whole images.
+        crops: random crops. None to resize the whole images.
 
     Returns:
         Batches of images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and masks,
         int32 `(batch, image_size, image_size)`, class ids.
 
     Raises:
-        InputError: The training split has fewer images than one batch.
+        InputError: The training split has fewer images or crops than one batch.
     """
-    steps_per_epoch(builder, batch_size)
+    steps_per_epoch(builder, batch_size, crops)
     num_images = split_size(builder, "train")
     encoding = image_encoding(builder)
 
+    per_image = crops.per_image if crops else 1
+
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        example_seed = tf.stack([seed, epoch * num_images + index])
+        first = (epoch * num_images + index) * per_image
+        seeds = [tf.stack([seed, first + number]) for number in range(per_image)]
         if crops:
             # The crop and the augmentation use different seeds, so that they are independent.
-            crop_seed = tf.random.fold_in(example_seed, 1)
-            image, mask = crops(example, image_size, crop_seed, encoding)
+            crop_seeds = tf.stack([tf.random.fold_in(one, 1) for one in seeds])
+            images, masks = crops(example, image_size, crop_seeds, encoding)
         else:
-            image, mask = decode(example, image_size, encoding)
-        return augment(image, mask, example_seed)
+            images, masks = (part[None] for part in decode(example, image_size, encoding))
+        augmented = [
+            augment(images[number], masks[number], one) for number, one in enumerate(seeds)
+        ]
+        return tuple(tf.stack(parts) for parts in zip(*augmented, strict=True))
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
@@ -122,11 +135,16 @@ def training_batches(
         examples = encoded_examples(builder, "train").shuffle(
             SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
         )
+        # Each step of the cycle takes one crop of another image. Therefore, the crops in a batch
+        # are from as many images as possible.
         return (
             examples.enumerate()
             .map(
                 lambda index, example: prepare(index, example, epoch),
                 num_parallel_calls=tf.data.AUTOTUNE,
+            )
+            .interleave(
+                lambda *crops: tf.data.Dataset.from_tensor_slices(crops), cycle_length=batch_size
             )
             .batch(batch_size, drop_remainder=True)
         )

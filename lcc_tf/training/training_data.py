@@ -1,5 +1,6 @@
 """Batches for training and validation."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,8 +16,12 @@ from lcc_tf.data.pipeline import (
     steps_per_epoch,
     training_batches,
 )
-from lcc_tf.data.statistics import class_pixels
+from lcc_tf.data.statistics import class_pixels, native_size
 from lcc_tf.training.label_rules import LabelRules
+
+# Smallest number of steps per epoch for the default of `crops_per_image`. With 50 steps, validation
+# and checkpoint need a small part of the time of an epoch.
+MIN_STEPS = 50
 
 
 @dataclass(frozen=True)
@@ -32,8 +37,8 @@ class TrainingData:
         seed: random seed of the image order, the crops and the augmentation.
 
     Raises:
-        InputError: the training split has fewer images than a batch, or the validation split is
-            empty.
+        InputError: the training split has fewer images or crops than a batch, or the validation
+            split is empty.
     """
 
     builder: tfds.core.DatasetBuilder
@@ -43,13 +48,13 @@ class TrainingData:
     seed: int
 
     def __post_init__(self) -> None:
-        steps_per_epoch(self.builder, self.batch_size)
+        steps_per_epoch(self.builder, self.batch_size, self.crops)
         split_size(self.builder, "validation")
 
     @property
     def steps_per_epoch(self) -> int:
         """Number of whole batches in the training split."""
-        return steps_per_epoch(self.builder, self.batch_size)
+        return steps_per_epoch(self.builder, self.batch_size, self.crops)
 
     def training_batches(self, first_epoch: int = 0) -> tf.data.Dataset:
         """Returns an endless sequence of shuffled, augmented batches.
@@ -116,4 +121,19 @@ def crops_of(
         rarity = class_weights_from_pixels(
             class_pixels(builder), "inverse_frequency", ignore_class=rules.ignore_class
         )
-    return RandomCrops(config.crop_scale, config.rare_class_share, rarity.astype(np.float32))
+    return RandomCrops(
+        config.crop_scale,
+        config.rare_class_share,
+        rarity.astype(np.float32),
+        config.crops_per_image or crops_per_image_of(config, builder),
+    )
+
+
+def crops_per_image_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> int:
+    """Returns the default number of crops per image and epoch.
+
+    An epoch should have at least `MIN_STEPS` steps, because each epoch ends with a validation and a
+    checkpoint. The number is at most the number of crops that cover a typical image once.
+    """
+    wanted = math.ceil(MIN_STEPS * config.batch_size / split_size(builder, "train"))
+    return max(1, min(wanted, int(native_size(builder) / config.image_size) ** 2))

@@ -39,7 +39,7 @@ FIELDS = {
 # Fields of the configuration that only recipes and imported models set
 WITHOUT_OPTION = {"preprocessing", "dilation_rates", "align_corners", "monitor", "weight_decay"}
 # A flag, and options whose default is shown as a sentence
-SHOWN_OTHERWISE = {"deep_supervision", "split_files", "map_color"}
+SHOWN_OTHERWISE = {"deep_supervision", "split_files", "map_color", "crops_per_image"}
 
 
 def options_of(command):

@@ -35,6 +35,39 @@ def test_batches_of_a_configuration(tiny_config, builder):
     assert len(list(whole.validation_batches())) == -(-num_validation // 4)
 
 
+@pytest.mark.parametrize(
+    ("batch_size", "image_size", "expected"),
+    [
+        (1, 32, 4),  # 13 images: 4 crops per image are 52 steps, and 3 crops are 39 steps
+        (4, 32, 4),  # 16 crops per image would be 52 steps, but 4 crops cover the image
+        (4, 64, 1),
+        (4, 128, 1),  # larger than the images
+    ],
+)
+def test_default_number_of_crops_per_image(tiny_config, builder, batch_size, image_size, expected):
+    assert builder.info.splits["train"].num_examples == 13
+    config = dataclasses.replace(tiny_config, batch_size=batch_size, image_size=image_size)
+    assert crops_of(config, builder, LabelRules(7, 6)).per_image == expected
+    explicit = dataclasses.replace(config, crops_per_image=7)
+    assert crops_of(explicit, builder, LabelRules(7, 6)).per_image == 7
+
+
+def test_batches_of_several_crops_per_image(tiny_config, builder):
+    config = dataclasses.replace(tiny_config, image_size=32, crops_per_image=3, batch_size=5)
+    data = training_data_of(config, builder, LabelRules(7, 6))
+    assert data.steps_per_epoch == 7  # 13 images with 3 crops each are 39 crops
+    first, second = ([*data.training_batches(epoch).take(7)] for epoch in (0, 1))
+    crops = {image.numpy().tobytes() for images, _ in first + second for image in images}
+    assert len(crops) == 2 * 7 * 5
+    assert first[0][0].shape == (5, 32, 32, 3)
+    uninterrupted = data.training_batches().skip(7).take(7)
+    for (images, masks), (expected_images, expected_masks) in zip(
+        uninterrupted, second, strict=True
+    ):
+        np.testing.assert_array_equal(images, expected_images)
+        np.testing.assert_array_equal(masks, expected_masks)
+
+
 def test_resumed_batches_equal_uninterrupted_batches(tiny_config, builder):
     data = training_data_of(tiny_config, builder, LabelRules(7, 6))
     second_epoch = data.training_batches().skip(data.steps_per_epoch)
