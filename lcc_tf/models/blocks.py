@@ -9,7 +9,7 @@ The blocks have the same settings as the decoders of the original PyTorch notebo
 
 import keras
 
-from lcc_tf.models.convolutions import AtrousSeparableConv2D
+from lcc_tf.models.convolutions import AtrousSeparableConv2D, NodeConv2D
 
 
 def batch_norm_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
@@ -38,6 +38,20 @@ def conv_bn_relu(
         kernel_initializer="he_uniform",
         name=name,
     )(x)
+    return batch_norm_relu(x, name)
+
+
+def node_conv_bn_relu(
+    maps: list[keras.KerasTensor], filters: int, *, name: str
+) -> keras.KerasTensor:
+    """Upsamples a feature map, concatenates it with others, and applies `conv_bn_relu`.
+
+    Args:
+        maps: the map to upsample by 2, and any number of other maps, see `NodeConv2D`.
+        filters: number of output channels.
+        name: name of the convolution, see `conv_bn_relu`.
+    """
+    x = NodeConv2D(filters, kernel_initializer="he_uniform", name=name)(maps)
     return batch_norm_relu(x, name)
 
 

@@ -93,6 +93,107 @@ class ChannelwiseConv2D(keras.layers.Conv2D):
         return x if self.activation is None else self.activation(x)
 
 
+@keras.saving.register_keras_serializable("lcc_tf", name="NodeConv2D")
+class NodeConv2D(keras.layers.Layer):
+    """3x3 convolution without bias of an upsampled feature map and other feature maps.
+
+    The result is the same as the result of `UpSampling2D(2)`, `Concatenate` and `Conv2D`. The
+    upsampled map has equal values in each block of 2x2 pixels. Therefore, each output pixel depends
+    on only 2x2 pixels of the map before the upsampling, and 4 of 9 multiplications are enough. On a
+    CPU, the layer computes these 2x2 convolutions, one for each position of a pixel in its block.
+    For small maps, for maps of unknown size and on a GPU, it upsamples the map.
+
+    Args:
+        filters: number of output channels.
+        kernel_initializer: initializer of the kernel.
+
+    Example:
+        >>> layer = NodeConv2D(4)
+        >>> layer([np.zeros((1, 8, 8, 2)), np.zeros((1, 16, 16, 3))]).shape
+        TensorShape([1, 16, 16, 4])
+    """
+
+    # Smallest number of pixels of the map before the upsampling for the 2x2 convolutions. For
+    # smaller maps, the sums of the kernel take longer than the multiplications that they save.
+    MIN_PIXELS = 256
+
+    def __init__(
+        self, filters: int, kernel_initializer: str = "he_uniform", **kwargs: object
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_initializer = kernel_initializer
+
+    def build(self, input_shapes: list[tuple]) -> None:
+        """Creates the same kernel as `Conv2D` for the concatenated maps."""
+        channels = sum(shape[-1] for shape in input_shapes)
+        self.kernel = self.add_weight(
+            name="kernel",
+            shape=(3, 3, channels, self.filters),
+            initializer=self.kernel_initializer,
+        )
+
+    def call(self, maps: list[tf.Tensor]) -> tf.Tensor:
+        """Convolves feature maps.
+
+        Args:
+            maps: the map to upsample, float `(batch, height, width, channels)`, then any number of
+                maps, float `(batch, 2 * height, 2 * width, any_channels)`.
+
+        Returns:
+            float `(batch, 2 * height, 2 * width, filters)`.
+        """
+        below, *skips = maps
+        kernel = tf.convert_to_tensor(self.kernel)
+        height, width, channels = below.shape[1:]
+        if (
+            None in (height, width)
+            or height * width < self.MIN_PIXELS
+            or tf.config.list_physical_devices("GPU")
+        ):
+            upsampled = keras.ops.repeat(keras.ops.repeat(below, 2, axis=1), 2, axis=2)
+            return tf.nn.conv2d(tf.concat([upsampled, *skips], axis=-1), kernel, 1, "SAME")
+        first, second = _pair_sums(kernel[:, :, :channels], axis=0)
+        blocks = [
+            tf.nn.conv2d(below, part, 1, [(0, 0), (1 - row, row), (1 - column, column), (0, 0)])
+            for row, rows in enumerate((first, second))
+            for column, part in enumerate(_pair_sums(rows, axis=1))
+        ]
+        x = tf.nn.depth_to_space(tf.concat(blocks, axis=-1), 2)
+        if skips:
+            x += tf.nn.conv2d(tf.concat(skips, axis=-1), kernel[:, :, channels:], 1, "SAME")
+        return x
+
+    def compute_output_shape(self, input_shapes: list[tuple]) -> tuple:
+        """Doubles height and width of the first map."""
+        batch, height, width, _ = input_shapes[0]
+        double = [None if side is None else 2 * side for side in (height, width)]
+        return (batch, *double, self.filters)
+
+    def get_config(self) -> dict:
+        """Returns the constructor's arguments."""
+        config = {"filters": self.filters, "kernel_initializer": self.kernel_initializer}
+        return super().get_config() | config
+
+
+# In weights files, Keras names layers after their class. With this name, UNet++ can read files that
+# were written when this layer was a `Conv2D`.
+NodeConv2D.__name__ = "Conv2D"
+
+
+def _pair_sums(kernel: tf.Tensor, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns the kernels for the first and the second pixel of a block along one axis.
+
+    Two of three neighbors of an upsampled pixel have the same value. The sum of their weights is
+    the weight of this value.
+    """
+    before, center, after = tf.unstack(kernel, num=3, axis=axis)
+    return (
+        tf.stack([before, center + after], axis=axis),
+        tf.stack([before + center, after], axis=axis),
+    )
+
+
 def _margins(shift: int, side: int | tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
     """Returns the widths of the margins that a shifted feature map has before and after its pixels.
 

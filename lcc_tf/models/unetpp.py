@@ -9,6 +9,7 @@ import keras
 from lcc_tf.arguments import check_num_classes
 from lcc_tf.models.blocks import (
     conv_bn_relu,
+    node_conv_bn_relu,
     segmentation_logits,
 )
 from lcc_tf.models.encoders import STRIDES, build_encoder
@@ -111,8 +112,11 @@ def _node(
     below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
     """Upsamples the node below, concatenates the nodes to the left and convolves twice."""
-    x = keras.layers.UpSampling2D(2, interpolation="nearest", name=f"{name}_upsampling")(below)
+    # Weights files contain the layers in the order of the graph. The two layers that do nothing keep
+    # the order of older runs, in which upsampling and concatenation were separate layers.
+    below = keras.layers.Identity(name=f"{name}_upsampling")(below)
+    maps = [below]
     if skips:
-        x = keras.layers.Concatenate(name=f"{name}_concat")([x, *skips])
-    x = conv_bn_relu(x, filters, 3, name=f"{name}_conv1")
+        maps = keras.layers.Identity(name=f"{name}_concat")([below, *skips])
+    x = node_conv_bn_relu(maps, filters, name=f"{name}_conv1")
     return conv_bn_relu(x, filters, 3, name=f"{name}_conv2")

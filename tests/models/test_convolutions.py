@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.models.convolutions import AtrousSeparableConv2D, ChannelwiseConv2D
+from lcc_tf.models.convolutions import AtrousSeparableConv2D, ChannelwiseConv2D, NodeConv2D
 
 
 def compare(expected_layer, layer, shape):
@@ -81,3 +81,55 @@ def test_channelwise_convolution_equals_keras(options):
 def test_groups_of_several_channels_equal_keras():
     keras.utils.set_random_seed(0)
     compare(keras.layers.Conv2D(3, 3, groups=3), ChannelwiseConv2D(3, 3, groups=3), (1, 8, 8, 6))
+
+
+@pytest.mark.parametrize("sizes", [(16, 17), (3, 5)])  # 2x2 convolutions, and a small map
+@pytest.mark.parametrize("skips", [(), (3,), (3, 4)])
+def test_convolution_of_a_node_equals_keras(sizes, skips):
+    """Includes the gradients and graphs for maps of unknown size."""
+    keras.utils.set_random_seed(0)
+    height, width = sizes
+    maps = [
+        tf.random.normal((2, height, width, 5)),
+        *(tf.random.normal((2, 2 * height, 2 * width, channels)) for channels in skips),
+    ]
+    expected_layer = keras.layers.Conv2D(6, 3, padding="same", use_bias=False)
+    layer = NodeConv2D(6)
+
+    def expected_call(below, *others):
+        upsampled = keras.layers.UpSampling2D(2)(below)
+        return expected_layer(tf.concat([upsampled, *others], axis=-1))
+
+    expected_call(*maps)
+    layer.build([tensor.shape for tensor in maps])
+    layer.set_weights(expected_layer.get_weights())
+    results = []
+    for call, weights in (
+        (lambda: expected_call(*maps), expected_layer.weights),
+        (lambda: layer(maps), layer.weights),
+    ):
+        with tf.GradientTape() as tape:
+            tape.watch(maps)
+            y = call()
+            loss = tf.reduce_sum(y**2)
+        results.append([y, *tape.gradient(loss, [*maps, *(w.value for w in weights)])])
+    for received, expected in zip(*reversed(results), strict=True):
+        np.testing.assert_allclose(received, expected, atol=1e-5 * np.abs(expected).max())
+    assert layer.compute_output_shape([tensor.shape for tensor in maps]) == results[0][0].shape
+
+    unknown = [tf.TensorSpec((None, None, None, tensor.shape[-1])) for tensor in maps]
+    graph = tf.function(lambda maps: layer(maps)).get_concrete_function(unknown)
+    np.testing.assert_allclose(graph(*maps), results[0][0], atol=1e-5)
+    assert NodeConv2D.from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+def test_convolution_of_a_node_saves_multiplications():
+    """The upsampled map needs 4 of 9 multiplications, and the other map all of them."""
+    layer = NodeConv2D(6)
+    specs = [tf.TensorSpec((1, 16, 16, 8)), tf.TensorSpec((1, 32, 32, 3))]
+    graph = tf.function(lambda maps: layer(maps)).get_concrete_function(specs).graph
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    profile = tf.compat.v1.profiler.profile(graph, options=options)
+    convolutions = 2 * 32 * 32 * 6 * (4 * 8 + 9 * 3)
+    assert profile.total_float_ops == pytest.approx(convolutions, rel=0.05)

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -34,6 +35,17 @@ def test_nodes_are_connected_as_in_equation_1(model):
     assert inputs_of(model, "full_resolution_upsampling") == ["x_0_4_conv2_relu"]
     nodes = {name.rsplit("_", 1)[0] for name in (x.name for x in model.layers) if "concat" in name}
     assert nodes == {f"x_{i}_{j}" for j in range(1, 5) for i in range(5 - j)}
+
+
+def test_weights_files_have_the_layout_of_older_runs(model, tmp_path):
+    """Weights files contain the layers of each class in the order of the graph."""
+    model.save_weights(tmp_path / "model.weights.h5")
+    with h5py.File(tmp_path / "model.weights.h5") as file:
+        names = [name for name in file["layers"] if "conv" in name]
+    assert sorted(names) == sorted(["conv2d", *(f"conv2d_{index}" for index in range(1, 23))])
+    order = [layer.name for layer in model.layers if layer.name.endswith(("conv1", "conv2"))]
+    first_columns = "x_3_1_conv1 x_2_1_conv1 x_1_1_conv1 x_3_1_conv2 x_0_1_conv1 x_2_1_conv2"
+    assert order[:6] == first_columns.split()
 
 
 def test_filters(model):

@@ -1,0 +1,69 @@
+"""Size and number of the graphs that a training builds. They decide how soon a training starts."""
+
+import dataclasses
+
+import keras
+import pytest
+import tensorflow as tf
+
+from lcc_tf.config import TrainConfig
+from lcc_tf.training.label_rules import LabelRules
+from lcc_tf.training.network import build_network, compile_for
+from lcc_tf.training.phases import phases_of
+from lcc_tf.training.train import train
+from tests.untrained_runs import small_unet
+
+
+def test_training_traces_each_step_once(tiny_config, builder, tmp_path, monkeypatch):
+    """Includes three epochs with validations, whose last batch is filled up."""
+    steps = {"train_step": 0, "test_step": 0}
+    for name in steps:
+        original = getattr(keras.Model, name)
+
+        def counted(model, data, name=name, original=original):
+            steps[name] += 1
+            return original(model, data)
+
+        monkeypatch.setattr(keras.Model, name, counted)
+    monkeypatch.setattr("lcc_tf.training.network.build_model", lambda *args, **_: small_unet(7))
+    config = dataclasses.replace(tiny_config, epochs=3, batch_size=3)
+    assert builder.info.splits["validation"].num_examples * 4 % 3
+    assert len(train(config, tmp_path / "run").history) == 3
+    assert steps == {"train_step": 1, "test_step": 1}
+
+
+def operations(graph):
+    """Returns the number of operations of a graph and of the functions that it calls."""
+    definition = graph.as_graph_def()
+    functions = [len(function.node_def) for function in definition.library.function]
+    return len(definition.node) + sum(functions)
+
+
+@pytest.mark.parametrize(("arch", "most"), [("unetpp", 0), ("deeplabv3plus", 0)])
+def test_number_of_operations_of_a_training_step(arch, most):
+    config = TrainConfig(arch=arch, encoder="mobilenetv2", encoder_weights=None, image_size=64)
+    model = build_network(config, 7, pretrained=False)
+    compile_for(phases_of(config)[0], model, config, LabelRules(7, 6), steps_per_epoch=10)
+    step = tf.function(model.train_step).get_concrete_function(
+        (tf.zeros((2, 64, 64, 3)), tf.zeros((2, 64, 64), tf.int32))
+    )
+    assert operations(step.graph) <= most
+
+
+@pytest.mark.parametrize(
+    ("arch", "billions"),
+    [("unetpp", 0), ("deeplabv3plus", 0)],
+)
+def test_floating_point_operations_of_a_prediction(arch, billions):
+    """Counts the operations for one image of 256x256 pixels with ResNet101."""
+    config = TrainConfig(arch=arch, encoder="resnet101", encoder_weights=None, image_size=256)
+    model = build_network(config, 7, pretrained=False)
+    graph = (
+        tf.function(lambda image: model(image, training=False))
+        .get_concrete_function(tf.TensorSpec((1, 256, 256, 3)))
+        .graph
+    )
+    options = tf.compat.v1.profiler.ProfileOptionBuilder.float_operation()
+    options["output"] = "none"
+    profile = tf.compat.v1.profiler.profile(graph, options=options)
+    assert profile.total_float_ops / 1e9 == pytest.approx(billions, rel=0.01)
