@@ -196,10 +196,10 @@ def lcc_tf_model(network: str, encoder: str, precision: str, image_size: int):  
 
 def smp_train(network: str, encoder: str, precision: str, image_size: int) -> Step:
     """Returns a training step of smp with cross entropy plus Dice and AdamW."""
+    model = smp_model(network, encoder).train()
     import segmentation_models_pytorch as smp
     import torch
 
-    model = smp_model(network, encoder).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-4)
     dice = smp.losses.DiceLoss("multiclass")
     cross_entropy = torch.nn.CrossEntropyLoss()
@@ -236,6 +236,14 @@ def smp_predict(network: str, encoder: str, precision: str, image_size: int) -> 
 
 def smp_model(network: str, encoder: str):  # noqa: ANN201
     """Builds a model of smp with random weights."""
+    import torch
+
+    # smp imports torchvision, whose package on PyPI needs PyTorch for GPUs. With PyTorch for CPUs,
+    # the import fails, because two operations do not exist. smp does not use them.
+    global _torchvision  # the operations exist as long as this object
+    _torchvision = torch.library.Library("torchvision", "DEF")
+    for name in ("nms", "qnms"):
+        _torchvision.define(f"{name}(Tensor boxes, Tensor scores, float threshold) -> Tensor")
     import segmentation_models_pytorch as smp
 
     build = smp.UnetPlusPlus if network == "unetpp" else smp.DeepLabV3Plus

@@ -112,8 +112,8 @@ def _node(
     below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
     """Upsamples the node below, concatenates the nodes to the left and convolves twice."""
-    # Weights files contain the layers in the order of the graph. The two layers that do nothing keep
-    # the order of older runs, in which upsampling and concatenation were separate layers.
+    # Weights files contain the layers in the order of the graph. The two identity layers keep the
+    # order of older runs, in which upsampling and concatenation were separate layers.
     below = keras.layers.Identity(name=f"{name}_upsampling")(below)
     maps = [below]
     if skips:
