@@ -34,7 +34,7 @@ def confusion_matrix(
         int64 `(num_classes, num_classes)`.
 
     Raises:
-        InputError: the shapes differ, or a class id is out of range.
+        InputError: the shapes differ, or a class id is out of range or not a whole number.
 
     Example:
         >>> confusion_matrix(np.array([0, 1, 1, 255]), np.array([0, 1, 0, 0]), 2, ignore_class=255)
@@ -50,12 +50,17 @@ def confusion_matrix(
     ignored = NO_TRUTH if ignore_class is None else ignore_class
     counted = (y_true != NO_TRUTH) & (y_true != ignored)
     for name, ids in (("y_true", y_true[counted]), ("y_pred", y_pred)):
+        if ids.dtype.kind not in "biuf" or (ids.dtype.kind == "f" and (ids % 1 != 0).any()):
+            raise InputError(
+                f"`{name}` must contain class ids, which are whole numbers. "
+                f"Received: other values of the type {ids.dtype}."
+            )
         if ids.size and not 0 <= ids.min() <= ids.max() < num_classes:
             raise InputError(
                 f"`{name}` must contain class ids in [0, {num_classes}). "
                 f"Received: minimum={ids.min()}, maximum={ids.max()}."
             )
-    pairs = y_true[counted].astype(np.int64) * num_classes + y_pred[counted]
+    pairs = y_true[counted].astype(np.int64) * num_classes + y_pred[counted].astype(np.int64)
     return np.bincount(pairs, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 

@@ -79,7 +79,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         Raises:
             InputError: a shape does not fit.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
-                check; the result is then NaN.
+                check; the result is then NaN. The result is also NaN if `y_pred` contains NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -99,7 +99,8 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         counts = tf.math.unsorted_segment_sum(counts, ids, size + 1)[:size]
         counts = tf.cast(tf.reshape(counts, self.matrix.shape), tf.float64)
         nan = tf.constant(float("nan"), tf.float64)
-        self.matrix.assign_add(tf.where(tf.reduce_all(truth.is_valid), counts, nan))
+        is_valid = tf.reduce_all(truth.is_valid) & tf.reduce_all(_is_number(y_pred))
+        self.matrix.assign_add(tf.where(is_valid, counts, nan))
 
     def get_config(self) -> dict:
         """Returns the constructor's arguments."""
@@ -242,7 +243,7 @@ class ImagewiseScore(keras.metrics.Mean):
         Raises:
             InputError: a shape does not fit.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
-                check; the result is then NaN.
+                check; the result is then NaN. The result is also NaN if `y_pred` contains NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -260,7 +261,7 @@ class ImagewiseScore(keras.metrics.Mean):
             score = 1 - 2 * (1 - accuracy) / self.num_classes
         elif self.score == "iou":
             score = accuracy / (2 - accuracy)
-        score = tf.where(truth.is_valid, score, float("nan"))
+        score = tf.where(truth.is_valid & _is_number(y_pred), score, float("nan"))
         super().update_state(score, sample_weight=image_weights(weights))
 
     def get_config(self) -> dict:
@@ -279,3 +280,11 @@ def _check_output_channels(y_pred: tf.Tensor, num_classes: int) -> None:
             f"Received: num_classes={num_classes}, with predictions of shape "
             f"{tuple(y_pred.shape)}. Use {y_pred.shape[-1]}."
         )
+
+
+def _is_number(y_pred: tf.Tensor) -> tf.Tensor:
+    """Returns False for images whose logits contain NaN, bool `(batch,)`.
+
+    The argmax of NaN is class 0. A network that has diverged would therefore have a score.
+    """
+    return tf.logical_not(tf.reduce_any(tf.math.is_nan(y_pred), axis=(1, 2, 3)))

@@ -182,8 +182,9 @@ def load_model(run: Run) -> keras.Model:
     file = run.path / BEST
     if not file.is_file():
         raise InputError(
-            f"{run.path} does not contain {BEST}, because its training has not finished an epoch. "
-            "Continue the training, or choose another run."
+            f"{run.path} does not contain {BEST}. The training has not finished an epoch, or the "
+            "file was not copied with the folder. Continue the training, copy the file, or choose "
+            "another run."
         )
     options = run.config.model_options()
     model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)

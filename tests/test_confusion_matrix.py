@@ -47,6 +47,18 @@ def test_invalid_ids_raise(y_true, y_pred, message):
         confusion_matrix(y_true, y_pred, 4)
 
 
+def test_ids_of_any_dtype_are_counted():
+    for dtype in (np.uint64, np.float32, bool):
+        ids = np.array([0, 1, 1], dtype)
+        np.testing.assert_array_equal(confusion_matrix(ids, ids, 2), [[1, 0], [0, 2]])
+
+
+@pytest.mark.parametrize("ids", [[0.5, 1, 1], [np.nan, 1, 1], ["0", "1", "1"]])
+def test_ids_that_are_no_whole_numbers_raise(ids):
+    with pytest.raises(InputError, match="`y_true` must contain class ids"):
+        confusion_matrix(np.array(ids), [0, 1, 1], 2)
+
+
 def test_void_pixels_are_not_counted():
     y_true = np.array([0, 1, 2, -1, 2, 1])
     y_pred = np.array([0, 2, 2, 1, 0, 1])

@@ -183,6 +183,19 @@ def test_shapes_that_do_not_fit_raise(metric):
         metric.update_state(Y_TRUE[:, None], logits_of_y_pred(), np.ones((2, 3)))
 
 
+@pytest.mark.parametrize(
+    "metric", [MeanIoU(3), PixelAccuracy(3), ImagewiseScore("iou", 3)], ids=lambda m: m.name
+)
+def test_logits_that_are_nan_have_no_score(metric):
+    """The argmax of NaN is class 0."""
+    logits = np.zeros((2, 4, 4, 3), np.float32)
+    metric.update_state(np.zeros((2, 4, 4), np.int32), logits)
+    assert float(metric.result()) > 0
+    logits[1, 2, 3, 0] = np.nan
+    metric.update_state(np.zeros((2, 4, 4), np.int32), logits)
+    assert np.isnan(metric.result())
+
+
 def test_unknown_score_raises():
     with pytest.raises(InputError, match="'kappa'.*'iou'"):
         ImagewiseScore("kappa", 4)

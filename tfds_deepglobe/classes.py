@@ -57,6 +57,14 @@ class ClassTable:
     palette: tuple[RGB, ...]
 
     def __post_init__(self) -> None:
+        if isinstance(self.names, str) or not all(isinstance(c, Sequence) for c in self.palette):
+            raise InputError(
+                "A class table needs a sequence of names and a sequence of RGB colors. "
+                f"Received: {shorten(repr(self.names), 80)}, {shorten(repr(self.palette), 80)}."
+            )
+        # Tuples, so that equal class tables are equal and have the same hash
+        object.__setattr__(self, "names", tuple(self.names))
+        object.__setattr__(self, "palette", tuple(map(tuple, self.palette)))
         if not 1 <= len(self.names) <= _NO_CLASS or len(self.names) != len(self.palette):
             raise InputError(
                 f"A class table needs 1 to {_NO_CLASS} classes with one color per class. "
@@ -151,10 +159,12 @@ class ClassTable:
         names, palette = [], []
         for line, row in rows[1:]:
             try:
+                if any(map(str.strip, row[len(columns) :])):
+                    raise ValueError("more fields than columns, such as a comma in the name")
                 name, *rgb = (row[columns.index(column)].strip() for column in ("name", *"rgb"))
                 names.append(name)
                 palette.append((int(rgb[0]), int(rgb[1]), int(rgb[2])))
-            except (IndexError, ValueError):  # a field is missing or not a number
+            except (IndexError, ValueError):  # too few fields, too many, or not a number
                 raise InputError(
                     f"class_dict.csv, line {line}: expected a name and three numbers. "
                     f"Received: {shorten(str(row), 80)}."
@@ -422,10 +432,17 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
             bright.size <= 1 or (bright.size == 2 and dark.max() > 255 - bright.min())
         ):
             return _most_frequent(mask_rgb)
-    counts = np.reshape(Image.fromarray(sample).histogram(), (3, 256))[:, 64:192]
-    fractions = counts / (sample.size / 3)
+    counts = np.reshape(Image.fromarray(sample).histogram(), (3, 256))
+    fractions = counts[:, 64:192] / (sample.size / 3)
     if fractions.max() > 0.1 or fractions.sum(axis=1).max() > 0.5:
         return _most_frequent(sample)
+    # Interpolation between 0 and 255 has many results. The colors of PASCAL VOC, which many tools
+    # write, consist of 0, 128 and, for many classes, also 64 and 192.
+    if sample is not mask_rgb:
+        counts = np.reshape(Image.fromarray(mask_rgb).histogram(), (3, 256))
+    between = set((np.flatnonzero(counts[:, 1:255].any(axis=0)) + 1).tolist())
+    if (len(between) == 1 and 64 <= min(between) < 192) or {128, 192} <= between <= {64, 128, 192}:
+        return _most_frequent(mask_rgb)
     return []
 
 

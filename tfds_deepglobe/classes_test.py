@@ -81,6 +81,22 @@ def test_colors_of_another_class_table_raise(colors):
             classes.encode(mask)
 
 
+@pytest.mark.parametrize(
+    "colors",
+    [
+        [(0, 0, 0), (0, 128, 0), (128, 128, 0)],
+        [(0, 0, 0), (64, 0, 128), (192, 128, 0)],  # later classes of Pascal VOC
+        [(0, 0, 0), (255, 255, 255), (128, 128, 128)],  # a third value for borders
+    ],
+)
+def test_few_pixels_of_another_class_table_raise(colors):
+    mask = np.zeros((60, 60, 3), np.uint8)
+    mask[20:40, 20:40] = colors[1]
+    mask[10:12, 3:8] = colors[2]
+    with pytest.raises(OtherPaletteError, match="use a class_dict.csv with one row per class"):
+        DEEPGLOBE_CLASSES.encode(mask)
+
+
 @pytest.mark.parametrize("size", [64, 100, 300])
 @pytest.mark.parametrize("classes", [[5, 6], [0, 1, 2, 3, 4, 5, 6]])
 def test_masks_of_resized_copies_are_binarized(size, classes):
@@ -198,6 +214,7 @@ def test_csv_of_spreadsheets_is_read(content):
         ("name,r,g,b\n", "has no class"),
         ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),
+        ("name,r,g,b\nroad,1,0,255,0\n", "line 2: expected a name.*'road', '1', '0', '255', '0'"),
         (
             "name,r,g,b\nx,1,2,256\n",
             r"class x must be three numbers in \[0, 255\]. Received: \(1, 2, 256\)",
@@ -258,6 +275,14 @@ def test_arrays_with_a_wrong_shape_or_value_raise():
         DEEPGLOBE_CLASSES.encode(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"must be in \[0, 7\)"):
         DEEPGLOBE_CLASSES.colorize(np.array([7]))
+
+
+def test_class_table_of_lists_equals_the_table_of_tuples():
+    table = ClassTable(["land", "water"], [[0, 255, 0], [0, 0, 255]])
+    assert table == ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255)))
+    assert hash(table)
+    with pytest.raises(InputError, match="a sequence of names"):
+        ClassTable("ab", ((0, 255, 0), (0, 0, 255)))
 
 
 def test_class_table_cannot_be_changed():

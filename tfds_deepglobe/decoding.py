@@ -48,8 +48,9 @@ _DECODERS = {
 _PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
 _TO_RGB = (
     "`gdal_translate -b 1 -b 2 -b 3 {0} in.{1} out.{1}` converts the first three bands to an RGB "
-    "image; use `-b 1 -b 1 -b 1` for gray and `-expand rgb` for a palette; if the bands have more "
-    "than 8 bits, add `-ot Byte -scale MIN MAX` with the same MIN and MAX for all images"
+    "image, if their order is red, green, blue; use `-b 1 -b 1 -b 1` for gray and `-expand rgb` "
+    "for a palette; if the bands have more than 8 bits, add `-ot Byte -scale MIN MAX` with the "
+    "same MIN and MAX for all images"
 )
 # Dictionary from Pillow's name of a format to the supported modes, with a command that converts
 _EXPECTED_IMAGE = {
@@ -66,6 +67,12 @@ _EXPECTED_MASK = (
     "first band are class ids in [0, 255], `gdal_translate -b 1 -ot Byte -of PNG MASK out.png` "
     "converts the mask"
 )
+# Compressions of TIFF files, by Pillow's names, that each version of Pillow can decode
+_TIFF_COMPRESSIONS = (
+    *("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"),
+    *("group3", "group4", "tiff_ccitt"),
+)
+_OTHER_COMPRESSION = "`gdal_translate -co COMPRESS=DEFLATE in.tif out.tif` changes the compression"
 # Types of JPEG files, by their marker, that TensorFlow can decode: Huffman-coded with 8 bits
 _JPEG_TYPES = (0xC0, 0xC1, 0xC2)
 # Markers of other segments in the range of the types
@@ -139,12 +146,20 @@ def decode_mask(
         raise InputError(f"has mode {mask.mode}; {_EXPECTED_MASK}")
     if mask.info.get("compression") in ("jpeg", "tiff_jpeg"):
         raise InputError("has JPEG compression, which changes colors; save the original mask again")
+    if mask.mode == "P" and mask.palette:
+        num_colors = len(mask.palette.palette) // len(mask.palette.mode)
+        if (index := int(np.max(mask))) >= num_colors:  # Pillow would replace it by black
+            raise InputError(
+                f"is damaged: it contains the color number {index}, but its palette has only "
+                f"{num_colors} colors, numbered from 0"
+            )
     colors = np.asarray(mask.convert("RGB"))
     if bits < 8:
         step = 255 // (2**bits - 1)  # difference between two shades
         grays = {red for red, green, blue in palette if red == green == blue}
         shades = set(range(step, 255, step))
-        if grays & set(range(1, 2**bits)) or (shades and not grays & shades):
+        is_binary = 255 in grays and set(np.unique(colors).tolist()) <= {0, 255}
+        if grays & set(range(1, 2**bits)) or (shades and not grays & shades and not is_binary):
             colors = colors // step
     return colors, orientation
 
@@ -224,7 +239,10 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
     try:
         image = decoder(io.BytesIO(data))
     except _PILLOW_ERRORS as error:
-        raise InputError(f"is not a readable {kind} file: {error}; {expected}") from error
+        reason = f"{error}; {expected}"
+        if kind == "TIFF" and str(error).isdigit():  # number of an unknown compression
+            reason = f"the compression number {error} is not supported; {_OTHER_COMPRESSION}"
+        raise InputError(f"is not a readable {kind} file: {reason}") from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"has {size_text(image.size)} pixels; at most {MAX_PIXELS} are allowed")
     bits = 8
@@ -247,7 +265,13 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
     try:
         image.load()
     except _PILLOW_ERRORS as error:
-        raise InputError(f"is truncated or damaged: {error}") from error
+        other = ""
+        if kind == "TIFF" and image.info["compression"] not in _TIFF_COMPRESSIONS:
+            other = (
+                f", or its compression ({image.info['compression']}) is not supported; "
+                f"{_OTHER_COMPRESSION}"
+            )
+        raise InputError(f"is truncated or damaged: {error}{other}") from error
     if kind != "TIFF":
         orientation = _orientation(image)
     elif orientation != 1:

@@ -157,6 +157,35 @@ def test_bugs_are_not_reported_as_damaged_files(monkeypatch):
         decode_image(PNG, "PNG")
 
 
+def test_black_and_white_of_few_bits_are_the_shades_of_the_palette():
+    black_and_white = [(0, 0, 0), (255, 255, 255)]
+    gray = np.array([[0, 3] * 8])
+    assert decode_mask(png_of(gray, 2), "PNG", black_and_white)[0][0, :2, 0].tolist() == [0, 255]
+    gray[0, 5] = 2
+    assert decode_mask(png_of(gray, 2), "PNG", black_and_white)[0][0, :2, 0].tolist() == [0, 3]
+
+
+def test_color_numbers_outside_the_palette_raise():
+    header = struct.pack(">IIBBBBB", 3, 1, 8, 3, 0, 0, 0)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"PLTE", b"\0\xff\xff\xff\xff\0")
+    valid, invalid = (
+        start + chunk(b"IDAT", zlib.compress(b"\0" + pixels)) + chunk(b"IEND", b"")
+        for pixels in (b"\0\1\0", b"\0\1\2")
+    )
+    assert decode_mask(valid, "PNG")[0][0, 1].tolist() == [255, 255, 0]
+    with pytest.raises(InputError, match="the color number 2, but its palette has only 2 colors"):
+        decode_mask(invalid, "PNG")
+
+
+@pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
+@pytest.mark.parametrize(("compression", "name"), [("webp", r"\(webp\)"), ("lerc", "number 34887")])
+def test_unsupported_compressions_of_tiff_files_are_named(tmp_path, compression, name):
+    pixels = np.arange(3 * 32 * 32, dtype=np.uint8).reshape(3, 32, 32)
+    data = tiff_of(tmp_path / "7.tif", pixels, compress=compression, photometric="RGB")
+    with pytest.raises(InputError, match=f"compression {name}.*COMPRESS=DEFLATE"):
+        decode_image(data, "TIFF")
+
+
 @pytest.mark.filterwarnings("ignore:Dataset has no geotransform")
 @pytest.mark.parametrize("bands", [3, 4])
 def test_error_for_16_bit_tiff_shows_the_conversion_command(tmp_path, bands):

@@ -167,6 +167,17 @@ def test_file_that_changed_with_the_same_size_raises(data, cache, tmp_path, bmp_
         load(cache, fingerprint(old))
 
 
+def test_other_files_of_the_same_zip_raise(data, cache, tmp_path, bmp_masks):
+    """Other patterns can choose files with the same ids and sizes."""
+    for path in sorted((data / "train").glob("*_mask.bmp")):
+        image = Image.open(path).transpose(Image.Transpose.ROTATE_180)
+        image.save(path.with_name(path.name.replace("_mask", "_other")))
+    archive = zip_folder(data, tmp_path / "d.zip")
+    prepare(archive, cache, mask_pattern="*_mask.bmp")
+    with pytest.raises(InputError, match="or other files were used for it: train/100_other.bmp"):
+        prepare(archive, cache, mask_pattern="*_other.bmp")
+
+
 def test_change_with_the_same_modification_time_raises(data, cache, bmp_masks):
     prepare(data, cache, **bmp_masks)
     mask = data / "train" / "103_mask.bmp"

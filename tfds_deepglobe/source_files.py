@@ -62,7 +62,8 @@ def delete_and_repeat(directory: Path) -> str:
 def check_unchanged(archive: Archive, directory: Path) -> None:
     """Checks that the files of an archive are the files from which a data set was prepared.
 
-    A file is read only if its times differ from the record, for example in a copy of the archive.
+    A file of a folder is read only if its times differ from the record, for example in a copy of
+    the archive.
     Data sets of earlier versions have no record. In this case, the function prints the files that
     are newer than the data set.
 
@@ -85,12 +86,14 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
             )
         return
     record: Record = json.loads(file.read_text())
+    # All files of a zip have the times of the zip, although patterns can choose other files.
+    is_folder = isinstance(archive.source, Folder)
     suspects = [
         (pair.id, place, current)
         for pair in archive.pairs
         if pair.id in record
         for place, current in enumerate((pair.image, pair.mask))
-        if list(record[pair.id][place][1:]) != [list(current.times)]
+        if not is_folder or list(record[pair.id][place][1:]) != [list(current.times)]
     ]
 
     def is_equal(suspect: tuple[str, int, File]) -> bool:
@@ -101,7 +104,7 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
             return False
 
     # The checksums of a zip are in its list of files. Reading a folder takes longer.
-    from_folder = isinstance(archive.source, Folder) and bool(suspects)
+    from_folder = is_folder and bool(suspects)
     run = functools.partial(ordered_map, description="comparing files") if from_folder else map
     equal = list(run(is_equal, suspects))
     changed = [
@@ -109,7 +112,8 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
     ]
     if changed:
         raise InputError(
-            f"Files have changed since {directory} was prepared: {listed(changed)}. "
+            f"Files have changed since {directory} was prepared, or other files were used for it: "
+            f"{listed(changed)}. "
             f"To prepare them again, {again}. To keep the earlier data set, choose another "
             "`cache_dir`."
         )

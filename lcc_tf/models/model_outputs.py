@@ -1,11 +1,14 @@
 """Checks that a model segments images, and detection of logits and probabilities."""
 
+import math
 from collections.abc import Callable, Sequence
 
 import keras
+import numpy as np
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import WeightedAverage
+from lcc_tf.models.preprocessing import size_divisor
 from lcc_tf.models.resampling import BilinearUpsampling
 
 # If the inputs of these layers are probabilities, their outputs are probabilities too.
@@ -16,6 +19,9 @@ _KEEP_PROBABILITIES = (
     keras.layers.Reshape,
     keras.layers.UpSampling2D,
 )
+# Side of the image that shows whether a model returns probabilities, pixels
+_PROBE_SIDE = 64
+_ROUNDING = 0.01  # largest rounding error of a sum of probabilities in half precision
 _SOFTMAX = (keras.activations.softmax,)
 _SIGMOIDS = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
 
@@ -98,14 +104,14 @@ def check_output_size(images: Sequence[int], outputs: Sequence[int]) -> None:
 def outputs_probabilities(model: keras.Model) -> bool:
     """Returns True if a model's first output is probabilities, False if it is logits.
 
-    The result is True if one of these layers computes the output:
+    The last layer decides if it is a softmax, a `WeightedAverage` as in an ensemble, or a
+    convolution without activation. Nested models are searched, and layers whose outputs are still
+    probabilities are skipped, such as upsampling and cropping. For all other last layers, the model
+    predicts a random image. Its output is probabilities if all values are in [0, 1] and sum to 1 at
+    each pixel.
 
-    - a `WeightedAverage`, as in an ensemble,
-    - a softmax layer or `keras.ops.softmax`,
-    - any other layer with a softmax activation.
-
-    The function also searches nested models. After the softmax, the model may have layers whose
-    outputs are still probabilities, such as upsampling, cropping and linear activations.
+    Raises:
+        InputError: the values are in [0, 1], but do not sum to 1, as after a sigmoid.
 
     Example:
         >>> image = keras.Input((8, 8, 3))
@@ -116,7 +122,24 @@ def outputs_probabilities(model: keras.Model) -> bool:
         True
     """
     layer = _output_layer(model, 0)
-    return isinstance(layer, WeightedAverage) or _is_activation(layer, _SOFTMAX)
+    if isinstance(layer, WeightedAverage) or _is_activation(layer, _SOFTMAX):
+        return True
+    if isinstance(layer, keras.layers.Conv2D) and layer.activation is keras.activations.linear:
+        return False
+    divisor = size_divisor(model)
+    side = math.ceil(_PROBE_SIDE / divisor) * divisor
+    shape = [side if known is None else known for known in model.inputs[0].shape[1:3]]
+    image = np.random.default_rng(0).uniform(0, 255, (1, *shape, 3)).astype(np.float32)
+    values = np.asarray(keras.tree.flatten(model(image, training=False))[0], np.float32)
+    if not (values.min() >= 0 and values.max() <= 1 + _ROUNDING):  # also True for NaN
+        return False
+    if np.abs(values.sum(axis=-1) - 1).max() > _ROUNDING:
+        raise InputError(
+            "The output of a model must be logits, or probabilities that sum to 1. Received: the "
+            f"model {model.name!r}, whose output is in [0, 1] without this sum, as after a "
+            "sigmoid. Use no activation or `activation='softmax'` in the last layer."
+        )
+    return True
 
 
 def _output_layer(model: keras.Model, index: int) -> keras.Operation | None:

@@ -374,8 +374,8 @@ def _assign(
         ignored: names of arrays in the state dict that are not loaded.
 
     Raises:
-        InputError: a name or a shape does not match, or a value is not finite. In this case, no
-            array is assigned.
+        InputError: a name, a shape or a type does not match, or a value is not finite. In this
+            case, no array is assigned.
     """
     # Skip the numbers of batches in PyTorch's moving statistics, which do not exist in Keras.
     received = {
@@ -394,6 +394,12 @@ def _assign(
             f"{name}, received {np.shape(received[name])}, expected {target.torch_shape}"
             for name, target in targets.items()
             if name in received and np.shape(received[name]) != target.torch_shape
+        ],
+        # Quantized weights are integers. They would need scales.
+        "not of a floating point type": [
+            f"{name}, received {np.asarray(array).dtype}"
+            for name, array in received.items()
+            if np.asarray(array).dtype.kind in "biuc"
         ],
     }
     if any(faults.values()):

@@ -10,16 +10,16 @@ from lcc_tf.errors import InputError
 
 
 def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
-    """Verifies that weights contain no NaN and no infinite values.
+    """Verifies that weights are finite numbers, and that no variance is negative.
 
-    A network with such weights predicts NaN for all classes, and the argmax of NaN is class 0.
+    A network with other weights predicts NaN for all classes, and the argmax of NaN is class 0.
 
     Args:
         arrays: names and values of the weights.
         source: description of the origin of the weights, for the error message.
 
     Raises:
-        InputError: an array contains a value that is not finite.
+        InputError: an array contains a value that is not finite, or a negative variance.
 
     Example:
         >>> check_finite([("bias", np.array([1.0, np.nan]))], "a.weights.h5")
@@ -27,14 +27,20 @@ def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
         ...
         lcc_tf.errors.InputError: a.weights.h5 must contain finite weights only. Received: NaN or...
     """
-    faulty = [name for name, array in arrays if not np.isfinite(array).all()]
-    if faulty:
-        more = f" and {len(faulty) - 1} more arrays" if len(faulty) > 1 else ""
-        raise InputError(
-            f"{source} must contain finite weights only. Received: NaN or infinite values in "
-            f"{faulty[0]}{more}. The training has diverged, or the file is damaged. Use other "
-            "weights."
-        )
+    faults: dict[str, list[str]] = {"NaN or infinite values": [], "negative variances": []}
+    for name, array in arrays:
+        if not np.isfinite(array).all():
+            faults["NaN or infinite values"].append(name)
+        elif name.endswith(("running_var", "moving_variance")) and np.min(array) < 0:
+            faults["negative variances"].append(name)
+    for fault, names in faults.items():
+        if names:
+            more = f" and {len(names) - 1} more arrays" if len(names) > 1 else ""
+            raise InputError(
+                f"{source} must contain finite weights only. Received: {fault} in "
+                f"{names[0]}{more}. The training has diverged, or the file is damaged. Use other "
+                "weights."
+            )
 
 
 def weights_hash(model: keras.Model) -> str:

@@ -80,6 +80,10 @@ def predict_tiled(
             "`image` must be RGB with the shape (height, width, 3). "
             f"Received: image.shape={image.shape}."
         )
+    if image.dtype.kind not in "uif":
+        raise InputError(
+            f"`image` must be RGB in [0, 255], integers or floats. Received: {image.dtype}."
+        )
     if not (image.min() >= 0 and image.max() <= 255):  # also True if the image contains NaN
         raise InputError(
             "`image` must be RGB in [0, 255]. "

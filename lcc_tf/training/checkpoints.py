@@ -71,6 +71,7 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
     Returns:
         The state and the file that contains the state. The file is `last.weights.h5`. If
         `last.weights.h5` is missing or damaged, the file is `best.weights.h5`, and a line says so.
+        If `best.weights.h5` is missing, a line says so, and the state has no best score.
         If the folder has no weights file, the state is new and the file is None.
 
     Raises:
@@ -87,6 +88,12 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
         except (OSError, KeyError, ValueError, TypeError) as error:
             faults.append(f"{file.name} is damaged ({' '.join(str(error).split())[:200]})")
         else:
+            if file.name == LAST and state.best_epoch and not (folder / BEST).exists():
+                state.best_score, state.best_epoch = float("-inf"), 0
+                print(
+                    f"warning: {folder}: {BEST} is missing. Copy it from the original folder. "
+                    "Otherwise, the best of the following epochs replaces it."
+                )
             if faults:
                 print(
                     f"warning: {folder}: {faults[0]}. The training resumes from {file.name}, "

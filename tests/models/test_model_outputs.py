@@ -52,6 +52,45 @@ def test_probabilities_are_distinguished_from_logits():
     assert found == {name: expected for name, (_, expected) in kinds.items()}
 
 
+def other_softmaxes():
+    """Returns models whose last layer does not show that they return probabilities."""
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.Conv2D(4, 1)(image)
+    softmax = keras.layers.Softmax()(logits)
+    other = keras.layers.Softmax()(keras.layers.Conv2D(4, 1)(image))
+    outputs = {
+        "function of TensorFlow": keras.layers.Conv2D(4, 1, activation=tf.nn.softmax)(image),
+        "function of Keras": keras.layers.Activation(keras.ops.softmax)(logits),
+        "lambda": keras.layers.Lambda(tf.nn.softmax)(logits),
+        "average": keras.layers.Average()([softmax, other]),
+        "dropout": keras.layers.Dropout(0.5)(softmax),
+        "cast": keras.ops.cast(softmax, "float16"),
+    }
+    return {name: keras.Model(image, output) for name, output in outputs.items()}
+
+
+@pytest.mark.parametrize(("name", "model"), other_softmaxes().items())
+def test_softmax_of_other_layers_is_found_by_a_prediction(name, model):
+    assert outputs_probabilities(model)
+    image = np.random.default_rng(1).uniform(0, 255, (32, 32, 3)).astype(np.float32)
+    expected = np.asarray(model(image[None]), np.float32)[0]
+    np.testing.assert_allclose(predict_tiled(model, image, tile=32), expected, atol=1e-3)
+    np.testing.assert_allclose(ensemble([model])(image[None])[0], expected, atol=1e-3)
+
+
+def test_logits_of_other_layers_are_found_by_a_prediction():
+    image = keras.Input((None, None, 3))
+    logits = keras.layers.Lambda(lambda x: x * 2)(keras.layers.Conv2D(4, 1)(image))
+    assert not outputs_probabilities(keras.Model(image, logits))
+
+
+def test_sigmoid_of_another_layer_raises():
+    image = keras.Input((None, None, 3))
+    model = keras.Model(image, keras.layers.Conv2D(4, 1, activation=tf.nn.sigmoid)(image))
+    with pytest.raises(InputError, match="whose output is in .0, 1. without this sum"):
+        predict_tiled(model, np.zeros((32, 32, 3)), tile=32)
+
+
 def test_ensemble_applies_no_softmax_to_probabilities():
     x = np.random.default_rng(0).uniform(0, 255, (2, 8, 8, 3)).astype(np.float32)
     for name, (model, _) in output_kinds().items():

@@ -99,6 +99,15 @@ def test_error_lists_all_mismatches_and_nothing_is_loaded(model, smp_weights):
         np.testing.assert_array_equal(left, right)
 
 
+@pytest.mark.parametrize("dtype", ["int8", "int64", "bool", "complex64"])
+def test_arrays_that_are_no_floating_point_numbers_raise(model, smp_weights, dtype):
+    name = "segmentation_head.0.weight"
+    weights = smp_weights | {name: smp_weights[name].astype(dtype)}
+    message = f"1 not of a floating point type: {name}, received {dtype}"
+    with pytest.raises(InputError, match=message):
+        load_torch_state_dict(model, weights)
+
+
 def test_error_is_short_if_no_name_matches(model):
     with pytest.raises(
         InputError, match=r"missing.*and \d\d\d more; 1 unexpected.*: a\. "

@@ -14,6 +14,13 @@ def test_first_array_and_number_of_arrays_are_named():
         check_finite(arrays, "file")
 
 
+def test_negative_variance_raises():
+    check_finite([("norm.running_var", np.zeros(2)), ("norm.weight", -np.ones(2))], "file")
+    for name in ("norm.running_var", "norm/moving_variance"):
+        with pytest.raises(InputError, match=f"negative variances in {name}"):
+            check_finite([(name, np.array([1, -0.1]))], "file")
+
+
 def test_run_with_nan_raises(builder, tiny_config, tmp_path):
     run = write_untrained_run(tmp_path / "run", tiny_config, builder)
     model = load_model(run)

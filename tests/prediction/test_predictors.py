@@ -177,6 +177,7 @@ def test_predict_tiled_rounds_the_tile_to_a_multiple_of_the_stride():
         (np.zeros((20, 20, 4)), r"image.shape=\(20, 20, 4\)"),
         (np.full((20, 20, 3), 256.0), r"RGB in \[0, 255\].*values in \[256.0, 256.0\]"),
         (np.full((20, 20, 3), -1), r"values in \[-1, -1\]"),
+        (np.ones((20, 20, 3), bool), "integers or floats. Received: bool"),
         (np.full((20, 20, 3), np.nan), r"values in \[nan, nan\]"),
     ],
 )

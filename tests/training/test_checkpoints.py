@@ -55,9 +55,9 @@ def test_checkpoint_restores_weights_optimizer_and_state(tmp_path):
     weights = model.get_weights()
     model.optimizer.swap_averages()
     averages = model.get_weights()
-    save_checkpoint(tmp_path, model, state_after(3, best_epoch=2))
+    save_checkpoint(tmp_path, model, state_after(3, best_epoch=3))
     state, file = read_state(tmp_path)
-    assert state == state_after(3, best_epoch=2)
+    assert state == state_after(3, best_epoch=3)
     assert file == tmp_path / LAST
 
     other = small_model(2)
@@ -141,6 +141,16 @@ def test_best_weights_replace_damaged_last_weights(tmp_path, capsys):
         InputError, match=f"no weights file can be read.*{LAST} is missing; {BEST} is damaged"
     ):
         read_state(tmp_path)
+
+
+def test_missing_best_weights_are_reported_and_written_again(tmp_path, capsys):
+    """For example, a user copies only a part of the run folder to another machine."""
+    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
+    (tmp_path / BEST).unlink()
+    state, file = read_state(tmp_path)
+    assert (state.epoch, state.best_epoch, state.best_score) == (1, 0, float("-inf"))
+    assert file == tmp_path / LAST
+    assert f"{BEST} is missing. Copy it from the original folder" in capsys.readouterr().out
 
 
 def test_link_that_a_killed_process_left_does_not_change_the_best_weights(tmp_path):
