@@ -17,6 +17,8 @@ from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.file_names import FileNames
 
+# Scores of the validation split that can select the best weights; higher is better
+MONITORS = ("val_mean_iou", "val_iou", "val_f1", "val_accuracy", "val_precision", "val_recall")
 RECIPES = ("default", "original")
 REGIMES = ("finetune", "frozen", "gradual")
 FRAMINGS = ("crops", "whole")
@@ -151,7 +153,7 @@ class TrainConfig:
     # Number of epochs without a better `monitor` score after which training stops; as in the
     # original
     patience: int = 20
-    monitor: str = "val_mean_iou"  # score that selects the best weights; higher is better
+    monitor: str = "val_mean_iou"  # score that selects the best weights, one of `MONITORS`
     # Ma et al. 2021, Loss odyssey, found this loss to be the most robust over several data sets
     # (https://doi.org/10.1016/j.media.2021.102035).
     loss: str = "cross_entropy+dice"
@@ -193,6 +195,7 @@ class TrainConfig:
         check_choice("framing", self.framing, FRAMINGS)
         check_choice("precision", self.precision, PRECISIONS)
         check_choice("xla", self.xla, XLA)
+        check_choice("monitor", self.monitor, MONITORS)
         check_choice("schedule", self.schedule, ("cosine", "constant"))
         for name in ("image_size", "batch_size", "epochs", "patience", "learning_rate"):
             if not getattr(self, name) > 0:

@@ -7,7 +7,7 @@ mask. An archive may contain a class table, `class_dict.csv`.
 import collections
 import dataclasses
 import posixpath
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -373,7 +373,7 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _read_class_table(source: Folder | Zip, files: Iterable[File]) -> ClassTable | None:
+def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> ClassTable | None:
     """Reads `class_dict.csv`, which may be in any folder. Its name may have any letter case.
 
     Returns:
@@ -403,12 +403,13 @@ def _read_class_table(source: Folder | Zip, files: Iterable[File]) -> ClassTable
     return next(iter(different), None)
 
 
-def _misnamed_table(source: Folder | Zip, files: Iterable[File]) -> str | None:
+def _misnamed_table(source: Folder | Zip, files: Sequence[File]) -> str | None:
     """Returns the name of a class table with another file name than `class_dict.csv`, or None."""
     texts = [
         file.name
+        for suffix in (".csv", ".tsv", ".txt")  # an archive can have one `.txt` file per image
         for file in files
-        if file.name.lower().endswith((".csv", ".tsv", ".txt")) and file.size < _MAX_TABLE_SIZE
+        if file.name.lower().endswith(suffix) and file.size < _MAX_TABLE_SIZE
     ]
     for name in texts[:_MAX_TEXTS]:
         try:

@@ -342,6 +342,16 @@ def test_class_table_with_another_name_raises(tmp_path):
         open_archive(tmp_path)
 
 
+def test_class_table_with_another_name_is_found_among_many_texts(tmp_path):
+    write_kaggle_folder(tmp_path)
+    for index in range(30):
+        (tmp_path / f"a{index}.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    (tmp_path / "class_dict.csv").rename(tmp_path / "classes.csv")
+    (tmp_path / "classes.csv").write_text("name,r,g,b\nland,0,0,0\nwater,0,0,255\n")
+    with pytest.raises(InputError, match="classes.csv is a class table"):
+        open_archive(tmp_path)
+
+
 def test_classes_of_deepglobe_and_left_out_images_are_reported(tmp_path):
     root = write_kaggle_folder(tmp_path)
     assert remarks(open_archive(root)) == []

@@ -96,6 +96,12 @@ class ClassTable:
         return len(self.names)
 
     @property
+    def unknown_id(self) -> int | None:
+        """Id of the class `unknown`, in any letter case; None if the table lacks this class."""
+        names = [name.strip().lower() for name in self.names]
+        return names.index(UNKNOWN) if UNKNOWN in names else None
+
+    @property
     def is_binarized(self) -> bool:
         """True if the palette contains only the values 0 and 255.
 
@@ -436,14 +442,28 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     fractions = counts[:, 64:192] / (sample.size / 3)
     if fractions.max() > 0.1 or fractions.sum(axis=1).max() > 0.5:
         return _most_frequent(sample)
-    # Interpolation between 0 and 255 has many results. The colors of PASCAL VOC, which many tools
-    # write, consist of 0, 128 and, for many classes, also 64 and 192.
-    if sample is not mask_rgb:
-        counts = np.reshape(Image.fromarray(mask_rgb).histogram(), (3, 256))
-    between = set((np.flatnonzero(counts[:, 1:255].any(axis=0)) + 1).tolist())
-    if (len(between) == 1 and 64 <= min(between) < 192) or {128, 192} <= between <= {64, 128, 192}:
+    if _has_solid_block(mask_rgb):
         return _most_frequent(mask_rgb)
     return []
+
+
+def _has_solid_block(mask_rgb: np.ndarray) -> bool:
+    """Returns True if 3x3 pixels have one color with a channel far from 0 and from 255.
+
+    Interpolation makes such colors only on the borders of classes, in lines of single pixels.
+    """
+    near, far = 40, 216
+    counts = np.reshape(Image.fromarray(mask_rgb).histogram(), (3, 256))
+    if not counts[:, near:far].any():
+        return False
+    codes = _pack(mask_rgb, 8)
+    equal = codes[:, 1:] == codes[:, :-1]
+    rows = equal[:, 1:] & equal[:, :-1]  # three equal pixels in a row
+    same = codes[1:] == codes[:-1]
+    columns = (same[1:] & same[:-1])[:, 1:-1]
+    blocks = rows[2:] & rows[1:-1] & rows[:-2] & columns
+    between = ((mask_rgb >= near) & (mask_rgb < far)).any(axis=-1)[1:-1, 1:-1]
+    return bool((blocks & between).any())
 
 
 def _gray_values(mask_rgb: np.ndarray) -> np.ndarray | None:

@@ -87,17 +87,19 @@ def test_colors_of_another_class_table_raise(colors):
         [(0, 0, 0), (0, 128, 0), (128, 128, 0)],
         [(0, 0, 0), (64, 0, 128), (192, 128, 0)],  # later classes of Pascal VOC
         [(0, 0, 0), (255, 255, 255), (128, 128, 128)],  # a third value for borders
+        [(0, 0, 0), (0, 197, 255), (56, 200, 0)],  # values below 64 and above 191
+        [(3, 3, 3), (220, 220, 220), (200, 200, 200)],
     ],
 )
 def test_few_pixels_of_another_class_table_raise(colors):
     mask = np.zeros((60, 60, 3), np.uint8)
     mask[20:40, 20:40] = colors[1]
-    mask[10:12, 3:8] = colors[2]
+    mask[10:13, 3:8] = colors[2]
     with pytest.raises(OtherPaletteError, match="use a class_dict.csv with one row per class"):
         DEEPGLOBE_CLASSES.encode(mask)
 
 
-@pytest.mark.parametrize("size", [64, 100, 300])
+@pytest.mark.parametrize("size", [64, 100, 300, 400, 600, 2400])
 @pytest.mark.parametrize("classes", [[5, 6], [0, 1, 2, 3, 4, 5, 6]])
 def test_masks_of_resized_copies_are_binarized(size, classes):
     """Gray masks of two classes are included, because their colors could also be class ids."""
@@ -275,6 +277,12 @@ def test_arrays_with_a_wrong_shape_or_value_raise():
         DEEPGLOBE_CLASSES.encode(np.zeros((4, 4), np.uint8))
     with pytest.raises(ValueError, match=r"must be in \[0, 7\)"):
         DEEPGLOBE_CLASSES.colorize(np.array([7]))
+
+
+@pytest.mark.parametrize("name", ["unknown", "Unknown", "UNKNOWN "])
+def test_class_unknown_has_any_letter_case(name):
+    assert ClassTable(("land", name), ((0, 255, 0), (0, 0, 255))).unknown_id == 1
+    assert ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255))).unknown_id is None
 
 
 def test_class_table_of_lists_equals_the_table_of_tuples():

@@ -234,6 +234,8 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
         - bits per pixel of a gray image; 8 for other images.
     """
     decoder, first_bytes = _DECODERS[kind]
+    if not data:
+        raise InputError("is empty")
     if not data.startswith(first_bytes):
         raise InputError(f"is not a {kind} file; content and extension do not match")
     try:
@@ -272,6 +274,8 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
                 f"{_OTHER_COMPRESSION}"
             )
         raise InputError(f"is truncated or damaged: {error}{other}") from error
+    if kind == "PNG":
+        _check_png_size(data)
     if kind != "TIFF":
         orientation = _orientation(image)
     elif orientation != 1:
@@ -327,6 +331,30 @@ def _check_png(data: bytes | mmap.mmap) -> None:
         if name not in known and name[:1].isupper():
             raise InputError(f"is damaged: unexpected PNG chunk at byte {start}")
         start = end + 4
+
+
+def _check_png_size(data: bytes) -> None:
+    """Verifies that a PNG file contains all rows, because Pillow fills missing rows with black."""
+    width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
+    # First column, first row and distances of the pixels in each pass of an interlaced image
+    adam7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
+    passes = [*adam7, (0, 1, 1, 2)] if interlaced else [(0, 0, 1, 1)]
+    expected = 0
+    for left, top, across, down in passes:
+        columns, rows = -((left - width) // across), -((top - height) // down)
+        if columns > 0:
+            expected += rows * (1 + (columns * bits + 7) // 8)
+    decoder, size, start = zlib.decompressobj(), 0, 8
+    while start < len(data):
+        end = start + 8 + int.from_bytes(data[start : start + 4])
+        if data[start + 4 : start + 8] == b"IDAT":
+            size += len(decoder.decompress(data[start + 8 : end]))
+        start = end + 4
+    if size < expected:
+        raise InputError(
+            f"is truncated or damaged: it contains {size} of {expected} bytes of pixels"
+        )
 
 
 def _unsupported_tiff(image: TiffImagePlugin.TiffImageFile) -> str:

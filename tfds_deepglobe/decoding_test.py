@@ -81,7 +81,7 @@ JPEG, PNG, TIFF = saved(NOISE, "JPEG"), saved(NOISE, "PNG"), saved(NOISE, "TIFF"
 @pytest.mark.parametrize(
     ("data", "kind", "message"),
     [
-        (b"", "JPEG", "is not a JPEG file; content and extension do not match"),
+        (b"", "JPEG", "is empty"),
         (PNG, "JPEG", "is not a JPEG file; content and extension do not match"),
         (JPEG, "PNG", "is not a PNG file; content and extension do not match"),
         (JPEG[:20], "JPEG", "is not a readable JPEG file"),
@@ -390,3 +390,37 @@ def test_bytes_after_the_end_of_a_jpeg_file_are_ignored():
     np.testing.assert_array_equal(
         decode_image(JPEG + bytes(99), "JPEG")[0], decode_image(JPEG, "JPEG")[0]
     )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_png_files_without_the_last_rows_raise(bits):
+    gray = np.arange(16 * 24).reshape(24, 16) % (1 << bits)
+    data = png_of(gray, bits)
+    assert decode_mask(data, "PNG")[0].shape == (24, 16, 3)
+    header = struct.pack(">IIBBBBB", 16, 25, bits, 0, 0, 0, 0)  # one row more
+    data = data[:8] + chunk(b"IHDR", header) + data[33:]
+    with pytest.raises(InputError, match="it contains .* of .* bytes of pixels"):
+        decode_mask(data, "PNG")
+
+
+@pytest.mark.parametrize("size", [(1, 1), (3, 5), (5, 2), (33, 18)])
+def test_interlaced_png_files_are_complete(size):
+    """The rows of the seven passes are written without the compression of differences."""
+    width, height = size
+    pixels = np.arange(width * height, dtype=np.uint8).reshape(height, width)
+    rows = b""
+    for left, top, across, down in (
+        *((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4)),
+        *((0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)),
+    ):
+        part = pixels[top::down, left::across]
+        rows += b"".join(b"\0" + row.tobytes() for row in part if part.shape[1])
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 1)
+    start = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header)
+    complete, short = (
+        start + chunk(b"IDAT", zlib.compress(content)) + chunk(b"IEND", b"")
+        for content in (rows, rows[:-1])
+    )
+    np.testing.assert_array_equal(decode_mask(complete, "PNG")[0][..., 0], pixels)
+    with pytest.raises(InputError, match="truncated or damaged"):
+        decode_mask(short, "PNG")

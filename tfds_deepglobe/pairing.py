@@ -103,7 +103,10 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         if len(images) > 1 or len(masks) > 1:
             duplicates = images if len(images) > 1 else masks
             paths = listed([place.file.name for place in duplicates])
-            faults.append(f"duplicate id {shorten(image_id, 80)}: {paths}")
+            faults.append(
+                f"duplicate id {shorten(image_id, 80)}: {paths}; rename the files, such that each "
+                "image has another id"
+            )
         # One image and one mask are a pair, even if they are in different folders.
         if len(images) == len(masks) == 1:
             pairs.append(Pair(image_id, images[0].file, masks[0].file))

@@ -6,6 +6,8 @@ from tfds_deepglobe.sources import File
 
 OTHER_NAMES = FileNames.parse("images/*.png", "labels/*_gt.tif")
 
+RENAME = "; rename the files, such that each image has another id"
+
 
 def pairing(*names, patterns=None, root=""):
     return pair_files([File(name, 1) for name in names], patterns or FileNames.parse(), root)
@@ -53,7 +55,7 @@ def test_mask_without_image_is_a_fault(folder):
 
 def test_duplicate_id_is_a_fault_and_both_pairs_are_returned():
     found = pairing("a/1_sat.jpg", "a/1_mask.png", "b/1_sat.jpg", "b/1_mask.png")
-    assert found.faults == ("duplicate id 1: a/1_sat.jpg, b/1_sat.jpg",)
+    assert found.faults == (f"duplicate id 1: a/1_sat.jpg, b/1_sat.jpg{RENAME}",)
     assert len(found.pairs) == 2
 
 
@@ -72,7 +74,7 @@ def test_faults_with_user_defined_patterns():
         patterns=OTHER_NAMES,
     )
     assert sorted(found.faults) == [
-        "duplicate id 7: train/images/7.png, more/images/7.png",
+        f"duplicate id 7: train/images/7.png, more/images/7.png{RENAME}",
         "train/images/9.png: missing mask labels/9_gt.tif",
         "train/labels/10_gt.tif: missing image images/10.png",
     ]

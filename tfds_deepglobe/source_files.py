@@ -113,7 +113,7 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
     if changed:
         raise InputError(
             f"Files have changed since {directory} was prepared, or other files were used for it: "
-            f"{listed(changed)}. "
+            f"{listed(changed)}. Another data set can have the same ids and file sizes. "
             f"To prepare them again, {again}. To keep the earlier data set, choose another "
             "`cache_dir`."
         )

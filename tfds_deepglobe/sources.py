@@ -80,6 +80,8 @@ class Folder:
                 relative = path.relative_to(self._path).as_posix()
                 if path.exists():
                     stat = path.stat()
+                    if not path.is_file():  # such as a named pipe, which would block the reader
+                        continue
                     yield File(relative, stat.st_size, (stat.st_mtime_ns, stat.st_ctime_ns))
                 else:  # a link to a file that does not exist; `read` raises an error for it
                     yield File(relative, 0)
@@ -138,8 +140,9 @@ class Zip:
             if isinstance(error, OSError) and error.errno:  # such as a missing permission
                 raise
             raise InputError(
-                f"{path} is neither a folder nor a complete zip ({error}). Download it again if "
-                "the download was interrupted, or repair it: `zip -FF BROKEN.zip --out NEW.zip`."
+                f"{path} is neither a folder nor a complete zip ({error}). If it is another kind "
+                "of archive, unpack it. If it is a zip, download it again, or repair it: "
+                "`zip -FF BROKEN.zip --out NEW.zip`."
             ) from error
 
     def files(self) -> Iterator[File]:

@@ -1,18 +1,19 @@
 """Division of the images into splits, at random or with published lists of image ids."""
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, shorten
 from tfds_deepglobe.file_names import FileNames
 
 SPLITS = ("train", "validation", "test")
 # Sizes of the splits in the original PyTorch notebooks: of 803 images with masks, 649 are for
 # training, 73 for validation and 81 for testing.
 _NUM_IMAGES, _NUM_VALIDATION, _NUM_TEST = 803, 73, 81
-# File names of published split lists. For each split, the first existing file is read.
+# File names of published split lists
 _LIST_NAMES = {
     "train": ("train.txt",),
     "validation": ("crossvali.txt", "val.txt"),
@@ -72,27 +73,35 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
         contain ids of images that do not exist.
 
     Raises:
-        InputError: A list does not exist, a list is not text, or an id is in two lists.
+        InputError: A list does not exist or exists twice, a list is not text, or an id is in two
+            lists.
     """
     directory = Path(split_files)
     names = names or FileNames.parse()
     lists: Assignment = {}
     split_of: dict[str, str] = {}
     for split, list_names in _LIST_NAMES.items():
-        path = next((p for name in list_names if (p := directory / name).is_file()), None)
-        if path is None:
+        paths = [path for name in list_names if (path := directory / name).is_file()]
+        if len(paths) > 1:
+            raise InputError(
+                f"{directory} has {' and '.join(path.name for path in paths)}, two lists of the "
+                f"split {split}. Delete one of them."
+            )
+        if not paths:
             raise InputError(
                 f"`split_files` has no {' or '.join(list_names)}. Expected: a folder with "
                 "train.txt, crossvali.txt (or val.txt) and test.txt. Each line must be "
                 f"{names.images.name_of('<id>')} or <id>. Received: split_files={directory}."
             )
+        (path,) = paths
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:
             raise InputError(f"{path} is not a text file in UTF-8. Save it as UTF-8.") from None
         ids = dict.fromkeys(names.id_in_list(line.strip()) for line in lines if line.strip())
         for image_id in ids:
-            if (other := split_of.setdefault(image_id, split)) != split:
+            text = unicodedata.normalize("NFC", image_id)
+            if (other := split_of.setdefault(text, split)) != split:
                 raise InputError(
                     f"{image_id} is in two lists of {directory}: {other} and {split}. Delete "
                     "this id from one of the two lists."
@@ -118,7 +127,7 @@ def keep_present(
         - the ids of images that are not in any list.
 
     Raises:
-        InputError: None of the images in the lists exists.
+        InputError: None of the images in the lists exists, or a line that is no id contains an id.
 
     Example:
         >>> keep_present({"train": ("1", "2"), "test": ("3",)}, ["2", "4"])
@@ -142,4 +151,15 @@ def keep_present(
             "this archive."
         )
     listed_ids = {image_id for listed in lists.values() for image_id in listed}
+    unused = present - listed_ids
+    for line in sorted(listed_ids - present):
+        words = re.split(r"[\s,;\"'/\\]+", line)
+        # A name pattern does not match names such as "7_sat" and "7_mask.png".
+        words += [re.sub(r"_[a-z]+(\.\w+)?$", "", word) for word in words]
+        if found := unused.intersection(words):
+            raise InputError(
+                f"A line of a list in `split_files` is {shorten(line, 80)!r}, which is neither a "
+                f"file name nor an id of the archive. It contains the id {min(found)}. Write one "
+                "id per line."
+            )
     return kept, sorted(listed_ids - present), sorted(present - listed_ids)

@@ -96,3 +96,27 @@ def test_ids_in_lists_can_have_another_form_of_unicode():
     assert (kept, absent, unlisted) == ({"train": (decomposed, "1")}, [], [])
     kept, *_ = keep_present({"train": (composed,)}, [decomposed, composed])
     assert kept == {"train": (composed,)}
+
+
+def test_id_in_two_lists_in_different_forms_of_unicode_raises(tmp_path):
+    composed, decomposed = "\u00e91", "e\u03011"
+    write_lists(tmp_path, train=composed, validation=decomposed)
+    with pytest.raises(InputError, match="is in two lists .* train and validation"):
+        read_split_files(tmp_path)
+
+
+def test_two_lists_of_the_same_split_raise(tmp_path):
+    write_lists(tmp_path)
+    (tmp_path / "crossvali.txt").write_text("5")
+    with pytest.raises(InputError, match="has crossvali.txt and val.txt, two lists of the split"):
+        read_split_files(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "line", ["2_sat", "2_mask.png", "x\\2_sat.jpg", '"2"', "2_sat.jpg 2_mask.png", "2,train"]
+)
+def test_line_that_contains_an_id_raises(line):
+    lists = {"train": ("1", line, "77"), "test": ("3",)}
+    with pytest.raises(InputError, match="It contains the id 2. Write one id per line"):
+        keep_present(lists, ["1", "2", "3"])
+    assert keep_present(lists, ["1", "3"])[0] == {"train": ("1",), "test": ("3",)}

@@ -22,7 +22,7 @@ def describe(rules: ScoringRules) -> str:
     """
     side, averaged = rules.protocol.side, len(rules.averaged)
     size = f"{side}x{side} pixels" if side else "original size of each image"
-    if UNKNOWN not in rules.class_names:
+    if rules.classes.unknown_id is None:
         return f"{size}, all {averaged} classes, because no class is named {UNKNOWN}"
     if rules.protocol.averages_unknown:
         return f"{size}, {UNKNOWN} is a normal class, means over {averaged} classes"

@@ -13,7 +13,7 @@ import numpy as np
 
 from lcc_tf.confusion_matrix import confusion_matrix
 from lcc_tf.errors import InputError
-from tfds_deepglobe.classes import UNKNOWN, ClassTable
+from tfds_deepglobe.classes import ClassTable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,9 +74,7 @@ class ScoringRules:
     @cached_property
     def ignore_class(self) -> int | None:
         """Id of the class whose ground-truth pixels are not scored; None if all are scored."""
-        if not self.protocol.masks_unknown or UNKNOWN not in self.class_names:
-            return None
-        return self.class_names.index(UNKNOWN)
+        return self.classes.unknown_id if self.protocol.masks_unknown else None
 
     @cached_property
     def predicted(self) -> list[int]:
@@ -89,7 +87,8 @@ class ScoringRules:
         return self._class_ids(with_unknown=self.protocol.averages_unknown)
 
     def _class_ids(self, *, with_unknown: bool) -> list[int]:
-        return [i for i, name in enumerate(self.class_names) if with_unknown or name != UNKNOWN]
+        unknown = self.classes.unknown_id
+        return [i for i in range(len(self.class_names)) if with_unknown or i != unknown]
 
     def predicted_ids(self, probabilities: np.ndarray) -> np.ndarray:
         """Returns the most probable class of each pixel, among the classes that can be predicted.

@@ -35,7 +35,8 @@ def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> La
             - The data set lacks the class to ignore.
             - The number of class weights differs from the number of classes.
     """
-    names = class_table(builder).names
+    classes = class_table(builder)
+    names = classes.names
     if len(names) < 2:
         raise InputError(
             "Training needs at least two classes. Received: a data set with the class "
@@ -44,7 +45,9 @@ def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> La
     ignore_class = None
     if config.ignore_class in names:
         ignore_class = names.index(config.ignore_class)
-    elif config.ignore_class not in (None, UNKNOWN):  # the default UNKNOWN may be absent
+    elif config.ignore_class == UNKNOWN:  # the default; the class may be absent
+        ignore_class = classes.unknown_id
+    elif config.ignore_class is not None:
         raise InputError(
             f"The data set has no class {config.ignore_class!r} to ignore. Received: "
             f"ignore_class={config.ignore_class!r}. Choose one of {list(names)}, or "

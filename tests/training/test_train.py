@@ -140,7 +140,7 @@ def test_infinite_loss_raises(eagerly, one_step, tmp_path):
 
 def test_batch_larger_than_the_split_raises_before_a_folder_exists(one_step, tmp_path):
     with pytest.raises(InputError, match="fewer than one batch.*batch_size=14"):
-        train(dataclasses.replace(one_step, batch_size=14), tmp_path / "run")
+        train(dataclasses.replace(one_step, batch_size=14, crops_per_image=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 
