@@ -354,7 +354,7 @@ def test_less_than_3_images_need_split_files(tmp_path, cache):
 
 
 def test_color_map_assigns_a_class_to_a_color(data, cache):
-    red = np.zeros((24, 32, 3), np.uint8) + np.array([200, 9, 9], np.uint8)
+    red = np.zeros((24, 32, 3), np.uint8) + np.array([230, 9, 9], np.uint8)
     Image.fromarray(red).save(data / "train" / "100_mask.png")
     with pytest.raises(InputError, match=r"768 pixels of \(255, 0, 0\)"):
         prepare(data, cache)
