@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weights none \
 	--image-size 128 --resume
 
-.PHONY: demo test test-fast lint format
+.PHONY: demo test test-fast lint format benchmark
 
 # Trains UNet++ and DeepLabV3+ on procedural scenes (synthetic images), scores both networks and
 # their ensemble, and exports the ensemble.
@@ -29,6 +29,11 @@ test: lint
 # (`heavy` in tests/conftest.py). To test one folder, use: .venv/bin/python -m pytest tests/cli
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'not slow and not gpu and not heavy'
+
+# Measures training steps and predictions. docs/performance.md shows how to compare them with
+# segmentation_models_pytorch.
+benchmark: $(VENV)/installed
+	$(BIN)/python -m benchmarks.speed --without-smp --output bench/speed.json
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -15,7 +15,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
 
     Each variable is updated by the operation `ResourceApplyAdam` of TensorFlow (Kingma & Ba 2015,
     https://arxiv.org/abs/1412.6980, section 2). `keras.optimizers.AdamW` needs about 30 operations
-    per variable, so that the first step starts 12 seconds later (UNet++ with ResNet101).
+    per variable, so that the first step of a large network starts several seconds later.
 
     Keras has two features for learning rates and averages, which are not sufficient:
 
