@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from lcc_tf.mapping.geodesy import has_areas, pixel_hectares
+from lcc_tf.mapping.geodesy import block_side, has_areas, pixel_hectares
 from lcc_tf.mapping.grid import Grid
 
 COLUMNS = ("class", "pixels", "share", "hectares")
@@ -31,20 +31,37 @@ class Areas:
         self.pixels = np.zeros(len(class_names), np.int64)
         self.hectares = np.zeros(len(class_names)) if has_areas(grid.crs) else None
 
-    def add(self, class_ids: np.ndarray, rows: slice, columns: slice) -> None:
+    def add(self, class_ids: np.ndarray, valid: np.ndarray, rows: slice, columns: slice) -> None:
         """Adds a part of the map.
 
         Args:
-            class_ids: uint8 `(n,)`, class ids of the valid pixels in the part. Nodata pixels are
-                not included.
+            class_ids: uint8 `(height, width)`, class ids of the part.
+            valid: bool `(height, width)`, False for pixels that are not counted.
             rows: rows of the part.
             columns: columns of the part.
         """
-        counts = np.bincount(class_ids, minlength=len(self.class_names))
-        self.pixels += counts
-        if self.hectares is not None:
-            size = pixel_hectares(self.grid, rows, columns)
-            self.hectares += counts * size
+        count = len(self.class_names)
+        self.pixels += np.bincount(class_ids[valid], minlength=count)
+        if self.hectares is None:
+            return
+        # The pixels of a block have the area of the pixel in its center.
+        side = block_side(self.grid)
+        for top in range(rows.start, rows.stop, side):
+            bottom = min(top + side, rows.stop)
+            part = slice(top - rows.start, bottom - rows.start)
+            lefts = np.arange(columns.start, columns.stop, side)
+            widths = np.minimum(lefts + side, columns.stop) - lefts
+            centers = np.full(len(lefts), (top + bottom) / 2)
+            sizes = pixel_hectares(self.grid, centers, lefts + widths / 2)
+            if np.ptp(sizes) == 0:
+                self.hectares += (
+                    np.bincount(class_ids[part][valid[part]], minlength=count) * sizes[0]
+                )
+                continue
+            weights = np.broadcast_to(np.repeat(sizes, widths), class_ids[part].shape)
+            self.hectares += np.bincount(
+                class_ids[part][valid[part]], weights[valid[part]], minlength=count
+            )
 
     def rows(self) -> list[tuple[str, int, str, str]]:
         """Returns one row per class.

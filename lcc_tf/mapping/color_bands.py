@@ -196,16 +196,19 @@ def _described_color(description: str | None) -> str | None:
         ('red', 'other')
     """
     text = (description or "").lower()
-    if match := re.search(r"\b(\d{3,4})\s*nm\b", text):
-        wavelength = int(match[1])
-        inside = (color for color, ends in WAVELENGTHS.items() if ends[0] <= wavelength < ends[1])
-        return next(inside, OTHER_COLOR)
-    words = set(re.findall("[a-z0-9]+", text)) - {"band", "channel"}
+    words = set(re.findall("[a-z0-9]+", text)) - {"band", "channel", "nm"}
     if words & OTHER_WORDS:
         return OTHER_COLOR
     words = [word for word in words if not word.isdigit()]
     colors = {color[0]: color for color in COLORS} | {color: color for color in COLORS}
-    return colors.get(words[0]) if len(words) == 1 else None
+    if len(words) == 1 and words[0] in colors:
+        return colors[words[0]]
+    number = r"(\d{3,4}(?:\.\d+)?)"
+    if match := re.search(rf"\b{number}(?:\s*-\s*{number})?\s*nm\b", text):
+        wavelength = (float(match[1]) + float(match[2] or match[1])) / 2
+        inside = (color for color, ends in WAVELENGTHS.items() if ends[0] <= wavelength < ends[1])
+        return next(inside, OTHER_COLOR)
+    return None
 
 
 def _has_palette(dataset: rasterio.DatasetReader, band: int) -> bool:

@@ -44,7 +44,7 @@ class Grid:
     def georeference(self) -> dict[str, object]:
         """Arguments of `rasterio.open` that write the georeference of the raster."""
         rpcs = {"rpcs": self.rpcs} if self.rpcs else {}
-        if self.gcps:
+        if self.gcps and self.gcps_crs:  # rasterio cannot write points without coordinate system
             return {"gcps": self.gcps, "crs": self.gcps_crs} | rpcs
         return {"crs": self.crs, "transform": self.transform} | rpcs
 

@@ -147,7 +147,7 @@ def map_fingerprint(
         overlap_in_pixels(predictor.tile, overlap),
         [str(value) for value in dataclasses.astuple(reading or SceneReading())],
         outputs.settings,
-        image.stat().st_size,
+        image.stat().st_size if image.exists() else None,  # None for a file inside a zip
     ]
     return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
 
@@ -252,7 +252,7 @@ def write_map(
             window = window_of(block.rows, block.columns)
             for kind, writer in writers.items():
                 writer.write(np.moveaxis(values[kind], -1, 0), window=window)
-            areas.add(values["classes"][block.valid][:, 0], block.rows, block.columns)
+            areas.add(values["classes"][..., 0], block.valid, block.rows, block.columns)
             progress.update(block.valid.size)
         # The table of areas is written last. If it exists, all files of the map are complete.
         # Therefore the old table is deleted before old rasters are replaced.

@@ -168,8 +168,10 @@ def _path_and_layer(file: Path) -> tuple[Path, str | None]:
     """
     path, layer = file, None
     if not file.exists() and ":" in file.name:
-        name, _, layer = file.name.rpartition(":")
-        path = file.with_name(name)
+        parts = file.name.split(":")  # names of layers can also contain colons
+        names = [":".join(parts[:count]) for count in range(1, len(parts))]
+        name = next((name for name in names if file.with_name(name).exists()), names[-1])
+        path, layer = file.with_name(name), file.name[len(name) + 1 :]
     try:
         layers = {str(name): str(kind) for name, kind in pyogrio.list_layers(path)}
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
@@ -179,7 +181,8 @@ def _path_and_layer(file: Path) -> tuple[Path, str | None]:
             f"`zones` must name a layer of {path}, such as {', '.join(list(layers)[:6])}. "
             f"Received: {layer!r}."
         )
-    polygons = [name for name, kind in layers.items() if "Polygon" in kind]
+    # The layers of KML files and others can contain any geometry.
+    polygons = [name for name, kind in layers.items() if "Polygon" in kind or kind == "Unknown"]
     if layer is None and len(polygons) > 1:
         raise InputError(
             f"`zones` must name one layer, because {path} has several layers with polygons: "
@@ -276,5 +279,5 @@ def _areas_in(
             dtype="uint8",
         )
         counts = (inside > 0) & (dataset.read_masks(1, window=window) > 0)
-        areas.add(dataset.read(1, window=window)[counts], rows, columns)
+        areas.add(dataset.read(1, window=window), counts, rows, columns)
     return areas

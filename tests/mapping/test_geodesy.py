@@ -8,6 +8,7 @@ from rasterio import Affine
 from rasterio.crs import CRS
 from rasterio.transform import from_origin
 
+from lcc_tf.mapping.area_statistics import Areas
 from lcc_tf.mapping.geodesy import has_areas, pixel_hectares, pixel_meters, polygon_hectares
 from lcc_tf.mapping.grid import Grid
 
@@ -18,10 +19,16 @@ FEET = CRS.from_epsg(2263)  # New York, US survey feet
 RADIUS = 6378137.0  # radius of the WGS 84 ellipsoid at the equator, meters
 
 
+def mean_hectares(grid, rows, columns):
+    """Returns the mean area of the pixels in a part of a raster."""
+    centers = np.mgrid[rows, columns].reshape(2, -1) + 0.5
+    return pixel_hectares(grid, *centers).mean()
+
+
 def test_sizes_in_projected_coordinates_are_computed_from_the_coordinates():
     transform = from_origin(500000, 5200000, 0.5, 0.25)
     assert pixel_meters(Grid(10, 10, UTM, transform)) == (0.5, 0.25)
-    assert pixel_hectares(Grid(10, 10, UTM, transform), slice(0, 5), slice(0, 5)) == pytest.approx(
+    assert mean_hectares(Grid(10, 10, UTM, transform), slice(0, 5), slice(0, 5)) == pytest.approx(
         0.125e-4
     )
     foot = 1200 / 3937
@@ -29,7 +36,7 @@ def test_sizes_in_projected_coordinates_are_computed_from_the_coordinates():
     assert pixel_meters(Grid(10, 10, FEET, new_york)) == pytest.approx((0.5 * foot, 0.25 * foot))
     rotated = Affine.rotation(30) @ Affine.scale(2, -3)
     assert pixel_meters(Grid(10, 10, UTM, rotated)) == pytest.approx((2, 3))
-    assert pixel_hectares(Grid(10, 10, UTM, rotated), slice(0, 5), slice(0, 5)) == pytest.approx(
+    assert mean_hectares(Grid(10, 10, UTM, rotated), slice(0, 5), slice(0, 5)) == pytest.approx(
         6e-4
     )
 
@@ -49,7 +56,7 @@ def test_sizes_in_degrees_are_computed_on_the_ellipsoid(latitude):
         meridian * math.radians(side),
     )
     assert (width, height) == pytest.approx(expected, rel=1e-4)
-    area = pixel_hectares(Grid(10, 10, DEGREES, transform), slice(0, 10), slice(0, 10))
+    area = mean_hectares(Grid(10, 10, DEGREES, transform), slice(0, 10), slice(0, 10))
     assert area == pytest.approx(expected[0] * expected[1] / 1e4, rel=1e-4)
 
 
@@ -73,7 +80,7 @@ def test_sizes_in_distorted_projections_are_sizes_on_the_ground(code, meters, he
     grid = Grid(1000, 1000, crs, from_origin(*transformer.transform(15, 60), 1, 1))
     assert pixel_meters(grid) == pytest.approx(np.broadcast_to(meters, 2), rel=1e-2)
     parts = slice(0, 1000), slice(0, 1000)
-    assert pixel_hectares(grid, *parts) == pytest.approx(hectares, rel=1e-2)
+    assert mean_hectares(grid, *parts) == pytest.approx(hectares, rel=1e-2)
     square = shapely.box(*grid.transform @ (0, 1000), *grid.transform @ (1000, 0))
     assert polygon_hectares(grid, np.array([square])) == pytest.approx(1e6 * hectares, rel=1e-2)
 
@@ -84,8 +91,8 @@ def test_sizes_in_grads_are_computed_on_the_ellipsoid():
     in_degrees = Grid(10, 10, DEGREES, from_origin(9, 45, 0.9e-3, 0.9e-3))
     assert pixel_meters(in_grads) == pytest.approx(pixel_meters(in_degrees), rel=1e-3)
     part = slice(0, 10)
-    expected = pixel_hectares(in_degrees, part, part)
-    assert pixel_hectares(in_grads, part, part) == pytest.approx(expected, rel=1e-3)
+    expected = mean_hectares(in_degrees, part, part)
+    assert mean_hectares(in_grads, part, part) == pytest.approx(expected, rel=1e-3)
 
 
 @pytest.mark.parametrize("crs", [UTM, DEGREES, MERCATOR])
@@ -95,7 +102,7 @@ def test_area_of_a_polygon_equals_the_area_of_its_pixels(crs):
     hole = shapely.box(12 + 2 * side, 50 - 4 * side, 12 + 3 * side, 50 - 2 * side)
     polygon = shapely.box(12, 50 - 8 * side, 12 + 5 * side, 50) - hole
     grid = Grid(8, 5, crs, transform)
-    expected = 38 * pixel_hectares(grid, slice(0, 8), slice(0, 5))
+    expected = 38 * mean_hectares(grid, slice(0, 8), slice(0, 5))
     half = shapely.box(12, 50 - 8 * side, 12 + 2 * side, 50)
     areas = polygon_hectares(grid, np.array([polygon, half]))
     np.testing.assert_allclose(areas, [expected, expected * 16 / 38], rtol=1e-5)
@@ -109,3 +116,44 @@ def test_area_is_unknown_without_a_known_coordinate_system():
     assert np.isnan(
         polygon_hectares(Grid(1, 1, None, Affine.identity()), np.array([shapely.box(0, 0, 1, 1)]))
     ).all()
+
+
+def true_hectares(south, north, width):
+    """Returns the area between two parallels, from the area of a zone of an ellipsoid."""
+    e2 = 0.0066943799901413165
+    e = math.sqrt(e2)
+
+    def area(latitude):
+        sine = math.sin(math.radians(latitude))
+        return sine / (1 - e2 * sine**2) + math.atanh(e * sine) / e
+
+    return RADIUS**2 * (1 - e2) / 2 * math.radians(width) * (area(north) - area(south)) / 1e4
+
+
+def test_areas_of_maps_of_the_globe_are_exact():
+    """Each half of a map has another class."""
+    grid = Grid(180, 360, DEGREES, from_origin(-180, 90, 1, 1))
+    rows = np.broadcast_to(np.abs(89.5 - np.arange(180)) > 60, (360, 180)).T
+    areas = Areas(grid, ("tropics", "poles"))
+    areas.add(rows.astype(np.uint8), np.ones((180, 360), bool), slice(0, 180), slice(0, 360))
+    expected = [true_hectares(-60, 60, 360), 2 * true_hectares(60, 90, 360)]
+    np.testing.assert_allclose(areas.hectares, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("crs", [DEGREES, MERCATOR])
+def test_areas_of_large_parts_are_exact(crs):
+    """The map covers 8 x 8 degrees, and its north half has another class."""
+    transformer = pyproj.Transformer.from_crs(DEGREES.to_wkt(), crs.to_wkt(), always_xy=True)
+    left, top = transformer.transform(10, 58)
+    right, bottom = transformer.transform(18, 50)
+    _, middle = transformer.transform(10, 54)
+    grid = Grid(
+        1600, 1600, crs, from_origin(left, top, (right - left) / 1600, (top - bottom) / 1600)
+    )
+    north = round((top - middle) / (top - bottom) * 1600)
+    ids = np.zeros((1600, 1600), np.uint8)
+    ids[north:] = 1
+    areas = Areas(grid, ("north", "south"))
+    areas.add(ids, np.ones(ids.shape, bool), slice(0, 1600), slice(0, 1600))
+    expected = [true_hectares(54, 58, 8), true_hectares(50, 54, 8)]
+    np.testing.assert_allclose(areas.hectares, expected, rtol=3e-3)
