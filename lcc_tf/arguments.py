@@ -1,6 +1,6 @@
 """Checks of arguments that several public functions share."""
 
-import math
+import sys
 from collections.abc import Mapping, Sequence, Set
 from numbers import Integral, Real
 from types import NoneType, UnionType
@@ -14,7 +14,7 @@ _TYPE_NAMES = {
     float: "a finite number",
     bool: "True or False",
     str: "a text",
-    tuple[float, float]: "two finite numbers",
+    tuple[float, float]: "a tuple of two finite numbers",
 }
 
 
@@ -131,7 +131,7 @@ def _matches(value: object, hint: Any) -> bool:
         return _is_int(value)
     if hint is float:
         is_real = isinstance(value, Real) and not isinstance(value, bool)
-        return is_real and math.isfinite(value)
+        return is_real and abs(value) <= sys.float_info.max  # False for NaN
     return isinstance(value, hint or NoneType)
 
 

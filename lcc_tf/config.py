@@ -7,6 +7,7 @@ In comments, "the original" means the original PyTorch notebooks, which this pac
 """
 
 import dataclasses
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -280,7 +281,9 @@ class TrainConfig:
 
     def to_json(self) -> dict:
         """Returns all fields as JSON values."""
-        return dataclasses.asdict(self)
+        # `item` converts a number of NumPy.
+        text = json.dumps(dataclasses.asdict(self), default=lambda number: number.item())
+        return json.loads(text)
 
     @classmethod
     def from_json(cls, values: dict) -> "TrainConfig":

@@ -112,8 +112,10 @@ def locked_folder(folder: Path, argument: str) -> Iterator[None]:
         _lock(descriptor, folder, argument)
         yield
     finally:
-        os.close(descriptor)
+        # Delete the folder before the lock is released. Otherwise, another process could lock the
+        # folder in the meantime and lose it.
         _delete_empty(new)
+        os.close(descriptor)
 
 
 def _lock(descriptor: int, path: Path, argument: str) -> None:

@@ -59,6 +59,7 @@ def test_recipe_seed_of_old_runs_is_read_as_original():
         ({"image_size": 500}, "`image_size` must be divisible by 32.*Use 512"),
         ({"epochs": 0}, "`epochs` must be larger than 0. Received: 0"),
         ({"learning_rate": float("nan")}, "`learning_rate` must be a finite number"),
+        ({"learning_rate": 10**400}, "`learning_rate` must be a finite number"),
         ({"seed": -1}, "`seed` must be in"),
         ({"seed": 1.5}, "`seed` must be a whole number. Received: 1.5"),
         ({"epochs": "9"}, "`epochs` must be a whole number. Received: '9'"),
@@ -69,7 +70,10 @@ def test_recipe_seed_of_old_runs_is_read_as_original():
         ({"weight_decay": float("inf")}, "`weight_decay` must be a finite number. Received: inf"),
         ({"align_corners": 1}, "`align_corners` must be True or False. Received: 1"),
         ({"arch": ["unetpp"]}, r"`arch` must be a text. Received: \['unetpp'\]"),
-        ({"crop_scale": (1.0,)}, r"`crop_scale` must be two finite numbers. Received: \(1.0,\)"),
+        (
+            {"crop_scale": (1.0,)},
+            r"`crop_scale` must be a tuple of two finite numbers. Received: \(1.0,\)",
+        ),
         ({"class_weights": (1.0, "2")}, r"`class_weights` must be str \| tuple.*'2'"),
         ({"dilation_rates": (6, 1.5)}, "`dilation_rates` must be tuple.*6, 1.5"),
         ({"data": "data/deepglobe"}, "`data` must be .*DataConfig.*'data/deepglobe'"),
@@ -165,3 +169,8 @@ def test_demo_is_not_a_path(tmp_path, monkeypatch):
         "cache_dir": str(tmp_path / "demo" / "tfds"),
         "split_files": str(tmp_path / "lists"),
     }
+
+
+def test_numbers_of_numpy_become_json():
+    config = TrainConfig(epochs=np.int64(3), learning_rate=np.float32(0.5))
+    assert TrainConfig.from_json(json.loads(json.dumps(config.to_json()))) == config

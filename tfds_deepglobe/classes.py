@@ -139,7 +139,8 @@ class ClassTable:
                 f"class_dict.csv is not a text file in UTF-8: {error}. Save it as UTF-8."
             ) from error
         # Some spreadsheets write a first line such as "sep=;".
-        text = re.sub(r"\s*(sep=.)?\s*", "", text, count=1)
+        table = re.sub(r"^[ \r\n]*(sep=.[ \r\n]*)?", "", text)
+        skipped, text = len(text[: len(text) - len(table)].splitlines()), table
         separator = max(",;\t", key=re.split(r"[\r\n]", text)[0].count)
         # `newline=None` translates the line ends of old Macs, "\r", which `csv` does not accept.
         lines = csv.reader(
@@ -147,10 +148,10 @@ class ClassTable:
         )
         try:
             # Spreadsheets write rows without content at the end.
-            rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
+            rows = [(lines.line_num + skipped, row) for row in lines if any(map(str.strip, row))]
         except csv.Error as error:
             raise InputError(
-                f"class_dict.csv, line {lines.line_num}: {error}. Expected: name,r,g,b."
+                f"class_dict.csv, line {lines.line_num + skipped}: {error}. Expected: name,r,g,b."
             ) from error
         columns = [column.strip().lower() for column in rows[0][1]] if rows else []
         for fault, wrong in (
@@ -462,8 +463,9 @@ def _has_solid_block(mask_rgb: np.ndarray) -> bool:
     same = codes[1:] == codes[:-1]
     columns = (same[1:] & same[:-1])[:, 1:-1]
     blocks = rows[2:] & rows[1:-1] & rows[:-2] & columns
-    between = ((mask_rgb >= near) & (mask_rgb < far)).any(axis=-1)[1:-1, 1:-1]
-    return bool((blocks & between).any())
+    inner = mask_rgb[1:-1, 1:-1]
+    between = np.any((inner >= near) & (inner < far), axis=-1)
+    return bool(np.any(blocks & between))
 
 
 def _gray_values(mask_rgb: np.ndarray) -> np.ndarray | None:

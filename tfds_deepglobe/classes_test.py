@@ -216,6 +216,8 @@ def test_csv_of_spreadsheets_is_read(content):
         ("name,r,g,b\n", "has no class"),
         ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),
+        ("\tname\tr\tg\tb\n0\t1\t0\t255\tz\n", "line 2: expected a name"),
+        ("\nsep=;\nname;r;g;b\nx;1;2;3\ny;1;2;z\n", "line 5: expected a name"),
         ("name,r,g,b\nroad,1,0,255,0\n", "line 2: expected a name.*'road', '1', '0', '255', '0'"),
         (
             "name,r,g,b\nx,1,2,256\n",

@@ -33,8 +33,10 @@ from PIL.TiffImagePlugin import (
 from tfds_deepglobe.errors import InputError
 
 # Number of pixels of the largest accepted image, 16384x16384. This limit protects the memory. It
-# replaces Pillow's limit for decompression bombs, which is too small for large scenes.
+# replaces Pillow's limit for decompression bombs, except for TIFF files. Pillow warns about TIFF
+# files with more than half of its limit.
 MAX_PIXELS = 1 << 28
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 # Dictionary from Pillow's name of a format to the decoder and the possible first bytes of a file.
 # `Image.open` is not used, because it would guess the format.
 _DECODERS = {
@@ -247,6 +249,16 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
         raise InputError(f"is not a readable {kind} file: {reason}") from error
     if image.width * image.height > MAX_PIXELS:
         raise InputError(f"has {size_text(image.size)} pixels; at most {MAX_PIXELS} are allowed")
+    # Pillow checks its limit for TIFF files again when it decodes the pixels.
+    if (
+        kind == "TIFF"
+        and Image.MAX_IMAGE_PIXELS
+        and (image.width * image.height > (most := 2 * Image.MAX_IMAGE_PIXELS))
+    ):
+        raise InputError(
+            f"has {size_text(image.size)} pixels; at most {most} are allowed in a TIFF file; split "
+            "it into smaller images"
+        )
     bits = 8
     if kind == "JPEG":
         _check_jpeg(data)

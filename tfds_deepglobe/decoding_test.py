@@ -148,6 +148,14 @@ def test_pixel_limit_replaces_the_limit_of_pillow(monkeypatch, limit, accepted):
         decode_image(PNG, "PNG")
 
 
+def test_tiff_files_above_the_limit_of_pillow_raise(monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 400)  # half of the limit; Pillow would warn
+    assert decode_image(TIFF, "TIFF")[0].size == (32, 24)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 383)
+    with pytest.raises(InputError, match="has 32x24 pixels; at most 766 are allowed in a TIFF"):
+        decode_image(TIFF, "TIFF")
+
+
 def test_bugs_are_not_reported_as_damaged_files(monkeypatch):
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", None)
     with pytest.raises(TypeError):

@@ -30,7 +30,7 @@ _ZIP_ERRORS = (
 # large zip with the same purpose (4.3.14). Each record has the number of files at an offset.
 _END, _END_NUMBER = b"PK\5\6", struct.Struct("<10xH")
 _END64, _END64_NUMBER = b"PK\6\6", struct.Struct("<32xQ")
-_MAX_END = 65_600  # size of the last record with its longest comment, and of the fields before it
+_MAX_END = 65_700  # size of the last record with its longest comment, and of the fields before it
 
 
 @dataclasses.dataclass(frozen=True)

@@ -89,7 +89,8 @@ def command(options: argparse.Namespace) -> int:
             tta=options.tta,
             tile=options.tile,
         )
-    earlier = [image for image in images if image not in todo]
+    missing = set(todo)
+    earlier = [image for image in images if image not in missing]
     check_earlier_maps(earlier, predictor, outputs, reading, options.overlap)
     if not todo:
         print(f"all {len(images)} images are already mapped in {options.output}")

@@ -258,7 +258,7 @@ def write_map(
         # Therefore the old table is deleted before old rasters are replaced.
         files["areas"].unlink(missing_ok=True)
         for file in stale:
-            file.unlink()
+            file.unlink(missing_ok=True)
     if "overlay" in files:
         image, valid = scene.thumbnail(OVERLAY_SIDE)
         mask, mapped = read_map(files["classes"], valid.shape)

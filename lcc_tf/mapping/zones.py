@@ -26,6 +26,7 @@ MARGIN = 0.1
 POLYGONS = {"POLYGON", "MULTIPOLYGON"}
 WORLD = 360.0  # degrees
 MAX_DEGREES = np.array([2 * WORLD, 90.1])  # of longitudes and latitudes
+_READ_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
 
 class Zones:
@@ -50,7 +51,7 @@ class Zones:
         path, layer = _path_and_layer(file)
         try:
             meta, _, shapes, fields = pyogrio.raw.read(path, layer=layer, force_2d=True)
-        except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        except (*_READ_ERRORS, UnicodeDecodeError) as error:  # a wrong encoding in a `.cpg` file
             raise InputError(f"{file} cannot be read as polygons: {error}") from error
         self.crs = rasterio.crs.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
         if not has_areas(self.crs):
@@ -59,7 +60,13 @@ class Zones:
                 "polygons cannot be overlaid on a map. Save it with a coordinate system."
             )
         with np.errstate(invalid="ignore"):  # coordinates can be NaN
-            self.polygons = shapely.from_wkb(shapes)
+            try:
+                self.polygons = shapely.from_wkb(shapes)
+            except shapely.errors.GEOSException as error:  # such as a ring that is not closed
+                raise InputError(
+                    f"{file} contains a damaged polygon: {error}. Repair the polygons, for example "
+                    f"with `ogr2ogr -makevalid repaired.gpkg {file}`."
+                ) from error
         types = {shapely.GeometryType(i).name for i in shapely.get_type_id(self.polygons)}
         is_missing = shapely.is_missing(self.polygons) | shapely.is_empty(self.polygons)
         if is_missing.all() or types - POLYGONS - {"MISSING"}:
@@ -174,7 +181,7 @@ def _path_and_layer(file: Path) -> tuple[Path, str | None]:
         path, layer = file.with_name(name), file.name[len(name) + 1 :]
     try:
         layers = {str(name): str(kind) for name, kind in pyogrio.list_layers(path)}
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+    except _READ_ERRORS as error:
         raise InputError(f"{file} cannot be read as polygons: {error}") from error
     if layer is not None and layer not in layers:
         raise InputError(

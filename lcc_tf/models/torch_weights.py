@@ -191,11 +191,16 @@ def network_arrays(
     for anchor in ("segmentation_head.0.weight", "encoder.conv1.weight"):
         anchors = [name for name in plain if f".{name}".endswith(f".{anchor}")]
         prefixes = prefixes or [name.removesuffix(anchor) for name in anchors]
-    if len(prefixes) > 1 or len(plain) < len(state_dict):
+    if len(prefixes) > 1:
         raise InputError(
             "The state dict must contain one network. Received: networks with the prefixes "
-            f"{prefixes if len(prefixes) > 1 else list(state_dict)[:2]}. Remove the arrays of all "
-            "networks but one."
+            f"{prefixes}. Remove the arrays of all networks but one."
+        )
+    if twice := [name for name in state_dict if plain[_without_wrappers(name)] != name]:
+        raise InputError(
+            "The state dict must contain one network. Received: networks with and without a "
+            f"wrapper, {twice[0]!r} and {plain[_without_wrappers(twice[0])]!r}. Remove the arrays "
+            "of all networks but one."
         )
     if not prefixes:
         return dict(state_dict), ()

@@ -199,7 +199,9 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
             "The training data set is unknown, because the runs were imported. Choose a data set "
             "for scoring as `data`."
         )
-    if not all(equal_fingerprints(runs[0].fingerprint, run.fingerprint) for run in runs):
+    # Fingerprints of earlier versions are shorter, and equal to several longer fingerprints.
+    newest = max(runs, key=lambda run: len(run.fingerprint))
+    if not all(equal_fingerprints(newest.fingerprint, run.fingerprint) for run in runs):
         raise InputError(
             "`runs` must be trained on the same data set, because a test image of one data set can "
             "be a training image of another data set. Received data sets that differ in their "
@@ -207,7 +209,7 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
             + ", ".join(f"{run.path} ({run.config.data.data})" for run in runs)
             + ". Remove a run, or choose a data set for scoring as `data`."
         )
-    config, fingerprint = runs[0].config.data, runs[0].fingerprint
+    config, fingerprint = newest.config.data, newest.fingerprint
     try:
         return load(config.cache_dir, fingerprint)
     except NotPreparedError:
