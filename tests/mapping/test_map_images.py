@@ -1,6 +1,8 @@
 import csv
 import dataclasses
 import re
+import zipfile
+from pathlib import Path
 from unittest.mock import Mock
 
 import numpy as np
@@ -417,6 +419,36 @@ def test_maps_have_the_control_points_of_the_scene(
             assert (raster.crs, raster.gcps[1]) == (None, scene.gcps[1])
             assert raster.tags(ns="RPC") == scene.tags(ns="RPC")
             assert raster.gcps[0] or raster.tags(ns="RPC")
+
+
+def test_scene_with_control_points_without_a_coordinate_system_is_mapped(tmp_path, model, image):
+    write_scene(tmp_path / "a.tif", image[0], crs=None, transform=None)
+    points = "".join(
+        f'<GCP Id="{i}" Pixel="{x}" Line="{y}" X="{x + 5}" Y="{y + 7}"/>'
+        for i, (x, y) in enumerate([(0, 0), (20, 0), (0, 20), (20, 20)])
+    )
+    height, width = image[0].shape[:2]
+    bands = "".join(
+        f'<VRTRasterBand dataType="Byte" band="{band}"><SimpleSource><SourceFilename '
+        f'relativeToVRT="1">a.tif</SourceFilename><SourceBand>{band}</SourceBand></SimpleSource>'
+        "</VRTRasterBand>"
+        for band in (1, 2, 3)
+    )
+    (tmp_path / "b.vrt").write_text(
+        f'<VRTDataset rasterXSize="{width}" rasterYSize="{height}"><GCPList>{points}</GCPList>'
+        f"{bands}</VRTDataset>"
+    )
+    assert map_images([tmp_path / "b.vrt"], model, Outputs(tmp_path / "out")) == []
+    assert read(tmp_path / "out" / "b_classes.tif").shape[-2:] == image[0].shape[:2]
+
+
+def test_scene_inside_a_zip_is_mapped(tmp_path, model, image, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_scene(tmp_path / "a.tif", image[0])
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.tif", "a.tif")
+    inside = Path("/vsizip/a.zip/a.tif")
+    assert map_images([inside], model, Outputs(tmp_path / "out")) == []
 
 
 @pytest.mark.parametrize("crs", [None, 'LOCAL_CS["site",UNIT["metre",1]]'])

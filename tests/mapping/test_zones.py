@@ -192,6 +192,24 @@ def test_layer_with_polygons_is_found_or_chosen(tmp_path):
         Zones(tmp_path / "gone.gpkg")
 
 
+def test_layers_of_any_geometry_and_names_with_colons_are_found(tmp_path):
+    file = write_layer(tmp_path / "zones.gpkg", "a:b", [PARCEL], "Unknown")
+    map_file = map_of_ones(tmp_path / "a.tif")
+    assert rows_of(Zones(file), map_file)[0][1]["pixels"] == "64"
+    write_layer(file, "c", [PARCEL], "Unknown")
+    with pytest.raises(InputError, match="several layers.*: a:b, c. Use"):
+        Zones(file)
+    chosen = Zones(file.with_name("zones.gpkg:a:b"))
+    assert rows_of(chosen, map_file)[0][1]["pixels"] == "64"
+
+
+def test_ring_that_is_not_closed_raises(tmp_path):
+    polygon = rectangle(15, 46, 16, 47)
+    del polygon["coordinates"][0][-1]
+    with pytest.raises(InputError, match="contains a damaged polygon: .* Repair the polygons"):
+        Zones(write_zones(tmp_path / "zones.geojson", polygon))
+
+
 @pytest.mark.parametrize("geometries", [[shapely.Polygon()], [None]])
 def test_files_with_only_empty_geometries_raise(tmp_path, geometries):
     with pytest.raises(InputError, match="must contain one or more polygons"):
