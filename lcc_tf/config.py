@@ -28,8 +28,7 @@ PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Mapping from values of `TrainConfig.xla` to values of Keras' argument `jit_compile`
 XLA = {"auto": "auto", "on": True, "off": False}
 MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
-# All crops of an image are in memory together.
-MAX_CROPS = 100
+MAX_CROPS = 1000  # per image and epoch
 # Values of fields that are missing in the `config.json` of old runs
 OLD_TRAIN_VALUES = {"xla": "auto", "crops_per_image": 1}
 OLD_DATA_VALUES = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}

@@ -82,7 +82,7 @@ def test_recipe_seed_of_old_runs_is_read_as_original():
         ({"framing": "tiles"}, "Unknown `framing`.*crops"),
         ({"crop_scale": (2.0, 0.5)}, "smallest and the largest scale.*2.0, 0.5"),
         ({"rare_class_share": 1.5}, r"`rare_class_share` must be in \[0, 1\]. Received: 1.5"),
-        ({"crops_per_image": 0}, r"`crops_per_image` must be in \[1, 100\].*Received: 0"),
+        ({"crops_per_image": 0}, r"`crops_per_image` must be in \[1, 1000\].*Received: 0"),
         ({"crops_per_image": 2, "framing": "whole"}, "whole images.*crops_per_image=2"),
         ({"monitor": "val_loss"}, "Unknown `monitor`.*'val_loss'.*val_mean_iou"),
         ({"ema_decay": 1.0}, r"`ema_decay` must be in \[0, 1\)"),

@@ -7,7 +7,6 @@ An encoded example is a dictionary of two string scalars: "image" is the content
 file, and "segmentation_mask" is the content of a PNG file.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -70,17 +69,17 @@ class RandomCrops:
         class_rarity: weight of each class, float32 `(num_classes,)`. The probability of selecting a
             class is proportional to the weight of the class. A class with the weight 0 is never
             selected.
-        per_image: number of crops per image in one epoch.
+        per_image: number of crops of each image in one epoch.
 
     Example:
-        >>> crops = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32), per_image=2)
+        >>> crops = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32))
         >>> example = {
         ...     "image": tf.io.encode_png(np.zeros((6, 8, 3), np.uint8)),
         ...     "segmentation_mask": tf.io.encode_png(np.zeros((6, 8, 1), np.uint8)),
         ... }
-        >>> images, masks = crops(example, 4, tf.constant([[0, 1], [0, 2]], tf.int64), "png")
-        >>> images.shape, masks.shape
-        (TensorShape([2, 4, 4, 3]), TensorShape([2, 4, 4]))
+        >>> image, mask = crops(example, 4, tf.constant([0, 1], tf.int64), "png")
+        >>> image.shape, mask.shape
+        (TensorShape([4, 4, 3]), TensorShape([4, 4]))
     """
 
     scale: tuple[float, float]
@@ -92,38 +91,26 @@ class RandomCrops:
         self,
         example: dict[str, tf.Tensor],
         image_size: int,
-        seeds: tf.Tensor,
+        seed: tf.Tensor,
         encoding: str = "jpeg",
     ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Returns the random crops of an example.
+        """Returns one random crop of an example.
 
-        If a crop is larger than the image, the crop contains the whole image and is
+        If the crop is larger than the image, the crop contains the whole image and is
         reflect-padded, in the same way as tiles in prediction.
 
         Args:
             example: encoded example.
-            image_size: side of the returned images and masks, pixels.
-            seeds: random seed of each crop, int64 `(per_image, 2)`. Equal seeds return equal crops.
+            image_size: side of the returned image and mask, pixels.
+            seed: random seed, int64 `(2,)`. Equal seeds return equal crops.
             encoding: encoding of the image, "jpeg" or "png".
 
         Returns:
-            Images, float32 `(per_image, image_size, image_size, 3)`, RGB in [0, 255]; masks, int32
-            `(per_image, image_size, image_size)`, class ids.
+            Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
+            `(image_size, image_size)`, class ids.
         """
-        mask = decode_mask(example["segmentation_mask"])
-        window = window_reader(example, encoding, num_windows=self.per_image)
-        crops = [
-            crop(window, mask, *self._place(mask, image_size, seed), image_size)
-            for seed in tf.unstack(seeds, num=self.per_image)
-        ]
-        images, masks = zip(*crops, strict=True)
-        return tf.stack(images), tf.stack(masks)
-
-    def _place(
-        self, mask: tf.Tensor, image_size: int, seed: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        """Selects the place of a crop: first row and first column, int32 `(2,)`, and side."""
         seeds = tf.unstack(tf.random.split(seed, 5), num=5)
+        mask = decode_mask(example["segmentation_mask"])
         sides = tf.shape(mask)
         logarithm = tf.random.stateless_uniform([], seeds[0], *np.log(self.scale))
         side = tf.cast(tf.round(image_size / tf.exp(logarithm)), tf.int32)
@@ -137,7 +124,8 @@ class RandomCrops:
             )
             use_pixel = tf.random.stateless_uniform([], seeds[4]) < self.rare_class_share
             corner = tf.where(exists & use_pixel, pixel - offset, corner)
-        return tf.clip_by_value(corner, 0, largest_corner), side
+        corner = tf.clip_by_value(corner, 0, largest_corner)
+        return crop(example, mask, corner, side, image_size, encoding)
 
     def _rare_pixel(self, mask: tf.Tensor, seeds: list[tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         """Selects a class of the mask and then a pixel of this class, both at random.
@@ -163,51 +151,32 @@ class RandomCrops:
         return tf.stack([index // width, index % width]) * step, tf.reduce_sum(weights) > 0
 
 
-def window_reader(
-    example: dict[str, tf.Tensor], encoding: str, *, num_windows: int
-) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
-    """Returns a function that reads windows of an image, see `crop`.
-
-    A single window is decoded alone. For several windows, the whole image is decoded once.
-
-    Args:
-        example: encoded example. Only "image" is decoded.
-        encoding: encoding of the image, "jpeg" or "png".
-        num_windows: number of windows to read.
-    """
-    if num_windows == 1:
-        return lambda corner, size: decode_window(example["image"], encoding, corner, size)
-    image = decode_image(example["image"], encoding)
-    return lambda corner, size: image[
-        corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]
-    ]
-
-
 def crop(
-    window: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    example: dict[str, tf.Tensor],
     mask: tf.Tensor,
     corner: tf.Tensor,
     side: tf.Tensor,
     image_size: int,
+    encoding: str,
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Crops a square from an image and its mask, and resizes the crop.
+    """Crops a square from an example and resizes the crop.
 
     If the crop extends beyond the image, it is reflect-padded.
 
     Args:
-        window: function that returns a window of the image, given its first row and first column,
-            int32 `(2,)`, and its height and width, int32 `(2,)`.
+        example: encoded example. Only "image" is decoded.
         mask: decoded mask, class ids, uint8 `(height, width)`.
         corner: first row and first column of the crop, int32 `(2,)`, pixels.
         side: side of the crop before resizing, int32 scalar, pixels.
         image_size: side of the returned image and mask, pixels.
+        encoding: encoding of the image, "jpeg" or "png".
 
     Returns:
         Image, float32 `(image_size, image_size, 3)`, RGB in [0, 255]; mask, int32
         `(image_size, image_size)`, class ids.
     """
     size = tf.minimum(side, tf.shape(mask))
-    image = window(corner, size)
+    image = decode_window(example["image"], encoding, corner, size)
     mask = mask[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1], None]
     for axis in (0, 1):
         indices = reflect_indices(tf.range(side), size[axis])
@@ -229,13 +198,12 @@ def quarters_of(
         Images, float32 `(4, image_size, image_size, 3)`, RGB in [0, 255]; masks, int32
         `(4, image_size, image_size)`, class ids.
     """
-    window = window_reader(example, encoding, num_windows=4)
     mask = decode_mask(example["segmentation_mask"])
     sides = tf.shape(mask)
     largest_corner = tf.maximum(sides - image_size, 0)
     crops = []
     for quarter in ([1, 1], [1, 3], [3, 1], [3, 3]):
         corner = tf.clip_by_value(sides * quarter // 4 - image_size // 2, 0, largest_corner)
-        crops.append(crop(window, mask, corner, image_size, image_size))
+        crops.append(crop(example, mask, corner, image_size, image_size, encoding))
     images, masks = zip(*crops, strict=True)
     return tf.stack(images), tf.stack(masks)

@@ -108,43 +108,36 @@ def training_batches(
         InputError: The training split has fewer images or crops than one batch.
     """
     steps_per_epoch(builder, batch_size, crops)
-    num_images = split_size(builder, "train")
+    per_image = crops.per_image if crops else 1
+    num_images = split_size(builder, "train") * per_image
     encoding = image_encoding(builder)
 
-    per_image = crops.per_image if crops else 1
-
     def prepare(index: tf.Tensor, example: dict, epoch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        first = (epoch * num_images + index) * per_image
-        seeds = [tf.stack([seed, first + number]) for number in range(per_image)]
+        example_seed = tf.stack([seed, epoch * num_images + index])
         if crops:
             # The crop and the augmentation use different seeds, so that they are independent.
-            crop_seeds = tf.stack([tf.random.fold_in(one, 1) for one in seeds])
-            images, masks = crops(example, image_size, crop_seeds, encoding)
+            crop_seed = tf.random.fold_in(example_seed, 1)
+            image, mask = crops(example, image_size, crop_seed, encoding)
         else:
-            images, masks = (part[None] for part in decode(example, image_size, encoding))
-        augmented = [
-            augment(images[number], masks[number], one) for number, one in enumerate(seeds)
-        ]
-        return tuple(tf.stack(parts) for parts in zip(*augmented, strict=True))
+            image, mask = decode(example, image_size, encoding)
+        return augment(image, mask, example_seed)
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # Set the seed of the graph of this function. Otherwise, the order would also depend on the
         # global seed of TensorFlow.
         tf.random.set_seed(seed + 1)
-        examples = encoded_examples(builder, "train").shuffle(
-            SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
+        # Several crops of an image are far apart, because batches of few images train worse.
+        examples = (
+            encoded_examples(builder, "train")
+            .repeat(per_image)
+            .shuffle(SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False)
         )
-        # Each step of the cycle takes one crop of another image. Therefore, the crops in a batch
-        # are from as many images as possible.
         return (
             examples.enumerate()
             .map(
                 lambda index, example: prepare(index, example, epoch),
                 num_parallel_calls=tf.data.AUTOTUNE,
-            )
-            .interleave(
-                lambda *crops: tf.data.Dataset.from_tensor_slices(crops), cycle_length=batch_size
             )
             .batch(batch_size, drop_remainder=True)
         )

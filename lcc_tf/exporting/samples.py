@@ -16,7 +16,7 @@ import tensorflow_datasets as tfds
 from lcc_tf.data.dataset import reading
 from lcc_tf.data.decoding import decode_mask, image_encoding
 from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
-from lcc_tf.data.framing import crop, window_reader
+from lcc_tf.data.framing import crop
 from lcc_tf.data.pipeline import encoded_examples
 from lcc_tf.errors import InputError
 from lcc_tf.reflect_padding import reflect_indices
@@ -102,8 +102,8 @@ class Samples:
         side_in_example = round(side / self.scale)
         room = np.maximum(np.array(mask.shape) - side_in_example, 0)
         corner = tf.constant(rng.integers(0, room + 1), tf.int32)
-        window = window_reader(example, image_encoding(self.builder), num_windows=1)
-        image, _ = crop(window, mask, corner, tf.constant(side_in_example), side)
+        encoding = image_encoding(self.builder)
+        image, _ = crop(example, mask, corner, tf.constant(side_in_example), side, encoding)
         return np.round(image.numpy()).astype(np.uint8)
 
 

@@ -106,9 +106,9 @@ def test_crops_of_png_equal_crops_of_jpeg(examples, image_size):
     """Includes images that are smaller than the crop along one or both sides."""
     crops = RandomCrops((0.5, 2.0), 0.5, np.ones(9, np.float32))
     for seed in range(8):
-        seeds = tf.constant([[0, seed]], tf.int64)
+        seed = tf.constant([0, seed], tf.int64)
         assert_same(
-            *(crops(example, image_size, seeds, encoding) for encoding, example in examples.items())
+            *(crops(example, image_size, seed, encoding) for encoding, example in examples.items())
         )
     for frame in (decode, quarters_of):
         assert_same(
