@@ -124,7 +124,8 @@ class Traced(keras.layers.Layer):
         self.shapes = []
 
     def call(self, images):
-        self.shapes.append(tuple(images.shape))
+        if images.shape[0] is None:  # the image that shows the kind of the output is not traced
+            self.shapes.append(tuple(images.shape))
         return images
 
 
