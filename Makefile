@@ -4,16 +4,16 @@ BIN := $(VENV)/bin
 # Options for small images and a small encoder with random weights. The demo takes minutes on two
 # CPU cores and does not download anything.
 DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weights none \
-	--image-size 128 --crops-per-image 1 --resume
+	--image-size 128 --resume
 
 .PHONY: demo test test-fast lint format benchmark
 
 # Trains UNet++ and DeepLabV3+ on procedural scenes (synthetic images), scores both networks and
 # their ensemble, and exports the ensemble.
 demo: $(VENV)/installed
-	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 15 --learning-rate 2e-3 \
+	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 5 --learning-rate 2e-3 \
 		--workdir demo/runs/unetpp
-	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 24 --learning-rate 4e-3 \
+	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 7 --learning-rate 4e-3 \
 		--workdir demo/runs/deeplabv3plus
 	$(BIN)/python evaluate.py --ensemble --protocol all --color-baseline \
 		--runs demo/runs/unetpp demo/runs/deeplabv3plus --output demo/results --overwrite
