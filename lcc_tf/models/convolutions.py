@@ -100,8 +100,8 @@ class NodeConv2D(keras.layers.Layer):
     The result is the same as the result of `UpSampling2D(2)`, `Concatenate` and `Conv2D`. The
     upsampled map has equal values in each block of 2x2 pixels. Therefore, each output pixel depends
     on only 2x2 pixels of the map before the upsampling, and 4 of 9 multiplications are enough. On a
-    CPU, the layer computes these 2x2 convolutions, one for each position of a pixel in its block.
-    For small maps, for maps of unknown size and on a GPU, it upsamples the map.
+    CPU, the layer computes them as a transposed convolution with stride 2 and a 4x4 kernel. For
+    small maps, for maps of unknown size and on a GPU, it upsamples the map.
 
     Args:
         filters: number of output channels.
@@ -113,8 +113,8 @@ class NodeConv2D(keras.layers.Layer):
         TensorShape([1, 16, 16, 4])
     """
 
-    # Smallest number of pixels of the map before the upsampling for the 2x2 convolutions. For
-    # smaller maps, the sums of the kernel take longer than the multiplications that they save.
+    # Smallest number of pixels of the map before the upsampling for the transposed convolution. For
+    # smaller maps, the 4x4 kernel takes longer than the multiplications that it saves.
     MIN_PIXELS = 256
 
     def __init__(
@@ -153,13 +153,9 @@ class NodeConv2D(keras.layers.Layer):
         ):
             upsampled = keras.ops.repeat(keras.ops.repeat(below, 2, axis=1), 2, axis=2)
             return tf.nn.conv2d(tf.concat([upsampled, *skips], axis=-1), kernel, 1, "SAME")
-        first, second = _pair_sums(kernel[:, :, :channels], axis=0)
-        blocks = [
-            tf.nn.conv2d(below, part, 1, [(0, 0), (1 - row, row), (1 - column, column), (0, 0)])
-            for row, rows in enumerate((first, second))
-            for column, part in enumerate(_pair_sums(rows, axis=1))
-        ]
-        x = tf.nn.depth_to_space(tf.concat(blocks, axis=-1), 2)
+        transposed = _upsampling_kernel(tf.transpose(kernel[:, :, :channels], (0, 1, 3, 2)))
+        shape = (tf.shape(below)[0], 2 * height, 2 * width, self.filters)
+        x = tf.nn.conv2d_transpose(below, transposed, shape, 2, "SAME")
         if skips:
             x += tf.nn.conv2d(tf.concat(skips, axis=-1), kernel[:, :, channels:], 1, "SAME")
         return x
@@ -181,17 +177,16 @@ class NodeConv2D(keras.layers.Layer):
 NodeConv2D.__name__ = "Conv2D"
 
 
-def _pair_sums(kernel: tf.Tensor, axis: int) -> tuple[tf.Tensor, tf.Tensor]:
-    """Returns the kernels for the first and the second pixel of a block along one axis.
+def _upsampling_kernel(kernel: tf.Tensor) -> tf.Tensor:
+    """Returns the 4x4 kernel of a transposed convolution that equals upsampling and a 3x3 kernel.
 
-    Two of three neighbors of an upsampled pixel have the same value. The sum of their weights is
-    the weight of this value.
+    Upsampling copies each pixel to a block of 2x2 pixels. Along one axis, the weights of both copies
+    are added where both copies are neighbors of the same output pixel.
     """
-    before, center, after = tf.unstack(kernel, num=3, axis=axis)
-    return (
-        tf.stack([before, center + after], axis=axis),
-        tf.stack([before + center, after], axis=axis),
-    )
+    for axis in (0, 1):
+        before, center, after = tf.unstack(kernel, num=3, axis=axis)
+        kernel = tf.stack([after, center + after, before + center, before], axis=axis)
+    return kernel
 
 
 def _margins(shift: int, side: int | tf.Tensor) -> tuple[int | tf.Tensor, int | tf.Tensor]:
