@@ -10,11 +10,12 @@ The blocks have the same settings as the decoders of the original PyTorch notebo
 import keras
 
 from lcc_tf.models.convolutions import AtrousSeparableConv2D, NodeConv2D
+from lcc_tf.models.normalization import BatchNormalization
 
 
 def batch_norm_relu(x: keras.KerasTensor, name: str) -> keras.KerasTensor:
     """Applies the layers `<name>_bn` (batch normalization) and `<name>_relu` (ReLU)."""
-    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_bn")(x)
     return keras.layers.ReLU(name=f"{name}_relu")(x)
 
 

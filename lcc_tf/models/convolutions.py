@@ -180,8 +180,8 @@ NodeConv2D.__name__ = "Conv2D"
 def _upsampling_kernel(kernel: tf.Tensor) -> tf.Tensor:
     """Returns the 4x4 kernel of a transposed convolution that equals upsampling and a 3x3 kernel.
 
-    Upsampling copies each pixel to a block of 2x2 pixels. Along one axis, the weights of both copies
-    are added where both copies are neighbors of the same output pixel.
+    Upsampling copies each pixel to a block of 2x2 pixels. If two copies along an axis are neighbors
+    of the same output pixel, their weights are added.
     """
     for axis in (0, 1):
         before, center, after = tf.unstack(kernel, num=3, axis=axis)

@@ -14,6 +14,7 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
+from lcc_tf.models.normalization import BatchNormalization
 from lcc_tf.models.preprocessing import (
     EncoderPreprocessing,
     check_image_size,
@@ -91,6 +92,9 @@ def build_encoder(
             # notation). With Keras' momentum (0.99; MobileNetV2: 0.999), the moving statistics
             # would lag behind the weights for thousands of steps.
             layer.momentum = 0.9
+            # The class adds only a method. A copy of the network with layers of this class would
+            # take three seconds for ResNet101.
+            layer.__class__ = BatchNormalization
     if spec.taps_are_inputs:
         features = [*(network.get_layer(tap).input for tap in spec.taps), network.output]
     else:

@@ -39,6 +39,7 @@ from lcc_tf.models.encoder_weights import (
     clear_download_errors,
     clear_file_errors,
 )
+from lcc_tf.models.normalization import BatchNormalization
 from lcc_tf.models.preprocessing import EncoderPreprocessing, check_input_shape
 from lcc_tf.models.resampling import (
     AdaptiveAveragePooling,
@@ -300,6 +301,7 @@ def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
         return keras.layers.Dropout.from_config(config)
     if isinstance(layer, keras.layers.BatchNormalization):
         config["momentum"] = 0.9  # see the comment in `build_encoder`
+        return BatchNormalization.from_config(config)
     if isinstance(config.get("activation"), dict):
         config["activation"] = "silu"  # the package defines this function itself
     return type(layer).from_config(config)

@@ -83,7 +83,7 @@ def test_groups_of_several_channels_equal_keras():
     compare(keras.layers.Conv2D(3, 3, groups=3), ChannelwiseConv2D(3, 3, groups=3), (1, 8, 8, 6))
 
 
-@pytest.mark.parametrize("sizes", [(16, 17), (3, 5)])  # 2x2 convolutions, and a small map
+@pytest.mark.parametrize("sizes", [(16, 17), (3, 5)])  # transposed convolution, and a small map
 @pytest.mark.parametrize("skips", [(), (3,), (3, 4)])
 def test_convolution_of_a_node_equals_keras(sizes, skips):
     """Includes the gradients and graphs for maps of unknown size."""

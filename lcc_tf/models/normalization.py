@@ -1,0 +1,55 @@
+"""Batch normalization with the same results as the layer of Keras, in less time."""
+
+import keras
+import tensorflow as tf
+
+
+@keras.saving.register_keras_serializable("lcc_tf")
+class BatchNormalization(keras.layers.BatchNormalization):
+    """`keras.layers.BatchNormalization` that is fast in training.
+
+    In training, the layer of Keras adds dozens of operations to the graph. This layer adds one
+    fused operation and one for its gradient. Then a step takes less time and memory, and the first
+    step starts earlier. The layer uses the fused operation for feature maps in float32, unless the
+    statistics are synchronized over replicas. In all other cases, and in predictions, the layer
+    calls the layer of Keras. Both layers have the same arguments and weights.
+
+    Example:
+        >>> layer = BatchNormalization(momentum=0.9)
+        >>> layer(np.zeros((2, 8, 8, 3)), training=True).shape
+        TensorShape([2, 8, 8, 3])
+    """
+
+    def call(
+        self, inputs: tf.Tensor, training: bool | None = None, mask: tf.Tensor | None = None
+    ) -> tf.Tensor:
+        """Normalizes feature maps, float `(batch, height, width, channels)`."""
+        is_fused = (
+            training
+            and self.trainable
+            and mask is None
+            and len(inputs.shape) == 4
+            and self.axis in (3, -1)
+            and self.scale
+            and self.center
+            and not self.renorm
+            and not self.synchronized
+            and inputs.dtype == tf.float32
+        )
+        if not is_fused:
+            return super().call(inputs, training=training, mask=mask)
+        outputs, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
+            x=inputs,
+            scale=self.gamma,
+            offset=self.beta,
+            mean=[],
+            variance=[],
+            epsilon=self.epsilon,
+            is_training=True,
+        )
+        # The operation divides the squared deviations by n - 1, and Keras divides them by n.
+        n = tf.cast(tf.size(inputs) / inputs.shape[-1], tf.float32)
+        variance *= (n - 1) / n
+        for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
+            average.assign(average * self.momentum + value * (1 - self.momentum))
+        return outputs
