@@ -113,7 +113,7 @@ def load_savedmodel(
         image_size=image_size,
         tile=round(image_size / scale),
         size_divisor=1,
-        fingerprint=f"{_files_hash(folder)} {tta}",
+        fingerprint=lambda: f"{_files_hash(folder)} {tta}",
     )
     predictor = predictor if tile is None else predictor.with_tile(tile)
     return EnsemblePredictor(description.classes, [predictor], Average.of(1))

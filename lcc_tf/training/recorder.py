@@ -78,10 +78,11 @@ class RunRecorder(keras.callbacks.Callback):
         logs |= scores  # `TensorBoard` runs after this callback and reads `logs`
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
             self.bar.close()
+            earlier = f"Earlier epochs are in {self.run.path}. " if self.state.history else ""
             raise InputError(
                 f"The loss is not a finite number in epoch {epoch + 1}. Received: "
-                f"loss={scores['loss']}, val_loss={scores['val_loss']}. Earlier epochs are in "
-                f"{self.run.path}. Train in another `workdir` with a lower `learning_rate` or with "
+                f"loss={scores['loss']}, val_loss={scores['val_loss']}. "
+                f"{earlier}Train in another `workdir` with a lower `learning_rate` or with "
                 "`precision='float32'`."
             )
         state = self.state
