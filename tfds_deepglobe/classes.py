@@ -214,7 +214,7 @@ class ClassTable:
             Dictionary from the same colors to class ids.
 
         Raises:
-            InputError: There is no class with this name, the table already assigns the color to
+            InputError: No class has this name, the table already assigns the color to
                 another class, or the color cannot occur in a binarized mask.
 
         Example:

@@ -127,7 +127,7 @@ def keep_present(
         - the ids of images that are not in any list.
 
     Raises:
-        InputError: None of the images in the lists exists, or a line that is no id contains an id.
+        InputError: No image of the lists exists, or a line that is not an id contains an id.
 
     Example:
         >>> keep_present({"train": ("1", "2"), "test": ("3",)}, ["2", "4"])

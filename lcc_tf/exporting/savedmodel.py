@@ -96,6 +96,7 @@ def load_savedmodel(
             f"{folder} is not a SavedModel that lcc_tf exported, because it does not contain the "
             f"file assets.extra/{MODEL_FILE}. Use the folder <output>/savedmodel of an export."
         ) from error
+    files_hash = _files_hash(folder)  # at once, because an export can replace the files later
     loaded = tf.saved_model.load(folder)
 
     def predict(images: np.ndarray) -> np.ndarray:
@@ -113,7 +114,7 @@ def load_savedmodel(
         image_size=image_size,
         tile=round(image_size / scale),
         size_divisor=1,
-        fingerprint=lambda: f"{_files_hash(folder)} {tta}",
+        fingerprint=lambda: f"{files_hash} {tta}",
     )
     predictor = predictor if tile is None else predictor.with_tile(tile)
     return EnsemblePredictor(description.classes, [predictor], Average.of(1))

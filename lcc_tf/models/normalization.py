@@ -48,7 +48,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             is_training=True,
         )
         # The operation divides the squared deviations by n - 1, and Keras divides them by n.
-        n = tf.cast(tf.size(inputs) / inputs.shape[-1], tf.float32)
+        n = tf.reduce_prod(tf.cast(tf.shape(inputs)[:3], tf.float32))
         variance *= (n - 1) / n
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1 - self.momentum))

@@ -14,8 +14,6 @@ from typing import NamedTuple
 
 import keras
 
-from lcc_tf.models.normalization import BatchNormalization
-
 
 class ResNetVariant(NamedTuple):
     """Type and number of the blocks of a ResNet."""
@@ -124,4 +122,4 @@ def _conv_bn(
         kernel_initializer=keras.initializers.VarianceScaling(2.0, "fan_out", "untruncated_normal"),
         name=f"{name}_conv",
     )(x)
-    return BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)
+    return keras.layers.BatchNormalization(epsilon=1e-5, name=f"{name}_bn")(x)

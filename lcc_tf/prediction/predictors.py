@@ -155,7 +155,7 @@ class Predictor:
     image_size: int
     tile: int
     size_divisor: int
-    fingerprint: Callable[[], str] = str
+    fingerprint: Callable[[], str] = lambda: ""
 
     @classmethod
     def from_model(

@@ -123,7 +123,7 @@ def ensembles_of(
     if len(members) > 2:
         for i, member in enumerate(members):
             remaining = (*weights[:i], 0.0, *weights[i + 1 :])
-            if sum(remaining):  # without weights, there is no average
+            if sum(remaining):  # an average needs a weight above 0
                 ensembles[WITHOUT + member.name] = Average(remaining, average)
     return ensembles
 

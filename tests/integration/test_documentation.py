@@ -134,7 +134,7 @@ def write_own_data(root):
 
 
 def write_torch_weights(folder):
-    """Writes weights in the layout of segmentation_models_pytorch, and of its encoder alone."""
+    """Writes all weights of a network of segmentation_models_pytorch, and only its encoder's."""
     weights, _ = stored("unetpp", None)
     safetensors.numpy.save_file(weights, folder / "best.safetensors")
     encoder = {

@@ -20,24 +20,24 @@ def results(layer, x, call=None):
     return [y, *gradients, *layer.get_weights(), layer(x)]
 
 
-def layers(**options):
-    """Returns a layer of Keras and a fused layer with the same random weights."""
+def layer_pair(shape=(None, None, None, 5), **options):
+    """Returns a layer of Keras and a layer of lcc_tf with the same random weights."""
     pair = [
         kind(momentum=0.7, **options)
         for kind in (keras.layers.BatchNormalization, BatchNormalization)
     ]
     rng = np.random.default_rng(0)
     for layer in pair:
-        layer.build((None, None, None, 5))
-    values = [rng.uniform(0.5, 2, 5) for _ in pair[0].weights]
+        layer.build(shape)
+    values = [rng.uniform(0.5, 2, weight.shape) for weight in pair[0].weights]
     for layer in pair:
         layer.set_weights(values)
     return pair
 
 
-def fused_operations(layer, shape=(None, None, None, 5), dtype=tf.float32):
+def fused_operations(layer, shape=(None, None, None, 5)):
     graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(
-        tf.TensorSpec(shape, dtype)
+        tf.TensorSpec(shape)
     )
     return [node for node in graph.graph.as_graph_def().node if node.op == "FusedBatchNormV3"]
 
@@ -46,7 +46,7 @@ def fused_operations(layer, shape=(None, None, None, 5), dtype=tf.float32):
 @pytest.mark.parametrize("xla", [False, True])
 def test_fused_layer_equals_keras(shape, xla):
     x = tf.random.stateless_normal(shape, (0, 1)) * 3 + 1
-    expected_layer, layer = layers()
+    expected_layer, layer = layer_pair()
     call = tf.function(layer, jit_compile=xla)
     expected = results(expected_layer, x)
     for received, value in zip(results(layer, x, call), expected, strict=True):
@@ -54,21 +54,36 @@ def test_fused_layer_equals_keras(shape, xla):
     assert len(fused_operations(layer)) == 1
 
 
-@pytest.mark.parametrize("case", ["frozen", "bfloat16", "no scale"])
-def test_other_cases_call_the_layer_of_keras(case):
-    options = {"bfloat16": {"dtype": "mixed_bfloat16"}, "no scale": {"scale": False}}
-    expected_layer, layer = layers(**options.get(case, {}))
-    for each in (expected_layer, layer):
-        each.trainable = case != "frozen"
-    x = tf.random.stateless_normal((3, 6, 4, 5), (0, 1))
+@pytest.mark.parametrize(
+    ("options", "shape"),
+    [
+        ({"trainable": False}, (3, 6, 4, 5)),
+        ({"dtype": "mixed_bfloat16"}, (3, 6, 4, 5)),
+        ({"scale": False}, (3, 6, 4, 5)),
+        ({"center": False}, (3, 6, 4, 5)),
+        ({"axis": 1}, (3, 6, 4, 5)),
+        ({"renorm": True}, (3, 6, 4, 5)),
+        ({}, (30, 5)),
+    ],
+)
+def test_other_cases_call_the_layer_of_keras(options, shape):
+    expected_layer, layer = layer_pair(shape, **options)
+    x = tf.random.stateless_normal(shape, (0, 1))
     for received, value in zip(results(layer, x), results(expected_layer, x), strict=True):
         np.testing.assert_array_equal(received, value)
-    assert not fused_operations(layer)
+    assert not fused_operations(layer, shape)
+
+
+def test_masked_pixels_do_not_count():
+    x = tf.random.stateless_normal((3, 6, 4, 5), (0, 1))
+    mask = np.arange(72).reshape(3, 6, 4) % 3 > 0
+    expected, received = (layer(x, training=True, mask=mask) for layer in layer_pair())
+    np.testing.assert_array_equal(received, expected)
 
 
 def test_synchronized_statistics_are_not_fused():
     """The fused operation computes the statistics of a single replica."""
-    _, layer = layers()
+    _, layer = layer_pair()
     layer.synchronized = True
     assert not fused_operations(layer)
 

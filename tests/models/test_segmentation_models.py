@@ -12,6 +12,7 @@ from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import ARCHITECTURES, ensemble
 from lcc_tf.models.layers import all_layers
+from lcc_tf.models.normalization import BatchNormalization
 from lcc_tf.models.preprocessing import EncoderPreprocessing
 from lcc_tf.models.segmentation_models import BASELINE_ENCODERS, BASELINES
 from tfds_deepglobe.classes import ClassTable
@@ -141,10 +142,10 @@ def test_training_does_not_change_a_frozen_encoder(models):
     assert moved.isdisjoint(id(weight) for weight in encoder.weights)
 
 
-def test_momentum_of_batch_normalization_equals_pytorch(models):
+def test_batch_normalization_is_fused_and_has_the_momentum_of_pytorch(models):
     for model in models.values():
         norms = [x for x in all_layers(model) if isinstance(x, keras.layers.BatchNormalization)]
-        assert {norm.momentum for norm in norms} == {0.9}
+        assert {(type(norm), norm.momentum) for norm in norms} == {(BatchNormalization, 0.9)}
         assert len(norms) > 10
 
 

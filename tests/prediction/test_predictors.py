@@ -1,4 +1,5 @@
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -219,3 +220,26 @@ def test_tile_that_would_fill_the_memory_raises():
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(3, 1)])
     with pytest.raises(InputError, match="`tile` must be.*at most 16384.*tile=1000000000"):
         Predictor.from_model(model, tile=10**9)
+
+
+def test_fingerprint_changes_with_weights_and_augmentation():
+    model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
+
+    def fingerprint(tta="none"):
+        return Predictor.from_model(model, tile=32, tta=tta).fingerprint()
+
+    first = fingerprint()
+    assert fingerprint() == first
+    assert fingerprint("flip") != first
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    assert fingerprint() != first
+
+
+def test_fingerprint_of_a_savedmodel_belongs_to_the_loaded_files(exported, tmp_path):
+    """A later export must not change the fingerprint of a model in memory."""
+    folder = shutil.copytree(exported / "ensemble", tmp_path / "ensemble")
+    expected = load_savedmodel(folder).fingerprint
+    predictor = load_savedmodel(folder)
+    with (folder / "saved_model.pb").open("ab") as file:
+        file.write(b"x")
+    assert predictor.fingerprint == expected

@@ -19,6 +19,7 @@ from lcc_tf.training.history import CURVES, HISTORY
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.phases import phases_of
+from lcc_tf.training.recorder import RunRecorder
 from lcc_tf.training.train import train
 from tfds_deepglobe.errors import InputError as DatasetError
 
@@ -139,6 +140,18 @@ def test_infinite_loss_raises(eagerly, one_step, tmp_path):
         train(config, tmp_path / "run")
     assert "Earlier epochs" not in str(error.value)  # there are none
     assert not (tmp_path / "run" / LAST).exists()
+
+
+def test_infinite_loss_names_the_folder_of_earlier_epochs(eagerly, one_step, tmp_path, monkeypatch):
+    class Divergence(RunRecorder):
+        def on_epoch_end(self, epoch, logs=None):
+            super().on_epoch_end(epoch, logs | ({"loss": float("inf")} if epoch else {}))
+
+    config = dataclasses.replace(one_step, epochs=2)
+    monkeypatch.setattr("lcc_tf.training.train.RunRecorder", Divergence)
+    with pytest.raises(InputError, match=f"in epoch 2.*Earlier epochs are in {tmp_path}/run"):
+        train(config, tmp_path / "run")
+    assert read_state(tmp_path / "run")[0].epoch == 1
 
 
 def test_batch_larger_than_the_split_raises_before_a_folder_exists(one_step, tmp_path):
