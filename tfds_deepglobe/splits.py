@@ -113,7 +113,7 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
 def keep_present(
     lists: Mapping[str, Collection[str]], ids: Collection[str]
 ) -> tuple[Assignment, list[str], list[str]]:
-    """Removes ids from split lists whose images do not exist.
+    """Removes the ids of images that do not exist from split lists.
 
     Args:
         lists: dictionary from split names to ids, as returned by `read_split_files`.
@@ -127,7 +127,7 @@ def keep_present(
         - the ids of images that are not in any list.
 
     Raises:
-        InputError: No image of the lists exists, or a line that is not an id contains an id.
+        InputError: No image of the lists exists, or a line contains an id together with other text.
 
     Example:
         >>> keep_present({"train": ("1", "2"), "test": ("3",)}, ["2", "4"])
@@ -154,7 +154,7 @@ def keep_present(
     unused = present - listed_ids
     for line in sorted(listed_ids - present):
         words = re.split(r"[\s,;\"'/\\]+", line)
-        # A name pattern does not match names such as "7_sat" and "7_mask.png".
+        # Also find the id 7 in names such as "7_sat" and "7_mask.png".
         words += [re.sub(r"_[a-z]+(\.\w+)?$", "", word) for word in words]
         if found := unused.intersection(words):
             raise InputError(

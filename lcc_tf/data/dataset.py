@@ -96,7 +96,7 @@ def class_table(builder: tfds.core.DatasetBuilder) -> ClassTable:
 
 @contextlib.contextmanager
 def reading(builder: tfds.core.DatasetBuilder) -> Iterator[None]:
-    """Names the damaged file if TensorFlow cannot read a prepared data set inside the block.
+    """Context manager that names the damaged file if TensorFlow cannot read a data set.
 
     The messages of TensorFlow do not contain the name of the file. Therefore, all files are read
     again to find the damaged file.

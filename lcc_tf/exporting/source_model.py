@@ -79,11 +79,12 @@ class SourceModel:
             runs: one run or more, all with the same classes.
             weights: one weight per run; None for equal weights.
             average: "probabilities" or "logits", the values that the ensemble averages.
-            tile: side of the images for exported files that accept only one image size, pixels of
-                the exported model's images. None for the smallest size that is large enough for all
+            tile: side of the input images, pixels, for exported files that accept only one image
+                size. None for the smallest size that is large enough for all
                 members: the input of each member is not smaller than its training images.
             resolution: pixel size of the data set's images on the ground, meters. If all runs
-                downsample the data set's images, the pixels of the exported model are larger.
+                downsample the data set's images, the exported model expects images with larger
+                pixels.
 
         Raises:
             InputError: the runs cannot be loaded (see `lcc_tf.runs.load_ensemble`), or `tile` or

@@ -161,8 +161,8 @@ def check_earlier_maps(
 ) -> None:
     """Verifies that earlier maps were made with the same network and settings as new maps.
 
-    The arguments are the arguments of `map_fingerprint`. A line is printed for maps without a
-    fingerprint, which an earlier version of this package wrote.
+    The arguments are the arguments of `map_fingerprint`. Maps of earlier versions
+    of this package have no fingerprint. A remark is printed for these maps.
 
     Raises:
         InputError: a map was made with another network, with other settings or from another image.
@@ -211,7 +211,8 @@ def write_map(
             - `overlap` is invalid.
             - `outputs` contains zones, but the image has no coordinate system.
             - `outputs` contains GeoJSON polygons, but the position of the image is unknown.
-            - The folder contains a file of an earlier map that is possibly not ours.
+            - The folder contains a file with the name of a file of the map, but the earlier map
+              does not list this file.
         OSError: the disk is full.
     """
     classes = predictor.classes
@@ -281,10 +282,10 @@ def write_map(
 
 
 def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
-    """Returns the files of the earlier map of an image that the new map does not replace.
+    """Returns the files of an image's earlier map, without the files that the new map replaces.
 
     Raises:
-        InputError: such a file exists, but the earlier map does not list it as its own.
+        InputError: a file has the name of such a file, but the earlier map does not list it.
     """
     files = outputs.files(image)
     stale = [file for file in outputs.all_files(image) if file.exists()]
@@ -293,7 +294,8 @@ def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
     if foreign := [file for file in stale if file.name not in own]:
         raise InputError(
             f"{foreign[0]} would remain beside the new map of {image}, but it possibly belongs to "
-            "an earlier map. Delete the file, write it again, or choose another `output`."
+            "an earlier map. Delete the file, use options that write it again, or choose another "
+            "`output`."
         )
     styles = [file.with_suffix(".qml") for file in stale if file.suffix in (".gpkg", ".geojson")]
     sidecars = [*styles, *(file.with_name(f"{file.name}.aux.xml") for file in stale)]

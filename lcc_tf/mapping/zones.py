@@ -20,8 +20,9 @@ from lcc_tf.mapping.grid import Grid, window_of
 STRIP_PIXELS = 2**24  # maximum number of pixels of a zone that are read at once
 NUMBER = "zone"  # column with the number of the zone
 PREFIX = "attribute_"  # prefix of attributes that have the name of another column
-# Polygons are cut at the border of the map, because the projection of the map is not defined
-# everywhere. This fraction of the size of the map is added on each side of the border.
+# Polygons are cut, because the projection of the map is not defined everywhere. They are cut at the
+# border of a rectangle around the map. On each side, the rectangle is larger than the map by this
+# fraction of the size of the map.
 MARGIN = 0.1
 POLYGONS = {"POLYGON", "MULTIPOLYGON"}
 WORLD = 360.0  # degrees
@@ -78,8 +79,9 @@ class Zones:
         if self.crs.is_geographic and (points > MAX_DEGREES).any():
             raise InputError(
                 f"The coordinates in {file} must be degrees, according to its coordinate system. "
-                f"Received: coordinates up to {points[0]:.6g}, {points[1]:.6g}. Save the file with "
-                "the coordinate system of its coordinates. GeoJSON always contains degrees."
+                f"Received: coordinates up to {points[0]:.6g}, {points[1]:.6g}. Save the file "
+                "as GeoPackage with the coordinate system in which the coordinates are given. "
+                "GeoJSON always contains degrees."
             )
         self.fields = _unique_names(meta["fields"])
         self.values = list(zip(*fields, strict=True)) if fields else [()] * len(self.polygons)
@@ -147,8 +149,8 @@ class Zones:
             bounds = [shapely.total_bounds(self.polygons), extent]
             zones, scene = (", ".join(f"{value:.6g}" for value in values) for values in bounds)
             text += (
-                f"; left, bottom, right and top of the zones: {zones}, of the map in the "
-                f"coordinate system of the zones: {scene}"
+                f"; in the coordinate system of the zones, the zones have the extent (left, "
+                f"bottom, right, top) {zones}, and the map has the extent {scene}"
             )
         return text
 

@@ -23,8 +23,9 @@ def ensemble(
 
     Each member is a layer of the ensemble: `member_0`, `member_1`, ... The layers
     `member_0_probabilities`, `member_1_probabilities`, ... return the probabilities of the members.
-    If a member has a scale other than 1, the probabilities of this layer have the scaled size and
-    include the padding that the member's stride requires.
+    For a member with a scale other than 1, these probabilities have the size of the scaled image
+    after padding. The scaled image is padded, because its sides must be divisible by the stride of
+    the member.
 
     Args:
         members: models that return logits or probabilities for float32 images. All members must

@@ -1,12 +1,14 @@
-"""Check and hash of the values of weights."""
+"""Check and hash of the weights of a model."""
 
 import hashlib
+import json
 from collections.abc import Iterable
 
 import keras
 import numpy as np
 
 from lcc_tf.errors import InputError
+from lcc_tf.models.layers import all_layers
 
 
 def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
@@ -43,20 +45,35 @@ def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
             )
 
 
-def weights_hash(model: keras.Model) -> str:
-    """Hashes the shapes and values of the weights of a model.
+def model_hash(model: keras.Model) -> str:
+    """Hashes the weights of a model and the settings of its layers.
 
-    The names are not hashed, because Keras numbers the names of layers in the order of creation.
+    The settings can change the output too, for example the weights of an ensemble's members. The
+    names are not hashed, because Keras numbers the names of layers in the order of creation.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
-        >>> before = weights_hash(model)
+        >>> before = model_hash(model)
         >>> _ = model.layers[0].bias.assign([1.0])
-        >>> weights_hash(model) == before
+        >>> model_hash(model) == before
         False
     """
     content = hashlib.blake2b(digest_size=16)
+    for layer in all_layers(model):
+        content.update(f"{type(layer).__name__} {_settings(layer)}".encode())
     for weight in model.weights:
         content.update(f"{weight.shape} {weight.dtype}".encode())
         content.update(np.ascontiguousarray(weight.numpy()).tobytes())
     return content.hexdigest()
+
+
+def _settings(layer: keras.Layer) -> str:
+    """Returns the settings of a layer without its name, as text; `""` if they are unknown."""
+    if isinstance(layer, keras.Model):
+        return ""  # `all_layers` also contains the layers of this model
+    try:
+        settings = layer.get_config()
+    except NotImplementedError:  # a layer of the user without `get_config`
+        return ""
+    settings = {name: value for name, value in settings.items() if name != "name"}
+    return json.dumps(settings, sort_keys=True, default=lambda value: type(value).__name__)

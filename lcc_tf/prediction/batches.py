@@ -67,7 +67,7 @@ def in_batches(predict: Predict) -> Predict:
 
 
 def _finite(predicted: np.ndarray) -> np.ndarray:
-    """Returns predictions that are finite. The argmax of NaN would be class 0 without an error.
+    """Checks and returns predictions. The argmax of NaN would be class 0 without an error.
 
     Raises:
         InputError: a prediction is NaN or infinite.

@@ -27,7 +27,7 @@ from lcc_tf.models.model_outputs import (
     outputs_probabilities,
 )
 from lcc_tf.models.preprocessing import size_divisor
-from lcc_tf.models.weight_values import weights_hash
+from lcc_tf.models.weight_values import model_hash
 from lcc_tf.prediction.batches import in_batches
 from lcc_tf.prediction.tiling import Predict, check_tile, images_per_batch, predict_array
 from lcc_tf.prediction.tta import with_tta
@@ -145,7 +145,7 @@ class Predictor:
         tile: side of the tiles of a scene, pixels of the scene. The network predicts a tile as an
             image with the side `image_size`.
         size_divisor: number that `image_size` must be divisible by.
-        fingerprint: function that returns a hash of the weights, and the test-time augmentation.
+        fingerprint: function that returns a hash of the network, and the test-time augmentation.
             Only maps need the hash, which takes 0.4 seconds for 49 million weights.
     """
 
@@ -186,7 +186,7 @@ class Predictor:
             image_size=size,
             tile=size,
             size_divisor=divisor,
-            fingerprint=lambda: f"{weights_hash(model)} {tta}",
+            fingerprint=lambda: f"{model_hash(model)} {tta}",
         )
 
     @classmethod
@@ -209,7 +209,7 @@ class Predictor:
             image_size=size,
             tile=round(size / run.scale),
             size_divisor=size_divisor(model),
-            fingerprint=lambda: f"{weights_hash(model)} {tta}",
+            fingerprint=lambda: f"{model_hash(model)} {tta}",
         )
 
     def with_tile(self, tile: int) -> "Predictor":

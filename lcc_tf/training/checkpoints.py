@@ -70,8 +70,8 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
 
     Returns:
         The state and the file that contains the state. The file is `last.weights.h5`. If
-        `last.weights.h5` is missing or damaged, the file is `best.weights.h5`, and a line says so.
-        If `best.weights.h5` is missing, a line says so, and the state has no best score.
+        `last.weights.h5` is missing or damaged, the file is `best.weights.h5`. If
+        `best.weights.h5` is missing, the state has no best score. In both cases, a line is printed.
         If the folder has no weights file, the state is new and the file is None.
 
     Raises:

@@ -235,6 +235,29 @@ def test_fingerprint_changes_with_weights_and_augmentation():
     assert fingerprint() != first
 
 
+def test_fingerprint_changes_with_the_settings_of_layers(network):
+    """Without them, `--resume` would keep the maps of an ensemble with other weights."""
+
+    def fingerprint(weights):
+        return Predictor.from_model(ensemble([network, network], weights), tile=32).fingerprint()
+
+    assert fingerprint([3, 1]) == fingerprint([3, 1])
+    assert fingerprint([3, 1]) != fingerprint([1, 3])
+
+
+def test_fingerprint_of_a_model_with_a_layer_without_settings():
+    class Doubled(keras.layers.Layer):
+        def __init__(self, factor):
+            super().__init__()
+            self.factor = factor
+
+        def call(self, x):
+            return x * self.factor
+
+    model = keras.Sequential([keras.Input((None, None, 3)), Doubled(2), keras.layers.Conv2D(2, 1)])
+    assert Predictor.from_model(model, tile=32).fingerprint()
+
+
 def test_fingerprint_of_a_savedmodel_belongs_to_the_loaded_files(exported, tmp_path):
     """A later export must not change the fingerprint of a model in memory."""
     folder = shutil.copytree(exported / "ensemble", tmp_path / "ensemble")
