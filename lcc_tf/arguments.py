@@ -1,8 +1,9 @@
 """Checks of arguments that several public functions share."""
 
 import sys
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from numbers import Integral, Real
+from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -15,6 +16,11 @@ _TYPE_NAMES = {
     bool: "True or False",
     str: "a text",
     tuple[float, float]: "a tuple of two finite numbers",
+    NoneType: "None",
+    Path: "a path",
+    Sequence[str]: "a list of texts",
+    Sequence[int]: "a list of whole numbers",
+    Sequence[float]: "a list of finite numbers",
 }
 
 
@@ -111,14 +117,46 @@ def check_types(values: object) -> None:
         lcc_tf.errors.InputError: `demo_count` must be a whole number. Received: 'many'.
     """
     for name, hint in get_type_hints(type(values)).items():
-        if not _matches(value := getattr(values, name), hint):
-            text = _TYPE_NAMES.get(hint, str(hint))
-            raise InputError(f"`{name}` must be {text}. Received: {repr(value)[:100]}.")
+        _check_type(name, getattr(values, name), hint)
+
+
+def check_arguments(
+    function: Callable, values: Mapping[str, object], unchecked: Collection[str] = ()
+) -> None:
+    """Verifies that the arguments of a function have the types in its annotations.
+
+    Args:
+        function: the function.
+        values: dictionary from the names of the arguments to their values, such as `locals()`.
+        unchecked: names of arguments that the function checks in another way.
+
+    Raises:
+        InputError: an argument has another type.
+
+    Example:
+        >>> check_arguments(check_num_classes, {"num_classes": "many"})
+        Traceback (most recent call last):
+        ...
+        lcc_tf.errors.InputError: `num_classes` must be a whole number. Received: 'many'.
+    """
+    for name, hint in get_type_hints(function).items():
+        if name not in unchecked and name != "return":
+            _check_type(name, values[name], hint)
+
+
+def _check_type(name: str, value: object, hint: Any) -> None:
+    if not _matches(value, hint):
+        options = get_args(hint) if isinstance(hint, UnionType) else (hint,)
+        text = " or ".join(_TYPE_NAMES.get(option, str(option)) for option in options)
+        raise InputError(f"`{name}` must be {text}. Received: {repr(value)[:100]}.")
 
 
 def _matches(value: object, hint: Any) -> bool:
     """Returns True if a value has the type of an annotation."""
     options = get_args(hint)
+    if get_origin(hint) is Sequence:
+        is_sequence = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1  # an array
+        return is_sequence and all(_matches(item, options[0]) for item in value)
     if isinstance(hint, UnionType):
         return any(_matches(value, option) for option in options)
     if get_origin(hint) is tuple:

@@ -46,6 +46,7 @@ class DataConfig:
     """Source of the images and masks, and their split into training, validation and test.
 
     Raises:
+        InputError: a value is invalid.
         tfds_deepglobe.errors.InputError: a name pattern is invalid.
     """
 
@@ -66,6 +67,9 @@ class DataConfig:
 
     def __post_init__(self) -> None:
         check_types(self)
+        for name in ("data", "cache_dir", "split_files"):
+            if getattr(self, name) == "":
+                raise InputError(f"`{name}` must not be empty. Received: {name}=''.")
         FileNames.parse(self.image_glob, self.mask_pattern)
 
     def absolute_paths(self) -> dict[str, str]:

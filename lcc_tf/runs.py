@@ -148,8 +148,11 @@ def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
         root: folder that contains run folders. They are read only if `paths` is empty.
 
     Raises:
-        InputError: a path is not a run folder, or `root` contains no trained run.
+        InputError: a path is not a run folder or is repeated, or `root` contains no trained run.
     """
+    resolved = [path.resolve() for path in paths]
+    if repeated := [str(path) for path in paths if resolved.count(path.resolve()) > 1]:
+        raise InputError(f"`runs` must contain each run only once. Received: {repeated}.")
     return [read_run(path) for path in paths] or find_runs(root)
 
 

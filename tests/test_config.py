@@ -74,7 +74,7 @@ def test_recipe_seed_of_old_runs_is_read_as_original():
             {"crop_scale": (1.0,)},
             r"`crop_scale` must be a tuple of two finite numbers. Received: \(1.0,\)",
         ),
-        ({"class_weights": (1.0, "2")}, r"`class_weights` must be str \| tuple.*'2'"),
+        ({"class_weights": (1.0, "2")}, r"`class_weights` must be a text or tuple.*'2'"),
         ({"dilation_rates": (6, 1.5)}, "`dilation_rates` must be tuple.*6, 1.5"),
         ({"data": "data/deepglobe"}, "`data` must be .*DataConfig.*'data/deepglobe'"),
         ({"deep_supervision": True, "arch": "deeplabv3plus"}, "option of unetpp only"),
@@ -116,7 +116,8 @@ def test_invalid_file_name_patterns_raise(options, message):
         ({"demo_count": "many"}, "`demo_count` must be a whole number"),
         ({"data": 5}, "`data` must be a text. Received: 5"),
         ({"map_color": ("1,2,3=water", 7)}, "`map_color` must be tuple"),
-        ({"split_files": False}, "`split_files` must be str . None. Received: False"),
+        ({"split_files": False}, "`split_files` must be a text or None. Received: False"),
+        ({"data": ""}, "`data` must not be empty"),
     ],
 )
 def test_data_options_of_other_types_raise(options, message):

@@ -64,6 +64,9 @@ def test_run_finds_its_data_from_another_working_directory(
 
 def test_runs_are_read_from_paths_or_from_the_root_folder(runs, tmp_path):
     assert [run.name for run in read_runs([runs / "unetpp"], tmp_path)] == ["unetpp"]
+    same = [runs / "unetpp", runs / "deeplabv3plus" / ".." / "unetpp"]
+    with pytest.raises(InputError, match="each run only once. Received: .*unetpp"):
+        read_runs(same, tmp_path)
     assert [run.name for run in read_runs([], runs)] == ["deeplabv3plus", "unetpp"]
     with pytest.raises(InputError, match="no trained run"):
         read_runs([], tmp_path)
@@ -103,7 +106,7 @@ def test_invalid_run_folders_raise(tmp_path, runs):
         ({"native_size": "64"}, "`native_size` must be a finite number. Received: '64'"),
         ({"native_size": float("nan")}, "`native_size` must be a finite number. Received: nan"),
         ({"native_size": 1e12}, "`native_size` must be a number of pixels"),
-        ({"dataset_fingerprint": 7}, "`fingerprint` must be str . None. Received: 7"),
+        ({"dataset_fingerprint": 7}, "`fingerprint` must be a text or None. Received: 7"),
         ({"class_names": [1, 2, 3, 4, 5, 6, 7]}, "needs a name.*Received: 1"),
         ({"class_names": 7}, "TypeError"),
         ({"palette": [[0.5, 0, 0]] * 7}, r"color \(0.5, 0, 0\) more than once"),

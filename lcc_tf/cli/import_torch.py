@@ -1,10 +1,9 @@
 """Converts a UNet++ or DeepLabV3+ of segmentation_models_pytorch to a run folder."""
 
 import argparse
-from pathlib import Path
 from typing import NoReturn
 
-from lcc_tf.cli.options import add_option, new_parser, run
+from lcc_tf.cli.options import add_option, new_parser, path, run
 from lcc_tf.config import FRAMINGS, TrainConfig
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -51,14 +50,14 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument(
         "--weights",
         metavar="FILE",
-        type=Path,
+        type=path,
         required=True,
         help="weights of the whole model: a .safetensors file, a .pth file or a .ckpt file of "
         "Lightning; .pth and .ckpt need the package torch; the network, the encoder and the number "
         "of classes are read from this file",
     )
     options.add_argument(
-        "--workdir", metavar="DIR", type=Path, required=True, help="run folder to create"
+        "--workdir", metavar="DIR", type=path, required=True, help="run folder to create"
     )
     add_option(
         options,
@@ -67,7 +66,7 @@ def parser() -> argparse.ArgumentParser:
         "channels of the model; for a model with one channel: the background, then the class",
         default_text="the classes of DeepGlobe",
         metavar="CSV",
-        type=Path,
+        type=path,
     )
     add_option(
         options,

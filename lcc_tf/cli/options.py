@@ -214,6 +214,13 @@ def numbers_or_text(
         return text
 
 
+def path(text: str) -> Path:
+    """Parses the path of a file or a folder. An empty text would be the current folder."""
+    if not text:
+        raise argparse.ArgumentTypeError("must not be empty")
+    return Path(text)
+
+
 def positive_int(text: str) -> int:
     """Parses a positive whole number."""
     number = int(text)
@@ -247,7 +254,7 @@ def add_runs(
         default_text="all runs in runs/",
         metavar="DIR",
         nargs="+",
-        type=Path,
+        type=path,
     )
 
 
@@ -293,4 +300,4 @@ def add_tta(group: OptionGroup) -> None:
 
 def add_output(group: OptionGroup, text: str, *, default: str) -> None:
     """Adds `--output`."""
-    add_option(group, "--output", text, default=Path(default), metavar="DIR", type=Path)
+    add_option(group, "--output", text, default=Path(default), metavar="DIR", type=path)

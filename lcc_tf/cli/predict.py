@@ -18,6 +18,7 @@ from lcc_tf.cli.options import (
     in_options,
     new_parser,
     numbers_or_text,
+    path,
     positive_float,
     positive_int,
     run,
@@ -39,7 +40,11 @@ EXIT_CODES = {0: "all images mapped", 1: "some images could not be mapped"}
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="--resume maps the remaining images")
+    run(
+        command,
+        parser(),
+        when_interrupted="the same command with --resume maps the remaining images",
+    )
 
 
 def command(options: argparse.Namespace) -> int:
@@ -49,7 +54,7 @@ def command(options: argparse.Namespace) -> int:
     from lcc_tf.exporting.description import MODEL_FILE, Description
     from lcc_tf.exporting.savedmodel import load_savedmodel
     from lcc_tf.mapping.input_images import find_images, images_to_map
-    from lcc_tf.mapping.map_images import check_earlier_maps, map_images
+    from lcc_tf.mapping.map_images import check_earlier_maps, is_mapped, map_images
     from lcc_tf.mapping.outputs import Outputs
     from lcc_tf.mapping.scene_reading import SceneReading
     from lcc_tf.mapping.zones import Zones
@@ -89,9 +94,11 @@ def command(options: argparse.Namespace) -> int:
             tta=options.tta,
             tile=options.tile,
         )
-    missing = set(todo)
-    earlier = [image for image in images if image not in missing]
-    check_earlier_maps(earlier, predictor, outputs, reading, options.overlap)
+    settings = (predictor, outputs, reading, options.overlap)
+    if options.resume and options.overwrite:
+        todo = [image for image in images if not is_mapped(image, *settings)]
+    elif options.resume:
+        check_earlier_maps(images, *settings)
     if not todo:
         print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
@@ -103,7 +110,8 @@ def command(options: argparse.Namespace) -> int:
         overlap=options.overlap,
         error_text=lambda error: in_options(error_line(error), parser()),
     )
-    skipped = f"; {len(earlier)} were already mapped" if earlier else ""
+    earlier = len(images) - len(todo)
+    skipped = f"; {earlier} were already mapped" if earlier else ""
     print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
     return 1 if failed else 0
 
@@ -177,10 +185,14 @@ def parser() -> argparse.ArgumentParser:
         "each polygon is written to <name>_zones.csv",
         default_text="no zones",
         metavar="FILE[:LAYER]",
-        type=Path,
+        type=path,
     )
     add_flag(options, "--resume", "skip images whose maps already exist")
-    add_flag(options, "--overwrite", "replace existing maps")
+    add_flag(
+        options,
+        "--overwrite",
+        "replace existing maps; with --resume, replace only maps of other networks or settings",
+    )
 
     network = options.add_argument_group("network")
     source = network.add_mutually_exclusive_group()
@@ -191,7 +203,7 @@ def parser() -> argparse.ArgumentParser:
         "folder of a SavedModel that export.py has written; use it instead of --runs",
         default_text="no SavedModel",
         metavar="DIR",
-        type=Path,
+        type=path,
     )
     add_member_weights(network)
     add_average(network)

@@ -12,6 +12,7 @@ from lcc_tf.cli.options import (
     in_words,
     new_parser,
     numbers_or_text,
+    path,
     run,
 )
 from lcc_tf.config import (
@@ -322,6 +323,7 @@ def add_run_folder(group: OptionGroup) -> None:
         default=argparse.SUPPRESS,
         default_text="runs/<arch>",
         metavar="DIR",
+        type=path,
     )
     add_flag(
         group,

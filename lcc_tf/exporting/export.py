@@ -9,6 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from lcc_tf.arguments import check_arguments
 from lcc_tf.exporting.agreement import ExportedFile
 from lcc_tf.exporting.formats import FORMATS, writer
 from lcc_tf.exporting.source_model import RESOLUTION, SourceModel
@@ -74,6 +75,7 @@ def export(
         >>> file.name
         'saved_model.pb'
     """
+    check_arguments(export, locals(), unchecked=("model", "classes", "images"))
     output = Path(output)
     writer(format)
     check_new_folder(output / format, contents=FORMATS[format], overwrite=overwrite)

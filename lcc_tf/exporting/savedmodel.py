@@ -91,7 +91,7 @@ def load_savedmodel(
     """
     try:
         description = Description.read(folder / "assets.extra")
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise InputError(
             f"{folder} is not a SavedModel that lcc_tf exported, because it does not contain the "
             f"file assets.extra/{MODEL_FILE}. Use the folder <output>/savedmodel of an export."

@@ -1,7 +1,7 @@
 """Search for the red, green and blue band of an image, and for the band that masks its pixels."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,8 @@ OTHER_WORDS = frozenset(
     ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
 )
 OTHER_COLOR = "other"
+UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; both signs of micro
+MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
 # A band without meaning for the search: any program can write it for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
 # Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
@@ -36,11 +38,13 @@ class ColorBands:
 
     Attributes:
         colors: numbers of the red, green and blue band.
+        mask: number of the transparency band that masks the pixels; None if no band is a mask.
         unused_alpha: True if the image has a transparency band, but this band is not a mask.
         notes: sentences for the user about decisions that are not obvious.
     """
 
     colors: tuple[int, ...]
+    mask: int | None
     unused_alpha: bool
     notes: tuple[str, ...]
 
@@ -52,9 +56,10 @@ def find_color_bands(
 
     If `bands` is None, the first of these rules that applies is used:
 
-    1. The descriptions of three bands are red, green and blue.
+    1. The descriptions of three bands are red, green and blue, or contain these words.
     2. The color interpretations of three bands are red, green and blue.
-    3. The image has three bands without a meaning, in addition to transparency.
+    3. The image has three bands without a meaning, in addition to transparency. If these bands have
+       descriptions, the notes contain a warning.
 
     A transparency band is a mask if at least 99 % of its values are transparent or opaque. If the
     band is in `bands`, it is not a mask.
@@ -85,6 +90,12 @@ def find_color_bands(
         bands, rule = _identified(path, dataset, alpha, unused_alpha)
         if bands != sorted(bands) or (rule and dataset.count - len(alpha) > 3):
             notes.append(f"bands {joined(bands)} are red, green and blue by their {rule}")
+        if not rule and (texts := _meanings(dataset.descriptions[band - 1] for band in bands)):
+            notes.append(
+                f"warning: bands {joined(bands)} are used as red, green and blue, because their "
+                f"descriptions ({', '.join(texts)}) contain no colors; choose other bands with "
+                "`bands`, such as 3,2,1"
+            )
     if max(bands) > dataset.count:
         raise InputError(
             f"`bands` must be in [1, {dataset.count}], because {path} has {dataset.count} band(s). "
@@ -98,7 +109,8 @@ def find_color_bands(
     if any(_has_palette(dataset, band) for band in bands):
         raise InputError(_palette_message(path))
     _check_values(path, dataset, bands)
-    return ColorBands(tuple(bands), unused_alpha, tuple(notes))
+    mask = used[0] if masked is not None else None
+    return ColorBands(tuple(bands), mask, unused_alpha, tuple(notes))
 
 
 def _check_values(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
@@ -152,8 +164,11 @@ def _identified(
         InputError: the bands cannot be identified.
     """
     described = [_described_color(text) for text in dataset.descriptions]
+    if not _is_complete(described):
+        mentioned = [_described_color(text, mentioned=True) for text in dataset.descriptions]
+        described = mentioned if _is_complete(mentioned) else described
     interpreted = [kind.name for kind in dataset.colorinterp]
-    if all(described.count(color) == 1 for color in COLORS):
+    if _is_complete(described):
         return [described.index(color) + 1 for color in COLORS], "descriptions"
     if unused_alpha and dataset.count > 3:
         raise InputError(
@@ -185,8 +200,17 @@ def _identified(
     )
 
 
-def _described_color(description: str | None) -> str | None:
+def _is_complete(colors: Sequence[str | None]) -> bool:
+    """Returns True if each of the three colors is in a list exactly once."""
+    return all(colors.count(color) == 1 for color in COLORS)
+
+
+def _described_color(description: str | None, *, mentioned: bool = False) -> str | None:
     """Returns the color in a description of a band.
+
+    Args:
+        description: description of the band; None if it has no description.
+        mentioned: True to also find a color that is one of several words.
 
     Returns:
         "red", "green", "blue", `OTHER_COLOR`, or None for a description without a color.
@@ -194,21 +218,36 @@ def _described_color(description: str | None) -> str | None:
     Example:
         >>> _described_color("Band 3 - Red"), _described_color("B8, central wavelength 842 nm")
         ('red', 'other')
+        >>> _described_color("B4 (red)"), _described_color("B4 (red)", mentioned=True)
+        (None, 'red')
     """
     text = (description or "").lower()
-    words = set(re.findall("[a-z0-9]+", text)) - {"band", "channel", "nm"}
-    if words & OTHER_WORDS:
+    if set(re.findall("[a-z]+", text)) & OTHER_WORDS:
         return OTHER_COLOR
-    words = [word for word in words if not word.isdigit()]
+    words = _words(text)
     colors = {color[0]: color for color in COLORS} | {color: color for color in COLORS}
     if len(words) == 1 and words[0] in colors:
         return colors[words[0]]
-    number = r"(\d{3,4}(?:\.\d+)?)"
-    if match := re.search(rf"\b{number}(?:\s*-\s*{number})?\s*nm\b", text):
-        wavelength = (float(match[1]) + float(match[2] or match[1])) / 2
+    if mentioned and len(found := set(words) & set(COLORS)) == 1:
+        return found.pop()
+    number = r"(\d*\.?\d+)"
+    if match := re.search(rf"(?<![\d.]){number}(?:\s*-\s*{number})?\s*({'|'.join(UNITS)})\b", text):
+        ends = float(match[1]), float(match[2] or match[1])
+        wavelength = sum(ends) / 2 * UNITS[match[3]]
         inside = (color for color, ends in WAVELENGTHS.items() if ends[0] <= wavelength < ends[1])
         return next(inside, OTHER_COLOR)
     return None
+
+
+def _words(text: str) -> list[str]:
+    """Returns the words of a description that can have a meaning."""
+    words = set(re.findall("[a-z0-9]+", text.lower())) - MEANINGLESS
+    return sorted(word for word in words if not word.isdigit())
+
+
+def _meanings(descriptions: Iterable[str | None]) -> list[str]:
+    """Returns the descriptions that contain words with a meaning."""
+    return [text for text in descriptions if text and _words(text)]
 
 
 def _has_palette(dataset: rasterio.DatasetReader, band: int) -> bool:

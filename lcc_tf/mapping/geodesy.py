@@ -19,6 +19,7 @@ from lcc_tf.mapping.grid import Grid
 
 MAX_DISTORTION = 0.01  # maximum relative change of lengths or areas by a projection
 SQUARE_METERS = 10_000  # per hectare
+STEP = 0.01  # distance of points from the center of a pixel, as a fraction of the pixel
 
 
 def pixel_meters(grid: Grid) -> tuple[float, float]:
@@ -53,25 +54,18 @@ def pixel_hectares(grid: Grid, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     Returns:
         float64 `(n,)`, hectares. The area is 0 where the projection is not defined.
     """
-    area = abs(grid.transform.determinant) / SQUARE_METERS
     if not _is_distorted(grid, "areal_scale"):
-        return np.full(len(rows), area * grid.crs.linear_units_factor[1] ** 2)
-    longitudes, latitudes = _on_globe(grid, np.column_stack([columns, rows]))
-    source, _ = _crs(grid.crs)
-    if grid.crs.is_projected:
-        scales = np.array(pyproj.Proj(source).get_factors(longitudes, latitudes).areal_scale)
-        with np.errstate(divide="ignore"):
-            inverse = np.nan_to_num(1 / scales, posinf=0.0)
-        return area * grid.crs.linear_units_factor[1] ** 2 * inverse
-    # The area is the product of the radii of curvature along the meridian and along the parallel,
-    # and of the angles in radians (Snyder 1987, https://doi.org/10.3133/pp1395, equations 4-18 to
-    # 4-21).
-    ellipsoid = source.get_geod()
-    root = 1 - ellipsoid.es * np.sin(np.radians(latitudes)) ** 2
-    meridian = ellipsoid.a * (1 - ellipsoid.es) / root**1.5
-    parallel = ellipsoid.a / np.sqrt(root) * np.cos(np.radians(latitudes))
-    radians = source.axis_info[0].unit_conversion_factor
-    return area * radians**2 * meridian * np.maximum(parallel, 0)
+        side = grid.crs.linear_units_factor[1]
+        return np.full(len(rows), abs(grid.transform.determinant) * side**2 / SQUARE_METERS)
+    # The area of the parallelogram between four points around the center of each pixel. The points
+    # are so close that the surface between them is almost plane, even at a pole.
+    center = np.column_stack([columns, rows])
+    right, left, down, up = (
+        _cartesian(grid, center + np.multiply(STEP, direction))
+        for direction in ((1, 0), (-1, 0), (0, 1), (0, -1))
+    )
+    areas = np.linalg.norm(np.cross(right - left, down - up), axis=1) / (2 * STEP) ** 2
+    return np.nan_to_num(areas, nan=0.0) / SQUARE_METERS
 
 
 def block_side(grid: Grid) -> int:
@@ -106,7 +100,7 @@ def polygon_hectares(grid: Grid, polygons: np.ndarray) -> np.ndarray:
     if not _is_distorted(grid, "areal_scale"):
         return shapely.area(polygons) * grid.crs.linear_units_factor[1] ** 2 / SQUARE_METERS
     on_globe = shapely.orient_polygons(
-        shapely.transform(polygons, lambda points: np.column_stack(_to_globe(grid.crs, *points.T)))
+        shapely.transform(polygons, lambda points: np.column_stack(to_globe(grid.crs, *points.T)))
     )
     ellipsoid = _crs(grid.crs)[0].get_geod()
     areas = [ellipsoid.geometry_area_perimeter(polygon)[0] for polygon in on_globe]
@@ -126,6 +120,8 @@ def has_areas(crs: CRS | None) -> bool:
 def _is_distorted(grid: Grid, *factors: str) -> bool:
     """Returns True if coordinates are angles, or if a projection changes lengths or areas.
 
+    Also returns True if the projection is not defined everywhere in the raster.
+
     Args:
         grid: raster with a coordinate system for which `has_areas` returns True.
         *factors: names of the scale factors that must be between 0.99 and 1.01 at the center and
@@ -138,15 +134,36 @@ def _is_distorted(grid: Grid, *factors: str) -> bool:
     scales = pyproj.Proj(_crs(grid.crs)[0]).get_factors(*_on_globe(grid, points))
     values = np.array([getattr(scales, factor) for factor in factors])
     # The factors are infinite where the projection is not defined.
-    return bool((np.abs(values[np.isfinite(values)] - 1) > MAX_DISTORTION).any())
+    return not (np.abs(values - 1) <= MAX_DISTORTION).all()
+
+
+def _cartesian(grid: Grid, points: np.ndarray) -> np.ndarray:
+    """Converts columns and rows of a raster to coordinates in space.
+
+    Args:
+        grid: the raster.
+        points: columns and rows, `(n, 2)`.
+
+    Returns:
+        float64 `(n, 3)`, meters from the center of the ellipsoid; NaN if a point is not on it.
+    """
+    longitudes, latitudes = _on_globe(grid, points)
+    outside = ~(np.isfinite(longitudes) & (np.abs(latitudes) <= 90))
+    longitudes, latitudes = (
+        np.radians(np.where(outside, np.nan, angles)) for angles in (longitudes, latitudes)
+    )
+    ellipsoid = _crs(grid.crs)[0].get_geod()
+    radius = ellipsoid.a / np.sqrt(1 - ellipsoid.es * np.sin(latitudes) ** 2)
+    x, y = (radius * np.cos(latitudes) * f(longitudes) for f in (np.cos, np.sin))
+    return np.column_stack([x, y, radius * (1 - ellipsoid.es) * np.sin(latitudes)])
 
 
 def _on_globe(grid: Grid, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Converts columns and rows `(n, 2)` of a raster to longitudes and latitudes, degrees."""
-    return _to_globe(grid.crs, *(grid.transform @ np.array(points, float).T))
+    return to_globe(grid.crs, *(grid.transform @ np.array(points, float).T))
 
 
-def _to_globe(crs: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def to_globe(crs: CRS, x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Converts coordinates to longitudes and latitudes, degrees."""
     source, transformer = _crs(crs)
     if source.is_geographic:

@@ -17,7 +17,7 @@ class Grid:
     Attributes:
         height: number of rows.
         width: number of columns.
-        crs: coordinate system; None for a raster without georeference.
+        crs: coordinate system; None for a raster without georeference or without a geotransform.
         transform: transform from columns and rows to coordinates of `crs`.
         gcps: ground control points of a raster without `crs`.
         gcps_crs: coordinate system of `gcps`.
@@ -38,7 +38,9 @@ class Grid:
         if isinstance(dataset, WarpedVRT):  # a resampled raster, which has a coordinate system
             return cls(*dataset.shape, dataset.crs, dataset.transform)
         gcps = dataset.gcps if dataset.crs is None else ([], None)
-        return cls(*dataset.shape, dataset.crs, dataset.transform, *gcps, dataset.rpcs)
+        # Without a geotransform, the position of the raster in its coordinate system is unknown.
+        crs = None if dataset.transform.is_identity else dataset.crs
+        return cls(*dataset.shape, crs, dataset.transform, *gcps, dataset.rpcs)
 
     @property
     def georeference(self) -> dict[str, object]:

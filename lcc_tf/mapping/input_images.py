@@ -85,6 +85,28 @@ def orientation_line(images: Sequence[Path]) -> str:
     )
 
 
+def check_inputs_remain(images: Sequence[Path], outputs: Outputs) -> None:
+    """Verifies that no output file can replace or delete an input file.
+
+    Args:
+        images: image files.
+        outputs: files that are written for each image.
+
+    Raises:
+        InputError: an image or the file of the zones has the path of an output file.
+    """
+    inputs = {image.resolve() for image in images}
+    if outputs.zones:
+        inputs.add(outputs.zones.path.resolve())
+    for image in images:
+        for file in outputs.all_files(image):
+            if file.resolve() in inputs:
+                raise InputError(
+                    f"`output` must not contain the input {file}, because a file of the map of "
+                    f"{image} has the same name. Choose another `output`."
+                )
+
+
 def images_to_map(
     images: Sequence[Path], outputs: Outputs, *, resume: bool, overwrite: bool
 ) -> list[Path]:
@@ -100,9 +122,10 @@ def images_to_map(
         InputError: one of these reasons:
 
             - An output file exists, and both `resume` and `overwrite` are False.
-            - The output folder is a file.
+            - The output folder is a file, or an output file can replace an input file.
     """
     check_no_file(outputs.folder)
+    check_inputs_remain(images, outputs)
     todo = []
     for image in images:
         files = outputs.files(image).values()

@@ -135,6 +135,9 @@ def map_fingerprint(
 ) -> str:
     """Hashes the network, the settings and the size of the file from which a map is made.
 
+    The fingerprint consists of two hashes with a "-" between them: the hash of everything that
+    changes the classes, and the hash of the settings of `outputs`.
+
     Args:
         image: image file.
         predictor: one or more networks that predict the classes.
@@ -146,10 +149,27 @@ def map_fingerprint(
         predictor.fingerprint,
         overlap_in_pixels(predictor.tile, overlap),
         [str(value) for value in dataclasses.astuple(reading or SceneReading())],
-        outputs.settings,
         image.stat().st_size if image.exists() else None,  # None for a file inside a zip
     ]
-    return hashlib.sha256(repr(settings).encode()).hexdigest()[:16]
+    hashes = (hashlib.sha256(repr(part).encode()) for part in (settings, outputs.settings))
+    return "-".join(part.hexdigest()[:16] for part in hashes)
+
+
+def is_mapped(
+    image: Path,
+    predictor: EnsemblePredictor,
+    outputs: Outputs,
+    reading: SceneReading | None = None,
+    overlap: int | None = None,
+) -> bool:
+    """Returns True if the map of an image is complete and has the expected fingerprint.
+
+    The arguments are the arguments of `map_fingerprint`.
+    """
+    files = outputs.files(image)
+    expected = map_fingerprint(image, predictor, outputs, reading, overlap)
+    is_complete = all(file.exists() for file in files.values())
+    return is_complete and read_tags(files["classes"]).get(MAP_TAG) == expected
 
 
 def check_earlier_maps(
@@ -161,23 +181,42 @@ def check_earlier_maps(
 ) -> None:
     """Verifies that earlier maps were made with the same network and settings as new maps.
 
-    The arguments are the arguments of `map_fingerprint`. Maps of earlier versions
-    of this package have no fingerprint. A remark is printed for these maps.
+    The arguments are the arguments of `map_fingerprint`. Complete maps of earlier versions of this
+    package have no fingerprint. A remark is printed for these maps.
 
     Raises:
-        InputError: a map was made with another network, with other settings or from another image.
+        InputError: one of these reasons:
+
+            - A map was made with another network, with other settings or from another image.
+            - A map is not complete, and a file that it would replace is possibly not from this
+              package.
     """
     unknown = []
     for image in images:
-        file = outputs.files(image)["classes"]
-        tag = read_tags(file).get(MAP_TAG)
-        if tag is None:
-            unknown.append(file)
-        elif tag != map_fingerprint(image, predictor, outputs, reading, overlap):
+        files = outputs.files(image)
+        existing = {kind: file for kind, file in files.items() if file.exists()}
+        is_complete = len(existing) == len(files)
+        tags = {kind: read_tags(file) for kind, file in existing.items() if kind in RASTERS}
+        class_map = tags.get("classes", {})
+        if is_complete and MAP_TAG not in class_map:
+            unknown.append(files["classes"])
+            continue
+        for kind, file in existing.items():
+            is_listed = file.name in class_map.get(FILES_TAG, "").split(SEPARATOR)
+            if not is_listed and MAP_TAG not in tags.get(kind, {}):
+                raise InputError(
+                    f"`resume` would replace {file}, which is possibly not part of an earlier map "
+                    f"of {image}. Delete the file, use `overwrite=True`, or choose another "
+                    "`output`."
+                )
+        expected = map_fingerprint(image, predictor, outputs, reading, overlap)
+        # A file is missing if the earlier call was interrupted, or if it had other outputs.
+        end = None if is_complete else expected.index("-")
+        if "classes" in tags and class_map[MAP_TAG][:end] != expected[:end]:
             raise InputError(
-                f"`resume` would keep {file}, which was made with another network, with other "
-                f"settings or from another version of {image}. Replace all maps with "
-                "`overwrite=True`, or choose another `output`."
+                f"`resume` needs earlier maps of the same network. Received: {files['classes']}, "
+                "which was made with another network, with other settings or from another version "
+                f"of {image}. Replace all maps with `overwrite=True`, or choose another `output`."
             )
     if unknown:
         tqdm.write(
@@ -315,7 +354,7 @@ def _writer(
         return new_raster(file, scene.grid, nodata=nodata, classes=classes, tags=tags)
     names = classes.names if kind == "probabilities" else (kind,)
     nodata = NODATA if scene.has_nodata else None
-    return new_raster(file, scene.grid, nodata=nodata, band_names=names, scale=1 / SCALE)
+    return new_raster(file, scene.grid, nodata=nodata, band_names=names, scale=1 / SCALE, tags=tags)
 
 
 def _values(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import keras
 
+from lcc_tf.arguments import check_arguments
 from lcc_tf.errors import InputError, require_extra
 from lcc_tf.files import check_no_file
 from lcc_tf.mapping.outputs import MIN_REGION, Outputs
@@ -91,7 +92,9 @@ def map_scene(
         >>> print(files["classes"], files["areas"])
         maps/scene_classes.tif maps/scene_areas.csv
     """
+    check_arguments(map_scene, locals(), unchecked=("model", "classes", "verbose"))
     require_extra("maps")
+    from lcc_tf.mapping.input_images import check_inputs_remain
     from lcc_tf.mapping.map_images import map_images
     from lcc_tf.mapping.zones import Zones
 
@@ -105,6 +108,7 @@ def map_scene(
         zones=Zones(Path(zones)) if zones is not None else None,
     )
     check_no_file(outputs.folder)
+    check_inputs_remain([scene], outputs)
     existing = [file for file in outputs.files(scene).values() if file.exists()]
     if existing and not overwrite:
         raise InputError(

@@ -9,11 +9,15 @@ import rasterio
 import shapely
 from rasterio.features import shapes, sieve
 
+from lcc_tf.errors import InputError
 from lcc_tf.files import flush, not_written, unfinished_name
-from lcc_tf.mapping.geodesy import polygon_hectares
+from lcc_tf.mapping.geodesy import polygon_hectares, to_globe
 from lcc_tf.mapping.gis_styles import write_polygon_style
 from lcc_tf.mapping.grid import Grid
 from tfds_deepglobe.classes import ClassTable
+
+# Largest distance of two points on an edge in a GeoJSON, as a fraction of the map's larger side
+EDGE = 1e-3
 
 
 def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> None:
@@ -37,14 +41,19 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
             largest neighboring region.
 
     Raises:
+        InputError: the map extends beyond the area of its projection, and the file is a GeoJSON.
         OSError: the disk is full.
     """
     with rasterio.open(map_file) as dataset:
         class_ids, valid = dataset.read(1), dataset.read_masks(1) > 0
         grid = Grid.of(dataset)
-    # GDAL requires a size that is smaller than the image.
-    if (size := min(min_pixels, class_ids.size - 1)) > 1:
-        class_ids = sieve(class_ids, size=size, mask=valid)
+    # GDAL requires a size that is smaller than the image. It merges a region only if a neighbor is
+    # not smaller than this size. Therefore the size increases in steps: regions of a few pixels are
+    # merged first.
+    step, size = 1, min(min_pixels, class_ids.size - 1)
+    while step < size:
+        step = min(4 * step, size)
+        class_ids = sieve(class_ids, size=step, mask=valid)
     regions = list(shapes(class_ids, mask=valid, transform=grid.transform))
     polygons = np.array([shapely.geometry.shape(shape) for shape, _ in regions], object)
     ids = np.array([class_id for _, class_id in regions], np.int32)
@@ -53,6 +62,8 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
         "class": np.array(classes.names, object)[ids],
         "hectares": polygon_hectares(grid, polygons),
     }
+    if file.suffix == ".geojson" and grid.crs:
+        polygons = _for_geojson(polygons, grid, map_file)
     unfinished = unfinished_name(file)
     unfinished.unlink(missing_ok=True)
     try:
@@ -64,6 +75,23 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
         raise not_written(file, error) from error
     finally:
         unfinished.unlink(missing_ok=True)
+
+
+def _for_geojson(polygons: np.ndarray, grid: Grid, map_file: Path) -> np.ndarray:
+    """Adds points to long edges, because straight edges are usually curves in degrees.
+
+    Raises:
+        InputError: a point has no longitude and latitude.
+    """
+    transform = grid.transform
+    pixel = max(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
+    polygons = shapely.segmentize(polygons, max(1, EDGE * max(grid.size)) * pixel)
+    if not np.isfinite(to_globe(grid.crs, *shapely.get_coordinates(polygons).T)).all():
+        raise InputError(
+            f"`polygons='geojson'` needs longitudes and latitudes. Received: {map_file}, which "
+            "extends beyond the area in which its projection is defined. Use `polygons='gpkg'`."
+        )
+    return polygons
 
 
 def _write(

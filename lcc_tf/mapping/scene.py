@@ -11,6 +11,7 @@ import rasterio
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
 from rasterio.vrt import WarpedVRT
+from rasterio.windows import Window
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.color_bands import alpha_bands, find_color_bands, integer_range
@@ -62,6 +63,7 @@ class Scene:
         bands: Sequence[int],
         scale: str | Sequence[float] | None,
         has_mask: bool,
+        alpha: int | None = None,
         notes: Sequence[str] = (),
     ) -> None:
         self.path = path
@@ -72,8 +74,10 @@ class Scene:
         self._bands = list(bands)
         self._lock = threading.Lock()  # a GDAL data set is not thread-safe
         self._has_mask = has_mask
+        self._alpha = alpha
         # NaN and very large values in float bands are nodata pixels.
-        self.has_nodata = has_mask or any(dataset.dtypes[i - 1].startswith("float") for i in bands)
+        is_float = any(dataset.dtypes[i - 1].startswith("float") for i in bands)
+        self.has_nodata = has_mask or alpha is not None or is_float
         self.stretch = self._stretch(scale)
 
     def read(self, rows: slice, columns: slice) -> np.ndarray:
@@ -112,13 +116,16 @@ class Scene:
     def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads a thumbnail, but does not scale the values of the file."""
         factor = min(1, side / max(self.grid.size))
-        return self._read(out_shape=(3, *(max(1, round(s * factor)) for s in self.grid.size)))
+        return self._read(size=tuple(max(1, round(s * factor)) for s in self.grid.size))
 
-    def _read(self, **options: object) -> tuple[np.ndarray, np.ndarray]:
+    def _read(
+        self, *, window: Window | None = None, size: tuple[int, int] | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Reads the three bands, but does not scale the values of the file.
 
         Args:
-            **options: arguments of rasterio that select a window or a size.
+            window: part to read; None for the whole image.
+            size: height and width to which the image is downsampled, pixels; None for its size.
 
         Returns:
             Two arrays:
@@ -126,6 +133,7 @@ class Scene:
             - values `(rows, columns, 3)` with the dtype of the file.
             - mask, bool `(rows, columns)`, False for nodata pixels.
         """
+        options = {"window": window, "out_shape": size and (len(self._bands), *size)}
         with self._lock, _readable(self.path):
             image = np.moveaxis(self._dataset.read(self._bands, **options), 0, -1)
             valid = np.ones(image.shape[:2], bool)
@@ -134,9 +142,11 @@ class Scene:
             if self._has_mask:
                 # Like in GDAL, a pixel is nodata only if it is nodata in all three bands.
                 with warnings.catch_warnings():
-                    # A nodata value has priority over a transparency band.
                     warnings.simplefilter("ignore", NodataShadowWarning)
                     valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
+            if self._alpha:
+                # GDAL ignores this band in `read_masks` if the file has a nodata value.
+                valid &= self._dataset.read(self._alpha, window=window, out_shape=size) > 0
         return image, valid
 
     def _stretched(self, image: np.ndarray) -> np.ndarray:
@@ -212,15 +222,14 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             dataset = rasterio.open(path)
         with contextlib.ExitStack() as stack:
             stack.enter_context(dataset)
+            _check_bands(path, dataset)
             _check_pixels(path, dataset)
             with _readable(path):
                 bands = find_color_bands(path, dataset, reading.bands)
             flags = [dataset.mask_flag_enums[band - 1] for band in bands.colors]
-            has_mask = any(MaskFlags.all_valid not in flag for flag in flags)
-            if any(MaskFlags.alpha in flag for flag in flags):
-                has_mask = not bands.unused_alpha
-            notes = [*bands.notes, *_georeference_notes(dataset)]
-            chosen = bands.colors
+            has_mask = any(not {MaskFlags.all_valid, MaskFlags.alpha} & set(flag) for flag in flags)
+            notes = [*bands.notes, *_page_notes(dataset), *_georeference_notes(dataset)]
+            chosen, mask = bands.colors, bands.mask
             scale = reading.scale or _default_scale(dataset, chosen)
             if reading.resample_to is not None:
                 if "?" in str(path):  # see `_resampled`
@@ -238,10 +247,16 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
                         "as transparency. Remove the mark, for example with "
                         f"`gdal_translate -colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
-                alpha = [] if bands.unused_alpha else alpha
-                dataset = stack.enter_context(_resampled(path, [*chosen, *alpha], size))
-                chosen = range(1, len(chosen) + 1)
-            yield Scene(path, dataset, chosen, scale, has_mask, notes)
+                if mask and has_mask:  # GDAL would ignore one of them during resampling
+                    raise InputError(
+                        f"`resample_to` needs one mask. Received: {path} with a transparency band "
+                        "and a nodata value or another mask. Remove the nodata value, for example "
+                        f"with `gdal_edit.py -unsetnodata {path}`."
+                    )
+                read = [*chosen, mask] if mask else chosen
+                dataset = stack.enter_context(_resampled(path, read, size))
+                chosen, mask = range(1, len(chosen) + 1), mask and len(read)
+            yield Scene(path, dataset, chosen, scale, has_mask, mask, notes)
 
 
 @contextlib.contextmanager
@@ -258,6 +273,29 @@ def _readable(path: Path) -> Iterator[None]:
             f"{path} cannot be read as an image: {reason}. Use a complete GeoTIFF, TIFF, JPEG or "
             "PNG file."
         ) from error
+
+
+def _check_bands(path: Path, dataset: rasterio.DatasetReader) -> None:
+    """Verifies that a file contains bands, and not only other images.
+
+    Raises:
+        InputError: the file contains no bands.
+    """
+    if dataset.count:
+        return
+    parts = dataset.subdatasets
+    received, remedy = "a file without bands", "Use another file"
+    if parts:
+        received = f"a file that contains {len(parts)} images, such as {parts[0]}"
+        remedy = f"Extract one image, for example with `gdal_translate '{parts[0]}' image.tif`"
+    raise InputError(f"{path} must contain bands. Received: {received}. {remedy}.")
+
+
+def _page_notes(dataset: rasterio.DatasetReader) -> list[str]:
+    """Describes images in the same file that are not mapped, such as pages of a TIFF file."""
+    if len(parts := dataset.subdatasets) < 2:
+        return []
+    return [f"warning: the file contains {len(parts)} images; only the first image is mapped"]
 
 
 def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
@@ -315,6 +353,11 @@ def _undeclared_nodata(values: np.ndarray) -> list[str]:
 def _georeference_notes(dataset: rasterio.DatasetReader) -> list[str]:
     """Describes a georeference that is not a coordinate system."""
     if dataset.crs is not None:
+        if Grid.of(dataset).crs is None:
+            return [
+                "warning: the image has a coordinate system, but no geotransform, which contains "
+                "its position; its maps have no coordinate system"
+            ]
         return []
     if count := len(dataset.gcps[0]):
         kind, command = f"{count} ground control points", "gdalwarp"
@@ -339,7 +382,7 @@ def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) 
     Raises:
         InputError: the file has no coordinate system.
     """
-    if not has_areas(dataset.crs):
+    if not has_areas(Grid.of(dataset).crs):
         raise InputError(
             "`resample_to` needs an image with a coordinate system, because the coordinate system "
             f"defines the pixel size. Received: {path}, which has no coordinate system. Remove "

@@ -43,11 +43,14 @@ class SceneReading:
         lcc_tf.errors.InputError: `scale` must be ... such as 0,3000. Received: scale=9,1.
     """
 
-    bands: str | Sequence[float] | None = None
+    bands: str | Sequence[int] | None = None
     scale: str | Sequence[float] | None = None
     resample_to: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("bands", "scale"):  # arrays cannot be compared like tuples
+            if not isinstance(value := getattr(self, name), str | None):
+                object.__setattr__(self, name, tuple(value))
         bands, scale, meters = self.bands, self.scale, self.resample_to
         if bands is not None and (isinstance(bands, str) or len(bands) != 3 or min(bands) < 1):
             raise InputError(

@@ -26,6 +26,9 @@ PREFIX = "attribute_"  # prefix of attributes that have the name of another colu
 MARGIN = 0.1
 POLYGONS = {"POLYGON", "MULTIPOLYGON"}
 WORLD = 360.0  # degrees
+SHIFTS = (-WORLD, 0.0, WORLD)
+# Largest distance of two points of an edge, as a fraction of the larger side of the map
+EDGE = 1e-3
 MAX_DEGREES = np.array([2 * WORLD, 90.1])  # of longitudes and latitudes
 _READ_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
@@ -45,13 +48,23 @@ class Zones:
             - The file has no coordinate system, or its coordinates cannot be degrees.
             - The file contains no polygons.
             - The file contains geometries that are not polygons.
+
+    Attributes:
+        file: the argument.
+        path: path of the file, without the layer.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
-        path, layer = _path_and_layer(file)
+        self.path, layer = _path_and_layer(file)
         try:
-            meta, _, shapes, fields = pyogrio.raw.read(path, layer=layer, force_2d=True)
+            meta, fids, shapes, fields = pyogrio.raw.read(
+                self.path, layer=layer, force_2d=True, datetime_as_string=True, return_fids=True
+            )
+            columns = [
+                _column(name, values, dtype, self.path, layer, fids)
+                for name, values, dtype in zip(meta["fields"], fields, meta["dtypes"], strict=True)
+            ]
         except (*_READ_ERRORS, UnicodeDecodeError) as error:  # a wrong encoding in a `.cpg` file
             raise InputError(f"{file} cannot be read as polygons: {error}") from error
         self.crs = rasterio.crs.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
@@ -84,7 +97,7 @@ class Zones:
                 "GeoJSON always contains degrees."
             )
         self.fields = _unique_names(meta["fields"])
-        self.values = list(zip(*fields, strict=True)) if fields else [()] * len(self.polygons)
+        self.values = list(zip(*columns, strict=True)) if columns else [()] * len(self.polygons)
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -119,12 +132,16 @@ class Zones:
                 self.crs.to_wkt(), dataset.crs.to_wkt(), always_xy=True
             )
             extent = _extent(dataset, transformer)
+            same_crs = self.crs == dataset.crs
             rows = [(NUMBER, *self.fields, *COLUMNS)]
             for number, (polygon, values) in enumerate(
                 zip(self.polygons, self.values, strict=True), start=1
             ):
                 near = _near(polygon, extent, self.crs.is_geographic)
-                areas = _areas_in(dataset, _transformed(near, transformer), class_names)
+                on_map = near if same_crs else _transformed(near, transformer, extent)
+                if dataset.crs.is_geographic and not self.crs.is_geographic:
+                    on_map = _unwrapped(on_map, dataset.bounds)
+                areas = _areas_in(dataset, on_map, class_names)
                 rows += [(number, *values, *row) for row in areas.rows()]
                 if not areas.pixels.any():
                     (empty if near is not None and not near.is_empty else outside).append(number)
@@ -200,6 +217,39 @@ def _path_and_layer(file: Path) -> tuple[Path, str | None]:
     return path, layer or (polygons[0] if polygons else None)
 
 
+def _column(
+    name: str, values: np.ndarray, dtype: str, path: Path, layer: str | None, fids: np.ndarray
+) -> list[object]:
+    """Returns the values of an attribute, with None for missing values.
+
+    pyogrio converts whole numbers to floats if a value is missing, which changes large numbers.
+    Therefore the values that exist are read again.
+
+    Args:
+        name: name of the attribute.
+        values: values as pyogrio returns them.
+        dtype: type of the attribute in the file, such as "int64".
+        path: file of the zones.
+        layer: layer of the file.
+        fids: number of each feature in the file.
+    """
+    if values.dtype.kind == "f" and np.dtype(dtype).kind != "f":
+        quoted = name.replace('"', '""')
+        _, present, _, (read,) = pyogrio.raw.read(
+            path,
+            layer=layer,
+            columns=[name],
+            read_geometry=False,
+            return_fids=True,
+            where=f'"{quoted}" IS NOT NULL',
+        )
+        by_fid = dict(zip(present.tolist(), read.tolist(), strict=True))
+        return [by_fid.get(fid) for fid in fids.tolist()]
+    is_missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
+    pairs = zip(values.tolist(), is_missing, strict=True)
+    return [None if missing else value for value, missing in pairs]
+
+
 def _unique_names(names: Sequence[str]) -> tuple[str, ...]:
     """Adds a prefix to attributes that have the name of a column of the table of areas."""
     used = {NUMBER, *COLUMNS}
@@ -240,20 +290,59 @@ def _near(
     if polygon is None or not np.isfinite(extent).all():
         return polygon
     margins = MARGIN * (extent[2:] - extent[:2])
-    box = [*(extent[:2] - margins), *(extent[2:] + margins)]
-    shifts = (-WORLD, 0.0, WORLD) if is_geographic else (0.0,)
+    left, bottom, right, top = *(extent[:2] - margins), *(extent[2:] + margins)
+    if is_geographic and right - left > WORLD:  # a wider box would contain parts of a zone twice
+        left, right = (left + right - WORLD) / 2, (left + right + WORLD) / 2
+    box = left, bottom, right, top
+    shifts = SHIFTS if is_geographic else (0.0,)
     moved = [shapely.transform(polygon, lambda xy, s=shift: xy + [s, 0]) for shift in shifts]
     with np.errstate(invalid="ignore"):  # coordinates can be NaN
         return shapely.union_all([shapely.clip_by_rect(part, *box) for part in moved])
 
 
 def _transformed(
-    polygon: shapely.Geometry | None, transformer: pyproj.Transformer
+    polygon: shapely.Geometry | None, transformer: pyproj.Transformer, extent: np.ndarray
 ) -> shapely.Geometry | None:
-    """Transforms a zone to the coordinate system of the map."""
+    """Transforms a zone to the coordinate system of the map.
+
+    The edges of a zone are straight lines in its own coordinate system, and usually curves in the
+    coordinate system of the map. Therefore points are added to long edges first.
+
+    Args:
+        polygon: geometry of the zone in its coordinate system; None for a zone without geometry.
+        transformer: transformer to the coordinate system of the map.
+        extent: left, bottom, right and top of the map in the coordinate system of the zone.
+    """
+    if polygon is None or not np.isfinite(polygon.bounds).all():
+        return polygon
+    if not np.isfinite(extent).all():
+        extent = np.array(polygon.bounds)
+    polygon = shapely.segmentize(polygon, EDGE * np.max(extent[2:] - extent[:2]))
     return shapely.transform(
         polygon, lambda points: np.column_stack(transformer.transform(*points.T))
     )
+
+
+def _unwrapped(
+    polygon: shapely.Geometry | None, bounds: rasterio.coords.BoundingBox
+) -> shapely.Geometry | None:
+    """Adds multiples of 360 degrees to longitudes, so that a zone is connected and on the map.
+
+    Args:
+        polygon: geometry of the zone; its longitudes are in [-180, 180].
+        bounds: bounds of the map, degrees.
+    """
+    if polygon is None:
+        return None
+    parts = []
+    for part in shapely.get_parts(polygon):
+        first = shapely.get_coordinates(part)[0, 0]
+        part = shapely.transform(
+            part, lambda xy, x=first: xy - [WORLD, 0] * np.round((xy[:, :1] - x) / WORLD)
+        )
+        moved = (shapely.transform(part, lambda xy, s=s: xy + [s, 0]) for s in SHIFTS)
+        parts += [p for p in moved if p.bounds[0] < bounds.right and p.bounds[2] > bounds.left]
+    return shapely.union_all(parts)
 
 
 def _areas_in(

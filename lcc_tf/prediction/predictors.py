@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.arguments import check_arguments
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
 from lcc_tf.models.model_outputs import (
@@ -74,6 +75,12 @@ def predict_tiled(
         >>> lcc_tf.predict_tiled(model, image, tile=128).shape
         (300, 500, 7)
     """
+    check_arguments(predict_tiled, locals(), unchecked=("model", "image"))
+    if np.ma.is_masked(image):
+        raise InputError(
+            "`image` must not contain masked values. Received: a masked array. Set these values, "
+            "for example with `image.filled(0)`."
+        )
     image = np.asarray(image)
     if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise InputError(

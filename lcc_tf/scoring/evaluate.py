@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcc_tf.arguments import check_ignore_class
+from lcc_tf.arguments import check_arguments, check_ignore_class
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Average, Predictor, check_num_classes
@@ -101,6 +101,8 @@ def evaluate(
         >>> print(to_markdown(evaluation))
         Split test, 1 images. ...
     """
+    checked_below = ("models", "examples", "classes", "member_weights", "ignore_class", "verbose")
+    check_arguments(evaluate, locals(), unchecked=checked_below)
     if isinstance(models, keras.Model):
         # A model must not have the name "ensemble", which the tables use for the average of models.
         models = {"model" if models.name == ENSEMBLE else models.name: models}

@@ -102,6 +102,8 @@ def test_existing_output_is_an_error(refuse, command, file, texts):
         (("--zones", "gone.gpkg"), "gone.gpkg cannot be read as polygons"),
         (("--model", "gone", "--member-weights", "1"), "`--member-weights` needs `--runs`"),
         (("--model", "gone"), "gone is not a SavedModel that lcc_tf exported"),
+        (("--model", __file__), "is not a SavedModel that lcc_tf exported"),
+        (("--zones", ""), "argument --zones: must not be empty"),
     ],
 )
 def test_invalid_options_for_mapping_are_errors(refuse, tmp_path, arguments, text):

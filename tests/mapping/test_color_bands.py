@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 import rasterio
@@ -60,12 +62,31 @@ def test_color_interpretation_is_the_order_of_the_colors(tmp_path, interpretatio
         (("Blue (450-515 nm)", "Green 525-605 nm", "Red, 665.1 nm"), (3, 2, 1)),
         (("630 - 680 nm", "525-605 nm", "450-515 nm"), (1, 2, 3)),
         (("Coastal 430-450 nm", "blue", "green", "red"), (4, 3, 2)),
+        (("Blue (B2)", "Green (B3)", "Red (B4)"), (3, 2, 1)),
+        (("SR_B2 surface reflectance blue", "SR_B3 green", "SR_B4 red", "SWIR1"), (3, 2, 1)),
+        (("0.49 um", "0.56 µm", ".665 μm"), (3, 2, 1)),
         (("red", None, "blue"), (1, 2, 3)),
         (("8-bit A", None, None), (1, 2, 3)),
     ],
 )
 def test_descriptions_are_the_order_of_the_colors(tmp_path, descriptions, colors):
     assert found(described(tmp_path, descriptions)).colors == colors
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "texts"),
+    [
+        (("B2", "B3", "B4"), "B2, B3, B4"),
+        (("red", None, "blue"), "red, blue"),
+        (("Band 1", "channel 2", "3"), None),
+        ((None, None, None), None),
+    ],
+)
+def test_descriptions_without_colors_are_reported(tmp_path, descriptions, texts):
+    options = {} if texts == "red, blue" else {"photometric": "MINISBLACK"}
+    notes = found(described(tmp_path, descriptions, **options)).notes
+    expected = f"warning: bands 1,2,3 are used as red, green and blue.*[(]{texts}[)].*`bands`"
+    assert bool(texts and options) == bool(notes and re.match(expected, *notes))
 
 
 @pytest.mark.parametrize(
@@ -106,7 +127,7 @@ def test_band_of_transparent_and_opaque_pixels_is_a_mask(tmp_path, bands, opaque
     image[:30, :, 3] = 0
     image[30, ::2, 3] = 1  # 0.5 % of the pixels are semitransparent
     bands = found(write_scene(tmp_path / "a.tif", image, colorinterp=RGBA), bands)
-    assert not bands.unused_alpha
+    assert (bands.mask, bands.unused_alpha) == (4, False)
     assert bands.notes == ("band 4 is the transparency mask, about 30.0% are nodata",)
 
 

@@ -157,3 +157,37 @@ def test_areas_of_large_parts_are_exact(crs):
     areas.add(ids, np.ones(ids.shape, bool), slice(0, 1600), slice(0, 1600))
     expected = [true_hectares(54, 58, 8), true_hectares(50, 54, 8)]
     np.testing.assert_allclose(areas.hectares, expected, rtol=3e-3)
+
+
+def test_areas_in_web_mercator_are_areas_on_the_ellipsoid():
+    """The scale factor of this projection is a factor on a sphere, up to 0.7 % wrong."""
+    transformer = pyproj.Transformer.from_crs(DEGREES.to_wkt(), MERCATOR.to_wkt(), always_xy=True)
+    left, top = transformer.transform(10, 60)
+    right, bottom = transformer.transform(10.1, 59.9)
+    transform = from_origin(left, top, (right - left) / 100, (top - bottom) / 100)
+    areas = Areas(Grid(100, 100, MERCATOR, transform), ("all", "none"))
+    parts = slice(0, 100), slice(0, 100)
+    areas.add(np.zeros((100, 100), np.uint8), np.ones((100, 100), bool), *parts)
+    assert areas.hectares[0] == pytest.approx(true_hectares(59.9, 60, 0.1), rel=1e-4)
+
+
+def test_pixels_outside_the_globe_have_no_area():
+    """The map in Mollweide projection shows the globe as an ellipse."""
+    crs = CRS.from_string("ESRI:54009")
+    grid = Grid(90, 180, crs, from_origin(-18.1e6, 9.05e6, 36.2e6 / 180, 18.1e6 / 90))
+    rows, columns = np.mgrid[:90, :180].reshape(2, -1) + 0.5
+    sizes = pixel_hectares(grid, rows, columns)
+    assert (sizes == 0).sum() > 2000
+    assert sizes.sum() == pytest.approx(true_hectares(-90, 90, 360), rel=5e-3)
+
+
+@pytest.mark.parametrize("shift", [0, 0.5])
+def test_area_of_a_pixel_at_the_pole(shift):
+    """With a shift of 0.5, the pole is the center of a pixel."""
+    crs = CRS.from_epsg(3413)  # polar stereographic
+    pixel = 1000
+    transform = from_origin(-(5 + shift) * pixel, (5 + shift) * pixel, pixel, pixel)
+    grid = Grid(11, 11, crs, transform)
+    rows, columns = np.mgrid[:11, :11].reshape(2, -1) + 0.5
+    scale = 0.96986  # of lengths at the pole, because 70 degrees north are the true scale
+    np.testing.assert_allclose(pixel_hectares(grid, rows, columns), 100 / scale**2, rtol=1e-3)

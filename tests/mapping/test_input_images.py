@@ -1,4 +1,5 @@
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from PIL import Image
@@ -67,6 +68,17 @@ def test_existing_maps_raise_if_resume_and_overwrite_are_false(tmp_path):
     with pytest.raises(InputError, match="a_classes.tif already exists.*`resume=True`"):
         images_to_map(images, Outputs(tmp_path), resume=False, overwrite=False)
     assert images_to_map(images[1:], Outputs(tmp_path), resume=False, overwrite=False) == images[1:]
+
+
+@pytest.mark.parametrize("inputs", [["a.tif", "a_overlay.png"], ["a.tif"]])
+def test_inputs_in_the_output_folder_that_would_be_replaced_raise(tmp_path, inputs):
+    zones = Mock(path=tmp_path / "a_polygons.gpkg") if len(inputs) == 1 else None
+    outputs = Outputs(tmp_path / ".." / tmp_path.name, zones=zones)
+    images = [tmp_path / name for name in inputs]
+    with pytest.raises(InputError, match="`output` must not contain the input .*a_(ov|pol).*a.tif"):
+        images_to_map(images, outputs, resume=False, overwrite=True)
+    other = Outputs(tmp_path / "maps", zones=zones)
+    assert images_to_map(images, other, resume=False, overwrite=True) == images
 
 
 def test_output_folder_that_is_a_file_raises(tmp_path):

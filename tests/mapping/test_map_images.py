@@ -17,7 +17,7 @@ from rasterio.rpc import RPC
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.input_images import images_to_map
-from lcc_tf.mapping.map_images import check_earlier_maps, map_images, write_map
+from lcc_tf.mapping.map_images import check_earlier_maps, is_mapped, map_images, write_map
 from lcc_tf.mapping.map_raster import read_map
 from lcc_tf.mapping.outputs import EXTRAS, Outputs
 from lcc_tf.mapping.scene import open_scene
@@ -346,7 +346,7 @@ def test_earlier_maps_of_other_networks_and_settings_raise(folder, model, capsys
     ):
         arguments = {"predictor": model, "outputs": outputs} | changed
         with pytest.raises(
-            InputError, match="`resume` would keep .*a_classes.tif.*`overwrite=True`"
+            InputError, match="`resume` needs earlier maps.*a_classes.tif.*`overwrite=True`"
         ):
             check_earlier_maps(image, **arguments)
     with (folder / "a.tif").open("ab") as file:  # another version of the image
@@ -502,3 +502,34 @@ def test_overlay_is_written_if_overviews_of_scene_and_map_have_different_nodata(
     _, mapped = read_map(tmp_path / "a_classes.tif", valid.shape)
     assert (valid & ~mapped).any()
     assert (tmp_path / "a_overlay.png").exists()
+
+
+def test_resume_with_other_outputs_needs_the_same_network(folder, model):
+    images, options = [folder / "a.tif"], {"extras": ["overlay"], "polygons": "gpkg"}
+    map_in(folder, model)
+    more = Outputs(folder / "out", **options)
+    check_earlier_maps(images, model, more)
+    other = dataclasses.replace(model, average=Average.of(2, [1, 3]))
+    with pytest.raises(InputError, match="needs earlier maps of the same network.*a_classes.tif"):
+        check_earlier_maps(images, other, more)
+    assert not is_mapped(images[0], model, more)
+    map_in(folder, model, **options)
+    assert is_mapped(images[0], model, more)
+    assert not is_mapped(images[0], other, more)
+    # An interrupted map has rasters, which have the fingerprint, but no class map.
+    confidence = Outputs(folder / "out", extras=["confidence"])
+    map_in(folder, model, extras=["confidence"])
+    for name in ("a_classes.tif", "a_areas.csv"):
+        (folder / "out" / name).unlink()
+    check_earlier_maps(images, model, confidence)
+
+
+@pytest.mark.parametrize("mapped_before", [True, False])
+def test_resume_does_not_replace_files_of_the_user(folder, model, mapped_before):
+    if mapped_before:
+        map_in(folder, model)
+    (folder / "out").mkdir(exist_ok=True)
+    (folder / "out" / "a_overlay.png").write_text("mine")
+    outputs = Outputs(folder / "out", extras=["overlay"])
+    with pytest.raises(InputError, match="`resume` would replace .*a_overlay.png.*`overwrite=True"):
+        check_earlier_maps([folder / "a.tif"], model, outputs)

@@ -58,6 +58,17 @@ def test_scene_is_mapped_with_a_keras_model(tmp_path, keras_model, image):
         ({"scale": "max"}, "`scale` must be.*scale=max"),
         ({"resample_to": -1}, "`resample_to` must be.*-1"),
         ({"zones": "gone.gpkg"}, "gone.gpkg cannot be read as polygons"),
+        ({"scene": None}, "`scene` must be a text or a path. Received: None"),
+        ({"tile": "64"}, "`tile` must be a whole number. Received: '64'"),
+        ({"overlap": 8.5}, "`overlap` must be a whole number or None. Received: 8.5"),
+        ({"tta": ["d4"]}, "`tta` must be a text"),
+        ({"extras": "overlay"}, "`extras` must be a list of texts. Received: 'overlay'"),
+        ({"min_region": 5.5}, "`min_region` must be a whole number"),
+        ({"bands": (True, True, True)}, "`bands` must be a list of whole numbers or None"),
+        ({"bands": {1: 1, 2: 2, 3: 3}}, "`bands` must be a list of whole numbers or None"),
+        ({"scale": ("0", "1")}, "`scale` must be a text or a list of finite numbers or None"),
+        ({"resample_to": True}, "`resample_to` must be a finite number or None"),
+        ({"overwrite": "no"}, "`overwrite` must be True or False. Received: 'no'"),
     ],
 )
 def test_invalid_arguments_raise_and_write_no_files(tmp_path, keras_model, image, changed, match):

@@ -2,10 +2,13 @@ import json
 
 import numpy as np
 import pyogrio
+import pyproj
 import pytest
 import rasterio
+import shapely
 from rasterio.transform import from_origin
 
+from lcc_tf.errors import InputError
 from lcc_tf.mapping.polygons import write_polygons
 from tests.mapping.scenes import CLASSES, write_class_map
 
@@ -72,3 +75,39 @@ def test_map_with_fewer_pixels_than_the_minimum_region_has_polygons(tmp_path, si
     write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.gpkg", min_pixels=100)
     hectares = pyogrio.raw.read(tmp_path / "a.gpkg")[3][2]
     assert sum(hectares) == pytest.approx(ids.size * 0.25e-4)
+
+
+def test_fragmented_regions_are_merged(tmp_path):
+    """In one step, GDAL would not merge a small region whose neighbors are all small."""
+    ids = np.zeros((60, 60), np.uint8)
+    ids[10:40, 10:40] = np.random.default_rng(0).integers(0, 3, (30, 30))
+    write_class_map(tmp_path / "a.tif", ids)
+    write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.gpkg", min_pixels=25)
+    _, _, geometries, _ = pyogrio.raw.read(tmp_path / "a.gpkg")
+    assert shapely.area(shapely.from_wkb(geometries)).min() >= 25 * 0.25
+
+
+def test_edges_of_a_geojson_follow_the_map(tmp_path):
+    """The map is 2000 km wide. Its upper edge is a curve in degrees."""
+    transform = from_origin(-1e6, 7e6, 1e4, 1e4)
+    ids = np.zeros((20, 200), np.uint8)
+    write_class_map(tmp_path / "a.tif", ids, crs="EPSG:32633", transform=transform)
+    write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.geojson", min_pixels=1)
+    points, _ = points_and_hectares(tmp_path / "a.geojson")
+    to_map = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:32633", always_xy=True)
+    middle = (points[1:] + points[:-1]) / 2
+    x, y = to_map.transform(*middle.T)
+    top = y > 6.9e6
+    assert top.sum() > 150
+    np.testing.assert_allclose(y[top & (x > -0.99e6) & (x < 0.99e6)], 7e6, atol=10)
+
+
+def test_geojson_of_a_map_beyond_its_projection_raises(tmp_path):
+    crs = "+proj=ortho +lat_0=0 +lon_0=0"
+    transform = from_origin(-8e6, 8e6, 1e6, 1e6)
+    write_class_map(tmp_path / "a.tif", np.zeros((16, 16), np.uint8), crs=crs, transform=transform)
+    arguments = tmp_path / "a.tif", CLASSES
+    with pytest.raises(InputError, match="beyond the area.*projection is defined.*'gpkg'"):
+        write_polygons(*arguments, tmp_path / "a.geojson", min_pixels=1)
+    assert not list(tmp_path.glob("*geojson*"))
+    write_polygons(*arguments, tmp_path / "a.gpkg", min_pixels=1)

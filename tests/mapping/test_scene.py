@@ -1,4 +1,5 @@
 import os
+import re
 import zlib
 
 import numpy as np
@@ -388,3 +389,55 @@ def test_truncated_file_raises(tmp_path):
         scene.read(slice(0, 10), slice(0, 10))
         with pytest.raises(InputError, match="a.tif cannot be read as an image.*complete"):
             scene.read(slice(590, 600), slice(0, 600))
+
+
+def test_pixels_are_nodata_by_transparency_and_by_value(tmp_path):
+    image = noise(40, 60, 4)
+    image[..., 3] = 255
+    image[:10, :, 3] = 0
+    image[30:, :, :3] = 0
+    path = write_scene(tmp_path / "a.tif", image, nodata=0, photometric="RGB", alpha="YES")
+    with open_scene(path) as scene:
+        assert scene.notes == ["band 4 is the transparency mask, about 25.0% are nodata"]
+        expected = np.zeros((40, 60), bool)
+        expected[10:30] = True
+        np.testing.assert_array_equal(valid_pixels(scene), expected)
+        np.testing.assert_array_equal(scene.thumbnail(30)[1], expected[1::2, 1::2])
+    with (
+        pytest.raises(InputError, match="needs one mask.*-unsetnodata"),
+        open_scene(path, SceneReading(resample_to=1)),
+    ):
+        pass
+
+
+def test_file_without_bands_names_the_images_inside(tmp_path):
+    file = tmp_path / "a.gpkg"
+    options = {"driver": "GPKG", "crs": "EPSG:32633", "APPEND_SUBDATASET": "YES"}
+    for name in ("north", "south"):
+        write_scene(file, noise(8, 9), RASTER_TABLE=name, **options)
+    with (
+        pytest.raises(InputError, match=r"contains 2 images, such as GPKG:.*north.*gdal_translate"),
+        open_scene(file),
+    ):
+        pass
+
+
+def test_other_pages_of_a_tiff_are_reported(tmp_path):
+    pages = [Image.fromarray(noise(8, 9)) for _ in range(3)]
+    pages[0].save(tmp_path / "a.tif", save_all=True, append_images=pages[1:])
+    with open_scene(tmp_path / "a.tif") as scene:
+        assert scene.notes == [
+            "warning: the file contains 3 images; only the first image is mapped"
+        ]
+
+
+def test_coordinate_system_without_a_position_is_not_used(tmp_path):
+    path = write_scene(tmp_path / "a.tif", noise(8, 9), transform=None)
+    with open_scene(path) as scene:
+        assert scene.grid.crs is None
+        assert re.match("warning: .*a coordinate system, but no geotransform", *scene.notes)
+    with (
+        pytest.raises(InputError, match="`resample_to`.*"),
+        open_scene(path, SceneReading(resample_to=1)),
+    ):
+        pass

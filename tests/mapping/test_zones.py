@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pyogrio
+import pyproj
 import pytest
 import rasterio
 import shapely
@@ -114,7 +115,7 @@ def test_map_that_crosses_180_degrees_is_divided_by_zones(tmp_path):
 @pytest.mark.parametrize(
     ("zone", "cause"),
     [
-        (rectangle(0, 0, 1, 1), "1 outside the map.*of the zones: 0, 0, 1, 1, of the map.*: 15"),
+        (rectangle(0, 0, 1, 1), "1 outside the map.*of the zones.* 0, 0, 1, 1, and the map.* 15"),
         (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 near its border.*or too small"),
     ],
 )
@@ -131,7 +132,7 @@ def test_zones_in_meters_that_claim_to_be_degrees_raise(tmp_path):
         Zones(zones)
 
 
-def write_layer(file, layer, geometries, kind="Polygon", **fields):
+def write_layer(file, layer, geometries, kind="Polygon", crs="EPSG:32633", **fields):
     fields = fields or {"id": np.arange(len(geometries))}
     pyogrio.raw.write(
         file,
@@ -139,7 +140,7 @@ def write_layer(file, layer, geometries, kind="Polygon", **fields):
         field_data=list(fields.values()),
         fields=list(fields),
         geometry_type=kind,
-        crs="EPSG:32633",
+        crs=crs,
         driver="GPKG",
         layer=layer,
         append=file.exists(),
@@ -248,3 +249,55 @@ def test_fingerprint_changes_with_attributes_and_polygons(tmp_path, attribute):
     same = Zones(first).fingerprint == Zones(second).fingerprint
     assert same == (attribute == "a")
     assert Zones(first).fingerprint != Zones(moved).fingerprint
+
+
+@pytest.mark.parametrize(
+    ("zone", "inside"),
+    [
+        (rectangle(5, 70, 80, 80), lambda x, y: (x > 5) & (x < 80) & (y > 70) & (y < 80)),
+        (rectangle(-180, 80, 180, 90), lambda x, y: y >= 80),
+    ],
+)
+def test_edges_of_zones_are_straight_in_degrees(tmp_path, zone, inside):
+    """The map is a polar stereographic projection, in which parallels are circles."""
+    transform = from_origin(-2.5e6, 2.5e6, 25000, 25000)
+    map_file = map_of_ones(tmp_path / "a.tif", (200, 200), crs="EPSG:3413", transform=transform)
+    rows, _ = rows_of(Zones(write_zones(tmp_path / "zones.geojson", zone)), map_file)
+    rows_and_columns = np.mgrid[:200, :200] + 0.5
+    x, y = transform @ rows_and_columns[::-1].reshape(2, -1)
+    to_degrees = pyproj.Transformer.from_crs("EPSG:3413", "EPSG:4326", always_xy=True)
+    expected = inside(*to_degrees.transform(x, y)).sum()
+    assert int(rows[1]["pixels"]) == pytest.approx(expected, rel=2e-3)
+
+
+def test_projected_zones_on_a_map_beyond_180_degrees(tmp_path):
+    transform = from_origin(173.5, -10, 0.1, 0.1)  # up to 186.5 degrees
+    map_file = map_of_ones(tmp_path / "a.tif", (100, 130), crs="EPSG:4326", transform=transform)
+    mercator = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3832", always_xy=True)
+    boxes = [shapely.box(175, -16, 185, -12), shapely.box(181, -18, 183, -11)]
+    file = tmp_path / "zones.gpkg"
+    zones = [
+        shapely.transform(box, lambda xy: np.column_stack(mercator.transform(*xy.T)))
+        for box in boxes
+    ]
+    write_layer(file, "x", zones, crs="EPSG:3832")
+    rows, warning = rows_of(Zones(file), map_file)
+    assert [int(row["pixels"]) for row in rows] == [0, 4000, 0, 0, 1400, 0]
+    assert warning == ""
+
+
+def test_attributes_with_missing_values_are_not_changed(tmp_path):
+    """Large whole numbers are not exact as floats."""
+    attributes = [
+        {"parcel": 9007199254740993, "used": True, "date": "2020-01-02", "height": 1.5},
+        {"parcel": None, "used": None, "date": None, "height": None},
+    ]
+    features = [
+        {"type": "Feature", "properties": values, "geometry": rectangle(15, 46, 16, 47)}
+        for values in attributes
+    ]
+    file = tmp_path / "zones.geojson"
+    file.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    values = [[rows[i][name] for name in attributes[0]] for i in (0, 3)]
+    assert values == [["9007199254740993", "True", "2020-01-02", "1.5"], [""] * 4]

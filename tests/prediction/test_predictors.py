@@ -222,6 +222,15 @@ def test_tile_that_would_fill_the_memory_raises():
         Predictor.from_model(model, tile=10**9)
 
 
+def test_arguments_of_other_types_raise(network):
+    image = np.ones((40, 40, 3), np.uint8)
+    with pytest.raises(InputError, match="`tile` must be a whole number. Received: '64'"):
+        predict_tiled(network, image, tile="64")
+    masked = np.ma.masked_array(image, image == 1)
+    with pytest.raises(InputError, match="must not contain masked values.*`image.filled"):
+        predict_tiled(network, masked, tile=32)
+
+
 def test_fingerprint_changes_with_weights_and_augmentation():
     model = keras.Sequential([keras.Input((None, None, 3)), keras.layers.Conv2D(2, 1)])
 
