@@ -142,8 +142,8 @@ class TrainConfig:
     # DeepGlobe, whose images have one resolution (docs/recipe.md). For images of several
     # resolutions, DeepLabV3 uses 0.5 to 2 (https://arxiv.org/abs/1706.05587, section 4.1).
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    # Crops of each image in one epoch. None for 1, or more for small data sets of large images: so
-    # many that an epoch has about 50 steps, but at most so many that they cover the image once.
+    # Crops of each image in one epoch. None for 1, or for the number with which an epoch of a small
+    # data set has about 50 steps.
     crops_per_image: int | None = None
     # Fraction of crops that must contain a pixel of a randomly selected class. The selection
     # prefers rare classes, which are classes with few pixels. 0.5 is from the class uniform
@@ -170,7 +170,7 @@ class TrainConfig:
     ignore_class: str | None = UNKNOWN
     # Largest learning rate of the schedule. With 1e-4, short trainings end too early
     # (docs/recipe.md). The original uses 1e-5.
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-3
     # Learning rate of the encoder as a fraction of `learning_rate`. Howard & Ruder 2018 propose
     # lower learning rates for pretrained layers (https://arxiv.org/abs/1801.06146, section 3.2).
     # Here, lower learning rates did not improve the scores (docs/recipe.md).

@@ -171,6 +171,7 @@ def tiny_config(demo_data):
         encoder="tiny",
         encoder_weights=None,
         image_size=64,
+        crops_per_image=1,
         batch_size=4,
         ema_decay=0.999,
         epochs=2,

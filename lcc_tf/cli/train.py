@@ -243,8 +243,7 @@ def add_training(group: OptionGroup) -> None:
         "--crops-per-image",
         "number of crops of each image in one epoch",
         default=argparse.SUPPRESS,
-        default_text="1; for a small data set of large images, the number for about 50 steps per "
-        "epoch, but at most the number that covers the image once",
+        default_text="1; for a small data set, the number for about 50 steps per epoch",
         metavar="N",
         type=int,
     )

@@ -6,10 +6,10 @@ from pathlib import Path
 
 from lcc_tf.errors import InputError
 from lcc_tf.files import check_no_file
-from lcc_tf.mapping.outputs import PLAIN_SUFFIXES, Outputs
+from lcc_tf.mapping.outputs import PLAIN_SUFFIXES, Outputs, sidecars
 from tfds_deepglobe.decoding import read_orientation
 
-SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", *PLAIN_SUFFIXES)
+SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".webp", ".bmp", *PLAIN_SUFFIXES)
 
 
 def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
@@ -132,6 +132,8 @@ def images_to_map(
         existing = [file for file in files if file.exists()]
         if len(existing) == len(files) and resume:
             continue
+        beside = sidecars([file for file in files if not file.exists()])
+        existing += [file for file in beside if file.exists()]
         if existing and not (overwrite or resume):
             raise InputError(
                 f"{existing[0]} already exists. Skip mapped images with `resume=True`, replace "

@@ -24,7 +24,7 @@ from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import window_of
 from lcc_tf.mapping.input_images import orientation_line
 from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map, read_tags
-from lcc_tf.mapping.outputs import Outputs
+from lcc_tf.mapping.outputs import Outputs, sidecars
 from lcc_tf.mapping.polygons import write_polygons
 from lcc_tf.mapping.scene import Scene, open_scene
 from lcc_tf.mapping.scene_reading import SceneReading
@@ -336,9 +336,7 @@ def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
             "an earlier map. Delete the file, use options that write it again, or choose another "
             "`output`."
         )
-    styles = [file.with_suffix(".qml") for file in stale if file.suffix in (".gpkg", ".geojson")]
-    sidecars = [*styles, *(file.with_name(f"{file.name}.aux.xml") for file in stale)]
-    return stale + [file for file in sidecars if file.exists()]
+    return stale + [file for file in sidecars(stale) if file.exists()]
 
 
 def _writer(

@@ -16,6 +16,7 @@ if TYPE_CHECKING:  # the command line imports the constants without rasterio
 
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")
+VECTOR_SUFFIXES = tuple(f".{name}" for name in POLYGON_FORMATS)
 MIN_REGION = 100  # pixels, which are 25 square meters in DeepGlobe (pixel size 0.5 m)
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
 
@@ -109,3 +110,15 @@ class Outputs:
         return {
             kind: self.folder / f"{image.stem}_{kind}.{ending}" for kind, ending in endings.items()
         }
+
+
+def sidecars(files: Sequence[Path]) -> list[Path]:
+    """Returns the files that are written beside output files: styles for QGIS, metadata for GDAL.
+
+    Args:
+        files: output files, as `Outputs.files` returns them.
+    """
+    styled = [f for f in files if f.stem.endswith("_classes") or f.suffix in VECTOR_SUFFIXES]
+    styles = [file.with_suffix(".qml") for file in styled]
+    rasters = [file for file in files if file.suffix in (".tif", ".png")]
+    return [*styles, *(file.with_name(f"{file.name}.aux.xml") for file in rasters)]

@@ -1,6 +1,7 @@
 """Reading of image files and GeoTIFFs in parts. Therefore images can have any size."""
 
 import contextlib
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import rasterio
 from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning, RasterioError
+from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
@@ -18,7 +20,7 @@ from lcc_tf.mapping.color_bands import alpha_bands, find_color_bands, integer_ra
 from lcc_tf.mapping.geodesy import has_areas, pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
-from tfds_deepglobe.decoding import require_complete
+from tfds_deepglobe.decoding import decode_image, require_complete
 from tfds_deepglobe.errors import InputError as DatasetError
 
 # The default of GDAL is 5 % of the memory, which is too much on large machines.
@@ -31,6 +33,9 @@ PERCENTILES = (2, 98)  # the default of "cumulative count cut" in QGIS
 # compression of deflate in PNG files (https://zlib.net/zlib_tech.html). JPEG compresses less.
 PLAIN_FORMATS = ("JPEG", "PNG")
 PIXELS_PER_BYTE = 1032
+# Maximum number of pixels of a JPEG file that is decoded in memory, 8192x8192. GDAL decodes larger
+# files in parts.
+MAX_DECODED = 1 << 26
 # Float bands contain nodata pixels with values such as -3.4e38, often without a nodata value in the
 # header. Measurements are never so large.
 LARGEST_VALUE = 1e30
@@ -201,13 +206,20 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
     Raises:
         InputError: one of these reasons:
 
-            - The file is broken or is not an image.
+            - The file is broken or is not an image, or its name is not UTF-8.
             - The header of the file claims more pixels than the file can contain.
             - The bands in `reading.bands` do not exist.
             - `reading.bands` is None, and the red, green and blue band cannot be identified.
             - `reading.resample_to` is set, but the file has no coordinate system.
     """
     reading = reading or SceneReading()
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"The name of an image must be UTF-8. Received: {os.fsencode(path)!r}. Rename the file "
+            "or its folder."
+        ) from error
     with rasterio.Env(
         GDAL_CACHEMAX=CACHE_MEGABYTES,
         # This option is necessary for large progressive JPEG files. It is safe because
@@ -224,6 +236,8 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             stack.enter_context(dataset)
             _check_bands(path, dataset)
             _check_pixels(path, dataset)
+            if _is_color_jpeg(path, dataset):
+                dataset = stack.enter_context(_decoded_jpeg(path, dataset))
             with _readable(path):
                 bands = find_color_bands(path, dataset, reading.bands)
             flags = [dataset.mask_flag_enums[band - 1] for band in bands.colors]
@@ -254,7 +268,7 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
                         f"with `gdal_edit.py -unsetnodata {path}`."
                     )
                 read = [*chosen, mask] if mask else chosen
-                dataset = stack.enter_context(_resampled(path, read, size))
+                dataset = stack.enter_context(_resampled(dataset.name, path, read, size))
                 chosen, mask = range(1, len(chosen) + 1), mask and len(read)
             yield Scene(path, dataset, chosen, scale, has_mask, mask, notes)
 
@@ -316,6 +330,47 @@ def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
             require_complete(path, dataset.driver)
         except DatasetError as error:
             raise InputError(f"{path} {error}. Use a complete file.") from error
+
+
+def _is_color_jpeg(path: Path, dataset: rasterio.DatasetReader) -> bool:
+    """Returns True for a JPEG file in RGB without a mask that can be decoded in memory."""
+    space = dataset.tags(ns="IMAGE_STRUCTURE").get("SOURCE_COLOR_SPACE")
+    has_mask = any(flags != [MaskFlags.all_valid] for flags in dataset.mask_flag_enums)
+    is_small = dataset.width * dataset.height <= MAX_DECODED
+    is_color = dataset.driver == "JPEG" and dataset.count == 3 and space in (None, "YCbCr", "RGB")
+    return is_color and not has_mask and is_small and path.is_file()
+
+
+@contextlib.contextmanager
+def _decoded_jpeg(path: Path, dataset: rasterio.DatasetReader) -> Iterator[rasterio.DatasetReader]:
+    """Decodes a JPEG file in the same way as training and evaluation.
+
+    GDAL upsamples the colors of most JPEG files in another way: values differ by up to 20 levels.
+
+    Args:
+        path: path of the file.
+        dataset: the open file, which GDAL would decode.
+
+    Yields:
+        An open file in memory with the same georeference.
+    """
+    with _readable(path):
+        dataset.read(1)  # finds damaged data, which Pillow does not report
+    try:
+        image, _ = decode_image(path.read_bytes(), "JPEG")
+    except DatasetError as error:
+        raise InputError(f"{path} {error}. Use a complete file.") from error
+    height, width = dataset.shape
+    options = {"driver": "GTiff", "dtype": "uint8", "count": 3, "photometric": "RGB"}
+    options |= Grid.of(dataset).georeference
+    with MemoryFile() as memory:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with memory.open(height=height, width=width, **options) as decoded:
+                decoded.write(np.moveaxis(np.asarray(image), -1, 0))
+            opened = memory.open()
+        with opened:
+            yield opened
 
 
 def _default_scale(
@@ -397,7 +452,9 @@ def _resampled_size(path: Path, dataset: rasterio.DatasetReader, meters: float) 
 
 
 @contextlib.contextmanager
-def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Iterator[WarpedVRT]:
+def _resampled(
+    name: str, path: Path, bands: Sequence[int], size: tuple[int, int]
+) -> Iterator[WarpedVRT]:
     """Opens some bands of a file, and the mask of the file, as a resampled raster.
 
     The raster contains only the bands in `bands`, for two reasons:
@@ -406,7 +463,8 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
     - GDAL uses every band that is marked as transparency as a mask.
 
     Args:
-        path: path of the file.
+        name: name under which GDAL can open the file.
+        path: path of the file, for error messages.
         bands: numbers of the bands.
         size: height and width of the resampled raster, pixels.
     """
@@ -414,7 +472,7 @@ def _resampled(path: Path, bands: Sequence[int], size: tuple[int, int]) -> Itera
     with contextlib.ExitStack() as stack:
         with _readable(path):
             # This syntax selects bands of a file: https://gdal.org/drivers/raster/vrt.html
-            source = f"vrt://{path}?bands={joined(bands)}"
+            source = f"vrt://{name}?bands={joined(bands)}"
             dataset = stack.enter_context(rasterio.open(source))
         shrinks = height < dataset.height or width < dataset.width
         yield stack.enter_context(

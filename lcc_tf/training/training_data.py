@@ -8,7 +8,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.class_weights import class_weights_from_pixels
-from lcc_tf.config import TrainConfig
+from lcc_tf.config import MAX_CROPS, TrainConfig
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.pipeline import (
     evaluation_batches,
@@ -16,7 +16,7 @@ from lcc_tf.data.pipeline import (
     steps_per_epoch,
     training_batches,
 )
-from lcc_tf.data.statistics import class_pixels, native_size
+from lcc_tf.data.statistics import class_pixels
 from lcc_tf.training.label_rules import LabelRules
 
 # Smallest number of steps per epoch for the default of `crops_per_image`. With 50 steps, validation
@@ -133,7 +133,7 @@ def crops_per_image_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -
     """Returns the default number of crops per image and epoch.
 
     An epoch should have at least `MIN_STEPS` steps, because each epoch ends with a validation and a
-    checkpoint. The number is at most the number of crops that cover a typical image once.
+    checkpoint.
     """
     wanted = math.ceil(MIN_STEPS * config.batch_size / split_size(builder, "train"))
-    return max(1, min(wanted, int(native_size(builder) / config.image_size) ** 2))
+    return min(wanted, MAX_CROPS)

@@ -78,7 +78,7 @@ def project(tmp_path_factory):
         zip_folder(folder / "mine", folder / "mine.zip", top="mine/")
         small = ("--encoder", "tiny", "--encoder-weights", "none", "--image-size", "64")
         small += ("--batch-size", "4", "--epochs", "1", "--learning-rate", "1e-2")
-        run("train", "--arch", "unetpp", *DATA, *small)
+        run("train", "--arch", "unetpp", *DATA, *small, "--crops-per-image", "1")
         whole = ("--framing", "whole", "--class-weights", "median_frequency")
         run("train", "--arch", "deeplabv3plus", *DATA, *small, *whole)
         yield folder

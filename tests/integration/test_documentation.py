@@ -51,6 +51,7 @@ SMALL_TRAINING = {
     "--batch-size": "4",
     "--epochs": "1",
     "--learning-rate": "1e-2",
+    "--crops-per-image": "1",
 }
 
 

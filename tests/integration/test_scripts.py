@@ -12,7 +12,16 @@ ROOT = Path(__file__).parents[2]
 SMALL = (
     *("--data", "demo", "--demo-count", "12", "--demo-size", "64", "--cache-dir", "tfds"),
     *("--encoder", "resnet18_v1.5", "--encoder-weights", "none"),
-    *("--image-size", "64", "--batch-size", "4", "--workdir", "runs/trained"),
+    *(
+        "--image-size",
+        "64",
+        "--batch-size",
+        "4",
+        "--crops-per-image",
+        "1",
+        "--workdir",
+        "runs/trained",
+    ),
 )
 
 

@@ -34,7 +34,7 @@ def test_images_are_found_from_files_folders_and_patterns(tmp_path):
         names("", "deep")
 
 
-@pytest.mark.parametrize("suffix", [".vrt", ".jp2", ".JP2", ".img"])
+@pytest.mark.parametrize("suffix", [".vrt", ".jp2", ".JP2", ".img", ".webp", ".bmp"])
 def test_folder_of_other_rasters_contains_images(tmp_path, suffix):
     (tmp_path / f"a{suffix}").touch()
     assert find_images([str(tmp_path)], tmp_path / "maps") == [tmp_path / f"a{suffix}"]
@@ -68,6 +68,15 @@ def test_existing_maps_raise_if_resume_and_overwrite_are_false(tmp_path):
     with pytest.raises(InputError, match="a_classes.tif already exists.*`resume=True`"):
         images_to_map(images, Outputs(tmp_path), resume=False, overwrite=False)
     assert images_to_map(images[1:], Outputs(tmp_path), resume=False, overwrite=False) == images[1:]
+
+
+@pytest.mark.parametrize("name", ["a_classes.qml", "a_polygons.qml", "a_classes.tif.aux.xml"])
+def test_existing_files_beside_a_new_map_raise(tmp_path, name):
+    (tmp_path / name).touch()
+    arguments = [Path("a.tif")], Outputs(tmp_path, polygons="gpkg")
+    with pytest.raises(InputError, match=f"{name} already exists"):
+        images_to_map(*arguments, resume=False, overwrite=False)
+    assert images_to_map(*arguments, resume=False, overwrite=True)
 
 
 @pytest.mark.parametrize("inputs", [["a.tif", "a_overlay.png"], ["a.tif"]])

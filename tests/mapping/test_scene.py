@@ -9,6 +9,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
+from lcc_tf.data.decoding import decode_image
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.grid import Grid
 from lcc_tf.mapping.scene import open_scene
@@ -36,15 +37,14 @@ def test_parts_of_a_geotiff_are_read(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".jpg", ".png"])
-def test_jpeg_and_png_have_no_georeference(tmp_path, suffix, recwarn):
-    image = noise(40, 60)
-    # Decoders upsample subsampled colors in different ways. Therefore JPEG subsampling is disabled.
-    options = {"subsampling": 0} if suffix == ".jpg" else {}
-    Image.fromarray(image).save(tmp_path / f"a{suffix}", **options)
-    with open_scene(tmp_path / f"a{suffix}") as scene:
+def test_jpeg_and_png_are_decoded_as_in_training(tmp_path, suffix, recwarn):
+    """The colors of the JPEG image are subsampled, and decoders upsample them in different ways."""
+    path = tmp_path / f"a{suffix}"
+    Image.fromarray(noise(40, 60)).save(path)
+    with open_scene(path) as scene:
         assert scene.grid.crs is None
-        expected = np.array(Image.open(tmp_path / f"a{suffix}"))
-        np.testing.assert_allclose(whole(scene), expected, atol=1)
+        expected = decode_image(path.read_bytes(), "png" if suffix == ".png" else "jpeg")
+        np.testing.assert_array_equal(whole(scene), expected)
     assert not recwarn.list
 
 
@@ -439,5 +439,29 @@ def test_coordinate_system_without_a_position_is_not_used(tmp_path):
     with (
         pytest.raises(InputError, match="`resample_to`.*"),
         open_scene(path, SceneReading(resample_to=1)),
+    ):
+        pass
+
+
+def test_jpeg_with_a_world_file_is_resampled(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise(40, 60)).save(path)
+    path.with_suffix(".jgw").write_text("0.5\n0\n0\n-0.5\n500000.25\n5199999.75\n")
+    with rasterio.open(path, "r+") as dataset:
+        dataset.crs = "EPSG:32633"
+    with open_scene(path, SceneReading(resample_to=1)) as scene:
+        assert scene.grid.size == (20, 30)
+        assert scene.grid.crs == rasterio.CRS.from_epsg(32633)
+        assert scene.grid.transform == HALF_METER @ rasterio.Affine.scale(2)
+        pixels = np.asarray(Image.open(path), np.float32).reshape(20, 2, 30, 2, 3)
+        np.testing.assert_allclose(whole(scene), pixels.mean(axis=(1, 3)), atol=0.51)
+
+
+def test_name_that_is_not_utf_8_raises(tmp_path):
+    path = write_scene(tmp_path / "a.tif", noise(8, 9))
+    renamed = path.rename(os.fsdecode(os.fsencode(tmp_path) + b"/\xff\xfe.tif"))
+    with (
+        pytest.raises(InputError, match="must be UTF-8. Received: b'.*xff.*Rename"),
+        open_scene(renamed),
     ):
         pass

@@ -39,14 +39,15 @@ def test_batches_of_a_configuration(tiny_config, builder):
     ("batch_size", "image_size", "expected"),
     [
         (1, 32, 4),  # 13 images: 4 crops per image are 52 steps, and 3 crops are 39 steps
-        (4, 32, 4),  # 16 crops per image would be 52 steps, but 4 crops cover the image
-        (4, 64, 1),
-        (4, 128, 1),  # larger than the images
+        (4, 32, 16),  # 52 steps
+        (4, 256, 16),  # larger than the images
+        (650, 32, 1000),  # the largest allowed number
     ],
 )
 def test_default_number_of_crops_per_image(tiny_config, builder, batch_size, image_size, expected):
     assert builder.info.splits["train"].num_examples == 13
-    config = dataclasses.replace(tiny_config, batch_size=batch_size, image_size=image_size)
+    changed = {"batch_size": batch_size, "image_size": image_size, "crops_per_image": None}
+    config = dataclasses.replace(tiny_config, **changed)
     assert crops_of(config, builder, LabelRules(7, 6)).per_image == expected
     explicit = dataclasses.replace(config, crops_per_image=7)
     assert crops_of(explicit, builder, LabelRules(7, 6)).per_image == 7
