@@ -46,9 +46,9 @@ def ensemble(
         `size_divisor` of the members.
 
     Raises:
-        InputError: `members` is empty; the members have different numbers of classes; `weights`,
-            `average` or `scales` is invalid; members with the same scale require different image
-            sizes; or a member is invalid, see `check_segmentation_model`.
+        InputError: `members` is not a list, or is empty; the members have different numbers of
+            classes; `weights`, `average` or `scales` is invalid; members with the same scale
+            require different image sizes; or a member is invalid, see `check_segmentation_model`.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus
@@ -58,6 +58,11 @@ def ensemble(
         >>> model.output_shape
         (None, None, None, 7)
     """
+    if not isinstance(members, Sequence) or isinstance(members, str):
+        raise InputError(
+            f"`members` must be a list of models. Received: {type(members).__name__}. Use a list "
+            "such as [first, second]."
+        )
     if not members:
         raise InputError(
             "An ensemble needs at least one member. Received: members=[]. Add a model."

@@ -112,8 +112,15 @@ def evaluate(
             f"Received: {type(models).__name__}. Use a dictionary such as "
             "{'first': model, 'second': other_model}."
         )
+    if not isinstance(examples, Iterable):
+        raise InputError(
+            "`examples` must be a list of pairs of an image and its mask, or a `tf.data.Dataset`. "
+            f"Received: {type(examples).__name__}."
+        )
     if not models:
         raise InputError("`models` must contain at least one model. Received: no model.")
+    if others := [name for name in models if not isinstance(name, str)]:
+        raise InputError(f"The names of `models` must be texts. Received: {others}.")
     check_names(list(models))
     for model in models.values():
         check_num_classes(model, classes)

@@ -137,6 +137,9 @@ def test_invalid_weights_raise(members, weights):
 def test_members_with_different_numbers_of_classes_raise(members):
     with pytest.raises(InputError, match=r"\[3, 4\]"):
         ensemble([members[0], small_network(num_classes=4)])
+    for no_list in (members[0], {"a": members[0]}, (model for model in members)):
+        with pytest.raises(InputError, match=f"must be a list of models.*{type(no_list).__name__}"):
+            ensemble(no_list)
     with pytest.raises(InputError, match="at least one"):
         ensemble([])
 

@@ -177,6 +177,10 @@ def test_invalid_arguments_raise():
     for classes in (["a", "b", "unknown"], None):
         with pytest.raises(InputError, match=r"classes=.*`lcc_tf.ClassTable\(names, palette\)`"):
             score(pairs, classes=classes)
+    with pytest.raises(InputError, match="`examples` must be a list of pairs.*Received: int"):
+        score(5)
+    with pytest.raises(InputError, match=r"names of `models` must be texts. Received: \[1\]"):
+        score(pairs, {1: color_model()})
     with pytest.raises(InputError, match="at least one model"):
         score(pairs, {})
     with pytest.raises(InputError, match="named 'ensemble'"):
