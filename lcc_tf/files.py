@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import fcntl
+import hashlib
 import os
 import shutil
 import tempfile
@@ -10,6 +11,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from lcc_tf.errors import InputError
+
+HASHED_BLOCKS, HASHED_BLOCK = 64, 1 << 20  # largest number of blocks, and bytes per block
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -158,6 +161,17 @@ def check_free_space(file: Path, size: int) -> None:
     """
     if shutil.disk_usage(file.parent).free < size:
         raise not_written(file, f"{size / 1e6:.1f} MB are necessary")
+
+
+def sampled_hash(file: Path) -> str:
+    """Hashes the size of a file and blocks of its content; of a file of up to 64 MB, all bytes."""
+    size = file.stat().st_size
+    content = hashlib.blake2b(str(size).encode(), digest_size=16)
+    with file.open("rb") as opened:
+        for start in range(0, size, max(HASHED_BLOCK, size // HASHED_BLOCKS)):
+            opened.seek(start)
+            content.update(opened.read(HASHED_BLOCK))
+    return content.hexdigest()
 
 
 def not_written(file: Path, reason: object) -> OSError:

@@ -11,6 +11,7 @@ from lcc_tf.files import (
     complete_file,
     locked_folder,
     new_folder,
+    sampled_hash,
     unfinished_folder,
     unfinished_name,
     write_atomically,
@@ -209,3 +210,17 @@ def test_locked_folder_without_files_is_deleted_with_its_new_parents(tmp_path):
         locked_folder(tmp_path / "file", "workdir"),
     ):
         pass
+
+
+def test_sampled_hash_depends_on_content_and_size(tmp_path, monkeypatch):
+    monkeypatch.setattr("lcc_tf.files.HASHED_BLOCK", 4)
+    monkeypatch.setattr("lcc_tf.files.HASHED_BLOCKS", 3)
+    file = tmp_path / "a"
+    contents = [b"", b"a", b"b", b"0123456789", b"012345678x", b"0" * 100, b"0" * 101, b"1" * 100]
+    contents.append(b"0" * 66 + b"x" + b"0" * 33)  # byte 66 is in the last of three blocks
+    hashes = set()
+    for content in contents:
+        file.write_bytes(content)
+        hashes.add(sampled_hash(file))
+        assert sampled_hash(file) in hashes
+    assert len(hashes) == len(contents)

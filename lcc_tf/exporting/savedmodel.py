@@ -87,7 +87,7 @@ def load_savedmodel(
             stored.
 
     Raises:
-        InputError: the folder is not a SavedModel that `export_savedmodel` wrote.
+        InputError: the folder is not a SavedModel that `export_savedmodel` wrote, or it is damaged.
     """
     try:
         description = Description.read(folder / "assets.extra")
@@ -97,7 +97,14 @@ def load_savedmodel(
             f"file assets.extra/{MODEL_FILE}. Use the folder <output>/savedmodel of an export."
         ) from error
     files_hash = _files_hash(folder)  # at once, because an export can replace the files later
-    loaded = tf.saved_model.load(folder)
+    try:
+        loaded = tf.saved_model.load(folder)
+    except (OSError, IndexError, tf.errors.OpError) as error:  # errors for damaged files
+        reason = " ".join(str(error).split())[:200]
+        raise InputError(
+            f"The SavedModel in {folder} cannot be loaded: {reason}. A file is possibly missing or "
+            "damaged. Export the model again."
+        ) from error
 
     def predict(images: np.ndarray) -> np.ndarray:
         serve = loaded.signatures["serving_default"]

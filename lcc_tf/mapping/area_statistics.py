@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from lcc_tf.mapping.geodesy import block_side, has_areas, pixel_hectares
 from lcc_tf.mapping.grid import Grid
 
 COLUMNS = ("class", "pixels", "share", "hectares")
+DECIMALS = 4  # minimum number of decimals of hectares
 
 
 class Areas:
@@ -72,12 +74,17 @@ class Areas:
             an empty string.
         """
         total = max(int(self.pixels.sum()), 1)
+        decimals = DECIMALS
+        if self.hectares is not None:
+            pixel = pixel_hectares(self.grid, *([side / 2] for side in self.grid.size))[0]
+            # With very small pixels, more decimals are necessary.
+            decimals = max(DECIMALS, -math.floor(math.log10(pixel)) - 1) if pixel else DECIMALS
         return [
             (
                 name,
                 int(pixels),
                 f"{pixels / total:.6f}",
-                "" if self.hectares is None else f"{self.hectares[class_id]:.4f}",
+                "" if self.hectares is None else f"{self.hectares[class_id]:.{decimals}f}",
             )
             for class_id, (name, pixels) in enumerate(
                 zip(self.class_names, self.pixels, strict=True)

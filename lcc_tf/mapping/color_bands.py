@@ -23,7 +23,7 @@ MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descript
 # A band without meaning for the search: any program can write it for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
 # Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
-OPAQUE = (1, 255, 65535)
+OPAQUE = (1, 255, 32767, 65535)
 # Minimum fraction of the values of a mask that are transparent or opaque. The other values are
 # semitransparent pixels, such as pixels at the border of a resampled image.
 MASK_FRACTION = 0.99

@@ -19,6 +19,7 @@ from lcc_tf.mapping.grid import Grid
 
 MAX_DISTORTION = 0.01  # maximum relative change of lengths or areas by a projection
 SQUARE_METERS = 10_000  # per hectare
+EDGE = 1e-3  # largest distance of two points on an edge, as a fraction of the larger side of a map
 STEP = 0.01  # distance of points from the center of a pixel, as a fraction of the pixel
 
 
@@ -99,12 +100,42 @@ def polygon_hectares(grid: Grid, polygons: np.ndarray) -> np.ndarray:
         return np.full(len(polygons), np.nan)
     if not _is_distorted(grid, "areal_scale"):
         return shapely.area(polygons) * grid.crs.linear_units_factor[1] ** 2 / SQUARE_METERS
-    on_globe = shapely.orient_polygons(
-        shapely.transform(polygons, lambda points: np.column_stack(to_globe(grid.crs, *points.T)))
-    )
     ellipsoid = _crs(grid.crs)[0].get_geod()
+    if not grid.crs.is_projected:
+        # In these coordinates, areas are exact if edges follow parallels and meridians.
+        equal_area = functools.partial(_equal_area, grid.crs, ellipsoid)
+        return shapely.area(shapely.transform(polygons, equal_area)) / SQUARE_METERS
+    on_globe = shapely.orient_polygons(
+        shapely.transform(
+            shapely.segmentize(polygons, edge_length(grid)),
+            lambda points: np.column_stack(to_globe(grid.crs, *points.T)),
+        )
+    )
     areas = [ellipsoid.geometry_area_perimeter(polygon)[0] for polygon in on_globe]
     return np.abs(np.array(areas, float)) / SQUARE_METERS
+
+
+def edge_length(grid: Grid) -> float:
+    """Returns the largest distance between two points on the edge of a polygon that is transformed.
+
+    An edge is a straight line in one coordinate system, and usually a curve in another one. With
+    this distance between the points, the curve is followed closely.
+    """
+    transform = grid.transform
+    pixel = max(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
+    return float(max(1, EDGE * max(grid.size)) * pixel)
+
+
+def _equal_area(crs: CRS, ellipsoid: pyproj.Geod, points: np.ndarray) -> np.ndarray:
+    """Converts coordinates to a cylindrical equal-area projection, meters.
+
+    The source is Snyder 1987, https://doi.org/10.3133/pp1395, equations 10-14, 10-15 and 3-12.
+    """
+    longitudes, latitudes = to_globe(crs, *points.T)
+    sine, e = np.sin(np.radians(latitudes)), np.sqrt(ellipsoid.es)
+    terms = sine / (1 - ellipsoid.es * sine**2) + (np.arctanh(e * sine) / e if e else sine)
+    y = ellipsoid.a * (1 - ellipsoid.es) / 2 * terms
+    return np.column_stack([ellipsoid.a * np.radians(longitudes), y])
 
 
 def has_areas(crs: CRS | None) -> bool:

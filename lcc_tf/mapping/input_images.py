@@ -130,6 +130,11 @@ def images_to_map(
     for image in images:
         files = outputs.files(image).values()
         existing = [file for file in files if file.exists()]
+        if folders := [file for file in existing if file.is_dir()]:
+            raise InputError(
+                f"{folders[0]} is a folder, but a file of a map has this name. Choose another "
+                "`output`."
+            )
         if len(existing) == len(files) and resume:
             continue
         beside = sidecars([file for file in files if not file.exists()])

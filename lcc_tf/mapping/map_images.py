@@ -18,12 +18,12 @@ from tqdm import tqdm
 
 from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
-from lcc_tf.files import write_atomically
+from lcc_tf.files import sampled_hash, write_atomically
 from lcc_tf.mapping.area_statistics import Areas
 from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import window_of
 from lcc_tf.mapping.input_images import orientation_line
-from lcc_tf.mapping.map_raster import NODATA, new_raster, read_map, read_tags
+from lcc_tf.mapping.map_raster import NODATA, is_raster, new_raster, read_map, read_tags
 from lcc_tf.mapping.outputs import Outputs, sidecars
 from lcc_tf.mapping.polygons import write_polygons
 from lcc_tf.mapping.scene import Scene, open_scene
@@ -133,7 +133,7 @@ def map_fingerprint(
     reading: SceneReading | None,
     overlap: int | None,
 ) -> str:
-    """Hashes the network, the settings and the size of the file from which a map is made.
+    """Hashes the network, the settings and the image file from which a map is made.
 
     The fingerprint consists of two hashes with a "-" between them: the hash of everything that
     changes the classes, and the hash of the settings of `outputs`.
@@ -149,7 +149,7 @@ def map_fingerprint(
         predictor.fingerprint,
         overlap_in_pixels(predictor.tile, overlap),
         [str(value) for value in dataclasses.astuple(reading or SceneReading())],
-        image.stat().st_size if image.exists() else None,  # None for a file inside a zip
+        sampled_hash(image) if image.exists() else None,  # None for a file inside a zip
     ]
     hashes = (hashlib.sha256(repr(part).encode()) for part in (settings, outputs.settings))
     return "-".join(part.hexdigest()[:16] for part in hashes)
@@ -199,6 +199,11 @@ def check_earlier_maps(
         tags = {kind: read_tags(file) for kind, file in existing.items() if kind in RASTERS}
         class_map = tags.get("classes", {})
         if is_complete and MAP_TAG not in class_map:
+            if not is_raster(files["classes"]):
+                raise InputError(
+                    f"`resume` would keep {files['classes']}, which cannot be read. The file is "
+                    "possibly damaged. Delete the file, or use `overwrite=True`."
+                )
             unknown.append(files["classes"])
             continue
         for kind, file in existing.items():
@@ -332,9 +337,9 @@ def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
     own = read_tags(files["classes"]).get(FILES_TAG, "").split(SEPARATOR) if stale else []
     if foreign := [file for file in stale if file.name not in own]:
         raise InputError(
-            f"{foreign[0]} would remain beside the new map of {image}, but it possibly belongs to "
-            "an earlier map. Delete the file, use options that write it again, or choose another "
-            "`output`."
+            f"{foreign[0]} would remain beside the new map of {image}. It is not known whether the "
+            "file belongs to an earlier map. Delete the file, use options that write it again, or "
+            "choose another `output`."
         )
     return stale + [file for file in sidecars(stale) if file.exists()]
 

@@ -149,6 +149,15 @@ def read_tags(path: Path) -> dict[str, str]:
         return {}
 
 
+def is_raster(path: Path) -> bool:
+    """Returns True if GDAL can open a file."""
+    try:
+        with _without_georeference_warnings(), rasterio.open(path):
+            return True
+    except RasterioError:
+        return False
+
+
 @contextlib.contextmanager
 def _without_georeference_warnings() -> Iterator[None]:
     """Silences warnings about files without georeference, such as PNG files."""

@@ -11,13 +11,10 @@ from rasterio.features import shapes, sieve
 
 from lcc_tf.errors import InputError
 from lcc_tf.files import flush, not_written, unfinished_name
-from lcc_tf.mapping.geodesy import polygon_hectares, to_globe
+from lcc_tf.mapping.geodesy import edge_length, polygon_hectares, to_globe
 from lcc_tf.mapping.gis_styles import write_polygon_style
 from lcc_tf.mapping.grid import Grid
 from tfds_deepglobe.classes import ClassTable
-
-# Largest distance of two points on an edge in a GeoJSON, as a fraction of the map's larger side
-EDGE = 1e-3
 
 
 def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixels: int) -> None:
@@ -83,9 +80,7 @@ def _for_geojson(polygons: np.ndarray, grid: Grid, map_file: Path) -> np.ndarray
     Raises:
         InputError: a point has no longitude and latitude.
     """
-    transform = grid.transform
-    pixel = max(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
-    polygons = shapely.segmentize(polygons, max(1, EDGE * max(grid.size)) * pixel)
+    polygons = shapely.segmentize(polygons, edge_length(grid))
     if not np.isfinite(to_globe(grid.crs, *shapely.get_coordinates(polygons).T)).all():
         raise InputError(
             f"`polygons='geojson'` needs longitudes and latitudes. Received: {map_file}, which "

@@ -14,7 +14,7 @@ from rasterio.features import rasterize
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import COLUMNS, Areas, csv_text
-from lcc_tf.mapping.geodesy import has_areas
+from lcc_tf.mapping.geodesy import EDGE, has_areas
 from lcc_tf.mapping.grid import Grid, window_of
 
 STRIP_PIXELS = 2**24  # maximum number of pixels of a zone that are read at once
@@ -27,8 +27,9 @@ MARGIN = 0.1
 POLYGONS = {"POLYGON", "MULTIPOLYGON"}
 WORLD = 360.0  # degrees
 SHIFTS = (-WORLD, 0.0, WORLD)
-# Largest distance of two points of an edge, as a fraction of the larger side of the map
-EDGE = 1e-3
+# A pixel center exactly on the common edge of two zones must belong to only one of them. Therefore
+# the pixels are moved by this fraction of a pixel.
+TIE = 1e-6
 MAX_DEGREES = np.array([2 * WORLD, 90.1])  # of longitudes and latitudes
 _READ_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
@@ -45,7 +46,8 @@ class Zones:
         InputError: one of these reasons:
 
             - The file or the layer cannot be read, or several layers contain polygons.
-            - The file has no coordinate system, or its coordinates cannot be degrees.
+            - The file has no coordinate system.
+            - The coordinate system uses degrees, but the coordinates are too large for degrees.
             - The file contains no polygons.
             - The file contains geometries that are not polygons.
 
@@ -157,7 +159,9 @@ class Zones:
         if outside:
             causes.append(f"{len(outside)} outside the map")
         if empty:
-            causes.append(f"{len(empty)} near its border, without valid pixels, or too small")
+            causes.append(
+                f"{len(empty)} too small, without valid pixels, or just outside its border"
+            )
         text = (
             f"warning: {map_file}: {len(outside) + len(empty)} of {len(self.polygons)} zones "
             f"contain no mapped pixels ({', '.join(causes)})"
@@ -373,7 +377,7 @@ def _areas_in(
         inside = rasterize(
             [polygon],
             out_shape=(window.height, window.width),
-            transform=dataset.window_transform(window),
+            transform=dataset.window_transform(window) @ rasterio.Affine.translation(0, TIE),
             dtype="uint8",
         )
         counts = (inside > 0) & (dataset.read_masks(1, window=window) > 0)

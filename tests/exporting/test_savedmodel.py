@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 import sys
 
@@ -6,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.exporting.savedmodel import export_savedmodel
+from lcc_tf.errors import InputError
+from lcc_tf.exporting.savedmodel import export_savedmodel, load_savedmodel
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 SIZES = [(64, 64), (57, 97), (130, 33), (1, 5)]  # height and width, pixels
@@ -75,3 +77,18 @@ def test_description_is_a_json_file(exported):
     assert content["class_names"][4] == "water"
     assert content["palette"][4] == [0, 0, 255]
     assert content["tile"] == 72
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "zeros", "graph"])
+def test_damaged_savedmodel_raises(exported, tmp_path, damage):
+    folder = shutil.copytree(exported[0], tmp_path / "model")
+    file = next(folder.glob("variables/*.data-*"))
+    if damage == "graph":
+        file = folder / "saved_model.pb"
+    content = file.read_bytes()
+    half = content[: len(content) // 2]
+    file.write_bytes(half + bytes(len(half)) if damage == "zeros" else half)
+    if damage == "missing":
+        file.unlink()
+    with pytest.raises(InputError, match="cannot be loaded: .*Export the model again"):
+        load_savedmodel(folder)

@@ -120,9 +120,11 @@ def test_message_for_many_bands_is_short(tmp_path):
 
 
 @pytest.mark.parametrize("bands", [None, (1, 2, 3)])
-@pytest.mark.parametrize("opaque", [255, 1])
-def test_band_of_transparent_and_opaque_pixels_is_a_mask(tmp_path, bands, opaque):
-    image = noise(100, 20, 4)
+@pytest.mark.parametrize(
+    ("opaque", "dtype"), [(255, "uint8"), (1, "uint8"), (65535, "uint16"), (32767, "int16")]
+)
+def test_band_of_transparent_and_opaque_pixels_is_a_mask(tmp_path, bands, opaque, dtype):
+    image = noise(100, 20, 4, dtype)
     image[..., 3] = opaque
     image[:30, :, 3] = 0
     image[30, ::2, 3] = 1  # 0.5 % of the pixels are semitransparent

@@ -1,3 +1,4 @@
+import dataclasses
 import math
 
 import numpy as np
@@ -191,3 +192,31 @@ def test_area_of_a_pixel_at_the_pole(shift):
     rows, columns = np.mgrid[:11, :11].reshape(2, -1) + 0.5
     scale = 0.96986  # of lengths at the pole, because 70 degrees north are the true scale
     np.testing.assert_allclose(pixel_hectares(grid, rows, columns), 100 / scale**2, rtol=1e-3)
+
+
+def test_area_of_a_polygon_of_the_globe_is_exact():
+    """The edge between two corners is a parallel, not the shortest line on the globe."""
+    grid = Grid(180, 360, DEGREES, from_origin(-180, 90, 1, 1))
+    polygons = [shapely.box(-180, -90, 180, 90), shapely.box(0, 30, 60, 60)]
+    expected = [true_hectares(-90, 90, 360), true_hectares(30, 60, 60)]
+    np.testing.assert_allclose(polygon_hectares(grid, np.array(polygons)), expected, rtol=1e-9)
+    sphere = dataclasses.replace(grid, crs=CRS.from_string("+proj=longlat +R=6371000"))
+    half = polygon_hectares(sphere, np.array([shapely.box(-180, 0, 180, 90)]))
+    assert half == pytest.approx(2 * math.pi * 6371000**2 / 1e4)
+
+
+def test_area_of_a_long_polygon_in_a_distorted_projection():
+    transformer = pyproj.Transformer.from_crs(DEGREES.to_wkt(), MERCATOR.to_wkt(), always_xy=True)
+    left, bottom = transformer.transform(0, 30)
+    right, top = transformer.transform(60, 60)
+    grid = Grid(100, 100, MERCATOR, from_origin(left, top, (right - left) / 100, 1e5))
+    box = np.array([shapely.box(left, bottom, right, top)])
+    assert polygon_hectares(grid, box) == pytest.approx(true_hectares(30, 60, 60), rel=1e-4)
+
+
+@pytest.mark.parametrize(("side", "text"), [(0.5, "0.0025"), (0.005, "0.00000025")])
+def test_hectares_of_small_pixels_have_more_decimals(side, text):
+    grid = Grid(10, 10, UTM, from_origin(500000, 5200000, side, side))
+    areas = Areas(grid, ("all",))
+    areas.add(np.zeros((10, 10), np.uint8), np.ones((10, 10), bool), slice(0, 10), slice(0, 10))
+    assert areas.rows()[0][-1] == text

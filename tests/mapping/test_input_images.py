@@ -96,3 +96,9 @@ def test_output_folder_that_is_a_file_raises(tmp_path):
         InputError, match="maps is a file, not a folder. Choose a folder as `output`"
     ):
         images_to_map([Path("a.tif")], Outputs(tmp_path / "maps"), resume=True, overwrite=True)
+
+
+def test_folder_with_the_name_of_a_map_raises(tmp_path):
+    (tmp_path / "a_classes.tif").mkdir()
+    with pytest.raises(InputError, match="a_classes.tif is a folder.*Choose another `output`"):
+        images_to_map([Path("a.tif")], Outputs(tmp_path), resume=False, overwrite=True)

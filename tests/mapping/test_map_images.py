@@ -533,3 +533,11 @@ def test_resume_does_not_replace_files_of_the_user(folder, model, mapped_before)
     outputs = Outputs(folder / "out", extras=["overlay"])
     with pytest.raises(InputError, match="`resume` would replace .*a_overlay.png.*`overwrite=True"):
         check_earlier_maps([folder / "a.tif"], model, outputs)
+
+
+def test_resume_with_a_damaged_map_raises(folder, model):
+    map_in(folder, model)
+    file = folder / "out" / "a_classes.tif"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(InputError, match="keep .*a_classes.tif, which cannot be read.*damaged"):
+        check_earlier_maps([folder / "a.tif"], model, Outputs(folder / "out"))

@@ -465,3 +465,32 @@ def test_name_that_is_not_utf_8_raises(tmp_path):
         open_scene(renamed),
     ):
         pass
+
+
+ALPHA, COLORS = ColorInterp.alpha, [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+
+
+@pytest.mark.parametrize("meters", [None, 1])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "float32"])
+@pytest.mark.parametrize(
+    "interpretation",
+    [
+        [*COLORS, ALPHA],
+        [*COLORS, ColorInterp.nir, ALPHA],
+        [ALPHA, *COLORS],
+        [*COLORS, ALPHA, ALPHA],
+    ],
+)
+def test_transparency_band_at_any_place_is_a_mask(tmp_path, interpretation, dtype, meters):
+    """GDAL itself uses only the last of two or four integer bands as a mask."""
+    image = noise(40, 60, len(interpretation), dtype)
+    for band, kind in enumerate(interpretation):
+        if kind == ALPHA:
+            image[..., band] = 255
+            image[:16, :, band] = 0
+    path = write_scene(tmp_path / "a.tif", image, colorinterp=interpretation)
+    with open_scene(path, SceneReading(scale=(0, 255), resample_to=meters)) as scene:
+        assert "the transparency mask, about 40.0% are nodata" in scene.notes[0]
+        valid = valid_pixels(scene)
+    expected = np.repeat([False, True], [16, 24])[:: 1 if meters is None else 2]
+    np.testing.assert_array_equal(valid, np.broadcast_to(expected[:, None], valid.shape))

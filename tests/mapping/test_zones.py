@@ -116,7 +116,7 @@ def test_map_that_crosses_180_degrees_is_divided_by_zones(tmp_path):
     ("zone", "cause"),
     [
         (rectangle(0, 0, 1, 1), "1 outside the map.*of the zones.* 0, 0, 1, 1, and the map.* 15"),
-        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 near its border.*or too small"),
+        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 too small, .*or just outside"),
     ],
 )
 def test_zones_without_mapped_pixels_are_reported_with_the_cause(tmp_path, zone, cause):
@@ -301,3 +301,34 @@ def test_attributes_with_missing_values_are_not_changed(tmp_path):
     rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
     values = [[rows[i][name] for name in attributes[0]] for i in (0, 3)]
     assert values == [["9007199254740993", "True", "2020-01-02", "1.5"], [""] * 4]
+
+
+def test_zones_east_of_180_degrees_contain_a_map_in_the_west(tmp_path):
+    transform = from_origin(-179, 10, 0.01, 0.01)
+    map_file = map_of_ones(tmp_path / "a.tif", crs="EPSG:4326", transform=transform)
+    zones = write_zones(tmp_path / "zones.geojson", rectangle(181, 9, 181.1, 11))
+    rows, _ = rows_of(Zones(zones), map_file)
+    assert int(rows[1]["pixels"]) == 200
+
+
+def test_large_zones_are_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("lcc_tf.mapping.zones.STRIP_PIXELS", 70)
+    ids = np.random.default_rng(0).integers(0, 3, (20, 30), np.uint8)
+    write_class_map(tmp_path / "a.tif", ids)
+    zones = write_zones(tmp_path / "zones.geojson", rectangle(-180, -90, 180, 90))
+    rows, _ = rows_of(Zones(zones), tmp_path / "a.tif")
+    assert [int(row["pixels"]) for row in rows] == np.bincount(ids.ravel()).tolist()
+
+
+@pytest.mark.parametrize("horizontal", [True, False])
+def test_pixels_on_the_edge_of_two_zones_belong_to_one_of_them(tmp_path, horizontal):
+    """The common edge is a line through the centers of pixels."""
+    map_file = map_of_ones(tmp_path / "a.tif")
+    left, bottom, right, top = 500000, 5199990, 500015, 5200000
+    if horizontal:
+        boxes = [(left, bottom, right, 5199994.75), (left, 5199994.75, right, top)]
+    else:
+        boxes = [(left, bottom, 500004.25, top), (500004.25, bottom, right, top)]
+    file = write_layer(tmp_path / "zones.gpkg", "x", [shapely.box(*box) for box in boxes])
+    rows, _ = rows_of(Zones(file), map_file)
+    assert int(rows[1]["pixels"]) + int(rows[4]["pixels"]) == 600
