@@ -159,9 +159,7 @@ class Zones:
         if outside:
             causes.append(f"{len(outside)} outside the map")
         if empty:
-            causes.append(
-                f"{len(empty)} too small, without valid pixels, or just outside its border"
-            )
+            causes.append(f"{len(empty)} too small, on nodata pixels, or at its border")
         text = (
             f"warning: {map_file}: {len(outside) + len(empty)} of {len(self.polygons)} zones "
             f"contain no mapped pixels ({', '.join(causes)})"
