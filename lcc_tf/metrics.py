@@ -79,7 +79,8 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
         Raises:
             InputError: a shape does not fit.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
-                check; the result is then NaN. The result is also NaN if `y_pred` contains NaN.
+                check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes it
+                NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -184,7 +185,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
 @keras.saving.register_keras_serializable("lcc_tf")
 class ImagewiseScore(keras.metrics.Mean):
-    """Mean over images of one of the scores of `micro_scores`.
+    """One of the scores of `micro_scores`, averaged over images.
 
     Each of these scores can be computed from the pixel accuracy of an image, see `micro_scores`.
     The mean excludes images that contain only void pixels.
@@ -236,14 +237,15 @@ class ImagewiseScore(keras.metrics.Mean):
             y_pred: float logits or probabilities `(batch, height, width, num_classes)`.
             sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
                 `(batch, height, width, 1)`; None for equal weights. The accuracy of an image uses
-                the weights of its pixels. The mean over images uses one weight per image, the mean
-                weight of its pixels that are not void. Keras passes sample weights only to metrics
-                in the argument `weighted_metrics` of `compile`.
+                the weights of its pixels. In the mean over images, the weight of an image is the
+                mean weight of its pixels that are not void. Keras passes sample weights only to
+                metrics in the argument `weighted_metrics` of `compile`.
 
         Raises:
             InputError: a shape does not fit.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
-                check; the result is then NaN. The result is also NaN if `y_pred` contains NaN.
+                check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes it
+                NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(

@@ -374,7 +374,7 @@ def test_invalid_class_tables_raise(tmp_path):
     with pytest.raises(InputError, match="class_dict.csv, train/a/CLASS_DICT.csv differ. Delete"):
         open_archive(root)
     (root / "class_dict.csv").write_text("name,r,g\n")
-    with pytest.raises(InputError, match="^class_dict.csv: .*lacks the columns b"):
+    with pytest.raises(InputError, match="^class_dict.csv: .*must contain the columns b"):
         open_archive(root)
     (root / "class_dict.csv").write_bytes(b"\xff\xff")
     with pytest.raises(InputError, match="^class_dict.csv: .*not a text file in UTF-8"):

@@ -62,7 +62,7 @@ class ClassTable:
                 "A class table needs a sequence of names and a sequence of RGB colors. "
                 f"Received: {shorten(repr(self.names), 80)}, {shorten(repr(self.palette), 80)}."
             )
-        # Tuples, so that equal class tables are equal and have the same hash
+        # With tuples, class tables of the same content are equal and have the same hash.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "palette", tuple(map(tuple, self.palette)))
         if not 1 <= len(self.names) <= _NO_CLASS or len(self.names) != len(self.palette):
@@ -105,8 +105,9 @@ class ClassTable:
     def is_binarized(self) -> bool:
         """True if the palette contains only the values 0 and 255.
 
-        If it is True, `encode` binarizes each channel of a mask at 128, because masks of resized
-        copies contain interpolated colors. The rules of the DeepGlobe challenge do the same.
+        If it is True, `encode` binarizes each channel of a mask at 128, because some copies of a
+        data set have resized masks, which contain interpolated colors. The rules of the DeepGlobe
+        challenge do the same.
 
         Reference: Demir et al., DeepGlobe 2018 (CVPRW), https://arxiv.org/abs/1805.06561
         """
@@ -155,8 +156,11 @@ class ClassTable:
             ) from error
         columns = [column.strip().lower() for column in rows[0][1]] if rows else []
         for fault, wrong in (
-            ("lacks the columns", [c for c in ("name", "r", "g", "b") if c not in columns]),
-            ("has more than once", [c for c in ("name", "r", "g", "b") if columns.count(c) > 1]),
+            ("must contain the columns", [c for c in ("name", "r", "g", "b") if c not in columns]),
+            (
+                "must not repeat the columns",
+                [c for c in ("name", "r", "g", "b") if columns.count(c) > 1],
+            ),
         ):
             if wrong:
                 raise InputError(
@@ -199,7 +203,7 @@ class ClassTable:
         matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
         if len(matches) != 1:
             raise InputError(
-                f"{shorten(name)!r} is not the name of a class, or not the beginning of exactly "
+                f"{shorten(name)!r} must be the name of one class, or the beginning of only "
                 f"one name. Choose one of: {shorten(', '.join(self.names))}."
             )
         return matches[0]
@@ -271,9 +275,9 @@ class ClassTable:
                 f"Received: dtype={mask_rgb.dtype}, shape={mask_rgb.shape}."
             )
         # Look up the class of each color in a table. The index is a code of 24 bits, which are the
-        # 8 bits of R, G and B. If masks are binarized, the code has 3 bits, which are the highest
-        # bits of R, G and B, because the highest bit is 1 for values of 128 or more. The look-up
-        # takes 20 ms for 2448x2448 pixels.
+        # 8 bits of R, G and B. If masks are binarized, the code has only 3 bits: the highest bits
+        # of R, G and B. The highest bit is 1 for values of 128 or more. The look-up takes 20 ms for
+        # 2448x2448 pixels.
         bits = 1 if self.is_binarized else 8
         if self.is_binarized and (colors := _colors_of_other_palette(mask_rgb)):
             raise OtherPaletteError(other_palette_text(colors), colors)
@@ -418,9 +422,9 @@ def _shortened(texts: list[str]) -> list[str]:
 def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     """Finds class ids and colors of another class table, which binarizing at 128 would change.
 
-    Masks of resized copies contain interpolated colors, which are rare: in masks of DeepGlobe that
-    were reduced to 64x64 pixels, each channel value in [64, 191] has at most 0.5 % of the pixels,
-    and all of these values together have at most 14 %.
+    Resized masks contain interpolated colors, which are rare. For example, masks of DeepGlobe were
+    reduced to 64x64 pixels. Then at most 0.5 % of the pixels have the same channel value in
+    [64, 191], and at most 14 % have any of these values.
 
     Args:
         mask_rgb: colors of a mask, uint8 `(height, width, 3)`.
@@ -433,8 +437,9 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     if _gray_values(sample) is not None and (gray := _gray_values(mask_rgb)) is not None:
         values = np.flatnonzero(Image.fromarray(gray).histogram())
         dark, bright = values[(values > 0) & (values < 128)], values[values >= 128]
-        # Class ids are small, and at most two large values are void. In noisy or interpolated masks
-        # of black and white, bright values differ from 255 as much as dark values differ from 0.
+        # Masks of class ids contain small values, and at most two large values for void pixels. In
+        # noisy or interpolated masks of black and white, bright values differ from 255 as much as
+        # dark values differ from 0.
         if dark.size and (
             bright.size <= 1 or (bright.size == 2 and dark.max() > 255 - bright.min())
         ):
@@ -469,7 +474,11 @@ def _has_solid_block(mask_rgb: np.ndarray) -> bool:
 
 
 def _gray_values(mask_rgb: np.ndarray) -> np.ndarray | None:
-    """Returns a channel if all channels are equal or 0 everywhere; None for other masks."""
+    """Returns the values of a mask in which all channels are equal, except channels of zeros.
+
+    Returns:
+        uint8 `(height, width)`; None for other masks.
+    """
     used = [np.ascontiguousarray(mask_rgb[..., i]) for i in range(3) if mask_rgb[..., i].any()]
     if any(not np.array_equal(channel, used[0]) for channel in used[1:]):
         return None

@@ -209,10 +209,10 @@ def test_csv_of_spreadsheets_is_read(content):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "lacks the columns name, r, g, b"),
-        ("name,r,g,b,R\nx,1,2,3,4\n", "has more than once r"),
+        ("", "must contain the columns name, r, g, b"),
+        ("name,r,g,b,R\nx,1,2,3,4\n", "must not repeat the columns r"),
         ('name,r,g,b\n"x' + "y" * 200_000, "line 2: field larger than field limit"),
-        ("name,r,b\nx,1,2\n", "lacks the columns g"),
+        ("name,r,b\nx,1,2\n", "must contain the columns g"),
         ("name,r,g,b\n", "has no class"),
         ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),

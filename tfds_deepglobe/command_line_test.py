@@ -114,7 +114,7 @@ def test_check_reports_a_fault_if_the_archive_cannot_be_opened(tmp_path, capsys)
         (["--image-glob", "images/*"], "error: `--image-glob` must end in one of .jpg"),
         (["--mask-pattern", "1.png"], "error: `--mask-pattern` needs exactly one *"),
         (["--map-color", "1,2=x"], "error: `--map-color` needs R,G,B=CLASS"),
-        (["--map-color", "255,0,0=lava"], "error: 'lava' is not the name of a class"),
+        (["--map-color", "255,0,0=lava"], "error: 'lava' must be the name of one class"),
     ],
 )
 def test_invalid_options_have_exit_code_2(data, capsys, command, options, message):

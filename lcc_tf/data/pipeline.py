@@ -127,7 +127,8 @@ def training_batches(
         # Set the seed of the graph of this function. Otherwise, the order would also depend on the
         # global seed of TensorFlow.
         tf.random.set_seed(seed + 1)
-        # Several crops of an image are far apart, because batches of few images train worse.
+        # The crops of an image are far apart in this order. A batch with many crops of the same
+        # image would train worse.
         examples = (
             encoded_examples(builder, "train")
             .repeat(per_image)

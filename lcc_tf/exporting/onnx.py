@@ -55,7 +55,7 @@ def export_onnx(source: SourceModel, output: Path) -> list[ExportedFile]:
 
 
 def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
-    """Wraps an ONNX file that `export_onnx` wrote as a function that returns probabilities.
+    """Returns a function that predicts probabilities with an ONNX file of `export_onnx`.
 
     Args:
         file: `model.onnx` or `deepness.onnx`.

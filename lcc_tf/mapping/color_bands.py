@@ -20,7 +20,7 @@ OTHER_WORDS = frozenset(
 OTHER_COLOR = "other"
 UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; both signs of micro
 MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
-# A band without meaning for the search: any program can write it for any band.
+# These interpretations tell nothing about a band, because many programs write them for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
 # Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
 OPAQUE = (1, 255, 32767, 65535)
@@ -251,7 +251,7 @@ def _meanings(descriptions: Iterable[str | None]) -> list[str]:
 
 
 def _has_palette(dataset: rasterio.DatasetReader, band: int) -> bool:
-    """Returns True if a band contains palette indices. A 1-bit image in black and white is gray."""
+    """Returns True for a band of palette indices. A palette of black and white counts as gray."""
     if dataset.colorinterp[band - 1] != ColorInterp.palette:
         return False
     return dataset.colormap(band) != {0: (0, 0, 0, 255), 1: (255, 255, 255, 255)}

@@ -19,7 +19,7 @@ from lcc_tf.mapping.grid import Grid
 
 MAX_DISTORTION = 0.01  # maximum relative change of lengths or areas by a projection
 SQUARE_METERS = 10_000  # per hectare
-EDGE = 1e-3  # largest distance of two points on an edge, as a fraction of the larger side of a map
+EDGE = 1e-2  # largest distance of two points on an edge, as a fraction of the larger side of a map
 STEP = 0.01  # distance of points from the center of a pixel, as a fraction of the pixel
 
 

@@ -253,7 +253,7 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
                     )
                 size = _resampled_size(path, dataset, reading.resample_to)
                 alpha = alpha_bands(dataset)
-                # GDAL uses every band that is marked as transparency as a mask during resampling.
+                # During resampling, GDAL uses each transparency band as a mask.
                 if marked := sorted(set(chosen) & set(alpha)):
                     raise InputError(
                         "If `resample_to` is set, `bands` must not contain a band that is marked "
@@ -279,7 +279,7 @@ def _readable(path: Path) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
-        # The cause of the error of rasterio is the error of GDAL, which contains the reason.
+        # `error.__cause__` is the error of GDAL. It tells why the file cannot be read.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         if not path.exists():
             reason = "the file does not exist"
@@ -307,7 +307,7 @@ def _check_bands(path: Path, dataset: rasterio.DatasetReader) -> None:
 
 def _page_notes(dataset: rasterio.DatasetReader) -> list[str]:
     """Describes images in the same file that are not mapped, such as pages of a TIFF file."""
-    if len(parts := dataset.subdatasets) < 2:
+    if not (parts := dataset.subdatasets):
         return []
     return [f"warning: the file contains {len(parts)} images; only the first image is mapped"]
 
@@ -318,18 +318,20 @@ def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
     Raises:
         InputError: the file is too small, or a JPEG or PNG file is damaged.
     """
-    pixels = dataset.width * dataset.height
-    if dataset.driver in PLAIN_FORMATS and pixels > PIXELS_PER_BYTE * path.stat().st_size:
+    if (
+        dataset.driver not in PLAIN_FORMATS or not path.is_file()
+    ):  # a file inside a zip, for example
+        return
+    if dataset.width * dataset.height > PIXELS_PER_BYTE * path.stat().st_size:
         raise InputError(
             f"{path} claims {dataset.width}x{dataset.height} pixels in {path.stat().st_size} "
             f"bytes. A {dataset.driver} file of this size cannot contain so many pixels. The file "
             "is broken or malicious. Use another file."
         )
-    if dataset.driver in PLAIN_FORMATS:
-        try:
-            require_complete(path, dataset.driver)
-        except DatasetError as error:
-            raise InputError(f"{path} {error}. Use a complete file.") from error
+    try:
+        require_complete(path, dataset.driver)
+    except DatasetError as error:
+        raise InputError(f"{path} {error}. Use a complete file.") from error
 
 
 def _is_color_jpeg(path: Path, dataset: rasterio.DatasetReader) -> bool:
@@ -460,7 +462,7 @@ def _resampled(
     The raster contains only the bands in `bands`, for two reasons:
 
     - GDAL resamples all bands of a raster.
-    - GDAL uses every band that is marked as transparency as a mask.
+    - GDAL uses each transparency band as a mask.
 
     Args:
         name: name under which GDAL can open the file.

@@ -14,7 +14,7 @@ from rasterio.features import rasterize
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import COLUMNS, Areas, csv_text
-from lcc_tf.mapping.geodesy import EDGE, has_areas
+from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import Grid, window_of
 
 STRIP_PIXELS = 2**24  # maximum number of pixels of a zone that are read at once
@@ -27,6 +27,8 @@ MARGIN = 0.1
 POLYGONS = {"POLYGON", "MULTIPOLYGON"}
 WORLD = 360.0  # degrees
 SHIFTS = (-WORLD, 0.0, WORLD)
+# Largest distance of two points on an edge, as a fraction of the larger side of the map
+EDGE = 1e-3
 # A pixel center exactly on the common edge of two zones must belong to only one of them. Therefore
 # the pixels are moved by this fraction of a pixel.
 TIE = 1e-6

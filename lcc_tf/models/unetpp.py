@@ -52,8 +52,8 @@ def UNetPlusPlus(
         preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
             of `PREPROCESSING_MODES`; see `build_encoder`.
         deep_supervision: True to add a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
-            prediction is then the mean of all four heads, which the paper calls accurate mode
-            (section 3.2).
+            prediction is then the mean of these three heads and the head of X^{0,4}. The paper
+            calls this the accurate mode (section 3.2).
 
     Returns:
         A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
@@ -112,8 +112,9 @@ def _node(
     below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
     """Upsamples the node below, concatenates the nodes to the left and convolves twice."""
-    # Weights files contain the layers in the order of the graph. The two identity layers keep the
-    # order of older runs, in which upsampling and concatenation were separate layers.
+    # Weights files contain the layers in the order of the graph. In earlier versions,
+    # upsampling and concatenation were separate layers. The two identity layers take their places,
+    # so that earlier weights files can be loaded.
     below = keras.layers.Identity(name=f"{name}_upsampling")(below)
     maps = [below]
     if skips:

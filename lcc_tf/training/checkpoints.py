@@ -4,8 +4,8 @@ A checkpoint is a weights file that also contains the variables of the optimizer
 the training. A training resumes from a single file. Weights and state therefore always match.
 
 A phase is a group of consecutive epochs with the same trainable layers, see
-`lcc_tf.training.phases`. The averages are moving averages of the weights, see
-`lcc_tf.training.optimizer`.
+`lcc_tf.training.phases`. In this module, "averages" are moving averages of the
+weights, see `lcc_tf.training.optimizer`.
 """
 
 import json
@@ -125,8 +125,8 @@ def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
         # In float16, `model.optimizer` is a `LossScaleOptimizer`, which has more variables.
         model.optimizer.build(model.trainable_variables)
         load_weights(model, file)
-        # The file contains the averages as weights of the model, and the trained weights as
-        # averages of the optimizer. Swap them back.
+        # In the file, the averages are in the place of the weights, and the weights are in the
+        # place of the averages. Swap them back.
         optimizer.swap_averages()
     else:
         load_weights(keras.Model(model.inputs, model.outputs), file)

@@ -220,3 +220,11 @@ def test_hectares_of_small_pixels_have_more_decimals(side, text):
     areas = Areas(grid, ("all",))
     areas.add(np.zeros((10, 10), np.uint8), np.ones((10, 10), bool), slice(0, 10), slice(0, 10))
     assert areas.rows()[0][-1] == text
+
+
+def test_pixels_beyond_a_pole_have_no_area():
+    grid = Grid(3, 4, DEGREES, from_origin(0, 91, 1, 1))
+    assert (pixel_hectares(grid, np.array([0.5, 1.5]), np.array([2.5, 2.5])) > 0).tolist() == [
+        False,
+        True,
+    ]

@@ -516,6 +516,8 @@ def test_resume_with_other_outputs_needs_the_same_network(folder, model):
     map_in(folder, model, **options)
     assert is_mapped(images[0], model, more)
     assert not is_mapped(images[0], other, more)
+    (folder / "out" / "a_overlay.png").unlink()
+    assert not is_mapped(images[0], model, more)
     # An interrupted map has rasters, which have the fingerprint, but no class map.
     confidence = Outputs(folder / "out", extras=["confidence"])
     map_in(folder, model, extras=["confidence"])

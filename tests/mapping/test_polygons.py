@@ -39,6 +39,8 @@ def test_geojson_is_in_degrees(tmp_path):
     write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.geojson", min_pixels=1)
     points, hectares = points_and_hectares(tmp_path / "a.geojson")
     assert points[:, 0].min() < 15 < points[:, 0].max()
+    # Most edges have 50 pixels, and there is one point per pixel at most.
+    assert 15 < len(points) <= 3 * (2 * (50 + 30) + 1)
     np.testing.assert_allclose(points, np.broadcast_to([15, 46.9], points.shape), atol=0.1)
     assert sum(hectares) == pytest.approx(50 * 90 * 0.25e-4)
 
@@ -98,8 +100,8 @@ def test_edges_of_a_geojson_follow_the_map(tmp_path):
     middle = (points[1:] + points[:-1]) / 2
     x, y = to_map.transform(*middle.T)
     top = y > 6.9e6
-    assert top.sum() > 150
-    np.testing.assert_allclose(y[top & (x > -0.99e6) & (x < 0.99e6)], 7e6, atol=10)
+    assert top.sum() > 80
+    np.testing.assert_allclose(y[top & (x > -0.99e6) & (x < 0.99e6)], 7e6, atol=20)
 
 
 def test_geojson_of_a_map_beyond_its_projection_raises(tmp_path):

@@ -1,6 +1,8 @@
 import os
 import re
+import zipfile
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -494,3 +496,22 @@ def test_transparency_band_at_any_place_is_a_mask(tmp_path, interpretation, dtyp
         valid = valid_pixels(scene)
     expected = np.repeat([False, True], [16, 24])[:: 1 if meters is None else 2]
     np.testing.assert_array_equal(valid, np.broadcast_to(expected[:, None], valid.shape))
+
+
+def test_mask_of_a_jpeg_is_kept(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise(40, 60)).save(path)
+    expected = np.arange(40) >= 16
+    with rasterio.open(path, "r+") as dataset:
+        dataset.write_mask(np.broadcast_to(expected[:, None], (40, 60)))
+    with open_scene(path) as scene:
+        assert valid_pixels(scene).all(axis=1).tolist() == expected.tolist()
+
+
+def test_jpeg_inside_a_zip_is_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(noise(40, 60)).save(tmp_path / "a.jpg")
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(tmp_path / "a.jpg", "a.jpg")
+    with open_scene(Path("/vsizip/a.zip/a.jpg")) as scene:
+        assert whole(scene).shape == (40, 60, 3)
