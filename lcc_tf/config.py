@@ -168,7 +168,7 @@ class TrainConfig:
     # None for no class. The scores of evaluate.py do not use this field; they follow a protocol.
     # The DeepGlobe challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
-    # Largest learning rate of the schedule. With 1e-4, short trainings end too early
+    # Largest learning rate of the schedule. With lower values, short trainings end too early
     # (docs/recipe.md). The original uses 1e-5.
     learning_rate: float = 3e-3
     # Learning rate of the encoder as a fraction of `learning_rate`. Howard & Ruder 2018 propose
