@@ -423,7 +423,7 @@ def _georeference_notes(dataset: rasterio.DatasetReader) -> list[str]:
     else:
         return []
     return [
-        f"the image has {kind} instead of a coordinate system; its maps have the same; transform "
+        f"the image has {kind} instead of a coordinate system; its maps also have them; transform "
         f"the image or the maps with `{command}`"
     ]
 

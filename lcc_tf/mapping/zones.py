@@ -255,7 +255,7 @@ def _column(
 
 
 def _unique_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Adds a prefix to attributes that have the name of a column of the table of areas."""
+    """Adds a prefix to attributes with the name of a column in the table of areas."""
     used = {NUMBER, *COLUMNS}
     unique = []
     for name in names:
