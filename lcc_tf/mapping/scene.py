@@ -318,9 +318,8 @@ def _check_pixels(path: Path, dataset: rasterio.DatasetReader) -> None:
     Raises:
         InputError: the file is too small, or a JPEG or PNG file is damaged.
     """
-    if (
-        dataset.driver not in PLAIN_FORMATS or not path.is_file()
-    ):  # a file inside a zip, for example
+    # A file inside a zip cannot be checked.
+    if dataset.driver not in PLAIN_FORMATS or not path.is_file():
         return
     if dataset.width * dataset.height > PIXELS_PER_BYTE * path.stat().st_size:
         raise InputError(
