@@ -1,6 +1,7 @@
 """Checks of arguments that several public functions share."""
 
-import sys
+import math
+import os
 from collections.abc import Callable, Collection, Mapping, Sequence, Set
 from numbers import Integral, Real
 from pathlib import Path
@@ -155,7 +156,10 @@ def _matches(value: object, hint: Any) -> bool:
     """Returns True if a value has the type of an annotation."""
     options = get_args(hint)
     if get_origin(hint) is Sequence:
-        is_sequence = isinstance(value, (list, tuple)) or getattr(value, "ndim", 0) == 1  # an array
+        is_array = getattr(value, "ndim", 0) == 1
+        is_sequence = (
+            is_array or isinstance(value, Sequence) and not isinstance(value, (str, bytes))
+        )
         return is_sequence and all(_matches(item, options[0]) for item in value)
     if isinstance(hint, UnionType):
         return any(_matches(value, option) for option in options)
@@ -168,9 +172,19 @@ def _matches(value: object, hint: Any) -> bool:
     if hint is int:
         return _is_int(value)
     if hint is float:
-        is_real = isinstance(value, Real) and not isinstance(value, bool)
-        return is_real and abs(value) <= sys.float_info.max  # False for NaN
+        return isinstance(value, Real) and not isinstance(value, bool) and _is_finite(value)
+    if hint is bool:
+        return type(value).__name__ in ("bool", "bool_")  # of Python or NumPy
+    if hint is Path:
+        return isinstance(value, os.PathLike)
     return isinstance(value, hint or NoneType)
+
+
+def _is_finite(number: Real) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number that is too large for a float
+        return False
 
 
 def _is_int(number: object) -> bool:

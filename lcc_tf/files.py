@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lcc_tf.errors import InputError
 
-HASHED_BLOCKS, HASHED_BLOCK = 64, 1 << 20  # largest number of blocks, and bytes per block
+HASHED_BLOCKS, HASHED_BLOCK = 64, 1 << 16  # largest number of blocks, and bytes per block
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -164,7 +164,7 @@ def check_free_space(file: Path, size: int) -> None:
 
 
 def sampled_hash(file: Path) -> str:
-    """Hashes the size of a file and blocks of its content; of a file of up to 64 MB, all bytes."""
+    """Hashes the size of a file and blocks of its content; of a file of up to 4 MB, all bytes."""
     size = file.stat().st_size
     content = hashlib.blake2b(str(size).encode(), digest_size=16)
     with file.open("rb") as opened:

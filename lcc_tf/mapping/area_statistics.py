@@ -1,6 +1,7 @@
 """Area of each class in a map."""
 
 import csv
+import functools
 import io
 import math
 from collections.abc import Sequence
@@ -11,6 +12,7 @@ from lcc_tf.mapping.geodesy import block_side, has_areas, pixel_hectares
 from lcc_tf.mapping.grid import Grid
 
 COLUMNS = ("class", "pixels", "share", "hectares")
+EQUAL = 1e-5  # largest relative difference of areas that are considered equal
 DECIMALS = 4  # minimum number of decimals of hectares
 
 
@@ -55,7 +57,7 @@ class Areas:
             widths = np.minimum(lefts + side, columns.stop) - lefts
             centers = np.full(len(lefts), (top + bottom) / 2)
             sizes = pixel_hectares(self.grid, centers, lefts + widths / 2)
-            if np.ptp(sizes) == 0:
+            if np.ptp(sizes) <= EQUAL * np.max(sizes):
                 self.hectares += (
                     np.bincount(class_ids[part][valid[part]], minlength=count) * sizes[0]
                 )
@@ -74,11 +76,7 @@ class Areas:
             an empty string.
         """
         total = max(int(self.pixels.sum()), 1)
-        decimals = DECIMALS
-        if self.hectares is not None:
-            pixel = pixel_hectares(self.grid, *([side / 2] for side in self.grid.size))[0]
-            # With very small pixels, more decimals are necessary.
-            decimals = max(DECIMALS, -math.floor(math.log10(pixel)) - 1) if pixel else DECIMALS
+        decimals = DECIMALS if self.hectares is None else _decimals(self.grid)
         return [
             (
                 name,
@@ -94,6 +92,13 @@ class Areas:
     def to_csv(self) -> str:
         """Returns CSV with a header and one row per class."""
         return csv_text([COLUMNS, *self.rows()])
+
+
+@functools.lru_cache(maxsize=64)
+def _decimals(grid: Grid) -> int:
+    """Returns the number of decimals of hectares. With very small pixels, more are necessary."""
+    pixel = pixel_hectares(grid, *([side / 2] for side in grid.size))[0]
+    return max(DECIMALS, -math.floor(math.log10(pixel)) - 1) if pixel else DECIMALS
 
 
 def csv_text(rows: Sequence[Sequence[object]]) -> str:

@@ -18,6 +18,7 @@ OTHER_WORDS = frozenset(
     ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
 )
 OTHER_COLOR = "other"
+SHORTEST = 300  # nanometers
 UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; both signs of micro
 MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
 # These interpretations tell nothing about a band, because many programs write them for any band.
@@ -231,9 +232,12 @@ def _described_color(description: str | None, *, mentioned: bool = False) -> str
     if mentioned and len(found := set(words) & set(COLORS)) == 1:
         return found.pop()
     number = r"(\d*\.?\d+)"
-    if match := re.search(rf"(?<![\d.]){number}(?:\s*-\s*{number})?\s*({'|'.join(UNITS)})\b", text):
+    pattern = rf"(?<![\d.]){number}(?:\s*-\s*{number})?\s*({'|'.join(UNITS)})\b"
+    for match in re.finditer(pattern, text):
         ends = float(match[1]), float(match[2] or match[1])
         wavelength = sum(ends) / 2 * UNITS[match[3]]
+        if wavelength < SHORTEST:  # the width of a band, for example
+            continue
         inside = (color for color, ends in WAVELENGTHS.items() if ends[0] <= wavelength < ends[1])
         return next(inside, OTHER_COLOR)
     return None

@@ -61,10 +61,9 @@ def pixel_hectares(grid: Grid, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     # The area of the parallelogram between four points around the center of each pixel. The points
     # are so close that the surface between them is almost plane, even at a pole.
     center = np.column_stack([columns, rows])
-    right, left, down, up = (
-        _cartesian(grid, center + np.multiply(STEP, direction))
-        for direction in ((1, 0), (-1, 0), (0, 1), (0, -1))
-    )
+    directions = STEP * np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
+    points = (center + directions[:, None]).reshape(-1, 2)
+    right, left, down, up = np.split(_cartesian(grid, points), 4)
     areas = np.linalg.norm(np.cross(right - left, down - up), axis=1) / (2 * STEP) ** 2
     return np.nan_to_num(areas, nan=0.0) / SQUARE_METERS
 

@@ -149,7 +149,7 @@ def map_fingerprint(
         predictor.fingerprint,
         overlap_in_pixels(predictor.tile, overlap),
         [str(value) for value in dataclasses.astuple(reading or SceneReading())],
-        sampled_hash(image) if image.exists() else None,  # None for a file inside a zip
+        sampled_hash(image) if image.is_file() else None,  # None for a file inside a zip
     ]
     hashes = (hashlib.sha256(repr(part).encode()) for part in (settings, outputs.settings))
     return "-".join(part.hexdigest()[:16] for part in hashes)
@@ -167,9 +167,10 @@ def is_mapped(
     The arguments are the arguments of `map_fingerprint`.
     """
     files = outputs.files(image)
+    if not all(file.exists() for file in files.values()):
+        return False
     expected = map_fingerprint(image, predictor, outputs, reading, overlap)
-    is_complete = all(file.exists() for file in files.values())
-    return is_complete and read_tags(files["classes"]).get(MAP_TAG) == expected
+    return read_tags(files["classes"]).get(MAP_TAG) == expected
 
 
 def check_earlier_maps(
@@ -214,10 +215,12 @@ def check_earlier_maps(
                     f"of {image}. Delete the file, use `overwrite=True`, or choose another "
                     "`output`."
                 )
+        if "classes" not in tags:
+            continue
         expected = map_fingerprint(image, predictor, outputs, reading, overlap)
         # A file is missing if the earlier call was interrupted, or if it had other outputs.
         end = None if is_complete else expected.index("-")
-        if "classes" in tags and class_map[MAP_TAG][:end] != expected[:end]:
+        if class_map[MAP_TAG][:end] != expected[:end]:
             raise InputError(
                 f"`resume` needs earlier maps of the same network. Received: {files['classes']}, "
                 "which was made with another network, with other settings or from another version "

@@ -80,7 +80,8 @@ def _for_geojson(polygons: np.ndarray, grid: Grid, map_file: Path) -> np.ndarray
     Raises:
         InputError: a point has no longitude and latitude.
     """
-    polygons = shapely.segmentize(polygons, edge_length(grid))
+    if grid.crs.is_projected:
+        polygons = shapely.segmentize(polygons, edge_length(grid))
     if not np.isfinite(to_globe(grid.crs, *shapely.get_coordinates(polygons).T)).all():
         raise InputError(
             f"`polygons='geojson'` needs longitudes and latitudes. Received: {map_file}, which "

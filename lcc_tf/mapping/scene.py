@@ -355,20 +355,30 @@ def _decoded_jpeg(path: Path, dataset: rasterio.DatasetReader) -> Iterator[raste
     Yields:
         An open file in memory with the same georeference.
     """
+    height, width = dataset.shape
+    strips = [slice(top, min(top + 512, height)) for top in range(0, height, 512)]
     with _readable(path):
-        dataset.read(1)  # finds damaged data, which Pillow does not report
+        for rows in strips:  # finds damaged data, which Pillow does not report
+            dataset.read(1, window=window_of(rows, slice(0, width)))
     try:
         image, _ = decode_image(path.read_bytes(), "JPEG")
     except DatasetError as error:
         raise InputError(f"{path} {error}. Use a complete file.") from error
-    height, width = dataset.shape
     options = {"driver": "GTiff", "dtype": "uint8", "count": 3, "photometric": "RGB"}
     options |= Grid.of(dataset).georeference
     with MemoryFile() as memory:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with memory.open(height=height, width=width, **options) as decoded:
-                decoded.write(np.moveaxis(np.asarray(image), -1, 0))
+                for rows in strips:
+                    part = np.asarray(image.crop((0, rows.start, width, rows.stop)))
+                    window = window_of(rows, slice(0, width))
+                    decoded.write(np.moveaxis(part, -1, 0), window=window)
+                decoded.descriptions, decoded.colorinterp = (
+                    dataset.descriptions,
+                    dataset.colorinterp,
+                )
+            del image  # otherwise it would stay in memory as long as the scene is open
             opened = memory.open()
         with opened:
             yield opened

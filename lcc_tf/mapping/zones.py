@@ -92,6 +92,12 @@ class Zones:
                 f"{file} must contain one or more polygons, and no other geometries. Received: "
                 f"{len(self.polygons)} geometries of the types {sorted(types)}."
             )
+        # Some functions of shapely drop parts of invalid polygons, such as two crossing edges.
+        is_finite = np.isfinite(shapely.bounds(self.polygons)).all(axis=1)
+        invalid = is_finite & ~shapely.is_valid(self.polygons)
+        self.polygons[invalid] = shapely.make_valid(
+            self.polygons[invalid], method="structure", keep_collapsed=False
+        )
         points = np.abs(shapely.get_coordinates(self.polygons)).max(axis=0)
         if self.crs.is_geographic and (points > MAX_DEGREES).any():
             raise InputError(
@@ -237,21 +243,14 @@ def _column(
         layer: layer of the file.
         fids: number of each feature in the file.
     """
-    if values.dtype.kind == "f" and np.dtype(dtype).kind != "f":
-        quoted = name.replace('"', '""')
-        _, present, _, (read,) = pyogrio.raw.read(
-            path,
-            layer=layer,
-            columns=[name],
-            read_geometry=False,
-            return_fids=True,
-            where=f'"{quoted}" IS NOT NULL',
-        )
-        by_fid = dict(zip(present.tolist(), read.tolist(), strict=True))
-        return [by_fid.get(fid) for fid in fids.tolist()]
     is_missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-    pairs = zip(values.tolist(), is_missing, strict=True)
-    return [None if missing else value for value, missing in pairs]
+    if values.dtype.kind == "f" and np.dtype(dtype).kind != "f" and not is_missing.all():
+        exact = pyogrio.raw.read(
+            path, layer=layer, columns=[name], read_geometry=False, fids=fids[~is_missing]
+        )[3][0]
+        values = np.zeros(len(fids), exact.dtype)
+        values[~is_missing] = exact
+    return [None if missing else value for value, missing in zip(values, is_missing, strict=True)]
 
 
 def _unique_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -299,7 +298,7 @@ def _near(
         left, right = (left + right - WORLD) / 2, (left + right + WORLD) / 2
     box = left, bottom, right, top
     shifts = SHIFTS if is_geographic else (0.0,)
-    moved = [shapely.transform(polygon, lambda xy, s=shift: xy + [s, 0]) for shift in shifts]
+    moved = [_shifted(polygon, shift) for shift in shifts]
     with np.errstate(invalid="ignore"):  # coordinates can be NaN
         return shapely.union_all([shapely.clip_by_rect(part, *box) for part in moved])
 
@@ -321,7 +320,8 @@ def _transformed(
         return polygon
     if not np.isfinite(extent).all():
         extent = np.array(polygon.bounds)
-    polygon = shapely.segmentize(polygon, EDGE * np.max(extent[2:] - extent[:2]))
+    if (edge := EDGE * np.max(extent[2:] - extent[:2])) > 0:
+        polygon = shapely.segmentize(polygon, edge)
     return shapely.transform(
         polygon, lambda points: np.column_stack(transformer.transform(*points.T))
     )
@@ -340,13 +340,31 @@ def _unwrapped(
         return None
     parts = []
     for part in shapely.get_parts(polygon):
-        first = shapely.get_coordinates(part)[0, 0]
-        part = shapely.transform(
-            part, lambda xy, x=first: xy - [WORLD, 0] * np.round((xy[:, :1] - x) / WORLD)
+        shell, *holes = (
+            shapely.make_valid(shapely.polygons(_unwrapped_ring(ring)))
+            for ring in (part.exterior, *part.interiors)
         )
-        moved = (shapely.transform(part, lambda xy, s=s: xy + [s, 0]) for s in SHIFTS)
-        parts += [p for p in moved if p.bounds[0] < bounds.right and p.bounds[2] > bounds.left]
+        around = [_shifted(shell, shift) for shift in SHIFTS]
+        near = [p for p in around if p.bounds[0] < bounds.right and p.bounds[2] > bounds.left]
+        gaps = shapely.union_all([_shifted(hole, shift) for hole in holes for shift in SHIFTS])
+        parts += [shapely.difference(p, gaps) for p in near]
     return shapely.union_all(parts)
+
+
+def _shifted(polygon: shapely.Geometry, shift: float) -> shapely.Geometry:
+    """Adds a number of degrees to the longitudes of a polygon."""
+    return shapely.transform(polygon, lambda xy: xy + [shift, 0])
+
+
+def _unwrapped_ring(ring: shapely.LinearRing) -> np.ndarray:
+    """Returns the points of a ring without jumps of 360 degrees between neighbors, `(n, 2)`."""
+    points = shapely.get_coordinates(ring)
+    # `np.unwrap` would add rounding errors.
+    points[1:, 0] -= WORLD * np.cumsum(np.round(np.diff(points[:, 0]) / WORLD))
+    if abs(points[-1, 0] - points[0, 0]) > WORLD / 2:  # the ring goes around a pole
+        pole = np.copysign(90, points[:, 1].mean())
+        points = np.vstack([points, [points[-1, 0], pole], [points[0, 0], pole], points[:1]])
+    return points
 
 
 def _areas_in(

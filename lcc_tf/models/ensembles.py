@@ -1,6 +1,6 @@
 """Ensembles: one Keras model that averages the probabilities of several models, its members."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import keras
 
@@ -58,11 +58,12 @@ def ensemble(
         >>> model.output_shape
         (None, None, None, 7)
     """
-    if not isinstance(members, Sequence) or isinstance(members, str):
+    if not isinstance(members, Collection) or isinstance(members, (str, Mapping)):
         raise InputError(
             f"`members` must be a list of models. Received: {type(members).__name__}. Use a list "
             "such as [first, second]."
         )
+    members = list(members)
     if not members:
         raise InputError(
             "An ensemble needs at least one member. Received: members=[]. Add a model."

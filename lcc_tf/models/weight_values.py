@@ -76,4 +76,4 @@ def _settings(layer: keras.Layer) -> str:
     except NotImplementedError:  # a layer of the user without `get_config`
         return ""
     settings = {name: value for name, value in settings.items() if name != "name"}
-    return json.dumps(settings, sort_keys=True, default=lambda value: type(value).__name__)
+    return json.dumps(settings, skipkeys=True, default=lambda value: type(value).__name__)

@@ -65,6 +65,7 @@ def test_color_interpretation_is_the_order_of_the_colors(tmp_path, interpretatio
         (("Blue (B2)", "Green (B3)", "Red (B4)"), (3, 2, 1)),
         (("SR_B2 surface reflectance blue", "SR_B3 green", "SR_B4 red", "SWIR1"), (3, 2, 1)),
         (("0.49 um", "0.56 µm", ".665 μm"), (3, 2, 1)),
+        (("width 65 nm, 490 nm", "width 35 nm, 560 nm", "width 30 nm, 665 nm"), (3, 2, 1)),
         (("red", None, "blue"), (1, 2, 3)),
         (("8-bit A", None, None), (1, 2, 3)),
     ],

@@ -87,3 +87,23 @@ def test_progress_is_shown_only_if_verbose_is_1(tmp_path, keras_model, image, ca
     assert ("a.tif: red, green and blue are scaled" in shown.out) == bool(verbose)
     assert ("a.tif: 100%" in shown.err) == bool(verbose)
     assert verbose or shown == ("", "")
+
+
+def test_arguments_of_numpy_and_other_paths_are_accepted(tmp_path, keras_model, image, recwarn):
+    class OtherPath:
+        def __fspath__(self):
+            return str(tmp_path / "a.tif")
+
+    write_scene(tmp_path / "a.tif", image[0])
+    options = {"bands": range(1, 4), "scale": np.array([0, 255], np.float32), "verbose": 0}
+    map_scene(
+        keras_model,
+        OtherPath(),
+        tmp_path / "maps",
+        classes=CLASSES,
+        tile=np.int64(32),
+        resample_to=np.float32(0.5),
+        overwrite=np.True_,
+        **options,
+    )
+    assert not [warning for warning in recwarn if "overflow" in str(warning.message)]

@@ -515,3 +515,13 @@ def test_jpeg_inside_a_zip_is_read(tmp_path, monkeypatch):
         archive.write(tmp_path / "a.jpg", "a.jpg")
     with open_scene(Path("/vsizip/a.zip/a.jpg")) as scene:
         assert whole(scene).shape == (40, 60, 3)
+
+
+def test_descriptions_of_a_jpeg_are_kept(tmp_path):
+    path = tmp_path / "a.jpg"
+    Image.fromarray(noise(40, 60)).save(path)
+    with rasterio.open(path, "r+") as dataset:
+        dataset.descriptions = ("blue", "green", "red")
+    with open_scene(path) as scene:
+        assert scene.notes == ["bands 3,2,1 are red, green and blue by their descriptions"]
+        np.testing.assert_array_equal(whole(scene), np.asarray(Image.open(path))[..., ::-1])

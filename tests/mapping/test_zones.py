@@ -332,3 +332,65 @@ def test_pixels_on_the_edge_of_two_zones_belong_to_one_of_them(tmp_path, horizon
     file = write_layer(tmp_path / "zones.gpkg", "x", [shapely.box(*box) for box in boxes])
     rows, _ = rows_of(Zones(file), map_file)
     assert int(rows[1]["pixels"]) + int(rows[4]["pixels"]) == 600
+
+
+@pytest.mark.parametrize(
+    ("box", "pixels"),
+    [
+        ((-180, 0, 180, 80), 115200),
+        ((-170, -60, 170, 60), 163200),
+        ((-10, 0, 179, 80), 60480),
+        ((-120, 0, 100, 50), 44000),
+    ],
+)
+def test_wide_projected_zones_on_a_map_of_the_world(tmp_path, box, pixels):
+    transform = from_origin(-180, 90, 0.5, 0.5)
+    map_file = map_of_ones(tmp_path / "a.tif", (360, 720), crs="EPSG:4326", transform=transform)
+    corners = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3857", always_xy=True)
+    zone = shapely.box(*corners.transform(*box[:2]), *corners.transform(*box[2:]))
+    file = write_layer(tmp_path / "zones.gpkg", "x", [zone], crs="EPSG:3857")
+    rows, _ = rows_of(Zones(file), map_file)
+    assert int(rows[1]["pixels"]) == pixels
+
+
+def test_polar_zone_with_a_hole_on_a_map_in_degrees(tmp_path):
+    transform = from_origin(-180, 90, 0.5, 0.5)
+    map_file = map_of_ones(tmp_path / "a.tif", (360, 720), crs="EPSG:4326", transform=transform)
+    polar = pyproj.Transformer.from_crs("EPSG:4326", "EPSG:3413", always_xy=True)
+    rings = [
+        np.column_stack(polar.transform(np.arange(0, 360, 0.25), np.full(1440, latitude)))
+        for latitude in (70.1, 80.1)
+    ]
+    cap, inner = map(shapely.Polygon, rings)
+    file = write_layer(tmp_path / "zones.gpkg", "x", [cap, cap - inner], crs="EPSG:3413")
+    rows, _ = rows_of(Zones(file), map_file)
+    assert [int(rows[i]["pixels"]) for i in (1, 4)] == [40 * 720, 20 * 720]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:25833"])
+@pytest.mark.parametrize("right", [500010, 500020])
+def test_zone_with_crossing_edges_has_all_its_parts(tmp_path, crs, right):
+    """The zone looks like a bow tie. With the larger one, the border of the map cuts it."""
+    corners = [(500000, 5199990), (right, 5200000), (right, 5199990), (500000, 5200000)]
+    file = write_layer(tmp_path / "zones.gpkg", "x", [shapely.Polygon(corners)], crs=crs)
+    rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    expected = 200 if right == 500010 else 250
+    assert int(rows[1]["pixels"]) == pytest.approx(expected, abs=25)
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp"])
+def test_names_of_attributes_can_contain_quotes(tmp_path, suffix):
+    file = tmp_path / f"zones{suffix}"
+    pyogrio.raw.write(
+        file,
+        geometry=shapely.to_wkb(np.array([PARCEL] * 2, object)),
+        field_data=[np.array([7, 0]), np.array([0.1, 2], np.float32)],
+        field_mask=[np.array([False, True]), None],
+        fields=['a"b', "height"],
+        geometry_type="Polygon",
+        crs="EPSG:32633",
+    )
+    rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    assert [rows[i]['a"b'] for i in (0, 3)] == ["7", ""]
+    assert float(rows[0]["height"]) == pytest.approx(0.1, rel=1e-7)
+    assert suffix == ".shp" or rows[0]["height"] == "0.1"
