@@ -150,7 +150,7 @@ def flush(file: Path) -> None:
 def check_free_space(file: Path, size: int) -> None:
     """Verifies that the disk has space for a file, before a library starts to write the file.
 
-    HDF5 crashes the process at its end if the disk becomes full while it writes a file.
+    If the disk becomes full while HDF5 writes a file, Python crashes when it exits.
 
     Args:
         file: file to write.
@@ -164,7 +164,7 @@ def check_free_space(file: Path, size: int) -> None:
 
 
 def sampled_hash(file: Path) -> str:
-    """Hashes the size of a file and blocks of its content; of a file of up to 4 MB, all bytes."""
+    """Hashes the size of a file, and 64 blocks of its content or, up to 4 MB, the whole content."""
     size = file.stat().st_size
     content = hashlib.blake2b(str(size).encode(), digest_size=16)
     with file.open("rb") as opened:

@@ -184,7 +184,8 @@ class CrossEntropy(SegmentationLoss):
     """Cross entropy, see `lcc_tf.losses.cross_entropy`.
 
     Args:
-        label_smoothing: fraction of each label that all classes receive in equal parts, in [0, 1).
+        label_smoothing: fraction of the label's probability, in [0, 1). It is divided equally
+            among all classes.
         **options: arguments of `SegmentationLoss`.
 
     Example:

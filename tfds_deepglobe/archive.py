@@ -39,14 +39,15 @@ _OTHER_NAMES = (
     '`image_glob="images/*.tif"` and `mask_pattern="labels/*_gt.png"`.'
 )
 _TABLE = "class_dict.csv"
-# Limits of the search for class tables with other names, so that other texts cost no time
+# Limits of the search for class tables with other names: bytes per text file, number of files.
+# They keep the search short in archives with many text files.
 _MAX_TABLE_SIZE, _MAX_TEXTS = 100_000, 20
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 _ORIENTATIONS = (
-    "has the orientation {}, but its mask ({}) has the orientation {}; orientation tags are not "
-    "applied, therefore the mask possibly does not fit; if both fit after turning, turn the pixels "
-    "of the file with the tag: `magick FILE -auto-orient FILE`; if the stored pixels fit, delete "
-    "the tag: `exiftool -Orientation= FILE`"
+    "has the orientation tag {}, but its mask ({}) has the orientation tag {}; lcc_tf ignores "
+    "these tags, so the mask may not fit the image; if viewers show that both fit, rotate the "
+    "stored pixels: `magick FILE -auto-orient FILE`; if the stored pixels fit, delete the tag: "
+    "`exiftool -Orientation= FILE`"
 )
 
 
@@ -256,7 +257,7 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
 def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
     """Returns a fault if masks without a class table contain only black and white.
 
-    DeepGlobe has masks in black and white too, but never in a whole archive.
+    Single masks of DeepGlobe can be black and white, but not all masks of an archive.
 
     Args:
         archive: archive whose masks have no other faults.
@@ -299,11 +300,11 @@ def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[s
 
 
 def turned_line(archive: Archive) -> str:
-    """Describes the images with orientation tags in one line."""
+    """Returns a line about the images with orientation tags."""
     return (
-        f"{len(archive.turned)} of {len(archive.pairs)} images have orientation tags, such as "
-        f"{min(archive.turned)}, like their masks; the tags are not applied, and the stored pixels "
-        "are used"
+        f"{len(archive.turned)} of {len(archive.pairs)} images have orientation tags, for "
+        f"example {min(archive.turned)}; their masks have the same tags; the pixels are used as "
+        "they are stored"
     )
 
 

@@ -63,8 +63,8 @@ class RandomCrops:
 
     Args:
         scale: smallest and largest scale factor. The logarithm of the scale factor is uniformly
-            distributed. For example, with a factor of 2, a crop with half the side is upsampled to
-            the input size.
+            distributed. For example, the factor 2 upsamples a crop that is half as wide and half
+            as high as the input.
         rare_class_share: fraction of the crops for which a class is selected.
         class_rarity: weight of each class, float32 `(num_classes,)`. The probability of selecting a
             class is proportional to the weight of the class. A class with the weight 0 is never

@@ -194,13 +194,13 @@ def network_arrays(
     if len(prefixes) > 1:
         raise InputError(
             "The state dict must contain one network. Received: networks with the prefixes "
-            f"{prefixes}. Remove the arrays of all networks but one."
+            f"{prefixes}. Keep only the arrays of one network."
         )
     if twice := [name for name in state_dict if plain[_without_wrappers(name)] != name]:
         raise InputError(
             "The state dict must contain one network. Received: networks with and without a "
-            f"wrapper, {twice[0]!r} and {plain[_without_wrappers(twice[0])]!r}. Remove the arrays "
-            "of all networks but one."
+            f"wrapper, {twice[0]!r} and {plain[_without_wrappers(twice[0])]!r}. Keep only the "
+            "arrays of one network."
         )
     if not prefixes:
         return dict(state_dict), ()
@@ -300,8 +300,8 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
     if match is None or getattr(layer, "use_bias", False):
         raise InputError(
             f"PyTorch weights load into the encoders {list(RESNETS)} only. Received a model whose "
-            f"encoder has the layer {layer.path!r}. In these encoders, this layer does not exist "
-            "or has no bias."
+            f"encoder has the layer {layer.path!r}. The supported encoders have no such layer, or it "
+            "has no bias."
         )
     stage, block, index, kind = match.groups()
     if block is None:
@@ -400,7 +400,7 @@ def _assign(
             for name, target in targets.items()
             if name in received and np.shape(received[name]) != target.torch_shape
         ],
-        # Quantized weights are integers. They would need scales.
+        # Quantized weights are integers, whose scale factors are not read.
         "not of a floating point type": [
             f"{name}, received {np.asarray(array).dtype}"
             for name, array in received.items()

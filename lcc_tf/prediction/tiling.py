@@ -255,8 +255,8 @@ def _predicted_tiles(
 def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     """Returns the first row or column of each tile along one side of an image.
 
-    The first tile and the last tile extend beyond the borders of the image by at least half of the
-    overlap. Therefore each pixel is at least this far from the edges of at least one tile.
+    The first tile and the last tile extend beyond the borders of the image by half of the overlap
+    or more. Therefore each pixel has this distance or more from the edges of some tile.
 
     If the image is not larger than a tile, there is a single tile with the image in its center.
 

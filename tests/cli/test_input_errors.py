@@ -42,7 +42,7 @@ def test_invalid_training_options_are_errors(refuse, arguments, texts):
 
 
 def test_batch_larger_than_the_training_split_is_an_error(refuse, demo):
-    error = refuse("train", *demo, *SMALL, "--batch-size", "99")
+    error = refuse("train", *demo, *SMALL, "--batch-size", "99", "--crops-per-image", "1")
     assert "fewer than one batch" in error
     assert "batch_size=99" in error
 
