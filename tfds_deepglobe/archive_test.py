@@ -223,13 +223,13 @@ def test_orientation_tags_are_not_applied_and_must_be_equal(tmp_path, suffix):
     archive = open_archive(tmp_path, names)
     (fault,) = verify(archive, {}).faults
     assert fault.startswith(
-        f"images/1{suffix}: has the orientation 6, but its mask (labels/*.png) has the orientation "
-        "1; orientation tags are not applied"
+        f"images/1{suffix}: has the orientation tag 6, but its mask (labels/*.png) has the "
+        "orientation tag 1; lcc_tf ignores these tags"
     )
     assert "`magick FILE -auto-orient FILE`" in fault
     assert turned_line(archive) == (
-        f"1 of 3 images have orientation tags, such as images/2{suffix}, like their masks; the "
-        "tags are not applied, and the stored pixels are used"
+        f"1 of 3 images have orientation tags, for example images/2{suffix}; their masks have the "
+        "same tags; the pixels are used as they are stored"
     )
     example = archive.read(archive.pairs[2], {})
     np.testing.assert_array_equal(example.class_ids, ids)

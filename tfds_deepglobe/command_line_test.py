@@ -163,7 +163,7 @@ def test_orientation_tags_of_images_and_masks_are_reported(data, tmp_path, capsy
         with Image.open(data / "train" / name) as image:
             image.load()
         image.save(data / "train" / name, exif=exif)
-    line = "1 of 8 images have orientation tags, such as train/100_sat.jpg, like their masks"
+    line = "1 of 8 images have orientation tags, for example train/100_sat.jpg; their masks have"
     assert main(["check", "--data", str(data)]) == 0
     assert line in capsys.readouterr().out
     assert main(["prepare", "--data", str(data), "--cache-dir", str(tmp_path / "cache")]) == 0

@@ -113,7 +113,7 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
 def keep_present(
     lists: Mapping[str, Collection[str]], ids: Collection[str]
 ) -> tuple[Assignment, list[str], list[str]]:
-    """Removes the ids of images that do not exist from split lists.
+    """Removes ids from split lists if their images do not exist.
 
     Args:
         lists: dictionary from split names to ids, as returned by `read_split_files`.

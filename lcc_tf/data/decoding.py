@@ -30,7 +30,7 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
     """
     if encoding == "png":
         return tf.io.decode_png(data, channels=3)
-    # Pillow and OpenCV use the same method. The default method of TensorFlow is less accurate.
+    # Pillow and OpenCV also use "INTEGER_ACCURATE". TensorFlow's default is less accurate.
     return tf.io.decode_jpeg(data, channels=3, dct_method="INTEGER_ACCURATE")
 
 

@@ -44,9 +44,9 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
     with rasterio.open(map_file) as dataset:
         class_ids, valid = dataset.read(1), dataset.read_masks(1) > 0
         grid = Grid.of(dataset)
-    # GDAL requires a size that is smaller than the image. It merges a region only if a neighbor is
-    # not smaller than this size. Therefore the size increases in steps: regions of a few pixels are
-    # merged first.
+    # `sieve` merges a region of fewer than `size` pixels only into a neighbor of `size` or more
+    # pixels. If all neighbors are smaller, the region stays. Therefore `size` increases in steps.
+    # GDAL requires that `size` is smaller than the number of pixels of the image.
     step, size = 1, min(min_pixels, class_ids.size - 1)
     while step < size:
         step = min(4 * step, size)
@@ -75,7 +75,7 @@ def write_polygons(map_file: Path, classes: ClassTable, file: Path, *, min_pixel
 
 
 def _for_geojson(polygons: np.ndarray, grid: Grid, map_file: Path) -> np.ndarray:
-    """Adds points to long edges, because straight edges are usually curves in degrees.
+    """Adds points to long edges: straight lines on the map are curves in longitude and latitude.
 
     Raises:
         InputError: a point has no longitude and latitude.

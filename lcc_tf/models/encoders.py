@@ -88,12 +88,12 @@ def build_encoder(
     network = with_output_stride(build(name, spec, weights, preprocessed), spec, output_stride)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # PyTorch's default, which the original PyTorch notebooks used (0.1 in PyTorch's
-            # notation). With Keras' momentum (0.99; MobileNetV2: 0.999), the moving statistics
-            # would lag behind the weights for thousands of steps.
+            # The original PyTorch notebooks used PyTorch's default, which PyTorch writes as 0.1.
+            # With the momentum of Keras (0.99; MobileNetV2: 0.999), the moving statistics would
+            # lag behind the weights for thousands of steps.
             layer.momentum = 0.9
-            # The class adds only a method. A copy of the network with layers of this class would
-            # take three seconds for ResNet101.
+            # `BatchNormalization` of lcc_tf only replaces a method of this layer. To copy the
+            # network with new layers would take three seconds for ResNet101.
             layer.__class__ = BatchNormalization
     if spec.taps_are_inputs:
         features = [*(network.get_layer(tap).input for tap in spec.taps), network.output]

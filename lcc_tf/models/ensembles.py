@@ -23,9 +23,9 @@ def ensemble(
 
     Each member is a layer of the ensemble: `member_0`, `member_1`, ... The layers
     `member_0_probabilities`, `member_1_probabilities`, ... return the probabilities of the members.
-    For a member with a scale other than 1, these probabilities have the size of the scaled image
-    after padding. The scaled image is padded, because its sides must be divisible by the stride of
-    the member.
+    If `scales` resizes the image for a member, the image is then padded, because its sides must be
+    divisible by the stride of the member. The probabilities of this member have the size of the
+    padded image.
 
     Args:
         members: models that return logits or probabilities for float32 images. All members must

@@ -300,8 +300,8 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
     if match is None or getattr(layer, "use_bias", False):
         raise InputError(
             f"PyTorch weights load into the encoders {list(RESNETS)} only. Received a model whose "
-            f"encoder has the layer {layer.path!r}. The supported encoders have no such layer, or it "
-            "has no bias."
+            f"encoder has the layer {layer.path!r}. The supported encoders have no such layer, "
+            "or it has no bias."
         )
     stage, block, index, kind = match.groups()
     if block is None:

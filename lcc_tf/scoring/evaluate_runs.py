@@ -199,7 +199,7 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
             "The training data set is unknown, because the runs were imported. Choose a data set "
             "for scoring as `data`."
         )
-    # Fingerprints of earlier versions are shorter. One of them can match several longer fingerprints.
+    # Fingerprints of earlier versions are shorter. One of them can match several longer ones.
     newest = max(runs, key=lambda run: len(run.fingerprint))
     if not all(equal_fingerprints(newest.fingerprint, run.fingerprint) for run in runs):
         raise InputError(

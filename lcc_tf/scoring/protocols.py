@@ -131,8 +131,8 @@ ORIGINAL = Protocol(
     averages_unknown=True,
     columns=("accuracy", "f1", "image_iou", "loss", "pixel_accuracy", "mean_iou"),
     num_images=81,
-    comparable_with="accuracy, F1, IoU and loss of the original PyTorch notebooks (their 81 "
-    "random test images are not the same images), and scores of segmentation_models_pytorch with "
+    comparable_with="accuracy, F1, IoU and loss of the original PyTorch notebooks, which had 81 "
+    "other random test images, and scores of segmentation_models_pytorch with "
     "reduction='micro-imagewise'. The mIoU of papers is not comparable",
 )
 OFFICIAL6 = Protocol(
@@ -141,9 +141,8 @@ OFFICIAL6 = Protocol(
     predicts_unknown=False,
     averages_unknown=False,
     num_images=172,
-    comparable_with="mean IoU of the DeepGlobe 2018 challenge (arXiv 1805.06561); the masks of the "
-    "images for its leaderboard are not public, therefore scores of any other split are not "
-    "exactly comparable",
+    comparable_with="mean IoU of the DeepGlobe 2018 challenge (arXiv 1805.06561); the masks of its "
+    "leaderboard are not public, so scores of other images are not exactly comparable",
 )
 GLNET = Protocol(
     name="glnet",

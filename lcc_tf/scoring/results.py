@@ -98,16 +98,16 @@ class Evaluation:
             }
             sentences |= {
                 "member_weights": "weight of each member in the ensemble; the weights sum to 1",
-                "leave_one_out": "scores of the ensemble without one member, under the name of "
-                "this member, if the ensemble has three or more members; the weights of the "
-                "remaining members keep their ratios",
+                "leave_one_out": "scores of the ensemble without one member. The key is the name "
+                "of the removed member. The weights of the remaining members keep their ratios. "
+                "Empty if the ensemble has fewer than three members",
             }
         if self.tuned:
             content["tuning"] = asdict(self.tuned)
             sentences["tuning"] = (
                 "result of tuning the weights on the validation split. mean_iou: mean IoU of the "
                 "ensemble with the tuned weights. equal_mean_iou: mean IoU with equal weights. "
-                f"Both use `protocol` and at most {MAX_PIXELS} pixels per image"
+                f"Both follow the protocol of `tuning`, with at most {MAX_PIXELS} pixels per image"
             )
         if COLOR_BASELINE in results:
             content[COLOR_BASELINE] = results[COLOR_BASELINE]

@@ -52,8 +52,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
         raise InputError(
             f"The options differ from the options of the run in {workdir}. Received: "
             + ", ".join(f"{name}={new[name]!r} instead of {old[name]!r}" for name in changed)
-            + ". Use the options of the run (only `epochs` can differ), or train in another "
-            "`workdir`."
+            + ". Use the options of the run, or train in another `workdir`. These options can "
+            f"differ: {', '.join(FREE_FIELDS)}."
         )
 
 
