@@ -17,7 +17,7 @@ class Grid:
     Attributes:
         height: number of rows.
         width: number of columns.
-        crs: coordinate system; None if the raster has none, or if its position is unknown.
+        crs: coordinate system; None if it is missing, or if the raster's position is unknown.
         transform: transform from columns and rows to coordinates of `crs`.
         gcps: ground control points of a raster without `crs`.
         gcps_crs: coordinate system of `gcps`.
