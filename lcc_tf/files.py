@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lcc_tf.errors import InputError
 
-HASHED_BLOCKS, HASHED_BLOCK = 64, 1 << 16  # largest number of blocks, and bytes per block
+HASHED_BLOCKS, HASHED_BLOCK = 1024, 1 << 16  # largest number of blocks, and bytes per block
 
 
 def write_atomically(file: Path, content: bytes) -> None:
@@ -164,7 +164,7 @@ def check_free_space(file: Path, size: int) -> None:
 
 
 def sampled_hash(file: Path) -> str:
-    """Hashes the size of a file, and 64 blocks of its content or, up to 4 MB, the whole content."""
+    """Hashes the size of a file, and samples of its content. Up to 67 MB, hashes all bytes."""
     size = file.stat().st_size
     content = hashlib.blake2b(str(size).encode(), digest_size=16)
     with file.open("rb") as opened:

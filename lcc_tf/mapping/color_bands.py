@@ -18,7 +18,7 @@ OTHER_WORDS = frozenset(
     ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
 )
 OTHER_COLOR = "other"
-SHORTEST = 300  # nanometers
+SHORTEST = 300  # shortest wavelength, nanometers; smaller numbers are widths of bands
 UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; both signs of micro
 MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
 # These interpretations tell nothing about a band, because many programs write them for any band.

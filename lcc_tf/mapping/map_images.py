@@ -149,7 +149,12 @@ def map_fingerprint(
         predictor.fingerprint,
         overlap_in_pixels(predictor.tile, overlap),
         [str(value) for value in dataclasses.astuple(reading or SceneReading())],
-        sampled_hash(image) if image.is_file() else None,  # None for a file inside a zip
+        # The `.aux.xml` file can contain the meaning of the bands. A file inside a zip has no hash.
+        [
+            sampled_hash(file)
+            for file in (image, image.with_name(f"{image.name}.aux.xml"))
+            if file.is_file()
+        ],
     ]
     hashes = (hashlib.sha256(repr(part).encode()) for part in (settings, outputs.settings))
     return "-".join(part.hexdigest()[:16] for part in hashes)

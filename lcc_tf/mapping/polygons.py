@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pyogrio
+import pyproj
 import rasterio
 import shapely
 from rasterio.features import shapes, sieve
@@ -80,7 +81,7 @@ def _for_geojson(polygons: np.ndarray, grid: Grid, map_file: Path) -> np.ndarray
     Raises:
         InputError: a point has no longitude and latitude.
     """
-    if grid.crs.is_projected:
+    if grid.crs.is_projected or pyproj.CRS.from_wkt(grid.crs.to_wkt()).is_derived:
         polygons = shapely.segmentize(polygons, edge_length(grid))
     if not np.isfinite(to_globe(grid.crs, *shapely.get_coordinates(polygons).T)).all():
         raise InputError(

@@ -222,9 +222,10 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
         ) from error
     with rasterio.Env(
         GDAL_CACHEMAX=CACHE_MEGABYTES,
-        # This option is necessary for large progressive JPEG files. It is safe because
+        # These two options are necessary for large progressive JPEG files. They are safe because
         # `_check_pixels` rejects impossible sizes.
         GDAL_ALLOW_LARGE_LIBJPEG_MEM_ALLOC="YES",
+        JPEGMEM="4000M",
         GDAL_PAM_ENABLED="YES",
         # GDAL fills damaged parts of a JPEG file with gray. By default, this is only a warning.
         GDAL_ERROR_ON_LIBJPEG_WARNING="YES",
@@ -374,10 +375,8 @@ def _decoded_jpeg(path: Path, dataset: rasterio.DatasetReader) -> Iterator[raste
                     part = np.asarray(image.crop((0, rows.start, width, rows.stop)))
                     window = window_of(rows, slice(0, width))
                     decoded.write(np.moveaxis(part, -1, 0), window=window)
-                decoded.descriptions, decoded.colorinterp = (
-                    dataset.descriptions,
-                    dataset.colorinterp,
-                )
+                decoded.descriptions = dataset.descriptions
+                decoded.colorinterp = dataset.colorinterp
             del image  # otherwise it would stay in memory as long as the scene is open
             opened = memory.open()
         with opened:

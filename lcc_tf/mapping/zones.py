@@ -7,32 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import pyogrio
-import pyproj
 import rasterio
 import shapely
-from rasterio.features import rasterize
 
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.area_statistics import COLUMNS, Areas, csv_text
 from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import Grid, window_of
+from lcc_tf.mapping.polygon_pixels import extent_in, pixels_inside
 
-STRIP_PIXELS = 2**24  # maximum number of pixels of a zone that are read at once
 NUMBER = "zone"  # column with the number of the zone
 PREFIX = "attribute_"  # prefix of attributes that have the name of another column
-# Polygons are cut, because the projection of the map is not defined everywhere. They are cut at the
-# border of a rectangle around the map. On each side, the rectangle is larger than the map by this
-# fraction of the size of the map.
-MARGIN = 0.1
 POLYGONS = {"POLYGON", "MULTIPOLYGON"}
-WORLD = 360.0  # degrees
-SHIFTS = (-WORLD, 0.0, WORLD)
-# Largest distance of two points on an edge, as a fraction of the larger side of the map
-EDGE = 1e-3
-# A pixel center exactly on the common edge of two zones must belong to only one of them. Therefore
-# the pixels are moved by this fraction of a pixel.
-TIE = 1e-6
-MAX_DEGREES = np.array([2 * WORLD, 90.1])  # of longitudes and latitudes
+MAX_DEGREES = np.array([720.0, 90.1])  # of longitudes and latitudes
 _READ_ERRORS = (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError)
 
 
@@ -62,11 +49,11 @@ class Zones:
         self.file = file
         self.path, layer = _path_and_layer(file)
         try:
-            meta, fids, shapes, fields = pyogrio.raw.read(
-                self.path, layer=layer, force_2d=True, datetime_as_string=True, return_fids=True
+            meta, _, shapes, fields = pyogrio.raw.read(
+                self.path, layer=layer, force_2d=True, datetime_as_string=True
             )
             columns = [
-                _column(name, values, dtype, self.path, layer, fids)
+                _column(name, values, dtype, self.path, layer)
                 for name, values, dtype in zip(meta["fields"], fields, meta["dtypes"], strict=True)
             ]
         except (*_READ_ERRORS, UnicodeDecodeError) as error:  # a wrong encoding in a `.cpg` file
@@ -92,13 +79,18 @@ class Zones:
                 f"{file} must contain one or more polygons, and no other geometries. Received: "
                 f"{len(self.polygons)} geometries of the types {sorted(types)}."
             )
+        points, numbers = shapely.get_coordinates(self.polygons, return_index=True)
+        if damaged := [*numbers[~np.isfinite(points).all(axis=1)]]:
+            raise InputError(
+                f"{file} contains a damaged polygon: zone {damaged[0] + 1} has a coordinate "
+                "that is infinite or not a number. Correct or remove this polygon."
+            )
         # Some functions of shapely drop parts of invalid polygons, such as two crossing edges.
-        is_finite = np.isfinite(shapely.bounds(self.polygons)).all(axis=1)
-        invalid = is_finite & ~shapely.is_valid(self.polygons)
+        invalid = ~shapely.is_valid(self.polygons) & ~is_missing
         self.polygons[invalid] = shapely.make_valid(
             self.polygons[invalid], method="structure", keep_collapsed=False
         )
-        points = np.abs(shapely.get_coordinates(self.polygons)).max(axis=0)
+        points = np.abs(points).max(axis=0)
         if self.crs.is_geographic and (points > MAX_DEGREES).any():
             raise InputError(
                 f"The coordinates in {file} must be degrees, according to its coordinate system. "
@@ -135,45 +127,50 @@ class Zones:
         Raises:
             InputError: the map has no coordinate system.
         """
-        outside, empty = [], []
         with rasterio.open(map_file) as dataset:
             check_crs(dataset.crs, map_file)
-            transformer = pyproj.Transformer.from_crs(
-                self.crs.to_wkt(), dataset.crs.to_wkt(), always_xy=True
-            )
-            extent = _extent(dataset, transformer)
-            same_crs = self.crs == dataset.crs
-            rows = [(NUMBER, *self.fields, *COLUMNS)]
-            for number, (polygon, values) in enumerate(
-                zip(self.polygons, self.values, strict=True), start=1
-            ):
-                near = _near(polygon, extent, self.crs.is_geographic)
-                on_map = near if same_crs else _transformed(near, transformer, extent)
-                if dataset.crs.is_geographic and not self.crs.is_geographic:
-                    on_map = _unwrapped(on_map, dataset.bounds)
-                areas = _areas_in(dataset, on_map, class_names)
-                rows += [(number, *values, *row) for row in areas.rows()]
-                if not areas.pixels.any():
-                    (empty if near is not None and not near.is_empty else outside).append(number)
-        return csv_text(rows), self._warning(map_file, outside, empty, extent)
+            grid = Grid.of(dataset)
+            tables = [Areas(grid, class_names) for _ in self.polygons]
+            is_near = np.zeros(len(tables), bool)
+            for number, rows, columns, inside in pixels_inside(grid, self.polygons, self.crs):
+                is_near[number] = True
+                if inside.any():
+                    window = window_of(rows, columns)
+                    counts = inside & (dataset.read_masks(1, window=window) > 0)
+                    tables[number].add(dataset.read(1, window=window), counts, rows, columns)
+        lines = [
+            (number, *values, *row)
+            for number, (table, values) in enumerate(zip(tables, self.values, strict=True), start=1)
+            for row in table.rows()
+        ]
+        is_empty = np.array([not table.pixels.any() for table in tables])
+        warning = self._warning(map_file, grid, is_empty & ~is_near, is_empty & is_near)
+        return csv_text([(NUMBER, *self.fields, *COLUMNS), *lines]), warning
 
     def _warning(
-        self, map_file: Path, outside: list[int], empty: list[int], extent: np.ndarray
+        self, map_file: Path, grid: Grid, is_outside: np.ndarray, is_empty: np.ndarray
     ) -> str:
-        """Describes zones without mapped pixels."""
-        if not outside and not empty:
-            return ""
+        """Describes zones without mapped pixels.
+
+        Args:
+            map_file: class map.
+            grid: size and georeference of the map.
+            is_outside: bool `(n,)`, True for zones outside the map.
+            is_empty: bool `(n,)`, True for other zones without mapped pixels.
+        """
         causes = []
-        if outside:
-            causes.append(f"{len(outside)} outside the map")
-        if empty:
-            causes.append(f"{len(empty)} too small, on nodata pixels, or at its border")
+        if is_outside.any():
+            causes.append(f"{is_outside.sum()} outside the map")
+        if is_empty.any():
+            causes.append(f"{is_empty.sum()} too small, on nodata pixels, or at its border")
+        if not causes:
+            return ""
         text = (
-            f"warning: {map_file}: {len(outside) + len(empty)} of {len(self.polygons)} zones "
-            f"contain no mapped pixels ({', '.join(causes)})"
+            f"warning: {map_file}: {is_outside.sum() + is_empty.sum()} of {len(self.polygons)} "
+            f"zones contain no mapped pixels ({', '.join(causes)})"
         )
-        if len(outside) == len(self.polygons):
-            bounds = [shapely.total_bounds(self.polygons), extent]
+        if is_outside.all():
+            bounds = [shapely.total_bounds(self.polygons), extent_in(grid, self.crs)]
             zones, scene = (", ".join(f"{value:.6g}" for value in values) for values in bounds)
             text += (
                 f"; in the coordinate system of the zones, the zones have the extent (left, "
@@ -228,29 +225,35 @@ def _path_and_layer(file: Path) -> tuple[Path, str | None]:
 
 
 def _column(
-    name: str, values: np.ndarray, dtype: str, path: Path, layer: str | None, fids: np.ndarray
+    name: str, values: np.ndarray, dtype: str, path: Path, layer: str | None
 ) -> list[object]:
     """Returns the values of an attribute, with None for missing values.
 
-    pyogrio converts whole numbers to floats if a value is missing, which changes large numbers.
-    Therefore the values that exist are read again.
-
     Args:
         name: name of the attribute.
-        values: values as pyogrio returns them.
+        values: values as pyogrio returns them. If a value is missing, pyogrio converts whole
+            numbers and booleans to floats.
         dtype: type of the attribute in the file, such as "int64".
         path: file of the zones.
         layer: layer of the file.
-        fids: number of each feature in the file.
     """
-    is_missing = np.isnan(values) if values.dtype.kind == "f" else np.zeros(len(values), bool)
-    if values.dtype.kind == "f" and np.dtype(dtype).kind != "f" and not is_missing.all():
-        exact = pyogrio.raw.read(
-            path, layer=layer, columns=[name], read_geometry=False, fids=fids[~is_missing]
-        )[3][0]
-        values = np.zeros(len(fids), exact.dtype)
-        values[~is_missing] = exact
-    return [None if missing else value for value, missing in zip(values, is_missing, strict=True)]
+    kind = np.dtype(dtype)
+    if values.dtype.kind != "f":
+        return list(values)
+    if kind == np.int64 and np.isnan(values).any():
+        # Floats cannot contain all numbers of 64 bits. Therefore they are read as text.
+        column, table = (
+            '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+            for text in (name, layer or path.stem)
+        )
+        (texts,) = pyogrio.raw.read(
+            path,
+            sql=f"SELECT CAST({column} AS character(20)) FROM {table}",
+            sql_dialect="OGRSQL",
+            read_geometry=False,
+        )[3]
+        return [None if text is None else int(text) for text in texts]
+    return [None if np.isnan(value) else kind.type(value) for value in values]
 
 
 def _unique_names(names: Sequence[str]) -> tuple[str, ...]:
@@ -263,141 +266,3 @@ def _unique_names(names: Sequence[str]) -> tuple[str, ...]:
         used.add(name.lower())
         unique.append(name)
     return tuple(unique)
-
-
-def _extent(dataset: rasterio.DatasetReader, transformer: pyproj.Transformer) -> np.ndarray:
-    """Returns left, bottom, right and top of a map in the coordinate system of zones.
-
-    `right` is larger than 180 degrees if the map contains the meridian of 180 degrees.
-    """
-    rows, columns = np.meshgrid([0, dataset.height], [0, dataset.width])
-    x, y = dataset.transform @ np.array([columns.ravel(), rows.ravel()])
-    left, bottom, right, top = transformer.transform_bounds(
-        x.min(), y.min(), x.max(), y.max(), direction="INVERSE"
-    )
-    return np.array([left, bottom, right + WORLD if right < left else right, top])
-
-
-def _near(
-    polygon: shapely.Geometry | None, extent: np.ndarray, is_geographic: bool
-) -> shapely.Geometry | None:
-    """Returns the part of a zone near the map, None for a zone without geometry.
-
-    Args:
-        polygon: geometry of the zone in its coordinate system.
-        extent: left, bottom, right and top of the map in the same coordinate system. The whole zone
-            is returned if these values are not finite.
-        is_geographic: True if the coordinates are degrees. Then 181 degrees east and 179 degrees
-            west are the same meridian.
-    """
-    if polygon is None or not np.isfinite(extent).all():
-        return polygon
-    margins = MARGIN * (extent[2:] - extent[:2])
-    left, bottom, right, top = *(extent[:2] - margins), *(extent[2:] + margins)
-    if is_geographic and right - left > WORLD:  # a wider box would contain parts of a zone twice
-        left, right = (left + right - WORLD) / 2, (left + right + WORLD) / 2
-    box = left, bottom, right, top
-    shifts = SHIFTS if is_geographic else (0.0,)
-    moved = [_shifted(polygon, shift) for shift in shifts]
-    with np.errstate(invalid="ignore"):  # coordinates can be NaN
-        return shapely.union_all([shapely.clip_by_rect(part, *box) for part in moved])
-
-
-def _transformed(
-    polygon: shapely.Geometry | None, transformer: pyproj.Transformer, extent: np.ndarray
-) -> shapely.Geometry | None:
-    """Transforms a zone to the coordinate system of the map.
-
-    The edges of a zone are straight lines in its own coordinate system, and usually curves in the
-    coordinate system of the map. Therefore points are added to long edges first.
-
-    Args:
-        polygon: geometry of the zone in its coordinate system; None for a zone without geometry.
-        transformer: transformer to the coordinate system of the map.
-        extent: left, bottom, right and top of the map in the coordinate system of the zone.
-    """
-    if polygon is None or not np.isfinite(polygon.bounds).all():
-        return polygon
-    if not np.isfinite(extent).all():
-        extent = np.array(polygon.bounds)
-    if (edge := EDGE * np.max(extent[2:] - extent[:2])) > 0:
-        polygon = shapely.segmentize(polygon, edge)
-    return shapely.transform(
-        polygon, lambda points: np.column_stack(transformer.transform(*points.T))
-    )
-
-
-def _unwrapped(
-    polygon: shapely.Geometry | None, bounds: rasterio.coords.BoundingBox
-) -> shapely.Geometry | None:
-    """Adds multiples of 360 degrees to longitudes, so that a zone is connected and on the map.
-
-    Args:
-        polygon: geometry of the zone; its longitudes are in [-180, 180].
-        bounds: bounds of the map, degrees.
-    """
-    if polygon is None:
-        return None
-    parts = []
-    for part in shapely.get_parts(polygon):
-        shell, *holes = (
-            shapely.make_valid(shapely.polygons(_unwrapped_ring(ring)))
-            for ring in (part.exterior, *part.interiors)
-        )
-        around = [_shifted(shell, shift) for shift in SHIFTS]
-        near = [p for p in around if p.bounds[0] < bounds.right and p.bounds[2] > bounds.left]
-        gaps = shapely.union_all([_shifted(hole, shift) for hole in holes for shift in SHIFTS])
-        parts += [shapely.difference(p, gaps) for p in near]
-    return shapely.union_all(parts)
-
-
-def _shifted(polygon: shapely.Geometry, shift: float) -> shapely.Geometry:
-    """Adds a number of degrees to the longitudes of a polygon."""
-    return shapely.transform(polygon, lambda xy: xy + [shift, 0])
-
-
-def _unwrapped_ring(ring: shapely.LinearRing) -> np.ndarray:
-    """Returns the points of a ring without jumps of 360 degrees between neighbors, `(n, 2)`."""
-    points = shapely.get_coordinates(ring)
-    # `np.unwrap` would add rounding errors.
-    points[1:, 0] -= WORLD * np.cumsum(np.round(np.diff(points[:, 0]) / WORLD))
-    if abs(points[-1, 0] - points[0, 0]) > WORLD / 2:  # the ring goes around a pole
-        pole = np.copysign(90, points[:, 1].mean())
-        points = np.vstack([points, [points[-1, 0], pole], [points[0, 0], pole], points[:1]])
-    return points
-
-
-def _areas_in(
-    dataset: rasterio.DatasetReader, polygon: shapely.Geometry | None, class_names: Sequence[str]
-) -> Areas:
-    """Computes the area of each class inside a polygon.
-
-    Args:
-        dataset: open class map.
-        polygon: polygon in the coordinate system of the map; None for a zone without geometry.
-        class_names: class names of the map.
-    """
-    areas = Areas(Grid.of(dataset), class_names)
-    # Coordinates are infinite where the projection of the map is not defined.
-    if polygon is None or polygon.is_empty or not np.isfinite(polygon.bounds).all():
-        return areas
-    corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T
-    columns, rows = ~dataset.transform @ corners
-    left, right = np.clip([np.floor(columns.min()), np.ceil(columns.max())], 0, dataset.width)
-    top, bottom = np.clip([np.floor(rows.min()), np.ceil(rows.max())], 0, dataset.height)
-    columns = slice(int(left), int(right))
-    step = max(1, STRIP_PIXELS // max(columns.stop - columns.start, 1))
-    for first in range(int(top), int(bottom), step):
-        rows = slice(first, min(first + step, int(bottom)))
-        window = window_of(rows, columns)
-        if not window.width or not window.height:
-            continue
-        inside = rasterize(
-            [polygon],
-            out_shape=(window.height, window.width),
-            transform=dataset.window_transform(window) @ rasterio.Affine.translation(0, TIE),
-            dtype="uint8",
-        )
-        counts = (inside > 0) & (dataset.read_masks(1, window=window) > 0)
-        areas.add(dataset.read(1, window=window), counts, rows, columns)
-    return areas

@@ -1,8 +1,9 @@
 """Ensembles: one Keras model that averages the probabilities of several models, its members."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence, Set
 
 import keras
+import numpy as np
 
 from lcc_tf.arguments import number_per
 from lcc_tf.errors import InputError
@@ -58,7 +59,8 @@ def ensemble(
         >>> model.output_shape
         (None, None, None, 7)
     """
-    if not isinstance(members, Collection) or isinstance(members, (str, Mapping)):
+    is_list = isinstance(members, Collection) and not isinstance(members, (str, Mapping, Set))
+    if not is_list or (isinstance(members, np.ndarray) and members.ndim != 1):
         raise InputError(
             f"`members` must be a list of models. Received: {type(members).__name__}. Use a list "
             "such as [first, second]."

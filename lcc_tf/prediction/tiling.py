@@ -105,7 +105,7 @@ def predict_blocks(
     Raises:
         InputError: `tile` or `overlap` is invalid, see `overlap_in_pixels`.
     """
-    overlap = overlap_in_pixels(tile, overlap)
+    overlap, tile = overlap_in_pixels(tile, overlap), int(tile)
     step = tile - overlap
     tops, lefts = (tile_origins(side, tile, overlap) for side in size)
     window = blending_window(tile, overlap)
@@ -161,13 +161,13 @@ def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
     """
     check_tile(tile)
     if overlap is None:
-        return round(tile * OVERLAP)
+        return round(int(tile) * OVERLAP)
     if not 0 <= overlap <= tile // 2:
         raise InputError(
             f"`overlap` must be in [0, {tile // 2}], at most half of a tile of {tile} pixels. "
             f"Received: overlap={overlap}."
         )
-    return overlap
+    return int(overlap)  # sums of small NumPy integers can overflow
 
 
 def check_tile(tile: int) -> None:

@@ -349,6 +349,12 @@ def test_earlier_maps_of_other_networks_and_settings_raise(folder, model, capsys
             InputError, match="`resume` needs earlier maps.*a_classes.tif.*`overwrite=True`"
         ):
             check_earlier_maps(image, **arguments)
+    sidecar = folder / "a.tif.aux.xml"  # it can change the order of the bands
+    sidecar.write_text("<PAMDataset></PAMDataset>")
+    with pytest.raises(InputError, match="another version of .*a.tif"):
+        check_earlier_maps(image, model, outputs)
+    sidecar.unlink()
+    check_earlier_maps(image, model, outputs)
     with (folder / "a.tif").open("ab") as file:  # another version of the image
         file.write(b"0")
     with pytest.raises(InputError, match="another version of .*a.tif"):

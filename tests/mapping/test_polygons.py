@@ -104,6 +104,16 @@ def test_edges_of_a_geojson_follow_the_map(tmp_path):
     np.testing.assert_allclose(y[top & (x > -0.99e6) & (x < 0.99e6)], 7e6, atol=20)
 
 
+def test_edges_of_a_geojson_of_a_map_with_a_rotated_pole(tmp_path):
+    """The coordinates are degrees, but not longitudes and latitudes."""
+    crs = "+proj=ob_tran +o_proj=longlat +o_lat_p=39.25 +o_lon_p=0 +lon_0=18 +datum=WGS84"
+    transform = from_origin(-20, 20, 0.4, 0.4)
+    write_class_map(tmp_path / "a.tif", np.zeros((75, 75), np.uint8), crs=crs, transform=transform)
+    write_polygons(tmp_path / "a.tif", CLASSES, tmp_path / "a.geojson", min_pixels=1)
+    points, _ = points_and_hectares(tmp_path / "a.geojson")
+    assert points[:, 1].max() == pytest.approx(70.75, abs=0.01)
+
+
 def test_geojson_of_a_map_beyond_its_projection_raises(tmp_path):
     crs = "+proj=ortho +lat_0=0 +lon_0=0"
     transform = from_origin(-8e6, 8e6, 1e6, 1e6)

@@ -311,13 +311,66 @@ def test_zones_east_of_180_degrees_contain_a_map_in_the_west(tmp_path):
     assert int(rows[1]["pixels"]) == 200
 
 
-def test_large_zones_are_read_in_parts(tmp_path, monkeypatch):
-    monkeypatch.setattr("lcc_tf.mapping.zones.STRIP_PIXELS", 70)
+def test_zones_are_read_in_parts(tmp_path, monkeypatch):
+    monkeypatch.setattr("lcc_tf.mapping.polygon_pixels.LARGEST", 7)
     ids = np.random.default_rng(0).integers(0, 3, (20, 30), np.uint8)
     write_class_map(tmp_path / "a.tif", ids)
     zones = write_zones(tmp_path / "zones.geojson", rectangle(-180, -90, 180, 90))
     rows, _ = rows_of(Zones(zones), tmp_path / "a.tif")
     assert [int(row["pixels"]) for row in rows] == np.bincount(ids.ravel()).tolist()
+
+
+def test_zones_whose_parts_all_collapse_have_no_pixels(tmp_path):
+    map_file = map_of_ones(tmp_path / "a.tif")
+    line = shapely.Polygon([(500001, 5199999), (500009, 5199991), (500001, 5199999)])
+    rows, warning = rows_of(Zones(write_layer(tmp_path / "zones.gpkg", "x", [line])), map_file)
+    assert [int(row["pixels"]) for row in rows] == [0, 0, 0]
+    assert "1 of 1 zones contain no mapped pixels" in warning
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_coordinates_that_are_not_numbers_raise(tmp_path, value):
+    points = [(500001, 5199999), (500009, 5199999), (value, 5199991), (500001, 5199999)]
+    square = shapely.box(500001, 5199991, 500009, 5199999)
+    file = write_layer(tmp_path / "zones.gpkg", "x", [square, shapely.Polygon(points)])
+    with pytest.raises(InputError, match="zones.gpkg contains.*zone 2.*not a number.*remove"):
+        Zones(file)
+
+
+@pytest.mark.parametrize("suffix", ["geojson", "geojsonl", "gml"])
+def test_missing_numbers_of_files_with_large_ids(tmp_path, suffix):
+    """Numbers of 64 bits are exact, also if features have ids above 2**32."""
+    square = shapely.box(15, 46, 15.1, 46.1)
+    file = tmp_path / f"zones.{suffix}"
+    values = [2**53 + 1, -(2**62) - 1, None]
+    if suffix == "gml":
+        pyogrio.raw.write(
+            file,
+            geometry=shapely.to_wkb(np.array([square] * 3, object)),
+            field_data=[np.array([2**53 + 1, -(2**62) - 1, 0])],
+            field_mask=[np.array([False, False, True])],
+            fields=["height"],
+            geometry_type="Polygon",
+            crs="EPSG:4326",
+            driver="GML",
+        )
+    else:
+        features = [
+            {
+                "type": "Feature",
+                "id": number,
+                "properties": {"height": value},
+                "geometry": shapely.geometry.mapping(square),
+            }
+            for number, value in zip([1, 2**32 + 1, 7], values, strict=True)
+        ]
+        text = "\n".join(map(json.dumps, features))
+        if suffix == "geojson":
+            text = json.dumps({"type": "FeatureCollection", "features": features})
+        file.write_text(text)
+    zones = Zones(file)
+    index = zones.fields.index("height")
+    assert [row[index] for row in zones.values] == values
 
 
 @pytest.mark.parametrize("horizontal", [True, False])

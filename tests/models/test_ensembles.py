@@ -128,6 +128,13 @@ def test_scaled_member_is_exported_for_images_of_any_size(members, tmp_path):
     assert exported.agreement.max_difference < 1e-5
 
 
+@pytest.mark.parametrize("kind", [set, dict.fromkeys, lambda _: "ab"])
+def test_members_that_are_not_a_list_raise(members, kind):
+    """The order of a set is arbitrary, and weights would belong to other members."""
+    with pytest.raises(InputError, match="`members` must be a list of models"):
+        ensemble(kind(members), weights=[2, 1])
+
+
 @pytest.mark.parametrize("weights", [(1,), (1, -1), (0, 0), (1, float("nan"))])
 def test_invalid_weights_raise(members, weights):
     with pytest.raises(InputError, match="2 members needs 2 weights"):

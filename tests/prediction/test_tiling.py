@@ -48,6 +48,14 @@ def test_blocks_cover_each_pixel_once(seed):
     assert (counts == 1).all()
 
 
+def test_small_integers_of_numpy_are_valid():
+    """Sums such as 16 tiles of 16 pixels are too large for 8 bits."""
+    image = np.random.default_rng(0).uniform(0, 255, (300, 25, 3))
+    expected = predict_array(predict_mean, image, tile=16, overlap=4)
+    result = predict_array(predict_mean, image, tile=np.uint8(16), overlap=np.uint8(4))
+    np.testing.assert_array_equal(result, expected)
+
+
 @pytest.mark.parametrize("overlap", [0, 3, 4, 7, 8])
 def test_blended_tiles_are_weighted_means(overlap):
     image = np.random.default_rng(0).uniform(0, 255, (40, 25, 3))

@@ -1,0 +1,219 @@
+"""Pixels of a raster whose centers are inside polygons."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import pyproj
+import rasterio
+import shapely
+from rasterio.features import rasterize
+
+from lcc_tf.mapping.grid import Grid
+
+LARGEST, SMALLEST = 2048, 64  # side of a block of pixels
+ACCURACY = 1e-2  # largest error of the position of a pixel, pixels
+SAMPLES = 5  # rows and columns of points in a block where the positions are compared
+# A pixel center exactly on the common edge of two polygons must belong to only one of them.
+# Therefore the pixels are moved by this fraction of a pixel.
+TIE = 1e-6
+# Numbers of turns around the globe between two coordinates of the same meridian
+TURNS = (-2, -1, 0, 1, 2)
+STEP = 30  # degrees
+
+# Converts columns and rows of a raster to coordinates.
+Locate = Callable[[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]
+
+
+def pixels_inside(
+    grid: Grid, polygons: Sequence[shapely.Geometry | None], crs: rasterio.CRS
+) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
+    """Finds the pixels whose centers are inside polygons.
+
+    The pixels are transformed to the coordinate system of the polygons, because there the edges of
+    the polygons are straight lines. Pixels whose position is not defined there are in no polygon.
+    The raster is divided into blocks in which this transformation is almost linear. At poles and
+    seams of a projection, the position of each pixel is computed.
+
+    Args:
+        grid: raster with a coordinate system.
+        polygons: valid polygons; None or an empty geometry for no pixels.
+        crs: coordinate system of the polygons. 181 degrees east and 179 degrees west are the same
+            meridian, also in cylindrical projections such as web Mercator.
+
+    Yields:
+        For each polygon and each part of the raster near this polygon: number of the polygon,
+        counted from 0; rows and columns of the part; bool `(height, width)`, True for pixels inside
+        the polygon. The parts of a polygon do not overlap.
+    """
+    shapely.prepare(polygons)
+    tree = shapely.STRtree(polygons)
+    locate = _locator(grid, crs)
+    turn = _full_turn(crs)
+    shifts = [count * turn for count in TURNS] if turn else [0.0]
+
+    def in_block(rows: slice, columns: slice) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
+        transform = _transform_of(locate, rows, columns)
+        if transform is None and max(_sizes(rows, columns)) > SMALLEST:
+            for part in _split(rows, columns, max(SMALLEST, max(_sizes(rows, columns)) // 2)):
+                yield from in_block(*part)
+            return
+        if transform is None:
+            corners = centers = locate(
+                *np.meshgrid(_range(columns) + 0.5, _range(rows) + 0.5, sparse=False)
+            )
+        else:
+            corners = (
+                transform
+                @ np.array(
+                    [(x, y) for x in (columns.start, columns.stop) for y in (rows.start, rows.stop)]
+                ).T
+            )
+        is_known = np.isfinite(corners).all(axis=0)
+        if not is_known.any():
+            return
+        (left, right), (bottom, top) = ((np.min(v[is_known]), np.max(v[is_known])) for v in corners)
+        found = defaultdict(list)
+        for shift in shifts:
+            for number in tree.query(shapely.box(left + shift, bottom, right + shift, top)):
+                found[int(number)].append(shift)
+        for number, shifts_of_polygon in found.items():
+            polygon = polygons[number]
+            if transform is None:
+                x, y = centers
+                masks = [shapely.contains_xy(polygon, x + shift, y) for shift in shifts_of_polygon]
+                yield number, rows, columns, np.any(masks, axis=0)
+                continue
+            shifted = [
+                rasterio.Affine.translation(shift, 0) @ transform for shift in shifts_of_polygon
+            ]
+            part = _window(polygon, shifted, rows, columns)
+            yield number, *part, np.any([_burn(polygon, t, *part) for t in shifted], axis=0)
+
+    for block in _split(slice(0, grid.height), slice(0, grid.width), LARGEST):
+        yield from in_block(*block)
+
+
+def extent_in(grid: Grid, crs: rasterio.CRS) -> np.ndarray:
+    """Returns left, bottom, right and top of a raster in another coordinate system.
+
+    The values are approximate: they are computed from the positions of some points.
+    """
+    points = np.array(_locator(grid, crs)(*_samples(slice(0, grid.height), slice(0, grid.width))))
+    points = np.where(np.isfinite(points), points, np.nan)
+    return np.concatenate([np.nanmin(points, axis=1), np.nanmax(points, axis=1)])
+
+
+def _locator(grid: Grid, crs: rasterio.CRS) -> Locate:
+    """Returns the conversion from columns and rows of a raster to coordinates of `crs`."""
+    transform = grid.transform @ rasterio.Affine.translation(0, TIE)
+    if grid.crs == crs:
+        return lambda columns, rows: transform @ np.array([columns, rows], float)
+    transformer = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs.to_wkt(), always_xy=True)
+    return lambda columns, rows: transformer.transform(
+        *(transform @ np.array([columns, rows], float))
+    )
+
+
+def _transform_of(locate: Locate, rows: slice, columns: slice) -> rasterio.Affine | None:
+    """Fits a linear transform from columns and rows to coordinates; None if it is not accurate."""
+    column, row = _samples(rows, columns)
+    points = np.array(locate(column, row))
+    if not np.isfinite(points).all():
+        return None
+    center = np.array([column.mean(), row.mean()])
+    design = np.column_stack([column - center[0], row - center[1], np.ones(column.size)])
+    middle = points.mean(axis=1)
+    (a, b, c), (d, e, f) = np.linalg.lstsq(design, (points.T - middle), rcond=None)[0].T
+    transform = rasterio.Affine(a, b, c + middle[0], d, e, f + middle[1])
+    transform @= rasterio.Affine.translation(*-center)
+    if transform.is_degenerate:
+        return None
+    errors = np.array(~transform @ points) - [column, row]
+    return transform if np.abs(errors).max() <= ACCURACY else None
+
+
+def _full_turn(crs: rasterio.CRS) -> float:
+    """Returns the difference between the coordinates of a meridian after one turn around the globe.
+
+    The result is 0 if meridians are not parallel lines at equal distances, as they are for
+    longitudes and in cylindrical projections.
+    """
+    system = pyproj.CRS.from_wkt(crs.to_wkt())
+    if system.is_geographic:
+        return 2 * np.pi / system.axis_info[0].unit_conversion_factor
+    longitudes = np.arange(-180, 180, STEP) + 0.5
+    x = np.array([pyproj.Proj(system)(longitudes, np.full(len(longitudes), y))[0] for y in (0, 40)])
+    steps = np.diff(x)
+    step = float(np.median(steps))
+    # At the border of the projection, x jumps back.
+    is_parallel = np.allclose(x[0], x[1]) and np.isclose(steps[0], step).sum() >= len(steps[0]) - 1
+    return step * 360 / STEP if is_parallel else 0.0
+
+
+def _samples(rows: slice, columns: slice) -> np.ndarray:
+    """Returns columns and rows of a coarse grid of points in a block, float `(2, n)`."""
+    axes = (np.linspace(part.start, part.stop, SAMPLES) for part in (columns, rows))
+    return np.array(np.meshgrid(*axes)).reshape(2, -1)
+
+
+def _window(
+    polygon: shapely.Geometry, transforms: Sequence[rasterio.Affine], rows: slice, columns: slice
+) -> tuple[slice, slice]:
+    """Returns the rows and columns of a block that a polygon can contain."""
+    corners = shapely.get_coordinates(shapely.box(*polygon.bounds)).T
+    positions = np.hstack([np.array(~transform @ corners) for transform in transforms])
+    return tuple(
+        slice(*(int(v) for v in np.clip([low, high], block.start, block.stop)))
+        for low, high, block in zip(
+            np.floor(positions.min(axis=1))[::-1],
+            np.ceil(positions.max(axis=1))[::-1],
+            (rows, columns),
+            strict=True,
+        )
+    )
+
+
+def _burn(
+    polygon: shapely.Geometry, transform: rasterio.Affine, rows: slice, columns: slice
+) -> np.ndarray:
+    """Returns True for the pixels of a window whose centers are inside a polygon."""
+    size = _sizes(rows, columns)
+    if not all(size):
+        return np.zeros(size, bool)
+    # GDAL cannot count the pixels between the window and points that are very far from it.
+    margin = rasterio.Affine.translation(columns.start - 1, rows.start - 1)
+    scale = rasterio.Affine.scale(size[1] + 2, size[0] + 2)
+    x, y = transform @ margin @ scale @ np.array([[0, 0, 1, 1], [0, 1, 0, 1]], float)
+    near = shapely.clip_by_rect(polygon, x.min(), y.min(), x.max(), y.max())
+    if near.is_empty:
+        return np.zeros(size, bool)
+    return (
+        rasterize(
+            [near],
+            out_shape=size,
+            transform=transform @ rasterio.Affine.translation(columns.start, rows.start),
+            dtype="uint8",
+        )
+        > 0
+    )
+
+
+def _split(rows: slice, columns: slice, side: int) -> list[tuple[slice, slice]]:
+    """Divides a block into blocks of at most `side` rows and columns."""
+    return [
+        (
+            slice(top, min(top + side, rows.stop)),
+            slice(left, min(left + side, columns.stop)),
+        )
+        for top in range(rows.start, rows.stop, side)
+        for left in range(columns.start, columns.stop, side)
+    ]
+
+
+def _sizes(rows: slice, columns: slice) -> tuple[int, int]:
+    return rows.stop - rows.start, columns.stop - columns.start
+
+
+def _range(part: slice) -> np.ndarray:
+    return np.arange(part.start, part.stop)

@@ -1,0 +1,138 @@
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+import shapely
+from rasterio.transform import from_origin
+
+from lcc_tf.mapping.grid import Grid
+from lcc_tf.mapping.polygon_pixels import extent_in, pixels_inside
+
+WORLD = Grid(180, 360, rasterio.CRS.from_epsg(4326), from_origin(-180, 90, 1, 1))
+UTM = Grid(90, 120, rasterio.CRS.from_epsg(32633), from_origin(500000, 5200000, 10, 10))
+
+
+def crs_of(text):
+    return rasterio.CRS.from_user_input(text)
+
+
+def inside_of(grid, polygons, crs):
+    """Returns for each polygon the pixels inside, bool `(n, height, width)`."""
+    inside = np.zeros((len(polygons), *grid.size), bool)
+    for number, rows, columns, part in pixels_inside(grid, np.array(polygons, object), crs):
+        assert not inside[number, rows, columns].any()  # parts do not overlap
+        inside[number, rows, columns] = part
+    return inside
+
+
+def true_pixels(grid, polygon, crs):
+    """Transforms the center of each pixel to the coordinate system of the polygon."""
+    columns, rows = np.meshgrid(np.arange(grid.width) + 0.5, np.arange(grid.height) + 0.5)
+    x, y = grid.transform @ np.array([columns, rows])
+    transformer = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs.to_wkt(), always_xy=True)
+    return shapely.contains_xy(polygon, *transformer.transform(x, y))
+
+
+@pytest.mark.parametrize(
+    ("crs", "bounds"),
+    [
+        # France on a map of the world: far from there, the coordinates of this system are huge.
+        ("EPSG:2154", (100000, 6000000, 1200000, 7100000)),
+        # The corners are outside the globe of the projection.
+        ("ESRI:54009", (1e7, 7e6, 1.4e7, 8e6)),
+        ("ESRI:54009", (-1.9e7, -9.1e6, 1.9e7, 9.1e6)),
+        # Zones around a pole, and beyond the equator
+        ("EPSG:3413", (-1000000, -1500000, 2000000, 3000000)),
+        ("EPSG:3571", (1000000, 1000000, 2000000, 2000000)),
+        ("EPSG:6931", (-9000000, -9000000, 9000000, 9000000)),
+        # Zones on both sides of the meridian of 180 degrees
+        ("+proj=laea +lat_0=0 +lon_0=180", (-4000000, -4000000, 4000000, 4000000)),
+        ("EPSG:32660", (300000, 5000000, 1500000, 7500000)),
+        # Only one side of the globe has coordinates.
+        ("+proj=geos +h=35785831 +lon_0=0", (-5500000, -5500000, 5500000, 5500000)),
+        ("+proj=ortho +lat_0=40 +lon_0=10", (-7000000, -7000000, 7000000, 7000000)),
+    ],
+)
+def test_pixels_of_a_world_map_in_projected_polygons(crs, bounds):
+    crs, polygon = crs_of(crs), shapely.box(*bounds)
+    expected = true_pixels(WORLD, polygon, crs)
+    assert expected.any()
+    np.testing.assert_array_equal(inside_of(WORLD, [polygon], crs)[0], expected)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:25833", "EPSG:4326", "EPSG:3857", "EPSG:3035"])
+@pytest.mark.parametrize("sides", [(2048, 64), (16, 16)])
+def test_pixels_of_a_map_in_meters(crs, sides, monkeypatch):
+    """The polygon has a hole and curved edges. Small blocks contain parts of it.
+
+    Pixels whose centers are within 0.01 pixels of an edge can be inside or outside.
+    """
+    monkeypatch.setattr("lcc_tf.mapping.polygon_pixels.LARGEST", sides[0])
+    monkeypatch.setattr("lcc_tf.mapping.polygon_pixels.SMALLEST", sides[1])
+    center = shapely.Point(500603.1, 5199551.7)
+    polygon = center.buffer(400) - shapely.Point(500700, 5199600).buffer(150)
+    columns, rows = np.meshgrid(np.arange(UTM.width) + 0.5, np.arange(UTM.height) + 0.5)
+    centers = shapely.points(*(UTM.transform @ np.array([columns, rows])))
+    is_clear = shapely.distance(centers, polygon.boundary) > 0.1
+    to_crs = pyproj.Transformer.from_crs("EPSG:32633", crs, always_xy=True)
+    polygon = shapely.transform(polygon, lambda xy: np.column_stack(to_crs.transform(*xy.T)))
+    expected = true_pixels(UTM, polygon, crs_of(crs))
+    assert 0 < expected.sum() < expected.size
+    inside = inside_of(UTM, [polygon], crs_of(crs))[0]
+    np.testing.assert_array_equal(inside[is_clear], expected[is_clear])
+
+
+def test_pixels_whose_position_is_not_linear_are_computed_one_by_one():
+    """Columns at a pole: the zone is a sector, which is narrower than a block."""
+    polar = Grid(200, 200, rasterio.CRS.from_epsg(3413), from_origin(-1e6, 1e6, 1e4, 1e4))
+    sector = shapely.box(40, 80, 47, 90.05)
+    expected = true_pixels(polar, sector, WORLD.crs)
+    assert expected.sum() > 50
+    np.testing.assert_array_equal(inside_of(polar, [sector], WORLD.crs)[0], expected)
+
+
+@pytest.mark.parametrize(
+    ("crs", "turn"),
+    [("EPSG:4326", 360), ("EPSG:4807", 400), ("EPSG:3857", 40075016.6855785), ("EPSG:32633", None)],
+)
+def test_polygons_after_one_turn_around_the_globe(crs, turn):
+    """Coordinates of UTM do not repeat."""
+    crs = crs_of(crs)
+    to_crs = pyproj.Transformer.from_crs(4326, crs.to_wkt(), always_xy=True)
+    left, bottom, right, top = *to_crs.transform(12.3, 45.2), *to_crs.transform(17.4, 49.7)
+    polygons = [
+        shapely.box(left + shift, bottom, right + shift, top)
+        for shift in (0, turn or 1e8, -(turn or 1e8))
+    ]
+    inside = inside_of(WORLD, polygons, crs)
+    assert inside[0].sum() > 10
+    for other in inside[1:]:
+        np.testing.assert_array_equal(other, inside[0] if turn else np.zeros_like(other))
+
+
+def test_polygon_wider_than_the_globe_contains_each_pixel_once():
+    wide = shapely.box(-400, 0, 400, 90)
+    inside = inside_of(WORLD, [wide], WORLD.crs)[0]
+    assert inside[:90].all()
+    assert not inside[90:].any()
+
+
+def test_polygons_far_from_the_map_and_without_pixels():
+    polygons = [
+        shapely.box(0, 0, 1, 1),
+        None,
+        shapely.Polygon(),
+        shapely.box(-1e15, -1e15, 1e15, 1e15),
+    ]
+    inside = inside_of(UTM, polygons, UTM.crs)
+    assert not inside[:3].any()
+    assert inside[3].all()
+    far = pixels_inside(UTM, np.array(polygons[:3], object), UTM.crs)
+    assert list(far) == []
+
+
+def test_extent_of_a_map_in_another_coordinate_system():
+    np.testing.assert_allclose(extent_in(WORLD, WORLD.crs), [-180, -90, 180, 90], atol=1e-5)
+    # Only a part of the globe has coordinates.
+    extent = extent_in(WORLD, crs_of("+proj=ortho +lat_0=40 +lon_0=10"))
+    assert np.isfinite(extent).all()
