@@ -49,7 +49,7 @@ def class_weights_from_pixels(
     if ignore_class is not None and not 0 <= ignore_class < pixels.shape[1]:
         raise InputError(
             f"`ignore_class` must be a class id in [0, {pixels.shape[1]}). "
-            f"Received: ignore_class={ignore_class}. Use None if all classes count."
+            f"Received: ignore_class={ignore_class}. Use None to count all classes."
         )
     if ignore_class is not None:
         pixels[:, ignore_class] = 0

@@ -7,7 +7,7 @@ one for images. Its scores then have the same leading dimensions.
 In the formulas, tp, fp and fn are the numbers of true positive, false positive and false negative
 pixels of a class.
 
-If the denominator of a score is 0, the score is NaN, and means exclude the score. An example is the
+If the denominator of a score is 0, the score is NaN, and averages leave out the score. An example is the
 IoU of a class that neither ground truth nor prediction contains.
 """
 

@@ -127,7 +127,7 @@ def save_overlay(
 
 
 def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> None:
-    """Adds a legend of classes below a figure, and increases the figure's height by the legend.
+    """Adds a legend of classes below a figure, and increases the height of the figure.
 
     Args:
         figure: figure that has no space for a legend.
@@ -144,7 +144,7 @@ def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> Non
         for i in class_ids
     ]
     width, height = figure.get_size_inches()
-    # Widths in inches: a color patch with its gap has 0.7, a character of the default font 0.085.
+    # Widths in inches: 0.7 for a color patch and its gap, 0.085 for a character of the font
     longest = max((len(classes.names[i]) for i in class_ids), default=0)
     columns = max(1, min(len(patches), int(width / (0.7 + 0.085 * longest))))
     rows = math.ceil(len(patches) / columns)

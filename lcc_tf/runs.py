@@ -74,7 +74,7 @@ class Run:
 
     @property
     def scale(self) -> float:
-        """Number of network pixels per pixel of the data set's images, along one side.
+        """Side of the network's input, divided by the side of the same area in the image.
 
         It is 1 for a run on crops. It is below 1 for a run on whole images that are downsampled.
         """
@@ -145,7 +145,7 @@ def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
 
     Args:
         paths: run folders.
-        root: folder that contains run folders. They are read only if `paths` is empty.
+        root: folder that contains run folders. If `paths` is not empty, they are not read.
 
     Raises:
         InputError: a path is not a run folder or is repeated, or `root` contains no trained run.

@@ -9,7 +9,7 @@ from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import ClassTable
 
 MODEL_FILE = "model.json"
-MAX_SIDE = 10**6  # of tiles, pixels
+MAX_SIDE = 10**6  # largest side of a tile, pixels
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Description:
 
     Attributes:
         classes: names and colors of the output channels.
-        tile: side of the tiles for prediction, pixels of the model's images. For an export of
+        tile: side of the tiles for prediction, in pixels of the model's input. For an export of
             runs, the default is the size of the training images.
         scale: number of pixels of the model's images per pixel of the data set's images, along one
             side.

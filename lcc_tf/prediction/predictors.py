@@ -149,10 +149,11 @@ class Predictor:
         framing: "crops" for a network that was trained on crops of images, "whole" for a network
             that was trained on whole images, resized to squares.
         image_size: side of the input images of the network, pixels.
-        tile: side of the tiles of a scene, pixels of the scene. The network predicts a tile as an
-            image with the side `image_size`.
+        tile: side of the tiles of a scene, pixels of the scene. Each tile is resized to the side
+            `image_size`.
         size_divisor: number that `image_size` must be divisible by.
-        fingerprint: function that returns a hash of the network, and the test-time augmentation.
+        fingerprint: function that returns a hash of the network and the name of the test-time
+            augmentation.
             Only maps need the hash, which takes 0.4 seconds for 49 million weights.
     """
 
