@@ -7,8 +7,8 @@ one for images. Its scores then have the same leading dimensions.
 In the formulas, tp, fp and fn are the numbers of true positive, false positive and false negative
 pixels of a class.
 
-If the denominator of a score is 0, the score is NaN, and averages leave out the score. An example is the
-IoU of a class that neither ground truth nor prediction contains.
+If the denominator of a score is 0, the score is NaN, and averages do not count it. For example, the
+IoU of a class is NaN if neither ground truth nor prediction contain it.
 """
 
 import numpy as np

@@ -1,11 +1,15 @@
 """Decoding of images and masks from TFRecords.
 
 All images of a data set have the same encoding, "jpeg" or "png". Therefore, the decoder is chosen
-when the graph is built, and the graph needs no branches.
+when the graph is built, and the graph needs no branches. Images and masks that are already decoded
+are not changed.
 """
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
+
+# The colors of a JPEG pixel also depend on the colors of its neighbors.
+JPEG_MARGIN = 16
 
 
 def image_encoding(builder: tfds.core.DatasetBuilder) -> str:
@@ -17,7 +21,7 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
     """Decodes an image.
 
     Args:
-        data: content of a JPEG or PNG file, string scalar.
+        data: content of a JPEG or PNG file, string scalar; or decoded image.
         encoding: encoding of the image, "jpeg" or "png".
 
     Returns:
@@ -28,6 +32,9 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
         >>> decode_image(file, "png").shape
         TensorShape([2, 3, 3])
     """
+    data = tf.convert_to_tensor(data)
+    if data.dtype != tf.string:
+        return data
     if encoding == "png":
         return tf.io.decode_png(data, channels=3)
     # Pillow and OpenCV also use "INTEGER_ACCURATE". TensorFlow's default is less accurate.
@@ -35,10 +42,10 @@ def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
 
 
 def decode_window(data: tf.Tensor, encoding: str, corner: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-    """Decodes a window of an image. For JPEG, only the pixels of the window are decoded.
+    """Decodes a window of an image. For JPEG, only the pixels near the window are decoded.
 
     Args:
-        data: content of a JPEG or PNG file, string scalar.
+        data: content of a JPEG or PNG file, string scalar; or decoded image.
         encoding: encoding of the image, "jpeg" or "png".
         corner: first row and first column of the window, int32 `(2,)`, pixels.
         size: height and width of the window, int32 `(2,)`, pixels. The window must be inside the
@@ -52,19 +59,24 @@ def decode_window(data: tf.Tensor, encoding: str, corner: tf.Tensor, size: tf.Te
         >>> decode_window(file, "png", tf.constant([4, 5]), tf.constant([2, 3])).shape
         TensorShape([2, 3, 3])
     """
-    if encoding == "png":
-        return tf.slice(
-            decode_image(data, encoding), [*tf.unstack(corner), 0], [*tf.unstack(size), 3]
+    first = corner
+    if data.dtype != tf.string or encoding == "png":
+        image = decode_image(data, encoding)
+    else:
+        end = tf.minimum(corner + size + JPEG_MARGIN, tf.image.extract_jpeg_shape(data)[:2])
+        begin = tf.maximum(corner - JPEG_MARGIN, 0)
+        image = tf.io.decode_and_crop_jpeg(
+            data, tf.concat([begin, end - begin], 0), channels=3, dct_method="INTEGER_ACCURATE"
         )
-    window = tf.concat([corner, size], axis=0)
-    return tf.io.decode_and_crop_jpeg(data, window, channels=3, dct_method="INTEGER_ACCURATE")
+        first = corner - begin
+    return tf.slice(image, [*tf.unstack(first), 0], [*tf.unstack(size), 3])
 
 
 def decode_mask(data: tf.Tensor) -> tf.Tensor:
     """Decodes a mask.
 
     Args:
-        data: content of a PNG file of class ids, string scalar.
+        data: content of a PNG file of class ids, string scalar; or decoded mask.
 
     Returns:
         Class ids, uint8 `(height, width)`.
@@ -73,4 +85,5 @@ def decode_mask(data: tf.Tensor) -> tf.Tensor:
         >>> decode_mask(tf.io.encode_png(np.array([[[4], [6]]], np.uint8))).numpy().tolist()
         [[4, 6]]
     """
-    return tf.io.decode_png(data, channels=1)[..., 0]
+    data = tf.convert_to_tensor(data)
+    return data if data.dtype != tf.string else tf.io.decode_png(data, channels=1)[..., 0]

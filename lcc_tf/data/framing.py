@@ -24,7 +24,7 @@ def decode(
     The original PyTorch notebooks resized the images in the same way.
 
     Args:
-        example: encoded example.
+        example: encoded example, or an example whose image and mask are decoded.
         image_size: side of the square, pixels.
         encoding: encoding of the image, "jpeg" or "png".
 

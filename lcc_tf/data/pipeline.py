@@ -7,7 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 from lcc_tf.data.augmentation import augment
-from lcc_tf.data.decoding import image_encoding
+from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
 from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
@@ -85,6 +85,7 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     crops: RandomCrops | None = None,
+    cache: bool = False,
 ) -> tf.data.Dataset:
     """Returns an endless data set of shuffled and augmented batches of the training split.
 
@@ -99,6 +100,8 @@ def training_batches(
         seed: random seed of order, crops and augmentation.
         first_epoch: number of the first epoch, counted from 0.
         crops: random crops. None to resize the whole images.
+        cache: if True, keeps the decoded (or decoded and resized) images and masks in memory. The
+            batches are the same.
 
     Returns:
         Batches of images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and masks,
@@ -122,6 +125,21 @@ def training_batches(
             image, mask = decode(example, image_size, encoding)
         return augment(image, mask, example_seed)
 
+    def decoded(example: dict) -> dict:
+        if crops:
+            image, mask = (
+                decode_image(example["image"], encoding),
+                decode_mask(example["segmentation_mask"]),
+            )
+        else:
+            image, mask = decode(example, image_size, encoding)
+        return {"image": image, "segmentation_mask": mask}
+
+    all_examples = encoded_examples(builder, "train")
+    if cache:
+        # All epochs share this cache, because it is not part of `one_epoch`.
+        all_examples = all_examples.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).cache()
+
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         # Set the seed of the graph of this function. Otherwise, the order would also depend on the
@@ -129,10 +147,8 @@ def training_batches(
         tf.random.set_seed(seed + 1)
         # The crops of an image are far apart in this order. A batch with many crops of the same
         # image would train worse.
-        examples = (
-            encoded_examples(builder, "train")
-            .repeat(per_image)
-            .shuffle(SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False)
+        examples = all_examples.repeat(per_image).shuffle(
+            SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
         )
         return (
             examples.enumerate()

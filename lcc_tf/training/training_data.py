@@ -17,8 +17,11 @@ from lcc_tf.data.pipeline import (
     training_batches,
 )
 from lcc_tf.data.statistics import class_pixels
+from lcc_tf.data.memory import available_memory
 from lcc_tf.training.label_rules import LabelRules
 
+# Decoded training images are kept in memory if they need at most this fraction of the free memory.
+CACHE_SHARE = 0.25
 # Smallest number of steps per epoch for the default of `crops_per_image`. With 50 steps, validation
 # and checkpoint need a small part of the time of an epoch.
 MIN_STEPS = 50
@@ -71,7 +74,15 @@ class TrainingData:
             seed=self.seed,
             first_epoch=first_epoch,
             crops=self.crops,
+            cache=self._decoded_bytes() <= CACHE_SHARE * available_memory(),
         )
+
+    def _decoded_bytes(self) -> int:
+        """Returns the memory for all decoded training images and masks, bytes."""
+        if self.crops:
+            return 4 * int(class_pixels(self.builder).sum())  # RGB and class id, 1 byte each
+        # After resizing, RGB and class id have 4 bytes each.
+        return 16 * self.image_size**2 * split_size(self.builder, "train")
 
     def validation_batches(self) -> tf.data.Dataset:
         """Returns the batches of one pass over the validation split.

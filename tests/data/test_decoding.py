@@ -51,6 +51,23 @@ def test_window_contains_the_same_pixels_as_the_image(examples, encoding):
         np.testing.assert_array_equal(window, whole[row : row + height, column : column + width])
 
 
+def test_colors_at_the_border_of_a_jpeg_window_are_those_of_the_image():
+    """In the file, two by two pixels share their color values."""
+    rng = np.random.default_rng(0)
+    content = io.BytesIO()
+    noise = Image.fromarray(rng.integers(0, 256, (97, 130, 3), np.uint8))
+    noise.save(content, "JPEG", quality=90, subsampling="4:2:0")
+    data = tf.constant(content.getvalue())
+    whole = decode_image(data, "jpeg").numpy()
+    for _ in range(20):
+        (top, bottom), (left, right) = (
+            np.sort(rng.choice(side, 2, replace=False)) for side in whole.shape[:2]
+        )
+        corner, size = tf.constant([top, left]), tf.constant([bottom - top, right - left])
+        window = decode_window(data, "jpeg", tf.cast(corner, tf.int32), tf.cast(size, tf.int32))
+        np.testing.assert_array_equal(window, whole[top:bottom, left:right])
+
+
 def damaged(data, rng):
     """Returns a file with random changes: bytes, a cleared part, or a missing part."""
     data = bytearray(data)

@@ -1,4 +1,5 @@
 import io
+import shutil
 
 import numpy as np
 import pytest
@@ -6,7 +7,14 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from lcc_tf.data.pipeline import decode, evaluation_batches, split_size, training_batches
+from lcc_tf.data.framing import RandomCrops
+from lcc_tf.data.pipeline import (
+    decode,
+    evaluation_batches,
+    split_size,
+    steps_per_epoch,
+    training_batches,
+)
 from lcc_tf.errors import InputError
 
 
@@ -50,6 +58,24 @@ def test_resumed_training_has_the_same_batches(builder):
     uninterrupted = take(training_batches(builder, image_size=32, batch_size=4, seed=1), 3 * steps)
     resumed = training_batches(builder, image_size=32, batch_size=4, seed=1, first_epoch=2)
     assert_same(uninterrupted[2 * steps :], take(resumed, steps))
+
+
+CROPS = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32), 2)
+
+
+@pytest.mark.parametrize("crops", [CROPS, None])
+def test_cached_batches_are_the_same_and_read_each_file_once(builder, tmp_path, crops):
+    copy = tmp_path / "copy"
+    shutil.copytree(builder.data_dir, copy)
+    options = {"image_size": 32, "batch_size": 4, "seed": 1, "crops": crops}
+    steps = 3 * steps_per_epoch(builder, 4, crops)
+    expected = take(training_batches(builder, **options), steps)
+    cached = iter(training_batches(tfds.builder_from_directory(copy), cache=True, **options))
+    batches = [next(cached) for _ in range(steps // 3)]
+    for file in copy.glob("*tfrecord*"):
+        file.unlink()
+    batches += [next(cached) for _ in range(steps - len(batches))]
+    assert_same(batches, expected)
 
 
 def test_epochs_differ_in_order_and_augmentation(builder, monkeypatch):

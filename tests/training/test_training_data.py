@@ -69,6 +69,27 @@ def test_batches_of_several_crops_per_image(tiny_config, builder):
         np.testing.assert_array_equal(masks, expected_masks)
 
 
+@pytest.mark.parametrize(
+    ("framing", "decoded"),
+    [
+        ("crops", 13 * 64 * 64 * 4),
+        ("whole", 13 * 32 * 32 * 16),
+    ],
+)
+def test_images_are_cached_if_they_fit_into_a_quarter_of_the_memory(
+    tiny_config, builder, monkeypatch, framing, decoded
+):
+    config = dataclasses.replace(tiny_config, image_size=32, framing=framing)
+    data = training_data_of(config, builder, LabelRules(7, 6))
+    chosen = []
+    module = "lcc_tf.training.training_data"
+    monkeypatch.setattr(f"{module}.training_batches", lambda *_, cache, **__: chosen.append(cache))
+    for memory in (4 * decoded, 4 * decoded - 1, 0):
+        monkeypatch.setattr(f"{module}.available_memory", lambda memory=memory: memory)
+        data.training_batches()
+    assert chosen == [True, False, False]
+
+
 def test_resumed_batches_equal_uninterrupted_batches(tiny_config, builder):
     data = training_data_of(tiny_config, builder, LabelRules(7, 6))
     second_epoch = data.training_batches().skip(data.steps_per_epoch)
