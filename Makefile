@@ -30,10 +30,13 @@ test: lint
 test-fast: $(VENV)/installed
 	$(BIN)/python -m pytest -m 'not slow and not gpu and not heavy'
 
-# Measures training steps and predictions. docs/performance.md shows how to compare them with
+# Measures training steps, predictions and the training data, and estimates costs. During the
+# benchmark, no other programs should run. docs/performance.md shows how to compare the speed with
 # segmentation_models_pytorch.
 benchmark: $(VENV)/installed
 	$(BIN)/python -m benchmarks.speed --without-smp --output bench/speed.json
+	$(BIN)/python -m benchmarks.data_rates --folder bench/rates
+	$(BIN)/python -m benchmarks.cost_model
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

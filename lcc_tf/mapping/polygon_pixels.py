@@ -144,6 +144,7 @@ def _full_turn(crs: rasterio.CRS) -> float:
         return 2 * np.pi / system.axis_info[0].unit_conversion_factor
     longitudes = np.arange(-180, 180, STEP) + 0.5
     x = np.array([pyproj.Proj(system)(longitudes, np.full(len(longitudes), y))[0] for y in (0, 40)])
+    x[~np.isfinite(x)] = np.nan  # outside the globe of the projection
     steps = np.diff(x)
     step = float(np.median(steps))
     # At the border of the projection, x jumps back.

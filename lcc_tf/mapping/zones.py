@@ -56,7 +56,8 @@ class Zones:
                 _column(name, values, dtype, self.path, layer)
                 for name, values, dtype in zip(meta["fields"], fields, meta["dtypes"], strict=True)
             ]
-        except (*_READ_ERRORS, UnicodeDecodeError) as error:  # a wrong encoding in a `.cpg` file
+        # ValueError: a wrong encoding in a `.cpg` file, or a field name that SQL cannot contain
+        except (*_READ_ERRORS, ValueError) as error:
             raise InputError(f"{file} cannot be read as polygons: {error}") from error
         self.crs = rasterio.crs.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
         if not has_areas(self.crs):
@@ -237,14 +238,14 @@ def _column(
         path: file of the zones.
         layer: layer of the file.
     """
-    kind = np.dtype(dtype)
     if values.dtype.kind != "f":
         return list(values)
+    kind = np.dtype(dtype)
     if kind == np.int64 and np.isnan(values).any():
         # Floats cannot contain all numbers of 64 bits. Therefore they are read as text.
         column, table = (
             '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
-            for text in (name, layer or path.stem)
+            for text in (name, layer or pyogrio.list_layers(path)[0][0])
         )
         (texts,) = pyogrio.raw.read(
             path,

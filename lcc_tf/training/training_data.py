@@ -10,6 +10,7 @@ import tensorflow_datasets as tfds
 from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.config import MAX_CROPS, TrainConfig
 from lcc_tf.data.framing import RandomCrops
+from lcc_tf.data.memory import available_memory
 from lcc_tf.data.pipeline import (
     evaluation_batches,
     split_size,
@@ -17,7 +18,6 @@ from lcc_tf.data.pipeline import (
     training_batches,
 )
 from lcc_tf.data.statistics import class_pixels
-from lcc_tf.data.memory import available_memory
 from lcc_tf.training.label_rules import LabelRules
 
 # Decoded training images are kept in memory if they need at most this fraction of the free memory.
