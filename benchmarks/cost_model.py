@@ -3,9 +3,8 @@
     python -m benchmarks.cost_model
 
 The script counts the arithmetic operations of both networks with ResNet101, and measures the
-operations per second of this processor. All values for GPUs are estimates: the number of operations
-is divided by the peak rate of an NVIDIA A100 and by `--utilization`, the fraction of the peak rate
-that the network reaches. lcc_tf was never run on a GPU. Therefore, this fraction is an assumption.
+operations per second of this processor. All values for GPUs are estimates. They assume that an
+NVIDIA A100 reaches 30 % (`--utilization`) of its peak rate. lcc_tf was never run on a GPU.
 Markdown tables are printed.
 """
 

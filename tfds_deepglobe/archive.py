@@ -5,6 +5,7 @@ mask. An archive may contain a class table, `class_dict.csv`.
 """
 
 import collections
+import contextlib
 import dataclasses
 import posixpath
 from collections.abc import Mapping, Sequence
@@ -24,6 +25,7 @@ from tfds_deepglobe.errors import (
     shorten,
 )
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
+from tfds_deepglobe.layouts import recognize_layout
 from tfds_deepglobe.pairing import Pair, inventory, pair_files
 from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.sources import File, Folder, Zip
@@ -177,11 +179,12 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     Args:
         path: path of a folder or a zip. The images and masks may be in subfolders. Hidden files and
             the folder `__MACOSX` are skipped.
-        names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`.
+        names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`. If
+            no file has these names, other usual names are recognized, see `recognize_layout`.
 
     Raises:
         InputError: The path does not exist, the file is not a zip, the archive contains no image
-            with a mask, or the class table is not valid.
+            with a mask, several layouts are possible, or the class table is not valid.
         OSError: The files of a folder cannot be listed.
     """
     path = Path(path)
@@ -199,6 +202,11 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
     files.sort(key=lambda file: file.name)
+    if names.is_deepglobe and not any(names.match(file.name) for file in files):
+        try:
+            names = recognize_layout(files) or names
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
     found = pair_files(files, names, root=path.name if path.is_dir() else "")
     # If the user has set the patterns and no pair was found, a pattern is probably wrong. In this
     # case, report one error instead of one fault per file.
@@ -218,7 +226,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         names=names,
         unlabeled=found.unlabeled,
         left_out=found.left_out,
-        faults=tuple(sorted((*faults, *found.faults))),
+        faults=tuple(sorted((*faults, *found.faults, *_copies(found.pairs, source)))),
         source=source,
     )
 
@@ -345,6 +353,8 @@ def describe(archive: Archive) -> str:
 def remarks(archive: Archive) -> list[str]:
     """Describes the properties of an archive that can be mistakes of the user, one line each."""
     lines = []
+    if not archive.names.is_deepglobe:
+        lines.append(f"images: {archive.names.images}; masks: {archive.names.masks}")
     if archive.left_out:
         count = len(archive.left_out)
         files = "image file that matches" if count == 1 else "image files that match"
@@ -354,6 +364,28 @@ def remarks(archive: Archive) -> list[str]:
         )
     if not archive.has_class_table:
         lines.append(_NO_TABLE)
+    return lines
+
+
+def _copies(pairs: Sequence[Pair], source: Folder | Zip) -> list[str]:
+    """Returns one line per image that is in several folders, because copies could be in two splits.
+
+    Only images with the same file name and the same size are compared.
+    """
+    groups = collections.defaultdict[tuple[str, int], list[Pair]](list)
+    for pair in pairs:
+        groups[posixpath.basename(pair.image.name), pair.image.size].append(pair)
+    lines = []
+    for group in groups.values():
+        copies = collections.defaultdict[int, list[str]](list)
+        for pair in group if len(group) > 1 else ():
+            with contextlib.suppress(InputError):  # `read` reports files that cannot be read
+                copies[source.checksum(pair.image.name)].append(pair.image.name)
+        lines += [
+            f"{paths[0]}: the same image is also {listed(paths[1:])}; delete the copies"
+            for paths in copies.values()
+            if len(paths) > 1
+        ]
     return lines
 
 

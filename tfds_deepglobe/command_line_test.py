@@ -193,6 +193,41 @@ def test_file_system_errors_are_one_line(data, capsys, monkeypatch):
     )
 
 
+def write_tiles(folder, numbers):
+    """Writes pairs with equal names in several folders."""
+    for number in numbers:
+        tile = folder / f"Tile {number}"
+        write_pair(tile, str(number))
+        for name, new in (("sat.jpg", "images/0.jpg"), ("mask.png", "masks/0.png")):
+            (tile / new).parent.mkdir()
+            (tile / f"{number}_{name}").rename(tile / new)
+    return folder
+
+
+def test_usual_layout_is_recognized_and_split_by_folder(tmp_path, capsys):
+    data = write_tiles(tmp_path / "raw", range(5))
+    assert main(["check", "--data", str(data)]) == 0
+    assert "images: images/*.jpg; masks: masks/*.png" in capsys.readouterr().out.splitlines()
+    cache = ["--cache-dir", str(tmp_path / "cache")]
+    assert main(["prepare", "--data", str(data), *cache]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index(
+        "the images of a folder are in the same split, because they can be neighbors:"
+    )
+    assert sorted(
+        ", ".join(line.split(": ")[1] for line in lines[start + 1 : start + 4]).split(", ")
+    ) == [f"Tile {tile}" for tile in range(5)]
+
+
+def test_same_image_in_two_folders_is_a_fault(tmp_path, capsys):
+    data = write_tiles(tmp_path / "raw", range(3))
+    shutil.copytree(data / "Tile 1", data / "Tile 7")
+    assert main(["check", "--data", str(data)]) == 1
+    assert capsys.readouterr().out.splitlines()[-2] == (
+        "Tile 1/images/0.jpg: the same image is also Tile 7/images/0.jpg; delete the copies"
+    )
+
+
 def test_prepare_with_every_option(data, tmp_path, capsys):
     for name, ids in (("train", "100\n101"), ("val", "102"), ("test", "103_sat.jpg")):
         (tmp_path / f"{name}.txt").write_text(ids)

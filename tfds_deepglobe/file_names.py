@@ -202,11 +202,14 @@ class FileNames:
         return found and (*found, is_mask)
 
     def id_in_list(self, line: str) -> str:
-        """Returns the id in a line of a split list.
+        """Returns the id in a line of a split list, with the folders in the line.
 
         Args:
-            line: file name or id of an image.
+            line: path, file name or id of an image.
         """
+        if matched := self.images.match(line):
+            image_id, top = matched
+            return posixpath.join(top, image_id)
         return self.images.id_in(posixpath.basename(line)) or line
 
 

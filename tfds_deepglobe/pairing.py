@@ -21,7 +21,8 @@ class Pair:
     """An image and its mask.
 
     Attributes:
-        id: id in the file names of the image and the mask.
+        id: id in the file names of the image and the mask. If several folders contain the same id,
+            all ids begin with the folder, such as "Tile 1/7".
         image: file of the image.
         mask: file of the mask.
     """
@@ -82,6 +83,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         elif looks_like_image(file.name):
             left_out.append(file.name)
     _join_equal_texts(by_id)
+    if not names.is_deepglobe:  # the ids of DeepGlobe are unique; the same id is a copy
+        by_id = _with_folders(by_id)
     tops_with_masks = {mask.top for _, masks in by_id.values() for mask in masks}
     incomplete = [
         place.file.name
@@ -119,11 +122,40 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
             elif folder in _UNLABELED_FOLDERS and top not in tops_with_masks:
                 unlabeled[folder] += 1
             else:
-                faults.append(missing("mask", image, names.masks.name_of(image_id)))
+                faults.append(
+                    missing("mask", image, names.masks.name_of(posixpath.basename(image_id)))
+                )
         for mask in mask_in.values():
-            faults.append(missing("image", mask, names.images.name_of(image_id)))
+            faults.append(
+                missing("image", mask, names.images.name_of(posixpath.basename(image_id)))
+            )
     counts = {folder: unlabeled[folder] for folder in _UNLABELED_FOLDERS if unlabeled[folder]}
     return Pairing(tuple(pairs), counts, tuple(faults), tuple(left_out))
+
+
+def _with_folders(by_id: _Groups) -> _Groups:
+    """Adds folders to the ids, if several folders contain complete pairs with the same id.
+
+    Folders that contain all pairs are not added. For example, the ids of
+    `data/Tile 1/images/7.jpg` and `data/Tile 2/images/7.jpg` are `Tile 1/7` and `Tile 2/7`.
+    """
+    by_folder = {}
+    for image_id, group in by_id.items():
+        folders: dict[str, tuple[list[_Place], list[_Place]]] = {}
+        for is_mask, places in enumerate(group):
+            for place in places:
+                folders.setdefault(place.top, ([], []))[is_mask].append(place)
+        if complete := [top for top, (images, masks) in folders.items() if images and masks]:
+            by_folder[image_id] = folders, len(complete)
+    if max((complete for _, complete in by_folder.values()), default=0) < 2:
+        return by_id
+    tops = [top.split("/") for folders, _ in by_folder.values() for top in folders]
+    common = len(posixpath.commonprefix(tops))
+    groups = {image_id: group for image_id, group in by_id.items() if image_id not in by_folder}
+    for image_id, (folders, _) in by_folder.items():
+        for top, group in folders.items():
+            groups["/".join([*top.split("/")[common:], image_id])] = group
+    return groups
 
 
 def _join_equal_texts(by_id: _Groups) -> None:

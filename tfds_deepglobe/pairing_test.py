@@ -67,6 +67,38 @@ def test_patterns_with_folders_match_the_end_of_a_path(top):
     assert found.faults == ()
 
 
+@pytest.mark.parametrize("top", ["", "data/", "data/all/"])
+def test_ids_begin_with_the_folder_if_folders_contain_the_same_id(top):
+    names = [
+        f"{top}{folder}/{file}"
+        for folder in ("Tile 1", "Tile 2/b", "Tile 2/c")
+        for file in ("images/7.png", "labels/7_gt.tif")
+    ]
+    more = [f"{top}Tile 2/c/{file}" for file in ("images/8.png", "labels/8_gt.tif")]
+    found = pairing(*names, *more, patterns=OTHER_NAMES)
+    assert [pair.id for pair in found.pairs] == [
+        "Tile 1/7",
+        "Tile 2/b/7",
+        "Tile 2/c/7",
+        "Tile 2/c/8",
+    ]
+    assert all(pair.image.name.split("/images/")[0] in pair.mask.name for pair in found.pairs)
+    assert found.faults == ()
+    # Without the folders "Tile 1" and "Tile 2/b", all ids are different.
+    found = pairing(*names[-2:], *more, patterns=OTHER_NAMES)
+    assert [pair.id for pair in found.pairs] == ["7", "8"]
+
+
+def test_incomplete_pair_in_a_folder_is_a_fault_of_this_folder():
+    names = ("a/images/7.png", "a/labels/7_gt.tif", "b/images/7.png", "b/labels/7_gt.tif")
+    found = pairing(*names, "c/images/7.png", "images/8.png", patterns=OTHER_NAMES)
+    assert [pair.id for pair in found.pairs] == ["a/7", "b/7"]
+    assert sorted(fault.split(";")[0] for fault in found.faults) == [
+        "c/images/7.png: missing mask labels/7_gt.tif",
+        "images/8.png: missing mask labels/8_gt.tif",
+    ]
+
+
 def test_faults_with_user_defined_patterns():
     found = pairing(
         *("train/images/7.png", "train/labels/7_gt.tif", "more/images/7.png"),
@@ -74,7 +106,6 @@ def test_faults_with_user_defined_patterns():
         patterns=OTHER_NAMES,
     )
     assert sorted(found.faults) == [
-        f"duplicate id 7: train/images/7.png, more/images/7.png{RENAME}",
         "train/images/9.png: missing mask labels/9_gt.tif",
         "train/labels/10_gt.tif: missing image images/10.png",
     ]

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import posixpath
 import shutil
 import tempfile
 import time
@@ -30,7 +31,13 @@ from tfds_deepglobe.errors import InputError, NotPreparedError, listed
 from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
 from tfds_deepglobe.shards import open_data_set
 from tfds_deepglobe.source_files import check_unchanged, equal_fingerprints
-from tfds_deepglobe.splits import Assignment, assign, keep_present, read_split_files
+from tfds_deepglobe.splits import (
+    Assignment,
+    assign,
+    folders_of,
+    keep_present,
+    read_split_files,
+)
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 
@@ -88,6 +95,11 @@ def prepare(
     chosen_by: Mapping[str, int] | Assignment = {"seed": seed}
     if split_files is None:
         splits = assign(ids, seed)
+        if folders_of(ids):
+            print("the images of a folder are in the same split, because they can be neighbors:")
+            for split, split_ids in splits.items():
+                names = list(dict.fromkeys(map(posixpath.dirname, split_ids)))
+                print(f"{split}: {listed(names, 10)}")
     else:
         chosen_by = lists = read_split_files(split_files, archive.names)
         splits, absent, unlisted = keep_present(lists, ids)

@@ -1,6 +1,7 @@
 """Division of the images into splits, at random or with published lists of image ids."""
 
 import hashlib
+import posixpath
 import re
 import unicodedata
 from collections.abc import Collection, Iterable, Mapping
@@ -27,7 +28,11 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
     """Splits images at random, in the ratio 649 : 73 : 81.
 
     The ids are sorted by a hash of the seed and the id. Therefore, the result depends only on the
-    ids and the seed. Folders, the order of the files and the number of shards do not change it.
+    ids and the seed. The order of the files and the number of shards do not change it.
+
+    If all ids begin with folders, such as "Tile 1/7", and there are three or more folders, the
+    images of a folder are never in different splits. They are often neighbors, and scores of
+    neighbors of training images are too high.
 
     Args:
         ids: ids of the images with masks.
@@ -43,7 +48,7 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
         >>> {split: len(ids) for split, ids in assign(map(str, range(803))).items()}
         {'train': 649, 'validation': 73, 'test': 81}
     """
-    ordered = sorted(ids, key=lambda i: hashlib.sha256(f"{seed}:{i}".encode()).hexdigest())
+    ordered = sorted(ids, key=lambda i: _hash(seed, i))
     count = len(ordered)
     if count < len(SPLITS):
         raise InputError(
@@ -52,12 +57,48 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
         )
     num_validation = max(1, round(count * _NUM_VALIDATION / _NUM_IMAGES))
     num_test = max(1, round(count * _NUM_TEST / _NUM_IMAGES))
+    if folders := folders_of(ordered):
+        return _assign_folders(folders, seed, {"test": num_test, "validation": num_validation})
     num_train = count - num_validation - num_test
     return {
         "train": tuple(ordered[:num_train]),
         "validation": tuple(ordered[num_train : num_train + num_validation]),
         "test": tuple(ordered[num_train + num_validation :]),
     }
+
+
+def folders_of(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Returns the ids in each folder; an empty dictionary if there are fewer than three folders.
+
+    Example:
+        >>> folders_of(["a/1", "a/2", "b/1", "c/1"])
+        {'a': ('a/1', 'a/2'), 'b': ('b/1',), 'c': ('c/1',)}
+    """
+    folders: dict[str, tuple[str, ...]] = {}
+    for image_id in ids:
+        folder = posixpath.dirname(image_id)
+        folders[folder] = (*folders.get(folder, ()), image_id)
+    return {} if "" in folders or len(folders) < len(SPLITS) else folders
+
+
+def _assign_folders(
+    folders: Mapping[str, tuple[str, ...]], seed: int, sizes: Mapping[str, int]
+) -> Assignment:
+    """Splits folders at random. Folders are added to a split until it has the requested size."""
+    remaining = sorted(folders, key=lambda folder: _hash(seed, folder))
+    splits: Assignment = {}
+    for position, (split, size) in enumerate(sizes.items()):
+        chosen: tuple[str, ...] = ()
+        # At least one folder must remain for each of the other splits.
+        while len(chosen) < size and len(remaining) > len(sizes) - position:
+            chosen += folders[remaining.pop()]
+        splits[split] = chosen
+    train = tuple(image_id for folder in remaining for image_id in folders[folder])
+    return {"train": train, "validation": splits["validation"], "test": splits["test"]}
+
+
+def _hash(seed: int, text: str) -> str:
+    return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
 
 
 def read_split_files(split_files: str | Path, names: FileNames | None = None) -> Assignment:
@@ -136,12 +177,22 @@ def keep_present(
     present = set(ids)
     # A list and a file name can contain the same text in two forms of Unicode.
     by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in ids}
-    lists = {
-        split: [
-            i if i in present else by_text.get(unicodedata.normalize("NFC", i), i) for i in listed
-        ]
-        for split, listed in lists.items()
-    }
+
+    def present_id(image_id: str) -> str:
+        """Leaves out outer folders that are not part of the ids of the archive."""
+        parts = unicodedata.normalize("NFC", image_id).split("/")
+        texts = ["/".join(parts[start:]) for start in range(len(parts))]
+        return next((by_text[text] for text in texts if text in by_text), image_id)
+
+    lists = {split: [*map(present_id, listed)] for split, listed in lists.items()}
+    split_of: dict[str, str] = {}
+    for split, listed in lists.items():
+        for image_id in listed:
+            if (other := split_of.setdefault(image_id, split)) != split:
+                raise InputError(
+                    f"{image_id} is in two lists of `split_files`: {other} and {split}. Delete "
+                    "this id from one of the two lists."
+                )
     kept = {split: tuple(i for i in listed if i in present) for split, listed in lists.items()}
     if not any(kept.values()):
         example = next((i for listed in lists.values() for i in listed), "none")

@@ -4,6 +4,7 @@ import random
 import pytest
 
 from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.splits import SPLITS, assign, keep_present, read_split_files
 
 
@@ -38,6 +39,32 @@ def test_split_depends_on_the_seed_and_not_on_the_order():
 def test_split_is_the_same_in_every_release():
     # The sha256 hashes of "0:0", "0:1", ... "0:4" begin with ac72, ef13, 9328, 76d3 and 48f0.
     assert assign(ids(5)) == {"train": ("4", "3", "2"), "validation": ("0",), "test": ("1",)}
+
+
+@pytest.mark.parametrize("sizes_of_folders", [(1, 1, 1), (9,) * 6, (1, 50, 2, 3), (30, 1, 1, 1, 1)])
+@pytest.mark.parametrize("seed", range(5))
+def test_images_of_a_folder_are_in_the_same_split(sizes_of_folders, seed):
+    names = [f"Tile {f}/{i}" for f, size in enumerate(sizes_of_folders) for i in range(size)]
+    splits = assign(names, seed)
+    assert sorted(itertools.chain(*splits.values())) == sorted(names)
+    folders = [{image_id.split("/")[0] for image_id in splits[split]} for split in SPLITS]
+    assert all(folders)
+    assert sum(map(len, folders)) == len(sizes_of_folders)
+
+
+def test_folders_fill_the_splits_to_their_sizes():
+    """Of 81 images, 7 are for validation and 8 for testing. Each folder has 4 images or 1 image."""
+    names = [f"{f}/{i}" for f in range(20) for i in range(4)] + ["x/1"]
+    numbers = sizes(assign(names))
+    assert 7 <= numbers[1] <= 10
+    assert 8 <= numbers[2] <= 11
+    assert assign(names, 1) != assign(names, 0)
+
+
+def test_images_of_two_folders_are_split_at_random():
+    names = [f"{f}/{i}" for f in "ab" for i in range(50)]
+    splits = assign(names)
+    assert all({image_id[0] for image_id in splits[split]} == {"a", "b"} for split in SPLITS)
 
 
 def test_too_few_images_raise():
@@ -110,6 +137,23 @@ def test_two_lists_of_the_same_split_raise(tmp_path):
     (tmp_path / "crossvali.txt").write_text("5")
     with pytest.raises(InputError, match="has crossvali.txt and val.txt, two lists of the split"):
         read_split_files(tmp_path)
+
+
+def test_ids_in_lists_can_have_more_folders_than_the_ids_of_the_archive(tmp_path):
+    names = FileNames.parse("images/*.jpg", "masks/*.png")
+    write_lists(tmp_path, "data/Tile 1/images/7.jpg", "Tile 2/7", "Tile 3/images/7.jpg")
+    lists = read_split_files(tmp_path, names)
+    kept, absent, unlisted = keep_present(lists, ["Tile 1/7", "Tile 2/7", "Tile 3/7"])
+    assert kept == {"train": ("Tile 1/7",), "validation": ("Tile 2/7",), "test": ("Tile 3/7",)}
+    assert (absent, unlisted) == ([], [])
+    # The ids of DeepGlobe have no folders.
+    kept, _, _ = keep_present({"train": ("a/1",), "validation": ("2",), "test": ("b/3",)}, "123")
+    assert kept == {"train": ("1",), "validation": ("2",), "test": ("3",)}
+
+
+def test_image_in_two_lists_with_different_folders_raises():
+    with pytest.raises(InputError, match="1 is in two lists.*train and test"):
+        keep_present({"train": ("a/1",), "validation": ("2",), "test": ("b/1",)}, "12")
 
 
 @pytest.mark.parametrize(

@@ -14,9 +14,12 @@ from lcc_tf.mapping.grid import Grid
 LARGEST, SMALLEST = 2048, 64  # side of a block of pixels
 ACCURACY = 1e-2  # largest error of the position of a pixel, pixels
 SAMPLES = 5  # rows and columns of points in a block where the positions are compared
+# If no sample of a block with at most this side has a position, no pixel has a position, pixels.
+UNKNOWN = 256
 # A pixel center exactly on the common edge of two polygons must belong to only one of them.
-# Therefore the pixels are moved by this fraction of a pixel.
-TIE = 1e-6
+# Therefore the pixels are moved by these fractions of a pixel, to the right and down. They differ,
+# because an edge can be a diagonal of pixels.
+TIE = 1e-6, 0.6e-6
 # Numbers of turns around the globe between two coordinates of the same meridian
 TURNS = (-2, -1, 0, 1, 2)
 STEP = 30  # degrees
@@ -52,43 +55,48 @@ def pixels_inside(
     turn = _full_turn(crs)
     shifts = [count * turn for count in TURNS] if turn else [0.0]
 
-    def in_block(rows: slice, columns: slice) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
-        transform = _transform_of(locate, rows, columns)
-        if transform is None and max(_sizes(rows, columns)) > SMALLEST:
-            for part in _split(rows, columns, max(SMALLEST, max(_sizes(rows, columns)) // 2)):
-                yield from in_block(*part)
-            return
-        if transform is None:
-            corners = centers = locate(
-                *np.meshgrid(_range(columns) + 0.5, _range(rows) + 0.5, sparse=False)
-            )
-        else:
-            corners = (
-                transform
-                @ np.array(
-                    [(x, y) for x in (columns.start, columns.stop) for y in (rows.start, rows.stop)]
-                ).T
-            )
-        is_known = np.isfinite(corners).all(axis=0)
-        if not is_known.any():
-            return
-        (left, right), (bottom, top) = ((np.min(v[is_known]), np.max(v[is_known])) for v in corners)
+    def near(bounds: np.ndarray) -> dict[int, list[float]]:
+        """Returns the numbers of polygons near a rectangle, and their shifts."""
+        left, bottom, right, top = bounds
         found = defaultdict(list)
         for shift in shifts:
             for number in tree.query(shapely.box(left + shift, bottom, right + shift, top)):
                 found[int(number)].append(shift)
-        for number, shifts_of_polygon in found.items():
-            polygon = polygons[number]
-            if transform is None:
-                x, y = centers
-                masks = [shapely.contains_xy(polygon, x + shift, y) for shift in shifts_of_polygon]
-                yield number, rows, columns, np.any(masks, axis=0)
-                continue
-            shifted = [
-                rasterio.Affine.translation(shift, 0) @ transform for shift in shifts_of_polygon
-            ]
-            part = _window(polygon, shifted, rows, columns)
-            yield number, *part, np.any([_burn(polygon, t, *part) for t in shifted], axis=0)
+        return found
+
+    def in_block(rows: slice, columns: slice) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
+        side = max(_sizes(rows, columns))
+        transform = _transform_of(locate, rows, columns)
+        if transform is not None:
+            corners = np.array(
+                [(x, y) for x in (columns.start, columns.stop) for y in (rows.start, rows.stop)]
+            )
+            bounds = _bounds(np.array(transform @ corners.T))
+            for number, found in near(bounds).items():
+                moved = [rasterio.Affine.translation(shift, 0) @ transform for shift in found]
+                part = _window(polygons[number], moved, rows, columns)
+                yield number, *part, np.any([_burn(polygons[number], t, *part) for t in moved], 0)
+        elif side > SMALLEST:
+            if _can_contain(locate, rows, columns, turn, near):
+                for part in _split(rows, columns, max(SMALLEST, side // 2)):
+                    yield from in_block(*part)
+        else:
+            x, y = np.array(locate(*np.meshgrid(_range(columns) + 0.5, _range(rows) + 0.5)))
+            is_known = np.isfinite(x) & np.isfinite(y)
+            if not is_known.any():
+                return
+            for number, found in near(_bounds(np.array([x[is_known], y[is_known]]))).items():
+                left, bottom, right, top = polygons[number].bounds
+                inside, is_near = np.zeros(x.shape, bool), False
+                for shift in found:
+                    candidates = (x + shift >= left) & (x + shift <= right) & (bottom <= y)
+                    candidates &= y <= top
+                    is_near |= candidates.any()
+                    inside[candidates] |= shapely.contains_xy(
+                        polygons[number], x[candidates] + shift, y[candidates]
+                    )
+                if is_near:
+                    yield number, rows, columns, inside
 
     for block in _split(slice(0, grid.height), slice(0, grid.width), LARGEST):
         yield from in_block(*block)
@@ -97,16 +105,17 @@ def pixels_inside(
 def extent_in(grid: Grid, crs: rasterio.CRS) -> np.ndarray:
     """Returns left, bottom, right and top of a raster in another coordinate system.
 
-    The values are approximate: they are computed from the positions of some points.
+    The values are approximate: they are computed from the positions of some points. They are NaN
+    if no point has a position.
     """
     points = np.array(_locator(grid, crs)(*_samples(slice(0, grid.height), slice(0, grid.width))))
-    points = np.where(np.isfinite(points), points, np.nan)
-    return np.concatenate([np.nanmin(points, axis=1), np.nanmax(points, axis=1)])
+    points = points[:, np.isfinite(points).all(axis=0)]
+    return _bounds(points) if points.size else np.full(4, np.nan)
 
 
 def _locator(grid: Grid, crs: rasterio.CRS) -> Locate:
     """Returns the conversion from columns and rows of a raster to coordinates of `crs`."""
-    transform = grid.transform @ rasterio.Affine.translation(0, TIE)
+    transform = grid.transform @ rasterio.Affine.translation(*TIE)
     if grid.crs == crs:
         return lambda columns, rows: transform @ np.array([columns, rows], float)
     transformer = pyproj.Transformer.from_crs(grid.crs.to_wkt(), crs.to_wkt(), always_xy=True)
@@ -150,6 +159,35 @@ def _full_turn(crs: rasterio.CRS) -> float:
     # At the border of the projection, x jumps back.
     is_parallel = np.allclose(x[0], x[1]) and np.isclose(steps[0], step).sum() >= len(steps[0]) - 1
     return step * 360 / STEP if is_parallel else 0.0
+
+
+def _can_contain(
+    locate: Locate,
+    rows: slice,
+    columns: slice,
+    turn: float,
+    near: Callable[[np.ndarray], dict[int, list[float]]],
+) -> bool:
+    """Returns False if a block is far from all polygons.
+
+    The decision uses the positions of some points in the block, and a wide margin.
+    """
+    x, y = np.array(locate(*_samples(rows, columns))).reshape(2, SAMPLES, SAMPLES)
+    is_known = np.isfinite(x) & np.isfinite(y)
+    if not is_known.all():
+        return is_known.any() or max(_sizes(rows, columns)) > UNKNOWN
+    if turn:  # positions without jumps between neighbors
+        x = np.unwrap(np.unwrap(x, axis=0, period=turn), axis=1, period=turn)
+        x -= turn * np.round(x.mean() / turn)
+    bounds = _bounds(np.array([x, y]))
+    size = bounds[2:] - bounds[:2]
+    return bool(near(np.concatenate([bounds[:2] - size, bounds[2:] + size])))
+
+
+def _bounds(points: np.ndarray) -> np.ndarray:
+    """Returns left, bottom, right and top of points, `(2, ...)`."""
+    points = points.reshape(2, -1)
+    return np.concatenate([points.min(axis=1), points.max(axis=1)])
 
 
 def _samples(rows: slice, columns: slice) -> np.ndarray:

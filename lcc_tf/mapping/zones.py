@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyogrio
+import pyproj
 import rasterio
 import shapely
 
@@ -126,19 +127,26 @@ class Zones:
             - Warning about zones without mapped pixels; an empty string if there are none.
 
         Raises:
-            InputError: the map has no coordinate system.
+            InputError: the map has no coordinate system, or positions on the map cannot be
+                transformed to the coordinate system of the zones.
         """
         with rasterio.open(map_file) as dataset:
             check_crs(dataset.crs, map_file)
             grid = Grid.of(dataset)
             tables = [Areas(grid, class_names) for _ in self.polygons]
             is_near = np.zeros(len(tables), bool)
-            for number, rows, columns, inside in pixels_inside(grid, self.polygons, self.crs):
-                is_near[number] = True
-                if inside.any():
-                    window = window_of(rows, columns)
-                    counts = inside & (dataset.read_masks(1, window=window) > 0)
-                    tables[number].add(dataset.read(1, window=window), counts, rows, columns)
+            try:
+                for number, rows, columns, inside in pixels_inside(grid, self.polygons, self.crs):
+                    is_near[number] = True
+                    if inside.any():
+                        window = window_of(rows, columns)
+                        counts = inside & (dataset.read_masks(1, window=window) > 0)
+                        tables[number].add(dataset.read(1, window=window), counts, rows, columns)
+            except pyproj.exceptions.ProjError as error:  # such as the Moon and the Earth
+                raise InputError(
+                    f"Zones and map must be on the same planet and use known coordinate systems. "
+                    f"Received: {self.file} and {map_file}: {error}"
+                ) from error
         lines = [
             (number, *values, *row)
             for number, (table, values) in enumerate(zip(tables, self.values, strict=True), start=1)

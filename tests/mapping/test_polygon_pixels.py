@@ -5,6 +5,7 @@ import rasterio
 import shapely
 from rasterio.transform import from_origin
 
+from lcc_tf.mapping import polygon_pixels
 from lcc_tf.mapping.grid import Grid
 from lcc_tf.mapping.polygon_pixels import extent_in, pixels_inside
 
@@ -108,6 +109,48 @@ def test_polygons_after_one_turn_around_the_globe(crs, turn):
     assert inside[0].sum() > 10
     for other in inside[1:]:
         np.testing.assert_array_equal(other, inside[0] if turn else np.zeros_like(other))
+
+
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
+@pytest.mark.parametrize("angle", [0, 45, 90, 135])
+def test_pixels_on_a_common_edge_are_in_one_polygon(crs, angle):
+    """The edge is a line through the centers of pixels."""
+    x, y = UTM.transform @ (60.5, 45.5)
+    half = shapely.box(x, y - 5000, x + 5000, y + 5000)
+    halves = [shapely.affinity.rotate(half, turn, origin=(x, y)) for turn in (angle, angle + 180)]
+    to_crs = pyproj.Transformer.from_crs("EPSG:32633", crs, always_xy=True)
+    if crs != "EPSG:32633":  # the common edge has many points, and therefore stays a line
+        halves = [shapely.segmentize(half, 10) for half in halves]
+        halves = [
+            shapely.transform(h, lambda xy: np.column_stack(to_crs.transform(*xy.T)))
+            for h in halves
+        ]
+    counts = inside_of(UTM, halves, crs_of(crs)).sum(axis=0)
+    assert (counts == 1).all()
+
+
+def test_far_polygon_costs_no_time_and_is_not_near():
+    """A map on both sides of 180 degrees, and a polygon in Africa."""
+    fiji = Grid(3000, 3000, rasterio.CRS.from_epsg(32760), from_origin(780000, 8010000, 100, 100))
+    africa = shapely.box(15, -17.5, 25, -16.5)
+    assert list(pixels_inside(fiji, np.array([africa], object), WORLD.crs)) == []
+
+
+def test_small_polygon_on_a_large_map_needs_few_positions(monkeypatch):
+    """The positions of 1.6 million pixels would take seconds."""
+    world = Grid(900, 1800, WORLD.crs, from_origin(-180, 90, 0.2, 0.2))
+    numbers = []
+    locator = polygon_pixels._locator
+
+    def counted(grid, crs):
+        locate = locator(grid, crs)
+        return lambda columns, rows: numbers.append(np.size(rows)) or locate(columns, rows)
+
+    monkeypatch.setattr(polygon_pixels, "_locator", counted)
+    parcel = shapely.box(500000, 5000000, 600000, 5100000)
+    found = list(pixels_inside(world, np.array([parcel], object), UTM.crs))
+    assert sum(part[-1].sum() for part in found) > 20
+    assert sum(numbers) < 500000
 
 
 def test_polygon_wider_than_the_globe_contains_each_pixel_once():

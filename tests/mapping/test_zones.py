@@ -328,6 +328,22 @@ def test_zones_whose_parts_all_collapse_have_no_pixels(tmp_path):
     assert "1 of 1 zones contain no mapped pixels" in warning
 
 
+def test_lists_are_attributes_of_zones(tmp_path):
+    file = write_zones(tmp_path / "zones.geojson", rectangle(15, 46, 16, 47))
+    content = json.loads(file.read_text())
+    content["features"][0]["properties"]["owners"] = [1, 2]
+    file.write_text(json.dumps(content))
+    rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    assert rows[0]["owners"] == "[1 2]"
+
+
+def test_zones_on_another_planet_raise(tmp_path):
+    square = shapely.box(15, 46, 16, 47)
+    file = write_layer(tmp_path / "zones.gpkg", "x", [square], crs="IAU_2015:30100")
+    with pytest.raises(InputError, match="same planet.*zones.gpkg.*a.tif"):
+        Zones(file).areas(map_of_ones(tmp_path / "a.tif"), CLASSES.names)
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf])
 def test_coordinates_that_are_not_numbers_raise(tmp_path, value):
     points = [(500001, 5199999), (500009, 5199999), (value, 5199991), (500001, 5199999)]
