@@ -247,7 +247,7 @@ def _column(
         layer: layer of the file.
     """
     if values.dtype.kind != "f":
-        return list(values)
+        return [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
     kind = np.dtype(dtype)
     if kind == np.int64 and np.isnan(values).any():
         # Floats cannot contain all numbers of 64 bits. Therefore they are read as text.

@@ -129,6 +129,18 @@ def test_pixels_on_a_common_edge_are_in_one_polygon(crs, angle):
     assert (counts == 1).all()
 
 
+def test_thin_corner_near_the_border_of_a_block():
+    """GEOS cannot clip this polygon at a rectangle."""
+    grid = Grid(60, 2060, UTM.crs, from_origin(507288.9, 5200000, 0.2, 0.2))
+    corner = [(507697.7, 5199998.2), (507698.30000000005, 5199998), (507694.7, 5199998.4)]
+    square = shapely.box(507695.9, 5199990, 507700.3, 5199994)
+    polygon = shapely.MultiPolygon([shapely.Polygon(corner), square])
+    expected = true_pixels(grid, polygon, UTM.crs)
+    inside = inside_of(grid, [polygon], UTM.crs)[0]
+    assert abs(inside.sum() - expected.sum()) <= 25  # pixels whose centers are on an edge
+    assert inside.sum() > 400
+
+
 def test_far_polygon_costs_no_time_and_is_not_near():
     """A map on both sides of 180 degrees, and a polygon in Africa."""
     fiji = Grid(3000, 3000, rasterio.CRS.from_epsg(32760), from_origin(780000, 8010000, 100, 100))

@@ -334,7 +334,7 @@ def test_lists_are_attributes_of_zones(tmp_path):
     content["features"][0]["properties"]["owners"] = [1, 2]
     file.write_text(json.dumps(content))
     rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
-    assert rows[0]["owners"] == "[1 2]"
+    assert rows[0]["owners"] == "[1, 2]"
 
 
 def test_zones_on_another_planet_raise(tmp_path):
