@@ -109,11 +109,12 @@ def extent_in(grid: Grid, crs: rasterio.CRS) -> np.ndarray:
     The values are approximate: they are computed from the positions of some points. They are NaN
     if no point has a position.
     """
-    points = np.array(_locator(grid, crs)(*_samples(slice(0, grid.height), slice(0, grid.width))))
-    points = points[:, np.isfinite(points).all(axis=0)]
-    if points.size and (turn := _full_turn(crs)):
-        points[0] = np.unwrap(points[0], period=turn)
-    return _bounds(points) if points.size else np.full(4, np.nan)
+    rows, columns = slice(0, grid.height), slice(0, grid.width)
+    points = np.array(_locator(grid, crs)(*_samples(rows, columns)))
+    is_known = np.isfinite(points).all(axis=0)
+    if is_known.all() and (turn := _full_turn(crs)):
+        points[0] = _without_jumps(points[0], turn)
+    return _bounds(points[:, is_known]) if is_known.any() else np.full(4, np.nan)
 
 
 def _locator(grid: Grid, crs: rasterio.CRS) -> Locate:
@@ -175,16 +176,22 @@ def _can_contain(
 
     The decision uses the positions of some points in the block, and a wide margin.
     """
-    x, y = np.array(locate(*_samples(rows, columns))).reshape(2, SAMPLES, SAMPLES)
+    x, y = np.array(locate(*_samples(rows, columns)))
     is_known = np.isfinite(x) & np.isfinite(y)
     if not is_known.all():
         return is_known.any() or max(_sizes(rows, columns)) > UNKNOWN
-    if turn:  # positions without jumps between neighbors
-        x = np.unwrap(np.unwrap(x, axis=0, period=turn), axis=1, period=turn)
-        x -= turn * np.round(x.mean() / turn)
+    if turn:
+        x = _without_jumps(x, turn)
     bounds = _bounds(np.array([x, y]))
     size = bounds[2:] - bounds[:2]
     return bool(near(np.concatenate([bounds[:2] - size, bounds[2:] + size])))
+
+
+def _without_jumps(x: np.ndarray, turn: float) -> np.ndarray:
+    """Adds turns around the globe to the coordinates of `_samples`, so that neighbors are near."""
+    x = x.reshape(SAMPLES, SAMPLES)
+    x = np.unwrap(np.unwrap(x, axis=0, period=turn), axis=1, period=turn)
+    return (x - turn * np.round(x.mean() / turn)).ravel()
 
 
 def _bounds(points: np.ndarray) -> np.ndarray:

@@ -188,6 +188,11 @@ def test_polygons_far_from_the_map_and_without_pixels():
 
 def test_extent_of_a_map_in_another_coordinate_system():
     np.testing.assert_allclose(extent_in(WORLD, WORLD.crs), [-180, -90, 180, 90], atol=1e-5)
+    fiji = Grid(200, 200, rasterio.CRS.from_epsg(32760), from_origin(800000, 8010000, 100, 100))
+    left, _, right, _ = extent_in(fiji, WORLD.crs)
+    assert left == pytest.approx(179.83, abs=0.01)
+    assert right == pytest.approx(180.02, abs=0.01)
     # Only a part of the globe has coordinates.
     extent = extent_in(WORLD, crs_of("+proj=ortho +lat_0=40 +lon_0=10"))
     assert np.isfinite(extent).all()
+    assert np.isnan(extent_in(fiji, crs_of("+proj=ortho +lat_0=40 +lon_0=10"))).all()
