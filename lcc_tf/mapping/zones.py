@@ -179,7 +179,10 @@ class Zones:
             f"zones contain no mapped pixels ({', '.join(causes)})"
         )
         if is_outside.all():
-            bounds = [shapely.total_bounds(self.polygons), extent_in(grid, self.crs)]
+            extent = extent_in(grid, self.crs)
+            if np.isnan(extent).any():
+                return f"{text}; the coordinate system of the zones is not defined on the map"
+            bounds = [shapely.total_bounds(self.polygons), extent]
             zones, scene = (", ".join(f"{value:.6g}" for value in values) for values in bounds)
             text += (
                 f"; in the coordinate system of the zones, the zones have the extent (left, "

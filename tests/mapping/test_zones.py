@@ -126,6 +126,13 @@ def test_zones_without_mapped_pixels_are_reported_with_the_cause(tmp_path, zone,
     assert re.search(f"a.tif: 1 of 1 zones contain no mapped pixels .*{cause}", warning)
 
 
+def test_zones_whose_coordinate_system_is_not_defined_on_the_map(tmp_path):
+    crs = "+proj=ortho +lat_0=40 +lon_0=-150"
+    file = write_layer(tmp_path / "zones.gpkg", "x", [shapely.box(0, 0, 1, 1)], crs=crs)
+    _, warning = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))
+    assert "(1 outside the map); the coordinate system of the zones is not defined" in warning
+
+
 def test_zones_in_meters_that_claim_to_be_degrees_raise(tmp_path):
     zones = write_zones(tmp_path / "zones.geojson", rectangle(400005, 5799990, 400015, 5799995))
     with pytest.raises(InputError, match="must be degrees.*up to 400015, 5.8e.06.*GeoJSON always"):
