@@ -2,34 +2,34 @@
 
     python -m benchmarks.data_rates --data data/deepglobe --folder bench/rates
 
-- Preparation: `python -m tfds_deepglobe prepare`, compared with one processor core that only
-  decodes the same files with Pillow.
-- Training: batches of augmented images of 512x512 pixels per second, without a network. The first
-  epoch reads and decodes files. Later epochs use the decoded images in memory, if they fit.
+- Preparation of the TFRecords, compared with one processor core that only decodes the same files
+  with Pillow.
+- Training: augmented images of 512x512 pixels per second, in batches, without a network. The images
+  are decoded from files, or they are in memory, see `training_batches`.
 
 A Markdown table is printed. Without `--data`, the images are synthetic scenes of 2448x2448 pixels.
 During the benchmark, no other programs should run.
 """
 
 import argparse
+import contextlib
 import dataclasses
+import io
 import shutil
-import subprocess
-import sys
 import time
 from pathlib import Path
 
-import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.data.demo import write_demo_archive
+from lcc_tf.data.pipeline import training_batches
 from lcc_tf.training.label_rules import label_rules_of
 from lcc_tf.training.training_data import TrainingData, training_data_of
 
-SECONDS = 20  # duration of the measurement of later epochs
+SECONDS = 15  # duration of a measurement
 FRAMINGS = {
     "crops at the resolution of the images": {"framing": "crops"},
     "crops, all at random positions": {"framing": "crops", "rare_class_share": 0.0},
@@ -53,16 +53,16 @@ def main() -> None:
     cache = options.folder / "tfds"
     shutil.rmtree(cache, ignore_errors=True)
     decoding, number = decode_with_pillow(Path(data))
-    preparing = prepare(data, cache)
+    preparing, builder = prepare_data(data, cache)
     print("| work | result |\n|---|---|")
     print(f"| decode {number} files with Pillow, one core | {decoding:.1f} s |")
     print(f"| prepare them | {preparing:.1f} s |", flush=True)
-    builder = prepare_dataset(**dataclasses.asdict(DataConfig(data=data, cache_dir=str(cache))))
     for name, changes in FRAMINGS.items():
         config = TrainConfig(image_size=512, batch_size=options.batch_size, **changes)
-        first, later = rates(batches_of(config, builder))
-        print(f"| {name}, first epoch | {first:.0f} images/s |")
-        print(f"| {name}, later epochs | {later:.0f} images/s |", flush=True)
+        data = training_data_of(config, builder, label_rules_of(config, builder))
+        for source, cache in (("files", False), ("memory", True)):
+            rate = images_per_second(data, cache=cache)
+            print(f"| {name}, from {source} | {rate:.0f} images/s |", flush=True)
 
 
 def decode_with_pillow(folder: Path) -> tuple[float, int]:
@@ -75,44 +75,33 @@ def decode_with_pillow(folder: Path) -> tuple[float, int]:
     return time.monotonic() - start, len(files)
 
 
-def prepare(data: str, cache: Path) -> float:
-    """Prepares a data set in a new process, and returns the seconds without the start of Python."""
-
-    def run(*arguments: str) -> float:
-        start = time.monotonic()
-        command = [sys.executable, "-m", "tfds_deepglobe", "prepare", "--data", data]
-        subprocess.run(
-            [*command, "--cache-dir", str(cache), *arguments], check=True, capture_output=True
-        )
-        return time.monotonic() - start
-
-    first = run()
-    return first - run()  # the second time, only the start of the program takes time
-
-
-def batches_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> TrainingData:
-    """Returns the training data of a configuration."""
-    return training_data_of(config, builder, label_rules_of(config, builder))
-
-
-def rates(data: TrainingData) -> tuple[float, float]:
-    """Returns the images per second of the first pass over the images, and of later epochs."""
-    batches = iter(data.training_batches())
-    per_image = data.crops.per_image if data.crops else 1
-    num_images = data.steps_per_epoch * data.batch_size
-    first = seconds_of(batches, max(1, num_images // per_image // data.batch_size))
-    seconds_of(batches, 2 * data.steps_per_epoch)
-    steps = max(1, int(SECONDS / seconds_of(batches, data.steps_per_epoch) * data.steps_per_epoch))
-    later = seconds_of(batches, steps)
-    return num_images / per_image / first, steps * data.batch_size / later
-
-
-def seconds_of(batches: "tf.data.Iterator", steps: int) -> float:
-    """Takes a number of batches and returns the seconds."""
+def prepare_data(data: str, cache: Path) -> tuple[float, tfds.core.DatasetBuilder]:
+    """Prepares a data set, and returns the seconds and the data set."""
     start = time.monotonic()
-    for _ in range(steps):
+    with contextlib.redirect_stdout(io.StringIO()):
+        builder = prepare_dataset(**dataclasses.asdict(DataConfig(data=data, cache_dir=str(cache))))
+    return time.monotonic() - start, builder
+
+
+def images_per_second(data: TrainingData, *, cache: bool) -> float:
+    """Returns the number of images per second, after one complete epoch."""
+    batches = iter(
+        training_batches(
+            data.builder,
+            image_size=data.image_size,
+            batch_size=data.batch_size,
+            seed=data.seed,
+            crops=data.crops,
+            cache=cache,
+        )
+    )
+    for _ in range(data.steps_per_epoch):
         next(batches)
-    return time.monotonic() - start
+    start, count = time.monotonic(), 0
+    while (seconds := time.monotonic() - start) < SECONDS:
+        next(batches)
+        count += data.batch_size
+    return count / seconds
 
 
 if __name__ == "__main__":
