@@ -21,7 +21,7 @@ _FOLDER_END = r"(?:[_-](?:png|jpe?g|tiff?|bmp|rgb|all))?"
 _IMAGE_PREFIXES, _MASK_PREFIXES = ("img_", "image_"), ("msk_", "mask_", "label_", "gt_")
 _IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb")
 _MASK_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation")
-_MAX_PATTERNS = 40  # more patterns than any usual layout has
+_MAX_PATTERNS = 12  # more patterns than any usual layout has
 _MAX_EXAMPLES = 4  # largest number of other patterns in an error message
 
 
