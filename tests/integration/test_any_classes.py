@@ -99,10 +99,11 @@ def test_archive_is_checked_and_prepared(project, capsys):
     assert tfds_main(["check", *DATA]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert re.fullmatch(r"mine.zip: 12 images with masks, 6 classes; no faults", lines[0])
+    assert "masks: labels/*_gt.png" in lines[1]
     pixels = np.bincount(np.concatenate([mask.ravel() for mask in ground_truth(project).values()]))
     for i, fraction in enumerate(pixels / pixels.sum()):
-        assert lines[2 + i].startswith(f"  {i}  {CLASSES.names[i]}")
-        assert f"{fraction:.2%} of pixels" in lines[2 + i]
+        assert lines[3 + i].startswith(f"  {i}  {CLASSES.names[i]}")
+        assert f"{fraction:.2%} of pixels" in lines[3 + i]
     # The training has already prepared the same data set.
     assert tfds_main(["prepare", "--data", "mine", *NAMES]) == 0
     assert "already prepared" in capsys.readouterr().out

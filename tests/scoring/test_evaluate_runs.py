@@ -292,7 +292,7 @@ def test_other_data_can_be_scored(pair, tiny_config):
 
 def test_other_data_can_have_other_file_names(pair, tmp_path):
     run = pair[0]
-    names = FileNames.parse("images/*.jpg", "masks/*.png")
+    names = FileNames.parse("pictures/*.jpg", "classes/*.png")
     for i in range(4):
         write_pair(tmp_path / "raw", str(i))
         for kind, pattern in (("sat.jpg", names.images), ("mask.png", names.masks)):
@@ -302,9 +302,9 @@ def test_other_data_can_have_other_file_names(pair, tmp_path):
     data = str(tmp_path / "raw")
     with pytest.raises(DatasetError, match="No image with a mask"):
         open_dataset([run], data)
-    patterns = {"image_glob": "images/*.jpg", "mask_pattern": "masks/*.png"}
+    patterns = {"image_glob": "pictures/*.jpg", "mask_pattern": "classes/*.png"}
     assert open_dataset([run], data, **patterns).info.splits["train"].num_examples == 2
-    with pytest.raises(InputError, match="name patterns of files in `data`.*images/\\*.jpg"):
+    with pytest.raises(InputError, match="name patterns of files in `data`.*pictures/\\*.jpg"):
         open_dataset([run], **patterns)
 
 
