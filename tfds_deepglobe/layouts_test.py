@@ -137,6 +137,13 @@ def both(*paths):
             id="other pictures",
         ),
         pytest.param(
+            both("{images|masks}/7.jpg|/7.png", "{images|masks}/8_rgb.jpg|/8_rgb.png"),
+            "images/*.jpg",
+            "masks/*.png",
+            ["7", "8_rgb"],
+            id="some names with a suffix",
+        ),
+        pytest.param(
             ["sat/img_7.png", "seg/label_7.png"],
             "sat/img_*.png",
             "seg/label_*.png",

@@ -5,7 +5,7 @@ import pytest
 
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.file_names import FileNames
-from tfds_deepglobe.splits import SPLITS, assign, keep_present, read_split_files
+from tfds_deepglobe.splits import SPLITS, assign, folders_of, keep_present, read_split_files
 
 
 def sizes(splits):
@@ -65,6 +65,8 @@ def test_images_of_two_folders_are_split_at_random():
     names = [f"{f}/{i}" for f in "ab" for i in range(50)]
     splits = assign(names)
     assert all({image_id[0] for image_id in splits[split]} == {"a", "b"} for split in SPLITS)
+    assert folders_of([*names, "c/1"])
+    assert not folders_of([*names, "c/1", "7"])  # an image without a folder
 
 
 def test_too_few_images_raise():

@@ -14,8 +14,8 @@ from lcc_tf.mapping.grid import Grid
 LARGEST, SMALLEST = 2048, 64  # side of a block of pixels
 ACCURACY = 1e-2  # largest error of the position of a pixel, pixels
 SAMPLES = 5  # rows and columns of points where the linear and the exact position are compared
-# If no sample of a block with at most this side has a position, no pixel has a position, pixels.
-UNKNOWN = 256
+# A block with at most this side has no position if every eighth pixel has no position, pixels.
+UNKNOWN, STRIDE = 256, 8
 # A pixel center exactly on the common edge of two polygons must belong to only one of them.
 # Therefore the pixels are moved by these fractions of a pixel, to the right and down. They differ,
 # because an edge can be a diagonal of pixels.
@@ -178,8 +178,11 @@ def _can_contain(
     """
     x, y = np.array(locate(*_samples(rows, columns)))
     is_known = np.isfinite(x) & np.isfinite(y)
+    if not is_known.any() and max(_sizes(rows, columns)) <= UNKNOWN:
+        some = np.array(locate(*np.meshgrid(_range(columns)[::STRIDE], _range(rows)[::STRIDE])))
+        return bool(np.isfinite(some).all(axis=0).any())
     if not is_known.all():
-        return is_known.any() or max(_sizes(rows, columns)) > UNKNOWN
+        return True
     if turn:
         x = _without_jumps(x, turn)
     bounds = _bounds(np.array([x, y]))

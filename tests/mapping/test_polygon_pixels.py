@@ -83,6 +83,23 @@ def test_pixels_of_a_map_in_meters(crs, sides, monkeypatch):
     np.testing.assert_array_equal(inside[is_clear], expected[is_clear])
 
 
+def test_few_pixels_of_a_block_have_a_position():
+    """A satellite at a height of 100 km sees a circle with a radius of 10 degrees."""
+    crs = crs_of("+proj=nsper +h=100000 +lat_0=20 +lon_0=35")
+    everything = shapely.box(-1e7, -1e7, 1e7, 1e7)
+    expected = true_pixels(WORLD, everything, crs)
+    assert 200 < expected.sum() < 400
+    np.testing.assert_array_equal(inside_of(WORLD, [everything], crs)[0], expected)
+
+
+def test_small_polygon_at_a_pole_inside_a_large_block():
+    polar = Grid(600, 600, rasterio.CRS.from_epsg(3413), from_origin(-2.93e6, 3.07e6, 1e4, 1e4))
+    cap = shapely.box(100, 89, 140, 89.8)
+    expected = true_pixels(polar, cap, WORLD.crs)
+    assert expected.any()
+    np.testing.assert_array_equal(inside_of(polar, [cap], WORLD.crs)[0], expected)
+
+
 def test_pixels_whose_position_is_not_linear_are_computed_one_by_one():
     """Columns at a pole: the zone is a sector, which is narrower than a block."""
     polar = Grid(200, 200, rasterio.CRS.from_epsg(3413), from_origin(-1e6, 1e6, 1e4, 1e4))
@@ -103,7 +120,7 @@ def test_polygons_after_one_turn_around_the_globe(crs, turn):
     left, bottom, right, top = *to_crs.transform(12.3, 45.2), *to_crs.transform(17.4, 49.7)
     polygons = [
         shapely.box(left + shift, bottom, right + shift, top)
-        for shift in (0, turn or 1e8, -(turn or 1e8))
+        for shift in (0, turn or 1e8, -(turn or 1e8), 2 * (turn or 1e8))
     ]
     inside = inside_of(WORLD, polygons, crs)
     assert inside[0].sum() > 10
@@ -144,7 +161,7 @@ def test_thin_corner_near_the_border_of_a_block():
 def test_far_polygon_costs_no_time_and_is_not_near():
     """A map on both sides of 180 degrees, and a polygon in Africa."""
     fiji = Grid(3000, 3000, rasterio.CRS.from_epsg(32760), from_origin(780000, 8010000, 100, 100))
-    africa = shapely.box(15, -17.5, 25, -16.5)
+    africa = shapely.box(15, -20, 25, -19)
     assert list(pixels_inside(fiji, np.array([africa], object), WORLD.crs)) == []
 
 
@@ -163,6 +180,20 @@ def test_small_polygon_on_a_large_map_needs_few_positions(monkeypatch):
     found = list(pixels_inside(world, np.array([parcel], object), UTM.crs))
     assert sum(part[-1].sum() for part in found) > 20
     assert sum(numbers) < 500000
+
+
+@pytest.mark.parametrize("pixel", [0.3, 10 / 3])
+@pytest.mark.parametrize("is_vertical", [True, False])
+def test_each_pixel_is_in_one_of_many_strips(pixel, is_vertical):
+    """Decimal numbers such as 0.3 are not exact in binary. Edges are at the centers of pixels."""
+    grid = Grid(60, 90, UTM.crs, from_origin(500000, 5200000, pixel, pixel))
+    edges = np.arange(0, 100, 10) + 0.5
+    strips = []
+    for first, second in zip([-5, *edges], [*edges, 105], strict=True):
+        x, y = ([first, second], [-5, 105]) if is_vertical else ([-5, 105], [first, second])
+        corners = np.array(grid.transform @ np.array([x, y], float))
+        strips.append(shapely.box(*corners.min(axis=1), *corners.max(axis=1)))
+    assert (inside_of(grid, strips, grid.crs).sum(axis=0) == 1).all()
 
 
 def test_polygon_wider_than_the_globe_contains_each_pixel_once():
