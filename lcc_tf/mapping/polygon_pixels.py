@@ -88,16 +88,14 @@ def pixels_inside(
                 return
             for number, found in near(_bounds(np.array([x[is_known], y[is_known]]))).items():
                 left, bottom, right, top = polygons[number].bounds
-                inside, is_near = np.zeros(x.shape, bool), False
+                inside = np.zeros(x.shape, bool)
                 for shift in found:
                     candidates = (x + shift >= left) & (x + shift <= right) & (bottom <= y)
                     candidates &= y <= top
-                    is_near |= candidates.any()
                     inside[candidates] |= shapely.contains_xy(
                         polygons[number], x[candidates] + shift, y[candidates]
                     )
-                if is_near:
-                    yield number, rows, columns, inside
+                yield number, rows, columns, inside
 
     for block in _split(slice(0, grid.height), slice(0, grid.width), LARGEST):
         yield from in_block(*block)

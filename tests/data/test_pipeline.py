@@ -76,6 +76,8 @@ def test_cached_batches_are_the_same_and_read_each_file_once(builder, tmp_path, 
         file.unlink()
     batches += [next(cached) for _ in range(steps - len(batches))]
     assert_same(batches, expected)
+    for _ in range(50 * steps):  # more batches than the pipeline reads ahead
+        next(cached)
 
 
 def test_epochs_differ_in_order_and_augmentation(builder, monkeypatch):
