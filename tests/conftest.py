@@ -52,6 +52,16 @@ HEAVY = (
     "tests/exporting/test_export.py",
     "tests/training/test_checkpoints.py",
     "tfds_deepglobe/command_line_test.py",
+    "tests/training/test_graphs.py",
+    "tests/data/test_pipeline.py",
+    "tests/training/test_training_data.py",
+    "tests/models/test_normalization.py",
+    "tfds_deepglobe/prepare_test.py",
+    "tests/models/test_encoders.py",
+    "tests/models/test_encoder_weights.py",
+    "tests/models/test_torch_weights.py",
+    "tests/test_migration.py",
+    "tests/mapping/test_geodesy.py",
 )
 
 # If pytest runs in the background, pytest and the commands that it starts ignore SIGINT. Some tests
