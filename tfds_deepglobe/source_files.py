@@ -1,4 +1,4 @@
-"""Record of the files from which a data set was prepared, which shows later changes of the files.
+"""Record of the files from which a data set was prepared. It shows if they were changed later.
 
 The fingerprint of a data set begins with a hash of the image ids, the file sizes, the classes and
 the split, so that a prepared data set is found without reading the files. The record adds the
@@ -25,7 +25,7 @@ Record = dict[str, list[tuple[int, tuple[int, int]]]]
 
 
 def record_of(archive: Archive, ids: Collection[str]) -> Record:
-    """Returns the record of the files of some images, which were read before."""
+    """Returns the record of the files of some images. The caller has already read these files."""
     return {
         pair.id: [
             (archive.source.checksum(file.name), file.times) for file in (pair.image, pair.mask)
@@ -44,8 +44,8 @@ def content_hash(record: Record) -> str:
 def equal_fingerprints(one: str, other: str) -> bool:
     """Returns True if two fingerprints belong to data sets with the same content.
 
-    Fingerprints of earlier versions do not end with the hash of the content. They are equal to
-    fingerprints with any content.
+    Fingerprints of earlier versions end before the hash of the content. Such a fingerprint is equal
+    to each fingerprint that begins with it.
 
     Example:
         >>> equal_fingerprints("0123", "0123ab"), equal_fingerprints("0123ab", "0123cd")
@@ -86,7 +86,8 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
             )
         return
     record: Record = json.loads(file.read_text())
-    # All files of a zip have the times of the zip, although patterns can choose other files.
+    # In a zip, each file has the times of the zip. Equal times do not show that the same files were
+    # chosen, so the checksums of all files are compared.
     is_folder = isinstance(archive.source, Folder)
     suspects = [
         (pair.id, place, current)

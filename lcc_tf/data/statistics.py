@@ -40,7 +40,8 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     file = Path(builder.data_dir) / CLASS_PIXELS
     num_images = split_size(builder, "train")
     num_classes = len(builder.info.metadata["class_names"])
-    # Errors of a missing or damaged file. A damaged header raises any error of Python's tokenizer.
+    # If the file is missing or damaged, the masks are counted again. A damaged header can cause
+    # many different exceptions in NumPy.
     with contextlib.suppress(Exception):
         counts = np.load(io.BytesIO(file.read_bytes()))
         if (

@@ -98,8 +98,8 @@ def litert_predictor(interpreter: Interpreter) -> Callable[[np.ndarray], np.ndar
 def _save_with_one_size(source: SourceModel, folder: Path) -> None:
     """Writes a SavedModel for images of `tile` x `tile` pixels.
 
-    The LiteRT converter can convert a SavedModel or a function. It must convert a SavedModel here,
-    because the files that it converts from a function return NaN.
+    The LiteRT converter can convert a SavedModel or a function. Only the SavedModel is useful here:
+    if a function is converted, the resulting file predicts NaN.
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:

@@ -14,13 +14,15 @@ from lcc_tf.mapping.grid import Grid
 LARGEST, SMALLEST = 2048, 64  # side of a block of pixels
 ACCURACY = 1e-2  # largest error of the position of a pixel, pixels
 SAMPLES = 5  # rows and columns of points where the linear and the exact position are compared
-# A block with at most this side has no position if every eighth pixel has no position, pixels.
+# In a block with at most UNKNOWN pixels per side, every STRIDE-th row and column is tested first. If
+# none of these pixels can be transformed, the block is skipped.
 UNKNOWN, STRIDE = 256, 8
 # A pixel center exactly on the common edge of two polygons must belong to only one of them.
-# Therefore the pixels are moved by these fractions of a pixel, to the right and down. They differ,
-# because an edge can be a diagonal of pixels.
+# Therefore all centers are moved to the right and down by these fractions of a pixel. If the two
+# fractions were equal, a center on a diagonal edge would stay on the edge.
 TIE = 1e-6, 0.6e-6
-# Numbers of turns around the globe between two coordinates of the same meridian
+# A polygon at 181 degrees east also contains pixels at 179 degrees west, which is one full turn
+# less. These numbers of full turns are tried.
 TURNS = (-2, -1, 0, 1, 2)
 STEP = 30  # degrees
 
@@ -34,7 +36,7 @@ def pixels_inside(
     """Finds the pixels whose centers are inside polygons.
 
     The pixels are transformed to the coordinate system of the polygons, because there the edges of
-    the polygons are straight lines. Pixels whose position is not defined there are in no polygon.
+    the polygons are straight lines. Pixels that cannot be transformed are in no polygon.
     The raster is divided into blocks in which this transformation is almost linear. If even small
     blocks are not linear, for example at a pole, the position of each pixel is computed. Other
     positions are correct to 0.01 pixels.
@@ -57,7 +59,7 @@ def pixels_inside(
     shifts = [count * turn for count in TURNS] if turn else [0.0]
 
     def near(bounds: np.ndarray) -> dict[int, list[float]]:
-        """Returns the numbers of polygons near a rectangle, and their shifts."""
+        """Returns the polygons near a rectangle: for each number, shifts of x that lead to it."""
         left, bottom, right, top = bounds
         found = defaultdict(list)
         for shift in shifts:
@@ -145,10 +147,10 @@ def _transform_of(locate: Locate, rows: slice, columns: slice) -> rasterio.Affin
 
 
 def _full_turn(crs: rasterio.CRS) -> float:
-    """Returns the difference between the coordinates of a meridian after one turn around the globe.
+    """Returns how much the x coordinate changes in one full turn around the globe.
 
-    The result is 0 if meridians are not parallel lines at equal distances, as they are for
-    longitudes and in cylindrical projections.
+    In longitudes and cylindrical projections, meridians are parallel lines at equal distances. In
+    all other coordinate systems, the result is 0.
     """
     system = pyproj.CRS.from_wkt(crs.to_wkt())
     if system.is_geographic:
@@ -231,7 +233,7 @@ def _burn(
     size = _sizes(rows, columns)
     if not all(size):
         return np.zeros(size, bool)
-    # GDAL cannot count the pixels between the window and points that are very far from it.
+    # Clip the polygon: the pixel numbers of very distant points are too large for GDAL's integers.
     margin = rasterio.Affine.translation(columns.start - 1, rows.start - 1)
     scale = rasterio.Affine.scale(size[1] + 2, size[0] + 2)
     x, y = transform @ margin @ scale @ np.array([[0, 0, 1, 1], [0, 1, 0, 1]], float)

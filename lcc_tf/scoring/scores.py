@@ -23,7 +23,7 @@ from lcc_tf.scoring.protocols import ScoringRules
 DICE_BATCH = 7  # images per Dice loss; the batch size in the original PyTorch notebooks
 RESAMPLES = 1000  # number of bootstrap resamples
 INTERVAL = (2.5, 97.5)  # percentiles of the resamples that limit a 95 % interval
-# Scores of single classes, and the functions that compute them from a confusion matrix
+# For each score of a single class: the function that computes it from a confusion matrix
 PER_CLASS = {
     "iou": iou_per_class,
     "precision": precision_per_class,
