@@ -14,8 +14,8 @@ from lcc_tf.mapping.grid import Grid
 LARGEST, SMALLEST = 2048, 64  # side of a block of pixels
 ACCURACY = 1e-2  # largest error of the position of a pixel, pixels
 SAMPLES = 5  # rows and columns of points where the linear and the exact position are compared
-# In a block with at most UNKNOWN pixels per side, every STRIDE-th row and column is tested first. If
-# none of these pixels can be transformed, the block is skipped.
+# In a block with at most UNKNOWN pixels per side, every STRIDE-th row and column is tested first.
+# If none of these pixels can be transformed, the block is skipped.
 UNKNOWN, STRIDE = 256, 8
 # A pixel center exactly on the common edge of two polygons must belong to only one of them.
 # Therefore all centers are moved to the right and down by these fractions of a pixel. If the two
