@@ -1,7 +1,7 @@
 """Configuration of a training run.
 
-Commands print the defaults of this module in their help. The import of TensorFlow takes seconds.
-This module therefore imports TensorFlow only when it checks a configuration.
+The commands show the defaults of this module in their help texts. To show a help text quickly, this
+module imports TensorFlow only when it checks a configuration.
 
 In comments, "the original" means the original PyTorch notebooks, which this package reimplements.
 """
@@ -60,7 +60,7 @@ class DataConfig:
     mask_pattern: str = "*_mask.png"
     # Folder with one text file of image ids per split. None for a random split with a fixed seed.
     split_files: str | None = None
-    # Classes of mask colors that are not in the class table, in the form "R,G,B=CLASS"
+    # Mask colors that are not in the class table, and their classes, in the form "R,G,B=CLASS"
     map_color: tuple[str, ...] = ()
     demo_count: int = 160  # number of synthetic images, for `data="demo"`
     demo_size: int = 256  # side of a synthetic image, pixels
@@ -84,8 +84,8 @@ class DataConfig:
 
         Args:
             absolute: result of `absolute_paths` in the working directory of the training.
-            fingerprint: fingerprint of the data set. `cache_dir` must contain a folder with its
-                first 16 digits. None if the fingerprint is unknown.
+            fingerprint: fingerprint of the data set. `cache_dir` must contain a folder whose
+                name is the first 16 digits of the fingerprint. None if the fingerprint is unknown.
         """
 
         def exists(name: str, path: str) -> bool:
@@ -142,8 +142,8 @@ class TrainConfig:
     # DeepGlobe, whose images have one resolution (docs/recipe.md). For images of several
     # resolutions, DeepLabV3 uses 0.5 to 2 (https://arxiv.org/abs/1706.05587, section 4.1).
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    # Crops of each image in one epoch. None for 1, or for the number with which an epoch of a small
-    # data set has about 50 steps.
+    # Crops of each image in one epoch. None for 1. For a small data set, None stands for a larger
+    # number, so that an epoch has about 50 steps.
     crops_per_image: int | None = None
     # Fraction of crops that must contain a pixel of a randomly selected class. The selection
     # prefers rare classes, which are classes with few pixels. 0.5 is from the class uniform
@@ -154,11 +154,11 @@ class TrainConfig:
     batch_size: int = 8
     epochs: int = 100  # as in the original
     frozen_epochs: int = 10  # regime `gradual` only: number of epochs with a frozen encoder
-    # Number of epochs without a better `monitor` score after which training stops; as in the
+    # The training stops after this number of epochs without a better `monitor` score; as in the
     # original
     patience: int = 20
     monitor: str = "val_mean_iou"  # score that selects the best weights, one of `MONITORS`
-    # Ma et al. 2021, Loss odyssey, found this loss to be the most robust over several data sets
+    # In Ma et al. 2021, "Loss odyssey", this loss is the most robust on several data sets
     # (https://doi.org/10.1016/j.media.2021.102035).
     loss: str = "cross_entropy+dice"
     # "none", "inverse_frequency", "median_frequency", or one number per class
@@ -181,12 +181,13 @@ class TrainConfig:
     schedule: str = "cosine"
     weight_decay: float = 1e-2  # decoupled weight decay of AdamW, https://arxiv.org/abs/1711.05101
     # Decay per step, such as 0.999, of the moving average of the weights (Tarvainen & Valpola 2017,
-    # https://arxiv.org/abs/1703.01780, section 2). Validation and weights files use the average. 0
-    # for no average. With cosine decay, averages did not improve the scores (docs/recipe.md).
+    # https://arxiv.org/abs/1703.01780, section 2). The average is used for validation, and is
+    # written to the weights files. 0 for no average. With cosine decay, averages did not improve
+    # the scores (docs/recipe.md).
     ema_decay: float = 0.0
     precision: str = "float32"  # one of `PRECISIONS`
-    # Compilation of training and validation steps with XLA. "on" and "off" are valid for all
-    # devices. "auto" is "on" for a single GPU, and "off" for the CPU and for several devices.
+    # Compilation of training and validation steps with XLA: "on", "off" or "auto". "auto" is "on"
+    # for a single GPU, and "off" for the CPU and for several devices.
     xla: str = "auto"
     seed: int = 0  # random seed of weights, image order and augmentation, but not of the split
 
@@ -284,7 +285,7 @@ class TrainConfig:
 
     def to_json(self) -> dict:
         """Returns all fields as JSON values."""
-        # `item` converts a number of NumPy.
+        # `item` converts a NumPy number to a Python number.
         text = json.dumps(dataclasses.asdict(self), default=lambda number: number.item())
         return json.loads(text)
 

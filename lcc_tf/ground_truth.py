@@ -35,14 +35,16 @@ def read_ground_truth(
 
     The data contain an error if a label is not void and not a class id, or if a weight is negative
     or not finite. In eager mode and in graphs, an assertion then stops the step. XLA drops
-    assertions. Therefore `is_valid` is also False, and losses and metrics return NaN.
+    assertions. Therefore, the function also sets `is_valid` to False, which makes losses and
+    metrics return NaN.
 
     Args:
         y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
             `(batch, height, width, 1)`.
         y_pred: float logits or probabilities `(batch, height, width, num_classes)`, with 2 or more
             classes.
-        ignore_class: label of void pixels, a class id or another number; None if no pixel is void.
+        ignore_class: a further label of void pixels, a class id or another number; None for no
+            further label.
         sample_weight: float, not negative, `(batch,)`, `(batch, height, width)` or
             `(batch, height, width, 1)`; None for equal weights.
         weight_dtype: dtype of the weights in the result.

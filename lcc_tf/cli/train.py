@@ -90,7 +90,7 @@ def add_field(
     Args:
         group: group of options.
         name: name of the field.
-        metavar: text for the value of the option in the help.
+        metavar: name of the option's value in the help text.
         text: help text without the default value.
         **settings: other arguments of argparse's `add_argument`.
     """
@@ -146,8 +146,8 @@ def add_network(group: OptionGroup) -> None:
         "encoder_weights",
         "imagenet|none|FILE",
         "initial weights of the encoder; imagenet: weights that are downloaded on first use; none: "
-        "random weights; FILE: a weights file of the same encoder, from torchvision or timm if the "
-        "name of the encoder ends in _v1.5",
+        "random weights; FILE: a weights file of the same encoder. If the name of the encoder ends "
+        "in _v1.5, the file must be from torchvision or timm, otherwise from keras.applications",
     )
     add_field(
         group, "output_stride", "16|8", "DeepLabV3+ only: stride of the encoder's last features"
@@ -167,8 +167,8 @@ def add_data(group: OptionGroup) -> None:
         group,
         "data",
         "PATH|demo",
-        "folder or zip file with images and masks, which is prepared on first use; or demo, for "
-        "procedural scenes (synthetic images and masks), which need no download",
+        "folder or zip file with images and masks, prepared on first use; demo: synthetic images "
+        "and masks, without a download",
     )
     add_field(group, "cache_dir", "DIR", "folder for prepared data sets")
     add_field(
@@ -243,7 +243,7 @@ def add_training(group: OptionGroup) -> None:
         "--crops-per-image",
         "number of crops of each image in one epoch",
         default=argparse.SUPPRESS,
-        default_text="1; for a small data set, the number for about 50 steps per epoch",
+        default_text="1; for a small data set more, so that an epoch has about 50 steps",
         metavar="N",
         type=int,
     )

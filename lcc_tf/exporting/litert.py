@@ -22,7 +22,8 @@ from lcc_tf.exporting.source_model import SourceModel
 # useless files. docs/verification.md lists the agreement of a trained ensemble on two real images:
 # the class is the same on 99.95 to 99.97 % of the pixels for float16 and on 92 to 96 % for int8.
 BOUNDS = {"float32": (FLOAT_FRACTION, 1e-3), "float16": (0.99, 0.1), "int8": (0.5, 1.0)}
-# Number of crops of the training split on which the value ranges of 8-bit integers are measured
+# Number of crops of the training split. On these crops, the smallest and the largest value of each
+# tensor are measured for the conversion to 8-bit integers.
 NUM_CALIBRATION_IMAGES = 32
 
 
@@ -36,7 +37,7 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
     - `float32.tflite`: input, output and weights are float32.
     - `float16.tflite`: input and output are float32. Most weights are stored as float16.
     - `int8.tflite`: input and output are uint8. An output value stands for the probability
-      `(value - zero_point) * scale`. The value ranges of the 8-bit integers are measured on
+      `(value - zero_point) * scale`. The value range of each tensor is measured on
       `NUM_CALIBRATION_IMAGES` crops of the training split.
 
     `model.json` contains the `Description` of the model. It also contains the dtype, shape and

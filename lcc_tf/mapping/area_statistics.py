@@ -48,7 +48,7 @@ class Areas:
         self.pixels += np.bincount(class_ids[valid], minlength=count)
         if self.hectares is None:
             return
-        # The pixels of a block have the area of the pixel in its center.
+        # Within a block, all pixels have almost the same area. Use the area at the block's center.
         side = block_side(self.grid)
         for top in range(rows.start, rows.stop, side):
             bottom = min(top + side, rows.stop)
@@ -96,7 +96,7 @@ class Areas:
 
 @functools.lru_cache(maxsize=64)
 def _decimals(grid: Grid) -> int:
-    """Returns the number of decimals of hectares. With very small pixels, more are necessary."""
+    """Returns the number of decimals of hectares. Very small pixels need more decimals."""
     pixel = pixel_hectares(grid, *([side / 2] for side in grid.size))[0]
     return max(DECIMALS, -math.floor(math.log10(pixel)) - 1) if pixel else DECIMALS
 

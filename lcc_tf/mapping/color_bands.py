@@ -12,14 +12,15 @@ from lcc_tf.errors import InputError
 from lcc_tf.mapping.scene_reading import joined
 
 COLORS = ("red", "green", "blue")
-# Ranges of wavelengths in nanometers, and words in descriptions of bands with other wavelengths
+# Range of wavelengths of each color, nanometers
 WAVELENGTHS = {"blue": (430, 510), "green": (510, 600), "red": (600, 700)}
+# Words in the description of a band that is not red, green or blue
 OTHER_WORDS = frozenset(
     ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
 )
 OTHER_COLOR = "other"
 SHORTEST = 300  # shortest wavelength, nanometers; smaller numbers are widths of bands
-UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; both signs of micro
+UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; Unicode has two micro signs
 MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
 # These interpretations tell nothing about a band, because many programs write them for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
@@ -28,8 +29,8 @@ OPAQUE = (1, 255, 32767, 65535)
 # Minimum fraction of the values of a mask that are transparent or opaque. The other values are
 # semitransparent pixels, such as pixels at the border of a resampled image.
 MASK_FRACTION = 0.99
-# Maximum height and width of the band from which the fractions are computed
-MASK_SIDE = 2048  # pixels
+# To count these values, a mask is read with at most this height and width, pixels.
+MASK_SIDE = 2048
 MAX_LISTED = 6  # bands in a message
 
 
@@ -59,8 +60,8 @@ def find_color_bands(
 
     1. The descriptions of three bands are red, green and blue, or contain these words.
     2. The color interpretations of three bands are red, green and blue.
-    3. The image has three bands without a meaning, in addition to transparency. If these bands have
-       descriptions, the notes contain a warning.
+    3. Apart from transparency, the image has exactly three bands. The first is red, the second
+       green and the third blue. If these bands have descriptions, the notes contain a warning.
 
     A transparency band is a mask if at least 99 % of its values are transparent or opaque. If the
     band is in `bands`, it is not a mask.
@@ -84,18 +85,22 @@ def find_color_bands(
     masked = _masked_fraction(dataset, used[0]) if used else None
     unused_alpha = bool(alpha) and masked is None
     if masked:
-        notes.append(f"band {used[0]} is the transparency mask, about {masked:.1%} are nodata")
+        notes.append(
+            f"band {used[0]} is the transparency mask; about {masked:.1%} of the pixels are nodata"
+        )
     if unused_alpha and used:
         notes.append(f"band {used[0]} is marked as transparency, but ignored: it is not a mask")
     if bands is None:
         bands, rule = _identified(path, dataset, alpha, unused_alpha)
         if bands != sorted(bands) or (rule and dataset.count - len(alpha) > 3):
-            notes.append(f"bands {joined(bands)} are red, green and blue by their {rule}")
+            notes.append(
+                f"bands {joined(bands)} are red, green and blue, according to their {rule}"
+            )
         if not rule and (texts := _meanings(dataset.descriptions[band - 1] for band in bands)):
             notes.append(
-                f"warning: bands {joined(bands)} are used as red, green and blue, because their "
-                f"descriptions ({', '.join(texts)}) contain no colors; choose other bands with "
-                "`bands`, such as 3,2,1"
+                f"warning: the descriptions of bands {joined(bands)} ({', '.join(texts)}) contain "
+                "no colors. The bands are used as red, green and blue in this order. If this is "
+                "wrong, choose the bands with `bands`, such as 3,2,1"
             )
     if max(bands) > dataset.count:
         raise InputError(
@@ -211,7 +216,7 @@ def _described_color(description: str | None, *, mentioned: bool = False) -> str
 
     Args:
         description: description of the band; None if it has no description.
-        mentioned: True to also find a color that is one of several words.
+        mentioned: True to also find a color in a description that contains other words.
 
     Returns:
         "red", "green", "blue", `OTHER_COLOR`, or None for a description without a color.

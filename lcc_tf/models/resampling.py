@@ -39,7 +39,8 @@ class BilinearUpsampling(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Upsamples feature maps, float `(batch, height, width, channels)`."""
-        # If the input size is known, compute with numbers. Then the output size is also known.
+        # If the input size is known, compute the output size with Python integers, so that it is
+        # also known.
         size = [
             side * self.factor if side is not None else tf.shape(x)[axis] * self.factor
             for axis, side in enumerate(x.shape[1:3], start=1)
@@ -109,7 +110,7 @@ class AdaptiveAveragePooling(keras.layers.Layer):
         self.cells = int(cells)
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        """Averages float `(batch, height, width, channels)` over the cells."""
+        """Averages feature maps, float `(batch, height, width, channels)`, over the cells."""
         rows, columns = (self._pixel_weights(tf.shape(x)[axis]) for axis in (1, 2))
         # Use float32, because a mean of many pixels in half precision would be inaccurate.
         x = tf.einsum("ih,bhwc->biwc", rows, tf.cast(x, tf.float32))
@@ -142,7 +143,7 @@ class ConcatenateResized(keras.layers.Layer):
     def call(self, maps: list[tf.Tensor]) -> tf.Tensor:
         """Concatenates feature maps of any sizes, float `(batch, height, width, channels)`."""
         first, *others = maps
-        # If the size is known, compute with numbers. Then the output size is also known.
+        # If the size is known, use Python integers, so that the output size is also known.
         size = first.shape[1:3] if None not in first.shape[1:3] else tf.shape(first)[1:3]
         resized = [tf.cast(tf.image.resize(x, size), first.dtype) for x in others]
         return tf.concat([first, *resized], axis=-1)

@@ -22,7 +22,7 @@ from lcc_tf.scoring.protocols import ScoringRules
 
 DICE_BATCH = 7  # images per Dice loss; the batch size in the original PyTorch notebooks
 RESAMPLES = 1000  # number of bootstrap resamples
-INTERVAL = (2.5, 97.5)  # percentiles of the resamples that limit a 95 % interval
+INTERVAL = (2.5, 97.5)  # lower and upper end of a 95 % interval, percentiles of the resamples
 # For each score of a single class: the function that computes it from a confusion matrix
 PER_CLASS = {
     "iou": iou_per_class,
@@ -146,7 +146,7 @@ def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Seque
 def _intervals(
     matrices: np.ndarray, per_image: dict[str, np.ndarray], averaged: Sequence[int]
 ) -> dict[str, list[float]]:
-    """Computes 95 % percentile intervals of a bootstrap over images (Efron 1979).
+    """Computes 95 % confidence intervals with a bootstrap over images (Efron 1979).
 
     The bootstrap resamples images, not pixels, because the pixels of an image are not independent
     samples. The random seed is fixed. Therefore the resamples are the same for all predictors.

@@ -83,7 +83,8 @@ def compile_for(
         label_smoothing=config.label_smoothing,
         ignore_class=rules.ignore_class,
     )
-    # `with_original_scores` computes accuracy, precision and recall from "f1".
+    # Accuracy, precision and recall need no metrics: `history.with_original_scores` computes them
+    # from "f1".
     scores = [
         MeanIoU(rules.num_classes, ignore_class=rules.ignore_class),
         ImagewiseScore("iou", rules.num_classes, ignore_class=rules.ignore_class),

@@ -86,7 +86,7 @@ def test_descriptions_are_the_order_of_the_colors(tmp_path, descriptions, colors
 def test_descriptions_without_colors_are_reported(tmp_path, descriptions, texts):
     options = {} if texts == "red, blue" else {"photometric": "MINISBLACK"}
     notes = found(described(tmp_path, descriptions, **options)).notes
-    expected = f"warning: bands 1,2,3 are used as red, green and blue.*[(]{texts}[)].*`bands`"
+    expected = f"warning: the descriptions of bands 1,2,3 [(]{texts}[)].*`bands`"
     assert bool(texts and options) == bool(notes and re.match(expected, *notes))
 
 
@@ -131,7 +131,7 @@ def test_band_of_transparent_and_opaque_pixels_is_a_mask(tmp_path, bands, opaque
     image[30, ::2, 3] = 1  # 0.5 % of the pixels are semitransparent
     bands = found(write_scene(tmp_path / "a.tif", image, colorinterp=RGBA), bands)
     assert (bands.mask, bands.unused_alpha) == (4, False)
-    assert bands.notes == ("band 4 is the transparency mask, about 30.0% are nodata",)
+    assert bands.notes == ("band 4 is the transparency mask; about 30.0% of the pixels are nodata",)
 
 
 def infrared(water, land):

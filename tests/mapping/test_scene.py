@@ -224,7 +224,9 @@ def test_bands_in_the_order_blue_green_red_are_read_as_red_green_blue(tmp_path):
     colors = [ColorInterp.blue, ColorInterp.green, ColorInterp.red]
     path = write_scene(tmp_path / "a.tif", image, colorinterp=colors)
     with open_scene(path) as scene:
-        assert scene.notes == ["bands 3,2,1 are red, green and blue by their color interpretation"]
+        assert scene.notes == [
+            "bands 3,2,1 are red, green and blue, according to their color interpretation"
+        ]
         np.testing.assert_array_equal(whole(scene), image[..., ::-1])
 
 
@@ -400,7 +402,9 @@ def test_pixels_are_nodata_by_transparency_and_by_value(tmp_path):
     image[30:, :, :3] = 0
     path = write_scene(tmp_path / "a.tif", image, nodata=0, photometric="RGB", alpha="YES")
     with open_scene(path) as scene:
-        assert scene.notes == ["band 4 is the transparency mask, about 25.0% are nodata"]
+        assert scene.notes == [
+            "band 4 is the transparency mask; about 25.0% of the pixels are nodata"
+        ]
         expected = np.zeros((40, 60), bool)
         expected[10:30] = True
         np.testing.assert_array_equal(valid_pixels(scene), expected)
@@ -492,7 +496,7 @@ def test_transparency_band_at_any_place_is_a_mask(tmp_path, interpretation, dtyp
             image[:16, :, band] = 0
     path = write_scene(tmp_path / "a.tif", image, colorinterp=interpretation)
     with open_scene(path, SceneReading(scale=(0, 255), resample_to=meters)) as scene:
-        assert "the transparency mask, about 40.0% are nodata" in scene.notes[0]
+        assert "the transparency mask; about 40.0% of the pixels are nodata" in scene.notes[0]
         valid = valid_pixels(scene)
     expected = np.repeat([False, True], [16, 24])[:: 1 if meters is None else 2]
     np.testing.assert_array_equal(valid, np.broadcast_to(expected[:, None], valid.shape))
@@ -523,5 +527,7 @@ def test_descriptions_of_a_jpeg_are_kept(tmp_path):
     with rasterio.open(path, "r+") as dataset:
         dataset.descriptions = ("blue", "green", "red")
     with open_scene(path) as scene:
-        assert scene.notes == ["bands 3,2,1 are red, green and blue by their descriptions"]
+        assert scene.notes == [
+            "bands 3,2,1 are red, green and blue, according to their descriptions"
+        ]
         np.testing.assert_array_equal(whole(scene), np.asarray(Image.open(path))[..., ::-1])
