@@ -31,7 +31,12 @@ MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
 MAX_CROPS = 1000  # per image and epoch
 # Values of fields that are missing in the `config.json` of old runs
 OLD_TRAIN_VALUES = {"xla": "auto", "crops_per_image": 1}
-OLD_DATA_VALUES = {"image_glob": "*_sat.jpg", "mask_pattern": "*_mask.png"}
+OLD_DATA_VALUES = {
+    "image_glob": "*_sat.jpg",
+    "mask_pattern": "*_mask.png",
+    "split": "random",
+    "group_by": "none",
+}
 # Mapping from recipe names in old runs to present names
 OLD_RECIPES = {"seed": "original"}
 # Fields of `TrainConfig` that only these architectures support
@@ -53,13 +58,20 @@ class DataConfig:
     # Folder or zip file of images and masks, or "demo" for synthetic images
     data: str = "data/deepglobe"
     cache_dir: str = "data/tfds"  # folder of prepared data sets
-    # Name patterns of image files and mask files. `*` stands for the id of an image. A pattern can
-    # contain folders, such as "images/*.tif" and "labels/*_gt.png". The defaults are the patterns
-    # of the DeepGlobe archive.
-    image_glob: str = "*_sat.jpg"
-    mask_pattern: str = "*_mask.png"
-    # Folder with one text file of image ids per split. None for a random split with a fixed seed.
+    # Name patterns of image files and mask files. The `*` in the file name stands for the id of an
+    # image. A pattern can contain folders, such as "images/*.tif" and "labels/*_gt.png". None to
+    # recognize the patterns.
+    image_glob: str | None = None
+    mask_pattern: str | None = None
+    # "folders" for the splits in folders such as `train` and `test`, "random" for a random split,
+    # "auto" for folders if they exist
+    split: str = "auto"
+    # Folder with one text file of image ids per split, instead of `split`
     split_files: str | None = None
+    # Images that a random split does not separate: "folder" for the images of a folder, "none", or
+    # a regular expression for images whose ids contain the same text. "auto" is "folder" if there
+    # are three or more folders of similar size.
+    group_by: str = "auto"
     # Mask colors that are not in the class table, and their classes, in the form "R,G,B=CLASS"
     map_color: tuple[str, ...] = ()
     demo_count: int = 160  # number of synthetic images, for `data="demo"`
@@ -70,7 +82,7 @@ class DataConfig:
         for name in ("data", "cache_dir", "split_files"):
             if getattr(self, name) == "":
                 raise InputError(f"`{name}` must not be empty. Received: {name}=''.")
-        FileNames.parse(self.image_glob, self.mask_pattern)
+        FileNames.parse_or_none(self.image_glob, self.mask_pattern)
 
     def absolute_paths(self) -> dict[str, str]:
         """Returns the absolute paths of the fields that are paths."""

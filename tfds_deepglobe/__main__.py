@@ -11,7 +11,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from tfds_deepglobe.errors import InputError, error_line
-from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
+from tfds_deepglobe.file_names import FileNames
 
 if TYPE_CHECKING:
     from tfds_deepglobe.archive import Archive, Report
@@ -21,8 +21,8 @@ Checks and prepares the DeepGlobe Land Cover archive, or your own images and mas
 
 The archive is a folder or a zip, such as the zip of
 "balraj98/deepglobe-land-cover-classification-dataset" from Kaggle. To use your own classes, put a
-class_dict.csv with the columns name,r,g,b into the archive. If your files have other names, use
---image-glob and --mask-pattern.
+class_dict.csv with the columns name,r,g,b into the archive. Usual names of folders and files are
+recognized. For other names, use --image-glob and --mask-pattern.
 """
 _EXAMPLES = """\
 examples:
@@ -82,7 +82,7 @@ def _in_options(message: str) -> str:
         name, value = match.groups()
         return f"`--{name.replace('_', '-')}{f' {value}' if value else ''}`"
 
-    names = "data|image_glob|mask_pattern|map_color|cache_dir|split_files|num_shards"
+    names = "data|image_glob|mask_pattern|map_color|cache_dir|split|split_files|group_by|num_shards"
     return re.sub(rf"`({names})(?:=([^`]*))?`", option, message)
 
 
@@ -121,17 +121,15 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--image-glob",
             metavar="PATTERN",
-            default=IMAGE_GLOB,
-            help="name pattern of the images (.jpg, .png, .tif or .bmp); the * stands for the id "
-            "of the image; the pattern may begin with folders, such as 'images/*.tif' "
-            "(default: %(default)s)",
+            help="name pattern of the images (.jpg, .png, .tif or .bmp); the * in the file name "
+            "stands for the id of the image; the pattern may begin with folders, such as "
+            "'images/*.tif' (default: usual names are recognized)",
         )
         command.add_argument(
             "--mask-pattern",
             metavar="PATTERN",
-            default=MASK_PATTERN,
-            help="name pattern of the masks (.png, .tif or .bmp); the * stands for the id of the "
-            "image (default: %(default)s)",
+            help="name pattern of the masks (.png, .tif or .bmp); the * in the file name stands "
+            "for the id of the image (default: usual names are recognized)",
         )
         command.add_argument(
             "--map-color",
@@ -140,6 +138,21 @@ def _parser() -> argparse.ArgumentParser:
             default=[],
             help="assigns a class to a mask color that is not in the class table; may be repeated "
             "(default: such a color is a fault)",
+        )
+        command.add_argument(
+            "--split",
+            choices=("auto", "folders", "random"),
+            default="auto",
+            help="folders: folders such as train and test are the splits; random: a random split "
+            "in the ratio 649 : 73 : 81; auto: folders if they exist (default: %(default)s)",
+        )
+        command.add_argument(
+            "--group-by",
+            metavar="folder|none|REGEX",
+            default="auto",
+            help="images that a random split does not separate: the images of a folder, or images "
+            "whose ids contain the same text that matches a regular expression (default: folders, "
+            "if there are three or more of similar size)",
         )
     prepare.add_argument(
         "--cache-dir",
@@ -151,7 +164,7 @@ def _parser() -> argparse.ArgumentParser:
         "--split-files",
         metavar="DIR",
         help="folder with train.txt, crossvali.txt (or val.txt) and test.txt; each line is the "
-        "file name or the id of an image (default: a random split in the ratio 649 : 73 : 81)",
+        "file name or the id of an image (default: see --split)",
     )
     prepare.add_argument(
         "--num-shards",
@@ -168,8 +181,9 @@ def _check(options: argparse.Namespace) -> int:
     # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
     from tfds_deepglobe.archive import open_archive, remarks, verify
     from tfds_deepglobe.classes import parse_color_map
+    from tfds_deepglobe.splits import plan_split
 
-    names = FileNames.parse(options.image_glob, options.mask_pattern)
+    names = FileNames.parse_or_none(options.image_glob, options.mask_pattern)
     try:
         archive = open_archive(options.data, names)
     except InputError as error:
@@ -184,7 +198,12 @@ def _check(options: argparse.Namespace) -> int:
         lines = [*remarks(archive), *report.faults, f"{archive.path}: {count}"]
         print(_in_options("\n".join(lines)))
         return 1
-    print(_summary(archive, report))
+    folders = {pair.id: pair.folder for pair in archive.pairs}
+    try:
+        lines = plan_split(folders, split=options.split, group_by=options.group_by).lines
+    except InputError as error:
+        lines = [f"warning: {error}"]
+    print(_in_options("\n".join([_summary(archive, report), *lines])))
     return 0
 
 
@@ -217,7 +236,9 @@ def _prepare(options: argparse.Namespace) -> int:
         options.cache_dir,
         image_glob=options.image_glob,
         mask_pattern=options.mask_pattern,
+        split=options.split,
         split_files=options.split_files,
+        group_by=options.group_by,
         map_color=options.map_color,
         num_shards=options.num_shards,
     )

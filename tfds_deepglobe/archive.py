@@ -24,7 +24,7 @@ from tfds_deepglobe.errors import (
     listed,
     shorten,
 )
-from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
+from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames, looks_like_image
 from tfds_deepglobe.layouts import recognize_layout
 from tfds_deepglobe.pairing import Pair, inventory, pair_files
 from tfds_deepglobe.parallel import ordered_map
@@ -39,6 +39,10 @@ DOWNLOAD = (
 _OTHER_NAMES = (
     "If your files have other names, set `image_glob` and `mask_pattern`, such as "
     '`image_glob="images/*.tif"` and `mask_pattern="labels/*_gt.png"`.'
+)
+_USUAL_NAMES = (
+    "Recognized are folders (images/7.tif with masks/7.png, labels/7.png, annotations/7.png or "
+    "gt/7.png) and suffixes (7.jpg with 7_mask.png, 7_label.png, 7_gt.png or 7_seg.png)."
 )
 _TABLE = "class_dict.csv"
 # Limits of the search for class tables with other names: bytes per text file, number of files.
@@ -92,7 +96,7 @@ class Archive:
             exist.
         has_class_table: True if `class_dict.csv` exists.
         names: name patterns of images and masks.
-        unlabeled: dictionary from a folder name (`valid` or `test`) to the number of images without
+        unlabeled: dictionary from a folder name, such as `test`, to the number of images without
             masks in folders with this name.
         left_out: names of image files that match no name pattern.
         faults: faults that were found without reading the files, such as missing masks; one line
@@ -179,8 +183,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     Args:
         path: path of a folder or a zip. The images and masks may be in subfolders. Hidden files and
             the folder `__MACOSX` are skipped.
-        names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`. If
-            no file has these names, other usual names are recognized, see `recognize_layout`.
+        names: name patterns of images and masks; None to recognize them, see `recognize_layout`.
 
     Raises:
         InputError: The path does not exist, the file is not a zip, the archive contains no image
@@ -188,35 +191,36 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         OSError: The files of a folder cannot be listed.
     """
     path = Path(path)
-    names = names or FileNames.parse()
-    download = DOWNLOAD if names.is_deepglobe else ""
     if not path.exists():
+        download = "" if names else DOWNLOAD
         raise InputError(f"{path} does not exist. {download or 'Choose a folder or a zip.'}")
     source = Folder(path) if path.is_dir() else Zip(path)
     files, faults = [], []
     for file in source.files():
         if _leaves_archive(file.name):
             faults.append(f"{shorten(file.name)}: the path points outside the archive")
-        elif names.match(file.name) and not _is_text(file.name):
+        elif looks_like_image(file.name) and not _is_text(file.name):
             faults.append(f"{shorten(file.name)}: the name is not text in UTF-8; rename the file")
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
     files.sort(key=lambda file: file.name)
-    if names.is_deepglobe and not any(names.match(file.name) for file in files):
+    is_recognized = names is None
+    if names is None:
         try:
-            names = recognize_layout(files) or names
+            names = recognize_layout(files) or FileNames.parse()
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
     found = pair_files(files, names, root=path.name if path.is_dir() else "")
-    # If the user has set the patterns and no pair was found, a pattern is probably wrong. In this
-    # case, report one error instead of one fault per file.
-    nothing_fits = not found.pairs and not names.is_deepglobe
-    if not (found.pairs or faults or found.faults) or nothing_fits:
-        remedies = [_OTHER_NAMES] * bool(files) + [download] * bool(download)
-        raise InputError(
-            f"No image with a mask in {path}: {inventory(files, names)}. "
-            f"{' '.join(remedies)}".rstrip()
-        )
+    # If no pair was found, the patterns are probably wrong. In this case, report one error instead
+    # of one fault per file. Images or masks of DeepGlobe without partners have one fault per file.
+    if not found.pairs and not (is_recognized and (faults or found.faults)):
+        remedies = [_USUAL_NAMES] * is_recognized + [_OTHER_NAMES] * bool(files)
+        if is_recognized and not any(looks_like_image(file.name) for file in files):
+            remedies = [_OTHER_NAMES] * bool(files) + [DOWNLOAD]
+        elif found.faults:
+            remedies.append(f"First fault: {found.faults[0]}.")
+        text = inventory(files, None if is_recognized else names)
+        raise InputError(f"No image with a mask in {path}: {text}. {' '.join(remedies)}".rstrip())
     classes = _read_class_table(source, files)
     return Archive(
         path=path,
@@ -226,7 +230,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         names=names,
         unlabeled=found.unlabeled,
         left_out=found.left_out,
-        faults=tuple(sorted((*faults, *found.faults, *_copies(found.pairs, source)))),
+        faults=tuple(sorted((*faults, *found.faults))),
         source=source,
     )
 
@@ -258,8 +262,41 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
         faults += pair_faults
         sizes[size] += not pair_faults
         pixels += pair_pixels
-    lines = [*_lines(archive, faults), *([] if faults else binary_masks(archive, pixels))]
+    lines = [*_lines(archive, faults), *copies(archive, archive.pairs)]
+    lines += [] if faults else binary_masks(archive, pixels)
     return Report((*archive.faults, *lines), +sizes, pixels)
+
+
+def copies(archive: Archive, pairs: Sequence[Pair]) -> list[str]:
+    """Returns one fault per image that exists twice, because copies could be in two splits.
+
+    Images of a single color, such as areas without data, are not copies.
+
+    Args:
+        archive: the archive.
+        pairs: pairs that `Archive.read` has already read.
+    """
+    by_size = collections.defaultdict[int, list[str]](list)
+    for pair in pairs:
+        by_size[pair.image.size].append(pair.image.name)
+    equal = collections.defaultdict[int, list[str]](list)
+    for name in (name for group in by_size.values() if len(group) > 1 for name in group):
+        with contextlib.suppress(InputError):  # `read` reports files that cannot be read
+            equal[archive.source.checksum(name)].append(name)
+    return [
+        f"{paths[0]}: the same image is also {listed(paths[1:])}; delete the copies"
+        for paths in equal.values()
+        if len(paths) > 1 and not _has_one_color(archive, paths[0])
+    ]
+
+
+def _has_one_color(archive: Archive, name: str) -> bool:
+    """Returns True if an image has only one color, or cannot be decoded."""
+    try:
+        image, _ = decode_image(archive.source.read(name), archive.names.images.format)
+    except InputError:
+        return True
+    return all(low == high for low, high in image.convert("RGB").getextrema())
 
 
 def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
@@ -364,28 +401,6 @@ def remarks(archive: Archive) -> list[str]:
         )
     if not archive.has_class_table:
         lines.append(_NO_TABLE)
-    return lines
-
-
-def _copies(pairs: Sequence[Pair], source: Folder | Zip) -> list[str]:
-    """Returns one line per image that is in several folders, because copies could be in two splits.
-
-    Only images with the same file name and the same size are compared.
-    """
-    groups = collections.defaultdict[tuple[str, int], list[Pair]](list)
-    for pair in pairs:
-        groups[posixpath.basename(pair.image.name), pair.image.size].append(pair)
-    lines = []
-    for group in groups.values():
-        copies = collections.defaultdict[int, list[str]](list)
-        for pair in group if len(group) > 1 else ():
-            with contextlib.suppress(InputError):  # `read` reports files that cannot be read
-                copies[source.checksum(pair.image.name)].append(pair.image.name)
-        lines += [
-            f"{paths[0]}: the same image is also {listed(paths[1:])}; delete the copies"
-            for paths in copies.values()
-            if len(paths) > 1
-        ]
     return lines
 
 

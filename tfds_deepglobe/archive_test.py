@@ -80,8 +80,15 @@ def test_folder_without_pairs_raises_and_the_message_describes_its_files(tmp_pat
     with pytest.raises(InputError) as error:
         open_archive(tmp_path)
     assert "found 5 files: 2 .tif, 1 " in str(error.value)
-    assert "examples of other files: " in str(error.value)
+    assert "examples: " in str(error.value)
     assert '`image_glob="images/*.tif"`' in str(error.value)
+    assert "Recognized are folders (images/7.tif with masks/7.png" in str(error.value)
+    assert "Kaggle" not in str(error.value)
+    for path in tmp_path.iterdir():
+        path.unlink()
+    (tmp_path / "c.txt").touch()
+    with pytest.raises(InputError) as error:
+        open_archive(tmp_path)
     assert_explains_download(str(error.value))
 
 

@@ -31,7 +31,7 @@ def test_check_of_an_archive_without_faults(data, capsys):
     )
     assert lines[1] == "images per size (pixels): 8 with 32x24"
     assert lines[2].split() == ["0", "urban_land", "(0,", "255,", "255)", "14.58%", "of", "pixels"]
-    assert len(lines) == 2 + 7
+    assert len(lines) == 2 + 7 + 1
 
 
 def test_check_of_an_archive_with_faults(data, capsys):
@@ -93,7 +93,7 @@ def test_class_table_and_letter_case_of_a_data_set_with_user_defined_classes(tmp
     assert lines[0] == f"{tmp_path}: 4 images with masks, 2 classes; no faults"
     assert lines[1].startswith("left out 1 image file that matches neither *_sat.jpg nor")
     assert lines[1].endswith(": x/y/train/extra.tif")
-    assert lines[-2].split()[:2] == ["0", "vineyard"]
+    assert any(line.split()[:2] == ["0", "vineyard"] for line in lines)
 
 
 def test_check_reports_a_fault_if_the_archive_cannot_be_opened(tmp_path, capsys):
@@ -211,9 +211,7 @@ def test_usual_layout_is_recognized_and_split_by_folder(tmp_path, capsys):
     cache = ["--cache-dir", str(tmp_path / "cache")]
     assert main(["prepare", "--data", str(data), *cache]) == 0
     lines = capsys.readouterr().out.splitlines()
-    start = lines.index(
-        "the images of a folder are in the same split, because they can be neighbors:"
-    )
+    (start,) = (i for i, line in enumerate(lines) if line.startswith("random split of 5 groups"))
     assert sorted(
         ", ".join(line.split(": ")[1] for line in lines[start + 1 : start + 4]).split(", ")
     ) == [f"Tile {tile}" for tile in range(5)]

@@ -13,6 +13,7 @@ from tfds_deepglobe.archive import (
     DOWNLOAD,
     Archive,
     binary_masks,
+    copies,
     count_pixels,
     open_archive,
     require_faultless,
@@ -158,6 +159,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
         if config.fingerprint:
             record |= record_of(archive, set(config.splits[split]))
+            if copies(archive, [pair for pair in archive.pairs if pair.id in record]):
+                require_faultless(archive, config.color_map)
             (Path(self.data_dir) / RECORD).write_text(json.dumps(record))
             self.info.metadata["fingerprint"] = config.fingerprint + content_hash(record)
 
@@ -176,7 +179,7 @@ def _manual_config(dl_manager: tfds.download.DownloadManager) -> DeepGlobeConfig
     return DeepGlobeConfig(
         name="manual",
         archive=archive,
-        splits=assign(pair.id for pair in archive.pairs),
+        splits=assign([pair.id for pair in archive.pairs]),
         color_map={},
         fingerprint="",
     )

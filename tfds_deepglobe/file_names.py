@@ -1,11 +1,14 @@
 """Patterns for the file names of images and masks, such as `images/*.tif`."""
 
 import dataclasses
+import functools
 import posixpath
+import re
 import unicodedata
 from typing import Self
 
 from tfds_deepglobe.errors import InputError, shorten
+from tfds_deepglobe.words import folded
 
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
@@ -31,8 +34,9 @@ class Pattern:
     """A pattern for file names, in which `*` stands for the id of the image.
 
     A pattern with folders matches the end of a path: `images/*.tif` also matches
-    `train/images/7.tif`. A pattern without folders matches files in any folder. Patterns do not
-    distinguish upper case and lower case: `*_sat.jpg` matches `7_SAT.JPG`.
+    `train/images/7.tif`. A pattern without folders matches files in any folder. In the name of a
+    folder, `*` stands for any text. Patterns do not distinguish upper case and lower case, nor the
+    two extensions of a format: `*_sat.jpg` matches `7_SAT.JPEG`.
 
     Attributes:
         folders: folders in the pattern, from the outermost to the innermost folder.
@@ -41,6 +45,8 @@ class Pattern:
 
     Example:
         >>> Pattern.parse("images/*.tif", "image_glob").match("train/images/7.tif")
+        ('7', 'train')
+        >>> Pattern.parse("images/*/*.tif", "image_glob").match("images/train/7.tif")
         ('7', 'train')
     """
 
@@ -57,15 +63,15 @@ class Pattern:
             argument: name of the Python argument in error messages.
 
         Raises:
-            InputError: The file name does not contain exactly one `*`, a folder contains a `*`, a
-                folder is empty, `.` or `..`, or the extension is not an image format.
+            InputError: The file name does not contain exactly one `*`, a folder is empty, `.` or
+                `..`, or the extension is not an image format.
         """
         *folders, base = text.replace("\\", "/").removeprefix("./").split("/")
         prefix, star, suffix = base.partition("*")
-        if not star or "*" in suffix or any("*" in folder for folder in folders):
+        if not star or "*" in suffix:
             raise InputError(
-                f"`{argument}` needs exactly one *. The * must be in the file name and stands for "
-                "the id of the image. Examples: *_sat.jpg, images/*.tif. "
+                f"`{argument}` needs exactly one * in the file name, which stands for the id of "
+                "the image. Examples: *_sat.jpg, images/*.tif, Tile */images/*.tif. "
                 f"Received: {argument}={shorten(text)}."
             )
         if any(folder in ("", ".", "..") for folder in folders):
@@ -73,7 +79,7 @@ class Pattern:
                 f"`{argument}` has a folder that is empty, . or .. and not a folder name. Write "
                 f"the name of each folder, such as images/*.tif. Received: {argument}={text}."
             )
-        if _extension(suffix) not in _FORMATS:
+        if format_of(suffix) is None:
             raise InputError(
                 f"`{argument}` must end in one of {', '.join(_FORMATS)}, such as images/*.tif. "
                 f"Received: {argument}={shorten(text)}."
@@ -84,6 +90,13 @@ class Pattern:
     def format(self) -> str:
         """Pillow's name of the image format, such as "JPEG"."""
         return _FORMATS[_extension(self.suffix)]
+
+    @functools.cached_property
+    def _folder_expressions(self) -> list[re.Pattern[str]]:
+        return [
+            re.compile(re.escape(folded(folder)).replace(r"\*", ".*"), re.DOTALL)
+            for folder in self.folders
+        ]
 
     @property
     def precision(self) -> tuple[int, int]:
@@ -100,26 +113,37 @@ class Pattern:
             name: path relative to the archive's root, with slashes.
 
         Returns:
-            The id of the image, and the part of the path before the pattern, such as "train" for
+            The id of the image, and the folders that the pattern does not define: the folders
+            before the pattern, and folders that match a `*`. For example, "train" for
             `images/*.tif` and "train/images/7.tif". None if the pattern does not match.
         """
         *folders, base = name.split("/")
         around = len(folders) - len(self.folders)
-        if around < 0 or list(map(_folded, folders[around:])) != list(map(_folded, self.folders)):
+        if around < 0:
             return None
+        for folder, expression in zip(folders[around:], self._folder_expressions, strict=True):
+            if not expression.fullmatch(folded(folder)):
+                return None
         image_id = self.id_in(base)
-        return None if image_id is None else (image_id, "/".join(folders[:around]))
+        if image_id is None:
+            return None
+        inner = zip(folders[around:], self.folders, strict=True)
+        starred = [folder for folder, pattern in inner if "*" in pattern]
+        return image_id, "/".join(folders[:around] + starred)
 
     def id_in(self, base: str) -> str | None:
         """Returns the id in a file name without folders, or None if the pattern does not match."""
+        if format_of(base) != self.format:
+            return None
+        stem, after = (posixpath.splitext("x" + text)[0][1:] for text in (base, self.suffix))
         # Some programs write "é" as one character (NFC), other programs as two characters.
-        composed = [unicodedata.normalize("NFC", text) for text in (base, self.prefix, self.suffix)]
-        for name, prefix, suffix in ((base, self.prefix, self.suffix), composed):
+        composed = [unicodedata.normalize("NFC", text) for text in (stem, self.prefix, after)]
+        for name, prefix, suffix in ((stem, self.prefix, after), composed):
             end = len(name) - len(suffix)
             if (
                 end > len(prefix)
-                and _folded(name[: len(prefix)]) == _folded(prefix)
-                and _folded(name[end:]) == _folded(suffix)
+                and folded(name[: len(prefix)]) == folded(prefix)
+                and folded(name[end:]) == folded(suffix)
             ):
                 return name[len(prefix) : end]
         return None
@@ -168,12 +192,22 @@ class FileNames:
                 "masks. Save the original masks as PNG files. "
                 f"Received: mask_pattern={mask_pattern}."
             )
-        if _folded(str(images)) == _folded(str(masks)):
+        if folded(str(images)) == folded(str(masks)):
             raise InputError(
                 "`image_glob` and `mask_pattern` must differ, such as images/*.png and "
                 f"masks/*.png. Received: {image_glob} for both."
             )
         return cls(images, masks)
+
+    @classmethod
+    def parse_or_none(cls, image_glob: str | None, mask_pattern: str | None) -> Self | None:
+        """Parses the patterns like `parse`; returns None if both patterns are None.
+
+        If only one of the patterns is None, it has the default of `parse`.
+        """
+        if image_glob is None and mask_pattern is None:
+            return None
+        return cls.parse(image_glob or IMAGE_GLOB, mask_pattern or MASK_PATTERN)
 
     @property
     def is_deepglobe(self) -> bool:
@@ -190,8 +224,8 @@ class FileNames:
             name: path relative to the archive's root, with slashes.
 
         Returns:
-            The id of the image, the part of the path before the pattern, and True if the file is a
-            mask. None if no pattern matches.
+            The id of the image, the folders that the pattern does not define, and True if the file
+            is a mask. None if no pattern matches.
         """
         image, mask = self.images.match(name), self.masks.match(name)
         if image and mask:
@@ -207,10 +241,21 @@ class FileNames:
         Args:
             line: path, file name or id of an image.
         """
+        line = line.replace("\\", "/")
         if matched := self.images.match(line):
             image_id, top = matched
             return posixpath.join(top, image_id)
         return self.images.id_in(posixpath.basename(line)) or line
+
+
+def format_of(name: str) -> str | None:
+    """Returns Pillow's name of the format of a file, or None if the format is not supported.
+
+    Example:
+        >>> format_of("7.TIF"), format_of("7.jp2")
+        ('TIFF', None)
+    """
+    return _FORMATS.get(_extension(name))
 
 
 def looks_like_image(name: str) -> bool:
@@ -221,11 +266,6 @@ def looks_like_image(name: str) -> bool:
         (True, False)
     """
     return _extension(name.strip()) in {*_FORMATS, *_OTHER_FORMATS}
-
-
-def _folded(text: str) -> str:
-    """Returns the form of a text in which texts that look alike in lower case are equal."""
-    return unicodedata.normalize("NFC", text).lower()
 
 
 def _extension(suffix: str) -> str:

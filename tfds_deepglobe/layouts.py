@@ -4,25 +4,39 @@ import collections
 import posixpath
 import re
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from tfds_deepglobe.errors import InputError
-from tfds_deepglobe.file_names import FileNames, looks_like_image
-from tfds_deepglobe.pairing import pair_files
+from tfds_deepglobe.file_names import FileNames, format_of, looks_like_image
 from tfds_deepglobe.sources import File
-
-# Names of folders, and parts of file names before and after the id, in lower case. The names of
-# folders can also end in the file format, such as "images_png".
-_IMAGE_FOLDERS = ("images", "image", "imgs", "img", "sat", "rgb", "jpegimages", "imagery", "tiles")
-_MASK_FOLDERS = (
-    *("masks", "mask", "msk", "labels", "label", "annotations", "annotation", "gt", "ground_truth"),
-    *("groundtruth", "segmentationclass", "segmentation", "seg", "targets", "target"),
+from tfds_deepglobe.words import (
+    IMAGE_WORDS,
+    MASK_WORDS,
+    OTHER_WORDS,
+    folded,
+    without_kinds,
+    words_of,
 )
-_FOLDER_END = r"(?:[_-](?:png|jpe?g|tiff?|bmp|rgb|all))?"
-_IMAGE_PREFIXES, _MASK_PREFIXES = ("img_", "image_"), ("msk_", "mask_", "label_", "gt_")
-_IMAGE_SUFFIXES = ("_sat", "_image", "_img", "_rgb")
-_MASK_SUFFIXES = ("_mask", "_masks", "_label", "_labels", "_gt", "_seg", "_segmentation")
+
 _MAX_PATTERNS = 12  # more patterns than any usual layout has
 _MAX_EXAMPLES = 4  # largest number of other patterns in an error message
+
+# Dictionary from an id and its folders to the name of a file
+_Files = dict[tuple[str, str], str]
+
+
+class _Candidate(NamedTuple):
+    """Possible patterns of images and masks.
+
+    Attributes:
+        names: the patterns.
+        is_known: True if a word such as "images" is in the pattern of the images.
+        pairs: names of the files of each pair.
+    """
+
+    names: FileNames
+    is_known: bool
+    pairs: set[tuple[str, str]]
 
 
 def recognize_layout(files: Sequence[File]) -> FileNames | None:
@@ -35,11 +49,12 @@ def recognize_layout(files: Sequence[File]) -> FileNames | None:
         files: all files of an archive.
 
     Returns:
-        The patterns with the largest number of pairs; None if there are no pairs.
+        The patterns with the largest number of pairs; None if there are no pairs. A word such as
+        "images" in the pattern of the images is more important than the number of pairs.
 
     Raises:
         InputError: Several patterns are possible, for example because there are two folders of
-            masks. The message lists them.
+            masks. The message lists them. Or the masks are JPEG files.
 
     Example:
         >>> files = [File(f"train/{folder}/7.png", 1) for folder in ("images", "gt")]
@@ -47,75 +62,141 @@ def recognize_layout(files: Sequence[File]) -> FileNames | None:
         >>> str(found.images), str(found.masks)
         ('images/*.png', 'gt/*.png')
     """
-    patterns = _patterns(file.name for file in files)
-    candidates = []
-    for image_glob in patterns[False]:
-        for mask_pattern in patterns[True]:
-            try:
-                names = FileNames.parse(image_glob, mask_pattern)
-            except InputError:  # such as masks in the format JPEG
-                continue
-            found = pair_files(files, names, root="").pairs
-            if found:
-                pairs = {(pair.image.name, pair.mask.name) for pair in found}
-                candidates.append((names, pairs))
+    images, masks, known = _patterns(file.name for file in files)
+    candidates, jpeg_masks = [], None
+    for image_glob, image_files in images.items():
+        for mask_pattern, mask_files in masks.items():
+            if pairs := _pairs(image_files, mask_files):
+                try:
+                    names = FileNames.parse(image_glob, mask_pattern)
+                except InputError as error:
+                    jpeg_masks = error
+                    continue
+                candidates.append(_Candidate(names, image_glob in known, pairs))
     if not candidates:
+        if jpeg_masks:
+            raise jpeg_masks
         return None
-    names, pairs = max(candidates, key=lambda candidate: len(candidate[1]))
+    best = max(candidates, key=lambda candidate: (candidate.is_known, len(candidate.pairs)))
     # Patterns that find other images, or other masks of the same images
-    rivals = [other for other, found in candidates if not found <= pairs]
+    rivals = [c for c in candidates if c.is_known == best.is_known and not c.pairs <= best.pairs]
     if rivals:
-        texts = [
-            f"image_glob={other.images} with mask_pattern={other.masks}"
-            for other in (names, *rivals[:_MAX_EXAMPLES])
-        ]
-        raise InputError(
-            "Several name patterns of images and masks are possible. Choose one with `image_glob` "
-            f"and `mask_pattern`. Possible patterns: {'; '.join(texts)}."
+        raise InputError(_several([best, *rivals[:_MAX_EXAMPLES]]))
+    return best.names
+
+
+def _several(candidates: Sequence[_Candidate]) -> str:
+    """Formats an error message for several possible patterns, the best of which is the first."""
+    texts = [
+        f"image_glob={names.images} with mask_pattern={names.masks} ({len(pairs)} pairs)"
+        for names, _, pairs in candidates
+    ]
+    without_format = {
+        tuple(posixpath.splitext(str(pattern))[0] for pattern in (names.images, names.masks))
+        for names, *_ in candidates
+    }
+    if len(without_format) == 1:
+        return (
+            f"The images or the masks have several formats: {'; '.join(texts)}. Convert them to "
+            "one format."
         )
-    return names
+    return (
+        "Several name patterns of images and masks are possible. Choose one with `image_glob` "
+        f"and `mask_pattern`. Possible patterns: {'; '.join(texts)}."
+    )
 
 
-def _patterns(names: Iterable[str]) -> dict[bool, list[str]]:
-    """Returns the patterns of image files: `False` for images, and `True` for masks.
+def _pairs(images: _Files, masks: _Files) -> set[tuple[str, str]]:
+    """Returns images and masks with the same id in the same folder.
 
-    The most frequent patterns come first. A name without a known folder, prefix or suffix, such as
-    `7.jpg`, can be an image.
+    If there are none, returns images and masks with the same id in any folder.
     """
-    counts = {False: collections.Counter[str](), True: collections.Counter[str]()}
+    if both := images.keys() & masks.keys():
+        return {(images[key], masks[key]) for key in both}
+    by_id = []
+    for files in (images, masks):
+        names = collections.defaultdict[str, list[str]](list)
+        for (_, image_id), name in files.items():
+            names[image_id].append(name)
+        by_id.append({image_id: found[0] for image_id, found in names.items() if len(found) == 1})
+    return {(by_id[0][key], by_id[1][key]) for key in by_id[0].keys() & by_id[1].keys()}
+
+
+def _patterns(names: Iterable[str]) -> tuple[dict[str, _Files], dict[str, _Files], set[str]]:
+    """Finds the most frequent patterns of image files.
+
+    Returns:
+        Three values: the files of each pattern of images, the files of each pattern of masks, and
+        the patterns of images with a word such as "images". A name without a known word, such as
+        `7.jpg`, can be an image.
+    """
+    found: tuple[dict[str, _Files], dict[str, _Files]] = ({}, {})
+    spelled: dict[str, str] = {}  # the spelling of each pattern, by its text in lower case
+    known = set()
     for name in filter(looks_like_image, names):
         *folders, base = name.split("/")
         stem, extension = posixpath.splitext(base)
-        folder = folders[-1] if folders else ""
-        by_folder = _kind(folder, _IMAGE_FOLDERS, _MASK_FOLDERS, r"(?:{})" + _FOLDER_END)
-        prefix, by_prefix = _affix(stem, _IMAGE_PREFIXES, _MASK_PREFIXES, "({}).+")
-        suffix, by_suffix = _affix(stem, _IMAGE_SUFFIXES, _MASK_SUFFIXES, ".+({})")
-        kinds = [kind for kind in (by_folder, by_prefix, by_suffix) if kind is not None]
-        is_mask = any(kinds)
-        where = f"{folder}/" if by_folder is not None else ""
-        counts[is_mask][f"{where}*{extension.lower()}"] += 1
-        for before, after in ((prefix, ""), ("", suffix)):
-            if before or after:
-                counts[is_mask][f"{where}{before}*{after}{extension.lower()}"] += 1
-    return {
-        kind: [pattern for pattern, _ in counter.most_common(_MAX_PATTERNS)]
-        for kind, counter in counts.items()
-    }
+        extension = extension.lower().replace(".jpeg", ".jpg").replace(".tiff", ".tif")
+        kinds = list(map(_kind, folders))
+        at = max((i for i, kind in enumerate(kinds) if kind), default=None)
+        if at is not None and kinds[at] == "other":
+            continue
+        where, tops = "", folders
+        if at is not None:
+            pattern = _folder_pattern(folders[at], kinds[at])
+            where = "/".join([pattern, *("*" for _ in folders[at + 1 :]), ""])
+            tops = folders[: at + ("*" in pattern)] + folders[at + 1 :]
+        affixes = _affixes(stem)
+        is_mask = "mask" in {kinds[at] if at is not None else None, *affixes.values()}
+        for before, after in ("", ""), *affixes:
+            text = f"{where}{before}*{after}{extension}"
+            text = spelled.setdefault(folded(text), text)
+            image_id = folded(stem[len(before) : len(stem) - len(after)])
+            files = found[is_mask].setdefault(text, {})
+            files.setdefault((without_kinds("/".join(tops)), image_id), name)
+            if not is_mask and (at is not None or before or after):
+                known.add(text)
+    frequent = [
+        dict(sorted(patterns.items(), key=lambda item: -len(item[1]))[:_MAX_PATTERNS])
+        for patterns in found
+    ]
+    return frequent[0], frequent[1], known
 
 
-def _kind(text: str, images: Sequence[str], masks: Sequence[str], expression: str) -> bool | None:
-    """Returns True for a word of masks, False for a word of images, and None for other words."""
-    for is_mask, words in ((False, images), (True, masks)):
-        if re.fullmatch(expression.format("|".join(words)), text, re.IGNORECASE):
-            return is_mask
+def _kind(folder: str) -> str | None:
+    """Returns "image", "mask", "other", or None for a folder without a known word."""
+    words = set(words_of(folder))
+    for kind, known in (("other", OTHER_WORDS), ("mask", MASK_WORDS), ("image", IMAGE_WORDS)):
+        if words & known:
+            return kind
     return None
 
 
-def _affix(
-    stem: str, images: Sequence[str], masks: Sequence[str], expression: str
-) -> tuple[str, bool | None]:
-    """Returns a known prefix or suffix of a file name, and True if it is a word of masks."""
-    for is_mask, words in ((True, masks), (False, images)):
-        if found := re.fullmatch(expression.format("|".join(words)), stem, re.IGNORECASE):
-            return found[1], is_mask
-    return "", None
+def _folder_pattern(folder: str, kind: str) -> str:
+    """Replaces the text before and after the word of a kind, such as "*_images" for "train_images".
+
+    Formats such as "png" remain.
+    """
+    known = MASK_WORDS if kind == "mask" else IMAGE_WORDS
+    word = next(w for w in re.finditer(r"[^\W\d_]+", folder) if folded(w[0]) in known)
+    before, after = folder[: word.start()], folder[word.end() :]
+    start = "*" + before[-1] if before else ""
+    end = after[:1] + "*" if after else ""
+    if re.fullmatch(r"[_-](png|jpe?g|tiff?|bmp)", folded(after)):
+        end = after
+    return f"{start}{word[0]}{end}"
+
+
+def _affixes(stem: str) -> dict[tuple[str, str], str]:
+    """Returns a known prefix and a known suffix of a file name, each with its kind.
+
+    A mask can also have the name of its image with the extension, such as `7.jpg.png`.
+    """
+    affixes = {}
+    if found := re.fullmatch(r"([^\W\d_]+[_-]).+", stem):
+        affixes[found[1], ""] = _kind(found[1])
+    if found := re.fullmatch(r".+([_-][^\W\d_]+)", stem):
+        affixes["", found[1]] = _kind(found[1])
+    if format_of(stem):
+        affixes["", posixpath.splitext(stem)[1]] = "mask"
+    return {affix: kind for affix, kind in affixes.items() if kind in ("image", "mask")}

@@ -4,15 +4,14 @@ import collections
 import dataclasses
 import posixpath
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from tfds_deepglobe.errors import listed, shorten
 from tfds_deepglobe.file_names import FileNames, looks_like_image
 from tfds_deepglobe.sources import File
+from tfds_deepglobe.words import split_of_folder, without_kinds
 
-# In these folders of Kaggle's archive, images have no masks.
-_UNLABELED_FOLDERS = ("valid", "test")
 _MAX_EXAMPLES = 3  # largest number of file names in an error message
 
 
@@ -25,11 +24,14 @@ class Pair:
             all ids begin with the folder, such as "Tile 1/7".
         image: file of the image.
         mask: file of the mask.
+        folder: folder of the image, such as "Tile 1". Outer folders that contain all images, and
+            the folders in the name pattern, are omitted.
     """
 
     id: str
     image: File
     mask: File
+    folder: str
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Pairing:
 
     Attributes:
         pairs: pairs of an image and its mask, sorted by id.
-        unlabeled: mapping from a folder name (`valid` or `test`) to the number of images without
+        unlabeled: mapping from a folder name, such as `test`, to the number of images without
             masks in folders with this name.
         faults: one line per missing image, missing mask or duplicate id.
         left_out: names of image files that match no name pattern.
@@ -54,11 +56,13 @@ class _Place(NamedTuple):
     """A file and its location.
 
     Attributes:
-        top: part of the path before the name pattern.
+        top: folders that the name pattern does not define.
+        place: form of `top` that is equal for an image and its mask.
         file: the file.
     """
 
     top: str
+    place: str
     file: File
 
 
@@ -79,13 +83,24 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
     for file in files:
         if matched := names.match(file.name):
             image_id, top, is_mask = matched
-            by_id.setdefault(image_id, ([], []))[is_mask].append(_Place(top, file))
+            place = _Place(top, without_kinds(top), file)
+            by_id.setdefault(image_id, ([], []))[is_mask].append(place)
         elif looks_like_image(file.name):
             left_out.append(file.name)
     _join_equal_texts(by_id)
-    if not names.is_deepglobe:  # the ids of DeepGlobe are unique; the same id is a copy
+    # The ids of DeepGlobe are unique: the same id in two folders is a copy, and an image and its
+    # mask can be in any two folders.
+    only_places = False
+    if not names.is_deepglobe:
         by_id = _with_folders(by_id)
-    tops_with_masks = {mask.top for _, masks in by_id.values() for mask in masks}
+        only_places = any(_common_places(group) for group in by_id.values())
+    with_masks = {
+        tuple(parts[:depth])
+        for _, masks in by_id.values()
+        for mask in masks
+        for parts in [_parts(mask.top)]
+        for depth in range(len(parts) + 1)
+    }
     incomplete = [
         place.file.name
         for images, masks in by_id.values()
@@ -102,7 +117,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         return f"{shorten(file.name, 120)}: missing {partner} {shorten(expected, 80)}{hint}"
 
     pairs, unlabeled, faults = [], collections.Counter[str](), []
-    for image_id, (images, masks) in sorted(by_id.items()):
+    for image_id, group in sorted(by_id.items()):
+        images, masks = group
         if len(images) > 1 or len(masks) > 1:
             duplicates = images if len(images) > 1 else masks
             paths = listed([place.file.name for place in duplicates])
@@ -110,51 +126,84 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
                 f"duplicate id {shorten(image_id, 80)}: {paths}; rename the files, such that each "
                 "image has another id"
             )
-        # One image and one mask are a pair, even if they are in different folders.
-        if len(images) == len(masks) == 1:
-            pairs.append(Pair(image_id, images[0].file, masks[0].file))
+        if len(images) == len(masks) == 1 and not (only_places and not _common_places(group)):
+            pairs.append((image_id, images[0], masks[0]))
             continue
-        mask_in = {mask.top: mask.file for mask in masks}
-        for top, image in images:
-            folder = posixpath.basename(top) or root
-            if top in mask_in:
-                pairs.append(Pair(image_id, image, mask_in.pop(top)))
-            elif folder in _UNLABELED_FOLDERS and top not in tops_with_masks:
+        mask_in = {mask.place: mask for mask in masks}
+        base = posixpath.basename(image_id)
+        for image in images:
+            if image.place in mask_in:
+                pairs.append((image_id, image, mask_in.pop(image.place)))
+            elif folder := _unlabeled_folder(image.top or root, with_masks):
                 unlabeled[folder] += 1
             else:
-                faults.append(
-                    missing("mask", image, names.masks.name_of(posixpath.basename(image_id)))
-                )
+                faults.append(missing("mask", image.file, names.masks.name_of(base)))
         for mask in mask_in.values():
-            faults.append(
-                missing("image", mask, names.images.name_of(posixpath.basename(image_id)))
-            )
-    counts = {folder: unlabeled[folder] for folder in _UNLABELED_FOLDERS if unlabeled[folder]}
-    return Pairing(tuple(pairs), counts, tuple(faults), tuple(left_out))
+            faults.append(missing("image", mask.file, names.images.name_of(base)))
+    tops = [_parts(image.top) for _, image, _ in pairs]
+    common = len(posixpath.commonprefix(tops))
+    return Pairing(
+        tuple(
+            Pair(image_id, image.file, mask.file, "/".join(top[common:]))
+            for (image_id, image, mask), top in zip(pairs, tops, strict=True)
+        ),
+        dict(sorted(unlabeled.items(), reverse=True)),
+        tuple(faults),
+        tuple(left_out),
+    )
+
+
+def _parts(top: str) -> list[str]:
+    """Returns the folders of a path; an empty list for `""`."""
+    return top.split("/") if top else []
+
+
+def _common_places(group: tuple[list[_Place], list[_Place]]) -> set[str]:
+    """Returns the places that contain both an image and a mask."""
+    images, masks = ({place.place for place in places} for places in group)
+    return images & masks
+
+
+def _unlabeled_folder(top: str, with_masks: Collection[tuple[str, ...]]) -> str | None:
+    """Returns a folder for validation or testing if no mask is below it, or None.
+
+    In Kaggle's archive of DeepGlobe, for example, images in such folders have no masks.
+
+    Args:
+        top: folders of an image without a mask.
+        with_masks: all folders below which masks are.
+    """
+    parts = _parts(top)
+    for depth, part in enumerate(parts, start=1):
+        is_unlabeled = split_of_folder(part) in ("validation", "test")
+        if is_unlabeled and tuple(parts[:depth]) not in with_masks:
+            return part
+    return None
 
 
 def _with_folders(by_id: _Groups) -> _Groups:
-    """Adds folders to the ids, if several folders contain complete pairs with the same id.
+    """Adds folders to the ids, if images or masks in several folders have the same id.
 
     Folders that contain all pairs are not added. For example, the ids of
     `data/Tile 1/images/7.jpg` and `data/Tile 2/images/7.jpg` are `Tile 1/7` and `Tile 2/7`.
     """
-    by_folder = {}
+    if not any(map(_common_places, by_id.values())) or not any(
+        len({place.place for place in places}) > 1 for group in by_id.values() for places in group
+    ):
+        return by_id
+    by_place: dict[tuple[str, str], tuple[list[_Place], list[_Place]]] = {}
     for image_id, group in by_id.items():
-        folders: dict[str, tuple[list[_Place], list[_Place]]] = {}
         for is_mask, places in enumerate(group):
             for place in places:
-                folders.setdefault(place.top, ([], []))[is_mask].append(place)
-        if complete := [top for top, (images, masks) in folders.items() if images and masks]:
-            by_folder[image_id] = folders, len(complete)
-    if max((complete for _, complete in by_folder.values()), default=0) < 2:
-        return by_id
-    tops = [top.split("/") for folders, _ in by_folder.values() for top in folders]
-    common = len(posixpath.commonprefix(tops))
-    groups = {image_id: group for image_id, group in by_id.items() if image_id not in by_folder}
-    for image_id, (folders, _) in by_folder.items():
-        for top, group in folders.items():
-            groups["/".join([*top.split("/")[common:], image_id])] = group
+                by_place.setdefault((place.place, image_id), ([], []))[is_mask].append(place)
+    # The ids of pairs do not depend on images without masks.
+    complete = [_parts(images[0].top) for images, masks in by_place.values() if images and masks]
+    common = len(posixpath.commonprefix(complete))
+    groups = {}
+    for (_, image_id), (images, masks) in by_place.items():
+        folders = _parts((images or masks)[0].top)
+        omitted = common if images and masks else 0
+        groups["/".join([*folders[omitted:], image_id])] = (images, masks)
     return groups
 
 
@@ -180,23 +229,30 @@ def _stem(name: str) -> str:
     return unicodedata.normalize("NFKC", base).casefold()
 
 
-def inventory(files: Sequence[File], names: FileNames) -> str:
-    """Describes the files of an archive for an error message, if no image has a mask."""
+def inventory(files: Sequence[File], names: FileNames | None) -> str:
+    """Describes the files of an archive for an error message, if no image has a mask.
+
+    Args:
+        files: all files of the archive.
+        names: name patterns of images and masks; None if no patterns were recognized.
+    """
     if not files:
         return "found no files"
     kinds = collections.Counter(
         shorten(posixpath.splitext(file.name)[1], 20) or "without extension" for file in files
     )
     counts = [f"{count} {kind}" for kind, count in kinds.most_common()]
-    matches = {file.name: names.match(file.name) for file in files}
-    masks = [is_mask for *_, is_mask in filter(None, matches.values())]
-    found = (
-        f"found {len(files)} file{'s' * (len(files) != 1)}: {listed(counts, 4)}; "
-        f"{masks.count(False)} images match {shorten(str(names.images), 80)}, "
-        f"{masks.count(True)} masks match {shorten(str(names.masks), 80)}"
-    )
+    found = f"found {len(files)} file{'s' * (len(files) != 1)}: {listed(counts, 4)}"
+    matches = {file.name: names and names.match(file.name) for file in files}
+    if names:
+        masks = [is_mask for *_, is_mask in filter(None, matches.values())]
+        found += (
+            f"; {masks.count(False)} images match {shorten(str(names.images), 80)}, "
+            f"{masks.count(True)} masks match {shorten(str(names.masks), 80)}"
+        )
     # Show at most one example per folder, because the files of a folder usually have similar names.
     examples = {file.folder: file.name for file in reversed(files) if not matches[file.name]}
     if examples:
-        found += f"; examples of other files: {listed(sorted(examples.values())[:_MAX_EXAMPLES])}"
+        other = " of other files" * bool(names)
+        found += f"; examples{other}: {listed(sorted(examples.values())[:_MAX_EXAMPLES])}"
     return found

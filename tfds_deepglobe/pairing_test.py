@@ -84,6 +84,7 @@ def test_ids_begin_with_the_folder_if_folders_contain_the_same_id(top):
     ]
     assert all(pair.image.name.split("/images/")[0] in pair.mask.name for pair in found.pairs)
     assert found.faults == ()
+    assert [pair.folder for pair in found.pairs] == ["Tile 1", "Tile 2/b", *2 * ["Tile 2/c"]]
     # Without the folders "Tile 1" and "Tile 2/b", all ids are different.
     found = pairing(*names[-2:], *more, patterns=OTHER_NAMES)
     assert [pair.id for pair in found.pairs] == ["7", "8"]
@@ -97,6 +98,54 @@ def test_incomplete_pair_in_a_folder_is_a_fault_of_this_folder():
         "c/images/7.png: missing mask labels/7_gt.tif",
         "images/8.png: missing mask labels/8_gt.tif",
     ]
+
+
+@pytest.mark.parametrize("ids", ["77", "78"])
+def test_image_and_mask_in_folders_of_other_pairs_are_no_pair(ids):
+    names = [
+        f"{tile}/{folder}/{i}{end}"
+        for tile, i in zip("ab", ids, strict=True)
+        for folder, end in (("images", ".png"), ("labels", "_gt.tif"))
+    ]
+    found = pairing(*names, "a/images/9.png", "b/labels/9_gt.tif", patterns=OTHER_NAMES)
+    assert len(found.pairs) == 2
+    assert [fault.split(";")[0] for fault in found.faults] == [
+        "a/images/9.png: missing mask labels/9_gt.tif",
+        "b/labels/9_gt.tif: missing image images/9.png",
+    ]
+
+
+def test_ids_of_images_without_an_outer_folder_have_no_slash():
+    names = [f"{top}{file}" for top in ("", "x/") for file in ("images/7.png", "labels/7_gt.tif")]
+    found = pairing(*names, patterns=OTHER_NAMES)
+    assert [(pair.id, pair.folder) for pair in found.pairs] == [("7", ""), ("x/7", "x")]
+
+
+def test_images_and_masks_can_be_in_folders_that_differ_in_a_word():
+    names = FileNames.parse("img/IMG_*.tif", "msk/MSK_*.tif")
+    files = [
+        file
+        for zone in ("Z1", "Z2")
+        for file in (f"train_imgs/{zone}/img/IMG_7.tif", f"train_labels/{zone}/msk/MSK_7.tif")
+    ]
+    found = pairing(*files, patterns=names)
+    assert [(pair.id, pair.mask.name) for pair in found.pairs] == [
+        (f"{zone}/7", f"train_labels/{zone}/msk/MSK_7.tif") for zone in ("Z1", "Z2")
+    ]
+
+
+@pytest.mark.parametrize(
+    ("folder", "accepted"),
+    [
+        *(("Test/Urban", "Test"), ("VAL", "VAL"), ("uavid_test/seq2", "uavid_test")),
+        *(("a/validation", "validation"), ("latest", None), ("trainval", None)),
+    ],
+)
+def test_images_without_masks_below_folders_for_testing_are_counted(folder, accepted):
+    names = ("a/images/7.png", "a/labels/7_gt.tif", f"{folder}/images/8.png")
+    found = pairing(*names, patterns=OTHER_NAMES)
+    assert found.unlabeled == ({accepted: 1} if accepted else {})
+    assert len(found.faults) == (0 if accepted else 1)
 
 
 def test_faults_with_user_defined_patterns():
@@ -140,16 +189,16 @@ def test_names_of_any_letter_case_are_pairs():
 
 
 def test_image_files_that_match_no_pattern_are_left_out():
-    names = ("1_sat.jpg", "1_mask.png", "2_sat.jpeg", "a/3.TIF", "4.jp2", "notes.txt")
-    assert pairing(*names).left_out == ("2_sat.jpeg", "a/3.TIF", "4.jp2")
+    names = ("1_sat.jpg", "1_mask.png", "2_sat.png", "a/3.TIF", "4.jp2", "notes.txt")
+    assert pairing(*names).left_out == ("2_sat.png", "a/3.TIF", "4.jp2")
 
 
 @pytest.mark.parametrize(
     ("names", "fault"),
     [
         (
-            ("0_sat.jpeg", "0_mask.png"),
-            "0_mask.png: missing image 0_sat.jpg; a similar name is 0_sat.jpeg",
+            ("0_sat.png", "0_mask.png"),
+            "0_mask.png: missing image 0_sat.jpg; a similar name is 0_sat.png",
         ),
         (
             ("x/0_sat.jpg", "x/0_mask.TIF"),

@@ -6,7 +6,6 @@ import hashlib
 import io
 import json
 import os
-import posixpath
 import shutil
 import tempfile
 import time
@@ -28,16 +27,11 @@ from tfds_deepglobe.archive import (
 from tfds_deepglobe.classes import RGB, parse_color_map
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError, NotPreparedError, listed
-from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames
+from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.shards import open_data_set
 from tfds_deepglobe.source_files import check_unchanged, equal_fingerprints
-from tfds_deepglobe.splits import (
-    Assignment,
-    assign,
-    folders_of,
-    keep_present,
-    read_split_files,
-)
+from tfds_deepglobe.split_lists import keep_present, read_split_files
+from tfds_deepglobe.splits import ChosenBy, plan_split
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
 
@@ -45,9 +39,11 @@ def prepare(
     data: str | Path,
     cache_dir: str | Path,
     *,
-    image_glob: str = IMAGE_GLOB,
-    mask_pattern: str = MASK_PATTERN,
+    image_glob: str | None = None,
+    mask_pattern: str | None = None,
+    split: str = "auto",
     split_files: str | Path | None = None,
+    group_by: str = "auto",
     map_color: Sequence[str] = (),
     num_shards: int = 16,
     seed: int = 0,
@@ -63,11 +59,16 @@ def prepare(
     Args:
         data: folder or zip with images and masks.
         cache_dir: folder of all prepared data sets.
-        image_glob: name pattern of the images, such as "images/*.tif". The `*` stands for the id of
-            the image.
-        mask_pattern: name pattern of the masks. The `*` stands for the id of the image.
-        split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`; None to
-            split the images at random, in the ratio 649 : 73 : 81.
+        image_glob: name pattern of the images, such as "images/*.tif". The `*` in the file name
+            stands for the id of the image. None to recognize the patterns.
+        mask_pattern: name pattern of the masks. None to recognize the patterns.
+        split: "folders" for the splits in folders such as `train` and `test`, "random" for a random
+            split in the ratio 649 : 73 : 81, or "auto" for folders if they exist.
+        split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`, which
+            are used instead of `split`.
+        group_by: images that a random split does not separate: "folder" for the images of a folder,
+            a regular expression for images whose ids contain the same text, "none", or "auto" for
+            folders if there are three or more of similar size.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
         num_shards: number of files per split. A split with fewer images has one file per image.
@@ -85,28 +86,30 @@ def prepare(
     """
     if num_shards < 1:
         raise InputError(f"`num_shards` must be 1 or more. Received: num_shards={num_shards}.")
-    archive = open_archive(data, FileNames.parse(image_glob, mask_pattern))
+    archive = open_archive(data, FileNames.parse_or_none(image_glob, mask_pattern))
     color_map = archive.classes.resolve_color_map(parse_color_map(map_color))
     print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))
     # Raise an error before the split, because a split without the faulty files would be different.
     if archive.faults:
         require_faultless(archive, color_map)
-    ids = [pair.id for pair in archive.pairs]
-    chosen_by: Mapping[str, int] | Assignment = {"seed": seed}
+    paths = {pair.id: f"{archive.path.name}/{pair.image.name}" for pair in archive.pairs}
     if split_files is None:
-        splits = assign(ids, seed)
-        if folders_of(ids):
-            print("the images of a folder are in the same split, because they can be neighbors:")
-            for split, split_ids in splits.items():
-                names = list(dict.fromkeys(map(posixpath.dirname, split_ids)))
-                print(f"{split}: {listed(names, 10)}")
+        folders = {pair.id: pair.folder for pair in archive.pairs}
+        plan = plan_split(folders, split=split, group_by=group_by, seed=seed)
+        splits, chosen_by = plan.splits, plan.chosen_by
+        print("\n".join(plan.lines))
     else:
         chosen_by = lists = read_split_files(split_files, archive.names)
-        splits, absent, unlisted = keep_present(lists, ids)
+        splits, absent, unlisted = keep_present(lists, paths)
         if absent:
             print(f"listed in {split_files}, but not in the archive: {_listed(absent)}")
         if unlisted:
             print(f"in no list of {split_files} and therefore not used: {_listed(unlisted)}")
+        if not splits["train"]:
+            raise InputError(
+                f"The training list in `split_files` contains no image of {archive.path}. First id "
+                f"in the list: {next(iter(lists['train']), 'none')}. Use lists of this archive."
+            )
     fingerprint = _fingerprint(archive, color_map, chosen_by)
     directory = _directory(cache_dir, fingerprint)
     if directory.exists():
@@ -119,7 +122,7 @@ def prepare(
     start = time.monotonic()
     config = DeepGlobeConfig(
         name=directory.parent.name,
-        description=f"Prepared from {len(ids)} images with masks.",
+        description=f"Prepared from {len(paths)} images with masks.",
         archive=archive,
         splits=splits,
         color_map=color_map,
@@ -171,7 +174,7 @@ def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
 def _fingerprint(
     archive: Archive,
     color_map: Mapping[RGB, int],
-    chosen_by: Mapping[str, int] | Assignment,
+    chosen_by: ChosenBy,
 ) -> str:
     """Returns the first part of the fingerprint. It is the same for a folder and for a zip.
 

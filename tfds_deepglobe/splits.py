@@ -1,48 +1,116 @@
-"""Division of the images into splits, at random or with published lists of image ids."""
+"""Division of the images into splits, by folders or at random."""
 
 import hashlib
-import posixpath
 import re
-import unicodedata
 from collections.abc import Collection, Iterable, Mapping
-from pathlib import Path
+from typing import NamedTuple
 
-from tfds_deepglobe.errors import InputError, shorten
-from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.errors import InputError, listed, shorten
+from tfds_deepglobe.words import split_of_folder
 
 SPLITS = ("train", "validation", "test")
 # Sizes of the splits in the original PyTorch notebooks: of 803 images with masks, 649 are for
 # training, 73 for validation and 81 for testing.
 _NUM_IMAGES, _NUM_VALIDATION, _NUM_TEST = 803, 73, 81
-# File names of published split lists
-_LIST_NAMES = {
-    "train": ("train.txt",),
-    "validation": ("crossvali.txt", "val.txt"),
-    "test": ("test.txt",),
-}
 
 Assignment = dict[str, tuple[str, ...]]
+# What decides a split: the seed, or the ids in each split
+ChosenBy = Mapping[str, int] | Assignment
 
 
-def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
+class SplitPlan(NamedTuple):
+    """Result of `plan_split`.
+
+    Attributes:
+        splits: dictionary from the name of each split in `SPLITS` to its image ids.
+        chosen_by: what decides the split, for the fingerprint of the data set.
+        lines: description of the split for the user, and warnings.
+    """
+
+    splits: Assignment
+    chosen_by: ChosenBy
+    lines: list[str]
+
+
+def plan_split(
+    folders: Mapping[str, str], *, split: str = "auto", group_by: str = "auto", seed: int = 0
+) -> SplitPlan:
+    """Splits the images of an archive.
+
+    Args:
+        folders: dictionary from the id of each image to its folder.
+        split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
+        group_by: "folder", "none", "auto" or a regular expression, see the same function.
+        seed: seed of a random split.
+
+    Raises:
+        InputError: An argument is invalid, the folders are not the splits, or there are fewer than
+            three images or groups.
+
+    Example:
+        >>> plan = plan_split({"1": "train", "2": "val", "3": "test"})
+        >>> plan.lines
+        ['split by folders: train 1, validation 1, test 1 images']
+    """
+    if split not in (choices := ("auto", "folders", "random")):
+        raise InputError(f"`split` must be one of {', '.join(choices)}. Received: split={split}.")
+    published = published_split(folders, seed) if split != "random" else None
+    if published:
+        return SplitPlan(published, published, [f"split by folders: {_sizes(published)}"])
+    if split == "folders":
+        examples = ", ".join(sorted(set(folders.values()))[:4]) or "none"
+        raise InputError(
+            "`split=folders` needs images with masks in folders named train and test (or val). "
+            f"Received: {shorten(examples, 200)}. Rename the folders, or use `split_files`."
+        )
+    groups, what = None, "folder"
+    if group_by == "auto":
+        groups = folder_groups(folders)
+    elif group_by == "folder":
+        groups = dict(folders)
+    elif group_by != "none":
+        groups, what = pattern_groups(folders, group_by), f"{group_by!r} in the id"
+    splits = assign(folders, seed, groups)
+    if groups is None:
+        lines = [f"random split: {_sizes(splits)}"]
+        if group_by == "auto" and (suspected := suspected_groups(folders)):
+            pattern, count = suspected
+            lines.append(
+                f"warning: the image ids look like parts of {count} scenes, which the random split "
+                "separates. Neighbors of training images can then be in the test split, and the "
+                f"scores are too high. To keep scenes together, use `group_by={pattern}`; if the "
+                "images are not neighbors, use `group_by=none`."
+            )
+        return SplitPlan(splits, {"seed": seed}, lines)
+    lines = [f"random split of {len(set(groups.values()))} groups ({what}): {_sizes(splits)}"]
+    for name, ids in splits.items():
+        lines.append(f"  {name}: {listed(list(dict.fromkeys(map(groups.__getitem__, ids))), 10)}")
+    return SplitPlan(splits, splits, lines)
+
+
+def _sizes(splits: Assignment) -> str:
+    return ", ".join(f"{split} {len(ids)}" for split, ids in splits.items()) + " images"
+
+
+def assign(
+    ids: Iterable[str], seed: int = 0, groups: Mapping[str, str] | None = None
+) -> Assignment:
     """Splits images at random, in the ratio 649 : 73 : 81.
 
     The ids are sorted by a hash of the seed and the id. Therefore, the result depends only on the
-    ids and the seed. The order of the files and the number of shards do not change it.
-
-    If all ids begin with folders, such as "Tile 1/7", and there are three or more folders, the
-    images of a folder are never in different splits. They are often neighbors, and scores of
-    neighbors of training images are too high.
+    ids, the groups and the seed. The order of the files and the number of shards do not change it.
 
     Args:
         ids: ids of the images with masks.
         seed: random seed.
+        groups: group of each image. The images of a group are in the same split. None for one group
+            per image.
 
     Returns:
         Dictionary from the name of each split in `SPLITS` to its image ids. No split is empty.
 
     Raises:
-        InputError: There are fewer than 3 images.
+        InputError: There are fewer than 3 images, or fewer than 3 groups.
 
     Example:
         >>> {split: len(ids) for split, ids in assign(map(str, range(803))).items()}
@@ -57,8 +125,12 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
         )
     num_validation = max(1, round(count * _NUM_VALIDATION / _NUM_IMAGES))
     num_test = max(1, round(count * _NUM_TEST / _NUM_IMAGES))
-    if folders := folders_of(ordered):
-        return _assign_folders(folders, seed, {"test": num_test, "validation": num_validation})
+    if groups is not None:
+        by_group: dict[str, tuple[str, ...]] = {}
+        for image_id in ordered:
+            by_group[groups[image_id]] = (*by_group.get(groups[image_id], ()), image_id)
+        sizes = {"test": num_test, "validation": num_validation}
+        return _assign_groups(by_group, seed, sizes)
     num_train = count - num_validation - num_test
     return {
         "train": tuple(ordered[:num_train]),
@@ -67,150 +139,149 @@ def assign(ids: Iterable[str], seed: int = 0) -> Assignment:
     }
 
 
-def folders_of(ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Returns the ids in each folder; an empty dictionary if there are fewer than three folders.
-
-    Example:
-        >>> folders_of(["a/1", "a/2", "b/1", "c/1"])
-        {'a': ('a/1', 'a/2'), 'b': ('b/1',), 'c': ('c/1',)}
-    """
-    folders: dict[str, tuple[str, ...]] = {}
-    for image_id in ids:
-        folder = posixpath.dirname(image_id)
-        folders[folder] = (*folders.get(folder, ()), image_id)
-    return {} if "" in folders or len(folders) < len(SPLITS) else folders
-
-
-def _assign_folders(
-    folders: Mapping[str, tuple[str, ...]], seed: int, sizes: Mapping[str, int]
+def _assign_groups(
+    groups: Mapping[str, tuple[str, ...]], seed: int, sizes: Mapping[str, int]
 ) -> Assignment:
-    """Splits folders at random. Folders are added to a split until it has the requested size."""
-    remaining = sorted(folders, key=lambda folder: _hash(seed, folder))
+    """Splits groups at random.
+
+    Groups are added to a split until it has about the requested size. Groups that are too large
+    for the split are skipped. A split without any group receives the smallest group.
+    """
+    if len(groups) < len(SPLITS):
+        raise InputError(
+            f"Three splits need at least 3 groups of images. Received: {len(groups)} groups, such "
+            f"as {min(groups)!r}. Choose smaller groups with `group_by`, or use `group_by=none`."
+        )
+    remaining = sorted(groups, key=lambda group: _hash(seed, group))
     splits: Assignment = {}
     for position, (split, size) in enumerate(sizes.items()):
         chosen: tuple[str, ...] = ()
-        # At least one folder must remain for each of the other splits.
-        while len(chosen) < size and len(remaining) > len(sizes) - position:
-            chosen += folders[remaining.pop()]
+        # At least one group must remain for each of the other splits.
+        others = len(sizes) - position
+        for group in reversed(list(remaining)):
+            fits = len(chosen) + len(groups[group]) <= 1.5 * size
+            if fits and len(chosen) < size and len(remaining) > others:
+                chosen += groups[group]
+                remaining.remove(group)
+        if not chosen:
+            smallest = min(remaining, key=lambda group: len(groups[group]))
+            chosen = groups[smallest]
+            remaining.remove(smallest)
         splits[split] = chosen
-    train = tuple(image_id for folder in remaining for image_id in folders[folder])
+    train = tuple(image_id for group in remaining for image_id in groups[group])
     return {"train": train, "validation": splits["validation"], "test": splits["test"]}
+
+
+def published_split(folders: Mapping[str, str], seed: int = 0) -> Assignment | None:
+    """Returns the split of an archive whose folders are splits, such as `train` and `test`.
+
+    Without a folder `test`, the folder `val` is the test split. If only these two splits exist,
+    images of the training folders are chosen at random for validation.
+
+    Args:
+        folders: dictionary from the id of each image to its folder.
+        seed: random seed.
+
+    Returns:
+        Dictionary from the name of each split in `SPLITS` to its image ids; None if a folder does
+        not contain the name of a split, or if there are not two splits, one of them `train`.
+
+    Example:
+        >>> published_split({"1": "Train", "2": "Val", "3": "Test/city"})
+        {'train': ('1',), 'validation': ('2',), 'test': ('3',)}
+    """
+    splits: dict[str | None, list[str]] = {}
+    for image_id, folder in sorted(folders.items()):
+        splits.setdefault(split_of_folder(folder), []).append(image_id)
+    if None in splits or "train" not in splits or len(splits) < 2:
+        return None
+    if "test" not in splits:
+        splits["test"] = splits.pop("validation")
+    if "validation" not in splits:
+        train = {image_id: folders[image_id] for image_id in splits["train"]}
+        groups = folder_groups(train)
+        if len(train) < len(SPLITS):
+            return None
+        parts = assign(train, seed, groups)
+        splits["validation"] = list(parts["validation"])
+        splits["train"] = [*parts["train"], *parts["test"]]
+    return {split: tuple(splits[split]) for split in SPLITS}
+
+
+def folder_groups(folders: Mapping[str, str]) -> dict[str, str] | None:
+    """Returns the folder of each image as its group, or None if the folders are not useful groups.
+
+    Three or more folders are useful groups if the training split contains at least half of the
+    images.
+
+    Args:
+        folders: dictionary from the id of each image to its folder.
+
+    Example:
+        >>> folder_groups({"1": "a", "2": "a"}) is None
+        True
+    """
+    if len(set(folders.values())) < len(SPLITS):
+        return None
+    if len(assign(folders, 0, folders)["train"]) * 2 < len(folders):
+        return None
+    return dict(folders)
+
+
+def pattern_groups(ids: Iterable[str], pattern: str) -> dict[str, str]:
+    """Returns the group of each image, which is the part of its id that matches a pattern.
+
+    Args:
+        ids: ids of the images.
+        pattern: regular expression. If it contains parentheses, the text in the first parentheses
+            is the group.
+
+    Raises:
+        InputError: The pattern is not a regular expression, or does not match an id.
+
+    Example:
+        >>> pattern_groups(["t1_7", "t2_7"], "t[0-9]+")
+        {'t1_7': 't1', 't2_7': 't2'}
+    """
+    groups = {}
+    try:
+        expression = re.compile(pattern)
+    except re.error as error:
+        raise InputError(
+            "`group_by` must be auto, folder, none or a regular expression. "
+            f"Received: group_by={shorten(pattern)}, which is not valid: {error}."
+        ) from error
+    for image_id in ids:
+        if not (found := expression.search(image_id)):
+            raise InputError(
+                f"`group_by={shorten(pattern)}` does not match the image id {image_id}. Choose a "
+                "regular expression that matches each id."
+            )
+        groups[image_id] = found[1] if expression.groups else found[0]
+    return groups
+
+
+def suspected_groups(ids: Collection[str]) -> tuple[str, int] | None:
+    """Finds out if the ids of images look like parts of common scenes, such as `austin_12`.
+
+    Args:
+        ids: ids of the images.
+
+    Returns:
+        A regular expression for `pattern_groups`, and the number of groups. None if the ids do not
+        look like parts of scenes.
+
+    Example:
+        >>> suspected_groups([f"scene{i}_{j}" for i in range(5) for j in range(9)])
+        ('^(.*?)[_-]?[0-9]+$', 5)
+    """
+    for pattern in (r"^(.*?)[_-]?[0-9]+$", r"^(.*?)[_-]?[0-9]+[_-][0-9]+$"):
+        found = [match[1] for i in ids if (match := re.search(pattern, i)) and match[1]]
+        groups = set(found)
+        if len(found) == len(ids) and len(groups) >= len(SPLITS) and len(ids) >= 3 * len(groups):
+            return pattern, len(groups)
+    return None
 
 
 def _hash(seed: int, text: str) -> str:
     return hashlib.sha256(f"{seed}:{text}".encode()).hexdigest()
-
-
-def read_split_files(split_files: str | Path, names: FileNames | None = None) -> Assignment:
-    """Reads published split lists.
-
-    Args:
-        split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`. Each
-            line is the file name or the id of an image.
-        names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`.
-
-    Returns:
-        Dictionary from the name of each split in `SPLITS` to the ids in its list. The lists may
-        contain ids of images that do not exist.
-
-    Raises:
-        InputError: A list does not exist or exists twice, a list is not text, or an id is in two
-            lists.
-    """
-    directory = Path(split_files)
-    names = names or FileNames.parse()
-    lists: Assignment = {}
-    split_of: dict[str, str] = {}
-    for split, list_names in _LIST_NAMES.items():
-        paths = [path for name in list_names if (path := directory / name).is_file()]
-        if len(paths) > 1:
-            raise InputError(
-                f"{directory} has {' and '.join(path.name for path in paths)}, two lists of the "
-                f"split {split}. Delete one of them."
-            )
-        if not paths:
-            raise InputError(
-                f"`split_files` has no {' or '.join(list_names)}. Expected: a folder with "
-                "train.txt, crossvali.txt (or val.txt) and test.txt. Each line must be "
-                f"{names.images.name_of('<id>')} or <id>. Received: split_files={directory}."
-            )
-        (path,) = paths
-        try:
-            lines = path.read_text(encoding="utf-8-sig").splitlines()
-        except UnicodeDecodeError:
-            raise InputError(f"{path} is not a text file in UTF-8. Save it as UTF-8.") from None
-        ids = dict.fromkeys(names.id_in_list(line.strip()) for line in lines if line.strip())
-        for image_id in ids:
-            text = unicodedata.normalize("NFC", image_id)
-            if (other := split_of.setdefault(text, split)) != split:
-                raise InputError(
-                    f"{image_id} is in two lists of {directory}: {other} and {split}. Delete "
-                    "this id from one of the two lists."
-                )
-        lists[split] = tuple(ids)
-    return lists
-
-
-def keep_present(
-    lists: Mapping[str, Collection[str]], ids: Collection[str]
-) -> tuple[Assignment, list[str], list[str]]:
-    """Removes ids from split lists if their images do not exist.
-
-    Args:
-        lists: dictionary from split names to ids, as returned by `read_split_files`.
-        ids: ids of the images that exist and have masks.
-
-    Returns:
-        A tuple of three items:
-
-        - the split lists, without the ids of images that do not exist,
-        - the removed ids,
-        - the ids of images that are not in any list.
-
-    Raises:
-        InputError: No image of the lists exists, or a line contains an id together with other text.
-
-    Example:
-        >>> keep_present({"train": ("1", "2"), "test": ("3",)}, ["2", "4"])
-        ({'train': ('2',), 'test': ()}, ['1', '3'], ['4'])
-    """
-    present = set(ids)
-    # A list and a file name can contain the same text in two forms of Unicode.
-    by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in ids}
-
-    def present_id(image_id: str) -> str:
-        """Leaves out outer folders that are not part of the ids of the archive."""
-        parts = unicodedata.normalize("NFC", image_id).split("/")
-        texts = ["/".join(parts[start:]) for start in range(len(parts))]
-        return next((by_text[text] for text in texts if text in by_text), image_id)
-
-    lists = {split: [*map(present_id, listed)] for split, listed in lists.items()}
-    split_of: dict[str, str] = {}
-    for split, listed in lists.items():
-        for image_id in listed:
-            if (other := split_of.setdefault(image_id, split)) != split:
-                raise InputError(
-                    f"{image_id} is in two lists of `split_files`: {other} and {split}. Delete "
-                    "this id from one of the two lists."
-                )
-    kept = {split: tuple(i for i in listed if i in present) for split, listed in lists.items()}
-    if not any(kept.values()):
-        example = next((i for listed in lists.values() for i in listed), "none")
-        raise InputError(
-            "None of the images in `split_files` is in the archive. First id in the lists: "
-            f"{example}; first id in the archive: {min(ids, default='none')}. Use split lists of "
-            "this archive."
-        )
-    listed_ids = {image_id for listed in lists.values() for image_id in listed}
-    unused = present - listed_ids
-    for line in sorted(listed_ids - present):
-        words = re.split(r"[\s,;\"'/\\]+", line)
-        # Also find the id 7 in names such as "7_sat" and "7_mask.png".
-        words += [re.sub(r"_[a-z]+(\.\w+)?$", "", word) for word in words]
-        if found := unused.intersection(words):
-            raise InputError(
-                f"A line of a list in `split_files` is {shorten(line, 80)!r}, which is neither a "
-                f"file name nor an id of the archive. It contains the id {min(found)}. Write one "
-                "id per line."
-            )
-    return kept, sorted(listed_ids - present), sorted(present - listed_ids)

@@ -4,8 +4,7 @@ import random
 import pytest
 
 from tfds_deepglobe.errors import InputError
-from tfds_deepglobe.file_names import FileNames
-from tfds_deepglobe.splits import SPLITS, assign, folders_of, keep_present, read_split_files
+from tfds_deepglobe.splits import SPLITS, assign, folder_groups, plan_split, published_split
 
 
 def sizes(splits):
@@ -41,128 +40,128 @@ def test_split_is_the_same_in_every_release():
     assert assign(ids(5)) == {"train": ("4", "3", "2"), "validation": ("0",), "test": ("1",)}
 
 
+def in_folders(*sizes):
+    """Returns the folder of each image, for folders with these numbers of images."""
+    return {f"{f}/{i}": f"Tile {f}" for f, size in enumerate(sizes) for i in range(size)}
+
+
 @pytest.mark.parametrize("sizes_of_folders", [(1, 1, 1), (9,) * 6, (1, 50, 2, 3), (30, 1, 1, 1, 1)])
 @pytest.mark.parametrize("seed", range(5))
-def test_images_of_a_folder_are_in_the_same_split(sizes_of_folders, seed):
-    names = [f"Tile {f}/{i}" for f, size in enumerate(sizes_of_folders) for i in range(size)]
-    splits = assign(names, seed)
-    assert sorted(itertools.chain(*splits.values())) == sorted(names)
-    folders = [{image_id.split("/")[0] for image_id in splits[split]} for split in SPLITS]
+def test_images_of_a_group_are_in_the_same_split(sizes_of_folders, seed):
+    groups = in_folders(*sizes_of_folders)
+    splits = assign(groups, seed, groups)
+    assert sorted(itertools.chain(*splits.values())) == sorted(groups)
+    folders = [{groups[image_id] for image_id in splits[split]} for split in SPLITS]
     assert all(folders)
     assert sum(map(len, folders)) == len(sizes_of_folders)
 
 
-def test_folders_fill_the_splits_to_their_sizes():
-    """Of 81 images, 7 are for validation and 8 for testing. Each folder has 4 images or 1 image."""
-    names = [f"{f}/{i}" for f in range(20) for i in range(4)] + ["x/1"]
-    numbers = sizes(assign(names))
+def test_groups_fill_the_splits_to_their_sizes():
+    """Of 81 images, 7 are for validation and 8 for testing. Each group has 4 images or 1 image."""
+    groups = in_folders(*20 * [4], 1)
+    numbers = sizes(assign(groups, 0, groups))
     assert 7 <= numbers[1] <= 10
-    assert 8 <= numbers[2] <= 11
-    assert assign(names, 1) != assign(names, 0)
+    assert 8 <= numbers[2] <= 12
+    assert assign(groups, 1, groups) != assign(groups, 0, groups)
 
 
-def test_images_of_two_folders_are_split_at_random():
-    names = [f"{f}/{i}" for f in "ab" for i in range(50)]
-    splits = assign(names)
-    assert all({image_id[0] for image_id in splits[split]} == {"a", "b"} for split in SPLITS)
-    assert folders_of([*names, "c/1"])
-    assert not folders_of([*names, "c/1", "7"])  # an image without a folder
+@pytest.mark.parametrize("seed", range(20))
+def test_large_groups_are_in_the_training_split(seed):
+    groups = in_folders(40, 3, 3, 3, 3, 3)
+    train, validation, test = sizes(assign(groups, seed, groups))
+    assert (train >= 43, validation <= 6, test <= 6) == (True, True, True)
+
+
+def test_two_groups_raise():
+    groups = in_folders(5, 5)
+    with pytest.raises(InputError, match="at least 3 groups of images. Received: 2 .*`group_by`"):
+        assign(groups, 0, groups)
+
+
+@pytest.mark.parametrize(
+    ("folders", "expected"),
+    [
+        ({"train": 8, "val": 2, "test": 3}, (8, 2, 3)),
+        ({"Train/Urban": 4, "Train/Rural": 4, "Valid": 2, "TEST/a": 3}, (8, 2, 3)),
+        ({"training": 8, "validation": 2, "testing": 3}, (8, 2, 3)),
+        ({"train": 80, "test": 3}, (73, 7, 3)),
+        ({"Train/Urban": 40, "Train/Rural": 40, "Val/Urban": 5}, (73, 7, 5)),
+        ({"train_images": 4, "val_images": 1, "test_images": 2}, (4, 1, 2)),
+        ({"val": 8, "test": 2}, None),
+        ({"train": 8, "other": 2, "test": 1}, None),
+        ({"": 1, "train": 8, "test": 1}, None),
+        ({"a": 8, "b": 2, "c": 1}, None),
+        ({"train/val": 8, "test": 2}, None),
+    ],
+)
+def test_folders_with_names_of_splits_are_the_splits(folders, expected):
+    folder_of = {f"{f}/{i}": f for f, count in folders.items() for i in range(count)}
+    splits = published_split(folder_of)
+    assert (splits and sizes(splits)) == expected
+    plan = plan_split(folder_of)
+    if splits:
+        assert plan.splits == plan.chosen_by == splits
+        assert plan.lines[0].startswith(f"split by folders: train {expected[0]}, validation ")
+        for name in ("train", "test"):
+            word = {"test": "test", "train": "train"}[name]
+            assert all(word in i.lower() or "val" in i.lower() for i in splits[name])
+    elif "other" not in folders and "" not in folders:
+        with pytest.raises(InputError, match="`split=folders` needs images with masks in folders"):
+            plan_split(folder_of, split="folders")
+    assert plan_split(folder_of, split="random", group_by="none").chosen_by == {"seed": 0}
+
+
+def test_images_of_similar_folders_are_groups_by_default():
+    folders = in_folders(*6 * [9])
+    plan = plan_split(folders)
+    assert plan.lines[0] == (
+        "random split of 6 groups (folder): train 36, validation 9, test 9 images"
+    )
+    assert sorted(line.split(":")[0] for line in plan.lines[1:]) == [
+        *("  test", "  train", "  validation")
+    ]
+    assert plan_split(folders, group_by="folder") == plan
+    assert len({folders[i] for i in plan_split(folders, group_by="none").splits["test"]}) > 1
+    # Two folders, and folders of which two contain most images, are no groups.
+    assert folder_groups(in_folders(9, 9)) is None
+    assert folder_groups(in_folders(9, 9, 9)) is None
+    assert plan_split(in_folders(9, 9, 9)).chosen_by == {"seed": 0}
+
+
+def test_images_whose_ids_contain_the_same_text_are_groups():
+    folders = {f"t{tile}_{i:03d}": "" for tile in range(6) for i in range(9)}
+    plan = plan_split(folders)
+    assert plan.lines[0] == "random split: train 44, validation 5, test 5 images"
+    assert plan.lines[1].startswith("warning: the image ids look like parts of 6 scenes, which ")
+    pattern = plan.lines[1].split("`group_by=")[1].split("`")[0]
+    grouped = plan_split(folders, group_by=pattern)
+    assert sizes(grouped.splits) == (36, 9, 9)
+    assert all(len({i[:2] for i in ids}) == len(ids) // 9 for ids in grouped.splits.values())
+    assert plan_split(folders, group_by="^t[0-9]").splits == grouped.splits
+    assert len(plan_split(folders, group_by="none").lines) == 1
+    for wrong in ("x(", "^q", "(t)"):
+        with pytest.raises(InputError, match="`group_by|groups"):
+            plan_split(folders, group_by=wrong)
+    with pytest.raises(InputError, match="`split` must be one of auto, folders, random"):
+        plan_split(folders, split="Folders")
+
+
+@pytest.mark.parametrize(
+    ("names", "found"),
+    [
+        ([f"{city}{i}" for city in ("austin", "vienna", "chicago") for i in range(9)], True),
+        ([f"scene{i}_{x}_{y}" for i in range(4) for x in range(3) for y in range(3)], True),
+        ([str(i) for i in range(100, 200)], False),
+        ([f"IMG_{i:06d}" for i in range(50)], False),
+        ([f"{i}_{name}" for i in range(9) for name in ("a", "b")], False),
+        ([f"p{i}_1" for i in range(50)], False),
+    ],
+)
+def test_ids_that_look_like_parts_of_scenes_are_found(names, found):
+    lines = plan_split(dict.fromkeys(names, "")).lines
+    assert (len(lines) == 2) == found
 
 
 def test_too_few_images_raise():
     with pytest.raises(InputError, match="at least 3 images .* Received: 2.*`split_files`"):
         assign(ids(2))
-
-
-def write_lists(folder, train="1_sat.jpg\n2_sat.jpg", validation="3\n", test="4\n"):
-    (folder / "train.txt").write_text(train, newline="")
-    (folder / "val.txt").write_text(validation, newline="")
-    (folder / "test.txt").write_text(test, newline="")
-    return folder
-
-
-def test_split_files(tmp_path):
-    write_lists(tmp_path, train="1_sat.jpg\r\n\r\n 2_sat.jpg \r\n5", test="\n4_sat.jpg")
-    expected = {"train": ("1", "2", "5"), "validation": ("3",), "test": ("4",)}
-    assert read_split_files(tmp_path) == expected
-    (tmp_path / "val.txt").rename(tmp_path / "crossvali.txt")
-    assert read_split_files(tmp_path) == expected
-
-
-@pytest.mark.parametrize("name", ["train.txt", "val.txt", "test.txt"])
-def test_missing_split_list_raises(tmp_path, name):
-    (write_lists(tmp_path) / name).unlink()
-    with pytest.raises(InputError, match=f"`split_files` has no .*{name}"):
-        read_split_files(tmp_path)
-
-
-def test_id_in_two_split_lists_raises(tmp_path):
-    with pytest.raises(InputError, match="2 is in two lists of .*: train and test"):
-        read_split_files(write_lists(tmp_path, test="4\n2\n"))
-
-
-def test_split_list_that_is_not_text_raises(tmp_path):
-    (write_lists(tmp_path) / "test.txt").write_bytes(b"\xff\xd8\xff")
-    with pytest.raises(InputError, match="test.txt is not a text file"):
-        read_split_files(tmp_path)
-
-
-def test_ids_without_images_and_images_in_no_list_are_found(tmp_path):
-    kept, absent, unlisted = keep_present(read_split_files(write_lists(tmp_path)), ["2", "4", "9"])
-    assert kept == {"train": ("2",), "validation": (), "test": ("4",)}
-    assert absent == ["1", "3"]
-    assert unlisted == ["9"]
-
-
-def test_lists_without_an_existing_image_raise(tmp_path):
-    with pytest.raises(InputError, match="First id in the lists: 1; first id in the archive: 7"):
-        keep_present(read_split_files(write_lists(tmp_path)), ["8", "7"])
-
-
-def test_ids_in_lists_can_have_another_form_of_unicode():
-    composed, decomposed = "\u00e9", "e\u0301"  # both are shown as "é"
-    kept, absent, unlisted = keep_present({"train": (composed, "1")}, [decomposed, "1"])
-    assert (kept, absent, unlisted) == ({"train": (decomposed, "1")}, [], [])
-    kept, *_ = keep_present({"train": (composed,)}, [decomposed, composed])
-    assert kept == {"train": (composed,)}
-
-
-def test_id_in_two_lists_in_different_forms_of_unicode_raises(tmp_path):
-    composed, decomposed = "\u00e91", "e\u03011"
-    write_lists(tmp_path, train=composed, validation=decomposed)
-    with pytest.raises(InputError, match="is in two lists .* train and validation"):
-        read_split_files(tmp_path)
-
-
-def test_two_lists_of_the_same_split_raise(tmp_path):
-    write_lists(tmp_path)
-    (tmp_path / "crossvali.txt").write_text("5")
-    with pytest.raises(InputError, match="has crossvali.txt and val.txt, two lists of the split"):
-        read_split_files(tmp_path)
-
-
-def test_ids_in_lists_can_have_more_folders_than_the_ids_of_the_archive(tmp_path):
-    names = FileNames.parse("images/*.jpg", "masks/*.png")
-    write_lists(tmp_path, "data/Tile 1/images/7.jpg", "Tile 2/7", "Tile 3/images/7.jpg")
-    lists = read_split_files(tmp_path, names)
-    kept, absent, unlisted = keep_present(lists, ["Tile 1/7", "Tile 2/7", "Tile 3/7"])
-    assert kept == {"train": ("Tile 1/7",), "validation": ("Tile 2/7",), "test": ("Tile 3/7",)}
-    assert (absent, unlisted) == ([], [])
-    # The ids of DeepGlobe have no folders.
-    kept, _, _ = keep_present({"train": ("a/1",), "validation": ("2",), "test": ("b/3",)}, "123")
-    assert kept == {"train": ("1",), "validation": ("2",), "test": ("3",)}
-
-
-def test_image_in_two_lists_with_different_folders_raises():
-    with pytest.raises(InputError, match="1 is in two lists.*train and test"):
-        keep_present({"train": ("a/1",), "validation": ("2",), "test": ("b/1",)}, "12")
-
-
-@pytest.mark.parametrize(
-    "line", ["2_sat", "2_mask.png", "x\\2_sat.jpg", '"2"', "2_sat.jpg 2_mask.png", "2,train"]
-)
-def test_line_that_contains_an_id_raises(line):
-    lists = {"train": ("1", line, "77"), "test": ("3",)}
-    with pytest.raises(InputError, match="It contains the id 2. Write one id per line"):
-        keep_present(lists, ["1", "2", "3"])
-    assert keep_present(lists, ["1", "3"])[0] == {"train": ("1",), "test": ("3",)}

@@ -171,26 +171,46 @@ def add_data(group: OptionGroup) -> None:
         "and masks, without a download",
     )
     add_field(group, "cache_dir", "DIR", "folder for prepared data sets")
-    add_field(
+    add_option(
         group,
-        "image_glob",
-        "PATTERN",
-        "name pattern of the images; the * stands for the id of the image; the pattern may begin "
-        "with folders, such as 'images/*.tif'",
+        "--image-glob",
+        "name pattern of the images; the * in the file name stands for the id of the image; the "
+        "pattern may begin with folders, such as 'images/*.tif'",
+        default=argparse.SUPPRESS,
+        default_text="usual names are recognized",
+        metavar="PATTERN",
+    )
+    add_option(
+        group,
+        "--mask-pattern",
+        "name pattern of the masks; the * in the file name stands for the id of the image",
+        default=argparse.SUPPRESS,
+        default_text="usual names are recognized",
+        metavar="PATTERN",
     )
     add_field(
         group,
-        "mask_pattern",
-        "PATTERN",
-        "name pattern of the masks; the * stands for the image id",
+        "split",
+        "auto|folders|random",
+        "folders: folders such as train and test are the splits; random: a random split in the "
+        "ratio 649 : 73 : 81, the same for every --seed; auto: folders if they exist",
     )
     add_option(
         group,
         "--split-files",
         "folder with train.txt, crossvali.txt (or val.txt) and test.txt, which list the images",
         default=argparse.SUPPRESS,
-        default_text="a random split in the ratio 649 : 73 : 81, the same for every --seed",
+        default_text="see --split",
         metavar="DIR",
+    )
+    add_option(
+        group,
+        "--group-by",
+        "images that a random split does not separate: the images of a folder, or images whose "
+        "ids contain the same text that matches a regular expression",
+        default=argparse.SUPPRESS,
+        default_text="folder, if there are three or more folders of similar size",
+        metavar="folder|none|REGEX",
     )
     add_option(
         group,

@@ -16,7 +16,6 @@ from lcc_tf.data.demo_scenes import MIN_SIZE
 from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import ClassTable
 from tfds_deepglobe.errors import InputError as DatasetError
-from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN
 from tfds_deepglobe.prepare import prepare
 from tfds_deepglobe.shards import check_records
 
@@ -27,9 +26,11 @@ def prepare_dataset(
     data: str,
     *,
     cache_dir: str,
-    image_glob: str,
-    mask_pattern: str,
+    image_glob: str | None,
+    mask_pattern: str | None,
+    split: str,
     split_files: str | None,
+    group_by: str,
     map_color: Sequence[str],
     demo_count: int,
     demo_size: int,
@@ -39,11 +40,14 @@ def prepare_dataset(
     Args:
         data: path of the raw archive, which is a folder or a zip, or "demo" for procedural scenes.
         cache_dir: folder of prepared data sets and of the scenes of "demo".
-        image_glob: name pattern of the images, such as "images/*.tif". The `*` stands for the id of
-            the image. "demo" ignores this argument.
-        mask_pattern: name pattern of the masks. The `*` stands for the id of the image. "demo"
-            ignores this argument.
-        split_files: folder with split lists; None for a random split with a fixed seed.
+        image_glob: name pattern of the images, such as "images/*.tif". The `*` in the file name
+            stands for the id of the image. None to recognize the patterns. "demo" ignores this
+            argument.
+        mask_pattern: name pattern of the masks. None to recognize the patterns. "demo" ignores this
+            argument.
+        split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
+        split_files: folder with split lists, instead of `split`.
+        group_by: images that a random split does not separate, see the same function.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
         demo_count: number of scenes of "demo".
@@ -68,14 +72,16 @@ def prepare_dataset(
                 )
         name = f"demo_{demo_count}x{demo_size}px"
         data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
-        image_glob, mask_pattern = IMAGE_GLOB, MASK_PATTERN
+        image_glob, mask_pattern = None, None
     try:
         return prepare(
             data,
             cache_dir,
             image_glob=image_glob,
             mask_pattern=mask_pattern,
+            split=split,
             split_files=split_files,
+            group_by=group_by,
             map_color=map_color,
         )
     except DatasetError as error:

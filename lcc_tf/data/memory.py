@@ -1,9 +1,10 @@
 """Available memory of the machine."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-# Limit and present size of the memory of a container
-LIMIT, CURRENT = Path("/sys/fs/cgroup/memory.max"), Path("/sys/fs/cgroup/memory.current")
+CGROUPS = Path("/sys/fs/cgroup")  # limits of containers and of jobs of a queue
+CGROUP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
 
 
@@ -17,11 +18,39 @@ def available_memory() -> int:
         True
     """
     try:
-        lines = MEMINFO.read_text().splitlines()
-        (free,) = (line.split()[1] for line in lines if line.startswith("MemAvailable:"))
-        limits = [1024 * int(free)]
-        if LIMIT.exists() and (limit := LIMIT.read_text().strip()) != "max":
-            limits.append(int(limit) - int(CURRENT.read_text()))
-        return max(0, min(limits))
-    except (OSError, ValueError):
+        free = _numbers(MEMINFO)["MemAvailable:"]
+        return max(0, min([1024 * free, *_free_in_groups()]))
+    except (OSError, ValueError, KeyError):
         return 0
+
+
+def _free_in_groups() -> Iterator[int]:
+    """Yields the free memory of each control group of this process that has a limit, bytes.
+
+    The files of version 1 and of version 2 of control groups have different names:
+    https://docs.kernel.org/admin-guide/cgroup-v2.html
+    """
+    for line in CGROUP.read_text().splitlines() if CGROUP.exists() else ():
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, limit, used, cache = CGROUPS, "memory.max", "memory.current", "inactive_file"
+        elif "memory" in controllers.split(","):
+            root, cache = CGROUPS / "memory", "total_inactive_file"
+            limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        else:
+            continue
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents):
+            if not folder.is_relative_to(root):
+                break
+            text = (folder / limit).read_text().strip() if (folder / limit).exists() else "max"
+            if text != "max":
+                # Linux frees cached files before a program runs out of memory.
+                cached = _numbers(folder / "memory.stat").get(cache, 0)
+                yield int(text) - int((folder / used).read_text()) + cached
+
+
+def _numbers(file: Path) -> dict[str, int]:
+    """Reads a file with a name and a number in each line."""
+    lines = (line.split() for line in file.read_text().splitlines())
+    return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}

@@ -179,7 +179,9 @@ def open_dataset(
     config = (not_imported or runs)[0].config.data
     if data is not None:
         # The split lists contain names of training images of the runs. `data` has other images.
-        config = replace(config, data=data, split_files=None, **names)
+        config = replace(
+            config, data=data, split="auto", split_files=None, group_by="auto", **names
+        )
         builder = prepare_dataset(**asdict(config))
     else:
         builder = _open_training_dataset(not_imported)

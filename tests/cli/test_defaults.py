@@ -39,7 +39,10 @@ FIELDS = {
 # Fields of the configuration that only recipes and imported models set
 WITHOUT_OPTION = {"preprocessing", "dilation_rates", "align_corners", "monitor", "weight_decay"}
 # A flag, and options whose default is shown as a sentence
-SHOWN_OTHERWISE = {"deep_supervision", "split_files", "map_color", "crops_per_image"}
+SHOWN_OTHERWISE = {
+    *("deep_supervision", "split_files", "map_color", "crops_per_image", "group_by"),
+    *("image_glob", "mask_pattern"),
+}
 
 
 def options_of(command):
@@ -136,7 +139,7 @@ def test_train_options_are_the_fields_of_the_configuration():
         ("patience", "20; with --recipe original: 20, 30 or 50"),
         ("ignore_class", "unknown; with --recipe original: none"),
         ("crop_scale", "1 1"),
-        ("image_glob", "*_sat.jpg"),
+        ("image_glob", "usual names are recognized"),
     ],
 )
 def test_train_help_shows_defaults_as_users_type_them(name, default):
