@@ -27,6 +27,7 @@ recognized. For other names, use --image-glob and --mask-pattern.
 _EXAMPLES = """\
 examples:
   {command} check --data archive.zip
+  {command} classes --data mine
   {command} prepare --data archive.zip
   {command} prepare --data data/deepglobe --split-files my_splits
   {command} prepare --data resized --map-color 255,0,0=unknown
@@ -82,8 +83,11 @@ def _in_options(message: str) -> str:
         name, value = match.groups()
         return f"`--{name.replace('_', '-')}{f' {value}' if value else ''}`"
 
-    names = "data|image_glob|mask_pattern|map_color|cache_dir|split|split_files|group_by|num_shards"
-    return re.sub(rf"`({names})(?:=([^`]*))?`", option, message)
+    names = (
+        *("data", "output", "image_glob", "mask_pattern", "map_color", "cache_dir", "num_shards"),
+        *("split", "split_files", "group_by"),
+    )
+    return re.sub(rf"`({'|'.join(names)})(?:=([^`]*))?`", option, message)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -111,7 +115,23 @@ def _parser() -> argparse.ArgumentParser:
         **layout,
     )
     prepare.set_defaults(run=_prepare)
-    for command in (check, prepare):
+    classes = commands.add_parser(
+        "classes",
+        help="list the colors of all masks, and draft a class table",
+        description="Lists each color of the masks, and writes the draft of a class table, "
+        "class_dict.csv. Replace the names in this file. Give the class of void pixels the name "
+        "unknown.",
+        **layout,
+    )
+    classes.set_defaults(run=_classes)
+    classes.add_argument(
+        "--output",
+        metavar="FILE",
+        type=Path,
+        help="class table to write (default: class_dict.csv in the folder of the archive, or in "
+        "the folder that contains the zip)",
+    )
+    for command in (check, classes, prepare):
         command.add_argument(
             "--data",
             metavar="PATH",
@@ -131,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
             help="name pattern of the masks (.png, .tif or .bmp); the * in the file name stands "
             "for the id of the image (default: usual names are recognized)",
         )
+    for command in (check, prepare):
         command.add_argument(
             "--map-color",
             metavar="R,G,B=CLASS",
@@ -225,6 +246,31 @@ def _summary(archive: "Archive", report: "Report") -> str:
     if archive.turned:
         lines.append(turned_line(archive))
     return "\n".join(lines)
+
+
+def _classes(options: argparse.Namespace) -> int:
+    from tfds_deepglobe.archive import open_archive, remarks
+    from tfds_deepglobe.class_draft import count_colors, describe_colors, draft_names, draft_text
+
+    names = FileNames.parse_or_none(options.image_glob, options.mask_pattern)
+    archive = open_archive(options.data, names)
+    print("\n".join(remarks(archive)))
+    uses = count_colors(archive)
+    drafted = draft_names(archive, uses)
+    print("\n".join(describe_colors(uses, drafted)))
+    folder = archive.path if archive.path.is_dir() else archive.path.parent
+    output = options.output or folder / "class_dict.csv"
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(draft_text(drafted))
+    except FileExistsError:
+        raise InputError(
+            f"{output} exists and was not changed. Choose another file with `output`."
+        ) from None
+    print(f"written: {output}; replace the names of the classes")
+    if not archive.path.is_dir() and not options.output:
+        print(f"then add the file to the zip: zip -j {archive.path} {output}")
+    return 0
 
 
 def _prepare(options: argparse.Namespace) -> int:

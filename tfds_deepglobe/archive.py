@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from tfds_deepglobe.class_files import TABLE, TABLE_FILES, read_class_table
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB, ClassTable, other_palette_text
 from tfds_deepglobe.decoding import decode_image, decode_mask, encode_png, size_text
 from tfds_deepglobe.errors import (
@@ -44,7 +45,7 @@ _USUAL_NAMES = (
     "Recognized are folders (images/7.tif with masks/7.png, labels/7.png, annotations/7.png or "
     "gt/7.png) and suffixes (7.jpg with 7_mask.png, 7_label.png, 7_gt.png or 7_seg.png)."
 )
-_TABLE = "class_dict.csv"
+_MAX_COLORS = 12  # colors in a table
 # Limits of the search for class tables with other names: bytes per text file, number of files.
 # They keep the search short in archives with many text files.
 _MAX_TABLE_SIZE, _MAX_TEXTS = 100_000, 20
@@ -92,9 +93,9 @@ class Archive:
     Attributes:
         path: path of the folder or the zip.
         pairs: pairs of an image and its mask, sorted by id.
-        classes: class table in `class_dict.csv`, or the classes of DeepGlobe if this file does not
-            exist.
-        has_class_table: True if `class_dict.csv` exists.
+        classes: class table of the archive, or the classes of DeepGlobe if the archive has none of
+            the files in `class_files.TABLE_FILES`.
+        has_class_table: True if such a file exists.
         names: name patterns of images and masks.
         unlabeled: dictionary from a folder name, such as `test`, to the number of images without
             masks in folders with this name.
@@ -322,26 +323,62 @@ def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[s
     """Formats faults with one line per file.
 
     A fault of all images, or of all masks, is formatted as one line. Masks that need another class
-    table are formatted as one line, which proposes a class table for all of them.
+    table are formatted as one line, which proposes a class table for all of them. Colors without a
+    class in several masks are formatted as one table.
     """
     images = {pair.image.name for pair in archive.pairs}
     colors = [error.colors for _, error in faults if isinstance(error, OtherPaletteError)]
     proposal = other_palette_text({rgb for rgbs in colors for rgb in rgbs})
     hint = "" if archive.has_class_table else f"; {_NO_TABLE}"
+    unknown = {n: error.counts for n, error in faults if isinstance(error, UnknownColorError)}
     files: dict[tuple[str, str], list[str]] = {}
     for name, error in faults:
-        text = proposal if isinstance(error, OtherPaletteError) else str(error)
+        text = proposal + hint if isinstance(error, OtherPaletteError) else str(error)
         text += hint * isinstance(error, UnknownColorError)
+        if len(unknown) > 1 and name in unknown:
+            text = _color_table(unknown, archive.classes) + hint
         files.setdefault(("images" if name in images else "masks", text), []).append(name)
     ordered: dict[str, str] = {}
     for (kind, text), names in files.items():
         if len(names) == len(archive.pairs) > 1:
             ordered[names[0]] = f"all {len(names)} {kind}, such as {shorten(names[0], 120)}: {text}"
-        elif len(names) > 1 and text.startswith(proposal):
+        elif len(names) > 1 and (text.startswith(proposal) or names[0] in unknown):
             ordered[names[0]] = f"{len(names)} {kind}, such as {shorten(names[0], 120)}: {text}"
         else:
             ordered |= {name: f"{shorten(name, 120)}: {text}" for name in names}
     return [ordered[name] for name, _ in faults if name in ordered]
+
+
+def _color_table(counts: Mapping[str, Mapping[RGB, int]], classes: ClassTable) -> str:
+    """Formats a table of the colors without a class in several masks.
+
+    Args:
+        counts: number of pixels of each color without a class, for each mask.
+        classes: the class table.
+    """
+    pixels, masks = collections.Counter[RGB](), collections.Counter[RGB]()
+    for colors in counts.values():
+        pixels.update(colors)
+        masks.update(colors.keys())
+    lines = ["colors without a class:"]
+    for color, count in pixels.most_common(_MAX_COLORS):
+        differences = np.array(classes.palette) - color
+        distances = np.sqrt((differences**2).sum(axis=1))
+        nearest = int(distances.argmin())
+        in_masks = f"in {masks[color]} mask{'s' * (masks[color] != 1)}"
+        lines.append(
+            f"  {','.join(map(str, color)):11s} {count:9d} pixels {in_masks}; the nearest class is "
+            f"{shorten(classes.names[nearest], 40)} "
+            f"({','.join(map(str, classes.palette[nearest]))}, distance {distances[nearest]:.0f})"
+        )
+    if len(pixels) > _MAX_COLORS:
+        lines.append(f"  and {len(pixels) - _MAX_COLORS} more colors")
+    example = ",".join(map(str, pixels.most_common(1)[0][0]))
+    lines.append(
+        f"  to assign a class to a color, use `map_color={example}=CLASS`; for a new class table, "
+        "use the command `classes`"
+    )
+    return "\n".join(lines)
 
 
 def turned_line(archive: Archive) -> str:
@@ -422,33 +459,40 @@ def _is_text(name: str) -> bool:
 
 
 def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> ClassTable | None:
-    """Reads `class_dict.csv`, which may be in any folder. Its name may have any letter case.
+    """Reads the class table of an archive, which may be in any folder.
+
+    The names of the files in `TABLE_FILES` may have any letter case.
 
     Returns:
-        The class table; None if the file does not exist.
+        The class table; None if no such file exists.
 
     Raises:
         InputError: A table is not valid, two tables differ, or a table has another file name.
     """
-    tables = {}
-    for file in files:
-        if posixpath.basename(file.name).lower() == _TABLE:
-            try:
-                tables[file.name] = ClassTable.from_csv(source.read(file.name))
-            except InputError as error:
-                raise InputError(f"{shorten(file.name, 120)}: {error}") from error
-    different = {table: name for name, table in reversed(tables.items())}
-    if len(different) > 1:
+    for base in TABLE_FILES:
+        tables = {}
+        for file in files:
+            if posixpath.basename(file.name).lower() == base:
+                try:
+                    tables[file.name] = read_class_table(file.name, source.read(file.name))
+                except InputError as error:
+                    if base != TABLE:  # a file of another program
+                        continue
+                    raise InputError(f"{shorten(file.name, 120)}: {error}") from error
+        different = {table: name for name, table in reversed(tables.items())}
+        if len(different) > 1:
+            raise InputError(
+                f"The class tables {listed(sorted(different.values()))} differ. Delete all of them "
+                "except one, or choose the folder of one data set as `data`."
+            )
+        if different:
+            return next(iter(different))
+    if name := _misnamed_table(source, files):
         raise InputError(
-            f"The class tables {listed(sorted(different.values()))} differ. Delete all of them "
-            "except one, or choose the folder of one data set as `data`."
+            f"{shorten(name, 120)} is a class table, but only a file with the name {TABLE} is "
+            f"used. Rename the file to {TABLE}."
         )
-    if not tables and (name := _misnamed_table(source, files)):
-        raise InputError(
-            f"{shorten(name, 120)} is a class table, but only a file with the name {_TABLE} is "
-            f"used. Rename the file to {_TABLE}."
-        )
-    return next(iter(different), None)
+    return None
 
 
 def _misnamed_table(source: Folder | Zip, files: Sequence[File]) -> str | None:
@@ -461,9 +505,10 @@ def _misnamed_table(source: Folder | Zip, files: Sequence[File]) -> str | None:
     ]
     for name in texts[:_MAX_TEXTS]:
         try:
-            table = ClassTable.from_csv(source.read(name))
+            table = read_class_table(name, source.read(name))
         except InputError:  # another kind of text
             continue
-        if table != DEEPGLOBE_CLASSES:
+        is_gray = all(red == green == blue for red, green, blue in table.palette)
+        if table != DEEPGLOBE_CLASSES and not is_gray:  # names and numbers can be any other table
             return name
     return None

@@ -1,13 +1,9 @@
 """Class tables: names and colors of the classes, and conversion of mask colors to class ids."""
 
-import codecs
-import csv
 import dataclasses
-import io
-import re
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
-from typing import Self, TypeGuard
+from typing import TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -23,9 +19,8 @@ RGB = tuple[int, int, int]
 
 UNKNOWN = "unknown"  # class for clouds and for areas that the annotators could not identify
 
-# Marks pixels in `encode` whose color has no class. All class ids are smaller and fit into uint8.
-_NO_CLASS = 255
-_MAX_COLORS_IN_MESSAGE = 5
+MAX_CLASSES = 255  # class ids are uint8, and `_NO_CLASS` is not a class id
+_NO_CLASS = 255  # marks pixels in `encode` whose color has no class
 _MAX_ROWS_IN_MESSAGE = 10
 
 
@@ -65,9 +60,9 @@ class ClassTable:
         # With tuples, class tables of the same content are equal and have the same hash.
         object.__setattr__(self, "names", tuple(self.names))
         object.__setattr__(self, "palette", tuple(map(tuple, self.palette)))
-        if not 1 <= len(self.names) <= _NO_CLASS or len(self.names) != len(self.palette):
+        if not 1 <= len(self.names) <= MAX_CLASSES or len(self.names) != len(self.palette):
             raise InputError(
-                f"A class table needs 1 to {_NO_CLASS} classes with one color per class. "
+                f"A class table needs 1 to {MAX_CLASSES} classes with one color per class. "
                 f"Received: {len(self.names)} names, {len(self.palette)} colors."
             )
         for what, values in (("name", self.names), ("color", self.palette)):
@@ -112,77 +107,6 @@ class ClassTable:
         Reference: Demir et al., DeepGlobe 2018 (CVPRW), https://arxiv.org/abs/1805.06561
         """
         return all(channel in (0, 255) for color in self.palette for channel in color)
-
-    @classmethod
-    def from_csv(cls, content: bytes) -> Self:
-        r"""Parses a `class_dict.csv`.
-
-        Args:
-            content: content of the file in UTF-8, or in UTF-16 with a byte order mark. The columns
-                `name`, `r`, `g` and `b` may be in any order, separated by commas, semicolons or
-                tabs. The rows are in the order of the class ids.
-
-        Raises:
-            InputError: The file is not text, a column is missing or exists twice, a row does not
-                consist of a name and three numbers in [0, 255], or the class table is not valid.
-
-        Example:
-            >>> ClassTable.from_csv(b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names
-            ('land', 'water')
-        """
-        utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        try:
-            text = content.decode("utf-16" if utf_16 else "utf-8-sig")
-            if "\0" in text:  # UTF-16 without a byte order mark, or no text
-                raise ValueError("it contains null characters")
-        except ValueError as error:
-            raise InputError(
-                f"class_dict.csv is not a text file in UTF-8: {error}. Save it as UTF-8."
-            ) from error
-        # Some spreadsheets write a first line such as "sep=;".
-        table = re.sub(r"^[ \r\n]*(sep=.[ \r\n]*)?", "", text)
-        skipped, text = len(text[: len(text) - len(table)].splitlines()), table
-        separator = max(",;\t", key=re.split(r"[\r\n]", text)[0].count)
-        # `newline=None` translates the line ends of old Macs, "\r", which `csv` does not accept.
-        lines = csv.reader(
-            io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True
-        )
-        try:
-            # Spreadsheets write rows without content at the end.
-            rows = [(lines.line_num + skipped, row) for row in lines if any(map(str.strip, row))]
-        except csv.Error as error:
-            raise InputError(
-                f"class_dict.csv, line {lines.line_num + skipped}: {error}. Expected: name,r,g,b."
-            ) from error
-        columns = [column.strip().lower() for column in rows[0][1]] if rows else []
-        for fault, wrong in (
-            ("must contain the columns", [c for c in ("name", "r", "g", "b") if c not in columns]),
-            (
-                "must not repeat the columns",
-                [c for c in ("name", "r", "g", "b") if columns.count(c) > 1],
-            ),
-        ):
-            if wrong:
-                raise InputError(
-                    f"class_dict.csv {fault} {', '.join(wrong)}. Expected: name,r,g,b. "
-                    f"Received: {shorten(','.join(columns), 80) or 'an empty file'}."
-                )
-        names, palette = [], []
-        for line, row in rows[1:]:
-            try:
-                if any(map(str.strip, row[len(columns) :])):
-                    raise ValueError("more fields than columns, such as a comma in the name")
-                name, *rgb = (row[columns.index(column)].strip() for column in ("name", *"rgb"))
-                names.append(name)
-                palette.append((int(rgb[0]), int(rgb[1]), int(rgb[2])))
-            except (IndexError, ValueError):  # too few fields, too many, or not a number
-                raise InputError(
-                    f"class_dict.csv, line {line}: expected a name and three numbers. "
-                    f"Received: {shorten(str(row), 80)}."
-                ) from None
-        if not names:
-            raise InputError("class_dict.csv has no class. Add one row per class.")
-        return cls(tuple(names), tuple(palette))
 
     def class_id(self, name: str) -> int:
         """Returns the id of a class.
@@ -488,31 +412,21 @@ def _gray_values(mask_rgb: np.ndarray) -> np.ndarray | None:
 def _most_frequent(mask_rgb: np.ndarray) -> list[RGB]:
     """Returns the most frequent colors, at most as many as a class table may have."""
     codes, counts = np.unique(_pack(mask_rgb, 8), return_counts=True)
-    codes = codes[np.argsort(-counts, kind="stable")][:_NO_CLASS].tolist()
+    codes = codes[np.argsort(-counts, kind="stable")][:MAX_CLASSES].tolist()
     return [(code >> 16, code >> 8 & 255, code & 255) for code in codes]
 
 
-def _unknown_colors(codes: np.ndarray, bits: int) -> str:
-    """Formats an error message that lists colors without a class, the most frequent color first.
+def _unknown_colors(codes: np.ndarray, bits: int) -> dict[RGB, int]:
+    """Counts the pixels of each color without a class, the most frequent color first.
 
     Args:
         codes: packed colors of the pixels without a class, as returned by `_pack`.
         bits: number of bits per channel.
     """
     values, counts = np.unique(codes, return_counts=True)
-    order = np.argsort(-counts, kind="stable")[:_MAX_COLORS_IN_MESSAGE]
-    scale = 255 // ((1 << bits) - 1)
-    colors = [
-        tuple((int(code) >> shift & ((1 << bits) - 1)) * scale for shift in (2 * bits, bits, 0))
-        for code in values[order]
-    ]
-    listed = ", ".join(
-        f"{count} pixel{'s' * (count != 1)} of {color}"
-        for color, count in zip(colors, counts[order].tolist(), strict=True)
-    )
-    more = f" and {len(values) - len(order)} more colors" * (len(values) > len(order))
-    example = ",".join(map(str, colors[0]))
-    return (
-        f"{listed}{more} do not belong to any class; "
-        f"to assign a class to a color, use `map_color={example}=CLASS`"
-    )
+    order = np.argsort(-counts, kind="stable")
+    scale, mask = 255 // ((1 << bits) - 1), (1 << bits) - 1
+    return {
+        tuple((int(code) >> shift & mask) * scale for shift in (2 * bits, bits, 0)): int(count)
+        for code, count in zip(values[order], counts[order], strict=True)
+    }

@@ -1,10 +1,10 @@
-import codecs
 import dataclasses
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from tfds_deepglobe.class_files import read_class_table
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable, parse_color_map
 from tfds_deepglobe.errors import InputError, OtherPaletteError
 
@@ -15,15 +15,6 @@ SHADES = ClassTable(("rock", "sand", "sandstone"), ((10, 20, 30), (10, 20, 31), 
 def mask_of(*colors):
     """Returns a mask with one row of pixels."""
     return np.array([colors], np.uint8)
-
-
-def test_deepglobe_classes_equal_the_class_table_of_kaggle():
-    kaggle = (
-        "name,r,g,b\nurban_land,0,255,255\nagriculture_land,255,255,0\nrangeland,255,0,255\n"
-        "forest_land,0,255,0\nwater,0,0,255\nbarren_land,255,255,255\nunknown,0,0,0\n"
-    )
-    assert ClassTable.from_csv(kaggle.encode()) == DEEPGLOBE_CLASSES
-    assert DEEPGLOBE_CLASSES.num_classes == 7
 
 
 @pytest.mark.parametrize("classes", [DEEPGLOBE_CLASSES, SHADES])
@@ -55,7 +46,7 @@ def test_class_ids_with_a_void_value_raise(void, channels):
     message = str(error.value)
     assert message.startswith(f"contains the values 0, 1, 2, 3, 4, 5, 6, {void}, probably class id")
     rows = message.split("name,r,g,b / ")[1].split(";")[0]
-    table = ClassTable.from_csv(("name,r,g,b\n" + rows.replace(" / ", "\n")).encode())
+    table = read_class_table("a.csv", ("name,r,g,b\n" + rows.replace(" / ", "\n")).encode())
     assert table.names == (*(f"class_{i}" for i in range(7)), "unknown")
     np.testing.assert_array_equal(
         table.encode(mask), np.where(mask[..., 0] == void, 7, mask[..., 0])
@@ -183,79 +174,6 @@ def test_mapping_the_color_of_a_class_or_an_impossible_color_raises():
         DEEPGLOBE_CLASSES.resolve_color_map({(0, 0, 255): "unknown"})
     with pytest.raises(InputError, match=r"cannot occur.* Map \(255, 0, 0\) instead"):
         DEEPGLOBE_CLASSES.resolve_color_map({(200, 3, 3): "unknown"})
-
-
-def test_csv_with_byte_order_mark_windows_line_ends_and_shuffled_columns():
-    text = "\ufeffr, g, b, Name\r\n1, 2, 3, a\r\n\r\n4, 5, 6, b\r\n"
-    assert ClassTable.from_csv(text.encode()) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [
-        b"name,r,g,b\ra,1,2,3\rb,4,5,6\r",  # line ends of old Macs
-        b"name;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n;;;\r\n",
-        b"sep=;\r\nname;r;g;b\r\na;1;2;3\r\nb;4;5;6\r\n",
-        b"name\tr\tg\tb\na\t1\t2\t3\nb\t4\t5\t6\n",
-        b"\xef\xbb\xbf\n\nname,r,g,b,note\na,1,2,3,x\nb,4,5,6\n,,,,\n",
-        "name;r;g;b\na;1;2;3\nb;4;5;6\n".encode("utf-16"),
-        codecs.BOM_UTF16_BE + "name,r,g,b\ra,1,2,3\rb,4,5,6".encode("utf-16-be"),
-    ],
-)
-def test_csv_of_spreadsheets_is_read(content):
-    assert ClassTable.from_csv(content) == ClassTable(("a", "b"), ((1, 2, 3), (4, 5, 6)))
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "must contain the columns name, r, g, b"),
-        ("name,r,g,b,R\nx,1,2,3,4\n", "must not repeat the columns r"),
-        ('name,r,g,b\n"x' + "y" * 200_000, "line 2: field larger than field limit"),
-        ("name,r,b\nx,1,2\n", "must contain the columns g"),
-        ("name,r,g,b\n", "has no class"),
-        ("name,r,g,b\nx,1,2\n", "line 2: expected a name and three numbers"),
-        ("name,r,g,b\nx,1,2,3\ny,1,2,z\n", "line 3: expected a name and three numbers"),
-        ("\tname\tr\tg\tb\n0\t1\t0\t255\tz\n", "line 2: expected a name"),
-        ("\nsep=;\nname;r;g;b\nx;1;2;3\ny;1;2;z\n", "line 5: expected a name"),
-        ("name,r,g,b\nroad,1,0,255,0\n", "line 2: expected a name.*'road', '1', '0', '255', '0'"),
-        (
-            "name,r,g,b\nx,1,2,256\n",
-            r"class x must be three numbers in \[0, 255\]. Received: \(1, 2, 256\)",
-        ),
-        (
-            "name,r,g,b\nx,-1,2,3\n",
-            r"class x must be three numbers in \[0, 255\]. Received: \(-1, 2, 3\)",
-        ),
-        (
-            "name,r,g,b\n ,1,2,3\n",
-            r"\(1, 2, 3\) needs a name without line breaks. Received: ''",
-        ),
-        ('name,r,g,b\n"x\ny",1,2,3\n', r"needs a name without line breaks. Received: 'x\\ny'"),
-        ("name,r,g,b\nx,1,2,3\nx,4,5,6\n", "the name x more than once"),
-        ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the color \(1, 2, 3\) more than once"),
-        ("name,r,g,b\n" + "".join(f"{i},0,0,{i}\n" for i in range(256)), "1 to 255 classes"),
-    ],
-)
-def test_invalid_csv_raises(text, message):
-    with pytest.raises(InputError, match=message):
-        ClassTable.from_csv(text.encode())
-
-
-def test_csv_that_is_not_text_raises():
-    with pytest.raises(InputError, match="not a text file in UTF-8"):
-        ClassTable.from_csv(b"\xff\xfe\x00")
-    with pytest.raises(InputError, match="null characters"):
-        ClassTable.from_csv("name,r,g,b\n".encode("utf-16-le"))  # without a byte order mark
-
-
-@pytest.mark.parametrize(
-    "text", ["x" * 9000, "name,r,g,b\n" + "x," * 5000, f"name,r,g,b\n{'x' * 9000},1,2,300\n"]
-)
-def test_messages_about_long_texts_are_short(text):
-    with pytest.raises(InputError) as error:
-        ClassTable.from_csv(text.encode())
-    assert len(str(error.value)) < 300
 
 
 def test_parse_color_map():

@@ -1,7 +1,9 @@
 """Errors that a user can fix, and the formatting of errors for the command line."""
 
 import errno
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
+
+_MAX_COLORS = 5  # colors in a message
 
 # Advice for errors of the operating system.
 _REMEDIES = {
@@ -39,10 +41,26 @@ class FileFaultsError(InputError):
 
 
 class UnknownColorError(InputError):
-    """An error for a mask with colors that do not belong to any class."""
+    """An error for a mask with colors that do not belong to any class.
+
+    Args:
+        counts: number of pixels of each of these colors, RGB in [0, 255], the most frequent first.
+    """
+
+    def __init__(self, counts: Mapping[tuple[int, int, int], int]) -> None:
+        texts = [
+            f"{count} pixel{'s' * (count != 1)} of {color}" for color, count in counts.items()
+        ][:_MAX_COLORS]
+        more = f" and {len(counts) - _MAX_COLORS} more colors" * (len(counts) > _MAX_COLORS)
+        example = ",".join(map(str, next(iter(counts))))
+        super().__init__(
+            f"{', '.join(texts)}{more} do not belong to any class; "
+            f"to assign a class to a color, use `map_color={example}=CLASS`"
+        )
+        self.counts = counts
 
 
-class OtherPaletteError(UnknownColorError):
+class OtherPaletteError(InputError):
     """An error for a mask whose colors are far from the colors of the class table.
 
     Args:

@@ -24,13 +24,14 @@ def command(options: argparse.Namespace) -> None:
     """Imports the model."""
     import_tensorflow()
     from lcc_tf.torch_runs import import_torch
-    from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
+    from tfds_deepglobe.class_files import read_class_table
+    from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
     table = options.classes
     imported = import_torch(
         options.weights,
         options.workdir,
-        ClassTable.from_csv(table.read_bytes()) if table else DEEPGLOBE_CLASSES,
+        read_class_table(table.name, table.read_bytes()) if table else DEEPGLOBE_CLASSES,
         image_size=options.image_size,
         framing=options.framing,
         native_size=options.native_size,

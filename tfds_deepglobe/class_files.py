@@ -1,0 +1,157 @@
+"""Class tables in files: `class_dict.csv`, `labelmap.txt` of CVAT, and JSON of Supervisely."""
+
+import codecs
+import csv
+import io
+import json
+import posixpath
+import re
+from collections.abc import Sequence
+
+from tfds_deepglobe.classes import RGB, ClassTable
+from tfds_deepglobe.errors import InputError, shorten
+
+TABLE = "class_dict.csv"
+# Names of files with class tables. If several exist in an archive, the first is used.
+TABLE_FILES = (TABLE, "labelmap.txt", "classes.json", "meta.json")
+# Mapping from names of columns to their usual names
+_COLUMNS = {
+    **dict.fromkeys(("name", "class", "label", "class_name"), "name"),
+    **dict.fromkeys(("r", "red"), "r"),
+    **dict.fromkeys(("g", "green"), "g"),
+    **dict.fromkeys(("b", "blue"), "b"),
+    **dict.fromkeys(("id", "value", "class_id", "index"), "id"),
+    **dict.fromkeys(("hex", "color", "colour"), "hex"),
+}
+# Columns that define the color of a class in the masks
+_COLORS = (("r", "g", "b"), ("hex",), ("id",))
+_EXPECTED = "Expected: name,r,g,b or name,id or name,hex."
+
+
+def read_class_table(name: str, content: bytes) -> ClassTable:
+    r"""Reads a class table.
+
+    Args:
+        name: name of the file. The format depends on the name:
+
+            - `labelmap.txt`: lines such as `water:0,0,255::`, as CVAT writes them.
+            - `*.json`: a list `classes` with `title` (or `name`) and `color`, such as "#0000FF", as
+              Supervisely writes them.
+            - other names: CSV with a header, separated by commas, semicolons or tabs, in UTF-8, or
+              in UTF-16 with a byte order mark. The columns are `name` and one of: `r`, `g` and `b`;
+              `hex`, such as "#0000FF"; `id`, the value in gray masks. Columns may be in any order.
+
+        content: content of the file. The rows are in the order of the class ids.
+
+    Raises:
+        InputError: The file is not text, a column is missing or exists twice, a row does not
+            define a class, or the class table is not valid.
+
+    Example:
+        >>> read_class_table("class_dict.csv", b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names
+        ('land', 'water')
+    """
+    base = posixpath.basename(name).lower()
+    utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    try:
+        text = content.decode("utf-16" if utf_16 else "utf-8-sig")
+        if "\0" in text:  # UTF-16 without a byte order mark, or no text
+            raise ValueError("it contains null characters")
+    except ValueError as error:
+        raise InputError(
+            f"{base} is not a text file in UTF-8: {error}. Save it as UTF-8."
+        ) from error
+    read = _from_json if base.endswith(".json") else _from_csv
+    classes = (_from_labelmap if base == "labelmap.txt" else read)(text, base)
+    if not classes:
+        raise InputError(f"{base} has no class. Add one row per class.")
+    names, palette = zip(*classes, strict=True)
+    return ClassTable(names, palette)
+
+
+def _from_csv(text: str, base: str) -> list[tuple[str, RGB]]:
+    # Some spreadsheets write a first line such as "sep=;".
+    table = re.sub(r"^[ \r\n]*(sep=.[ \r\n]*)?", "", text)
+    skipped, text = len(text[: len(text) - len(table)].splitlines()), table
+    separator = max(",;\t", key=re.split(r"[\r\n]", text)[0].count)
+    # `newline=None` translates the line ends of old Macs, "\r", which `csv` does not accept.
+    lines = csv.reader(io.StringIO(text, newline=None), delimiter=separator, skipinitialspace=True)
+    try:
+        # Spreadsheets write rows without content at the end.
+        rows = [(lines.line_num + skipped, row) for row in lines if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise InputError(
+            f"{base}, line {lines.line_num + skipped}: {error}. {_EXPECTED}"
+        ) from error
+    header = [column.strip().lower() for column in rows[0][1]] if rows else []
+    columns = [_COLUMNS.get(column, column) for column in header]
+    present = [colors for colors in _COLORS if set(colors) <= set(columns)]
+    used = ("name", *(present or _COLORS)[0])
+    for fault, wrong in (
+        ("must contain the columns", [c for c in used if c not in columns]),
+        ("must not repeat the columns", [c for c in used if columns.count(c) > 1]),
+    ):
+        if wrong:
+            raise InputError(
+                f"{base} {fault} {', '.join(wrong)}. {_EXPECTED} "
+                f"Received: {shorten(','.join(header), 80) or 'an empty file'}."
+            )
+    classes = []
+    for line, row in rows[1:]:
+        try:
+            if any(map(str.strip, row[len(columns) :])):
+                raise ValueError("more fields than columns, such as a comma in the name")
+            name, *color = (row[columns.index(column)].strip() for column in used)
+            classes.append((name, _color(color)))
+        except (IndexError, ValueError):  # too few fields, too many, or not a color
+            what = {"hex": "a color such as #0000FF", "id": "a number"}.get(used[-1])
+            raise InputError(
+                f"{base}, line {line}: expected a name and {what or 'three numbers'}. "
+                f"Received: {shorten(str(row), 80)}."
+            ) from None
+    return classes
+
+
+def _from_labelmap(text: str, base: str) -> list[tuple[str, RGB]]:
+    classes = []
+    for line, content in enumerate(text.splitlines(), start=1):
+        if not content.strip() or content.startswith("#"):
+            continue
+        try:
+            name, color, *_ = content.split(":")
+            classes.append((name.strip(), _color(color.split(","))))
+        except ValueError:
+            raise InputError(
+                f"{base}, line {line}: expected a line such as water:0,0,255:: . "
+                f"Received: {shorten(content, 80)}."
+            ) from None
+    return classes
+
+
+def _from_json(text: str, base: str) -> list[tuple[str, RGB]]:
+    try:
+        content = json.loads(text)
+        rows = content["classes"] if isinstance(content, dict) else content
+        return [
+            (row["title"] if "title" in row else row["name"], _color([row["color"]]))
+            for row in rows
+        ]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise InputError(
+            f"{base} is not a class table: {error!r:.80}. Expected: a list `classes` with `title` "
+            'and `color`, such as {"classes": [{"title": "water", "color": "#0000FF"}]}.'
+        ) from error
+
+
+def _color(fields: Sequence[str]) -> RGB:
+    """Converts three numbers, a number for gray, or a hexadecimal color to a color."""
+    if len(fields) == 1 and isinstance(fields[0], str) and not fields[0].strip().isdigit():
+        match = re.fullmatch(r"#?([0-9a-fA-F]{6})", fields[0].strip())
+        if match is None:
+            raise ValueError(f"not a color: {fields[0]}")
+        red, green, blue = bytes.fromhex(match[1])
+        return red, green, blue
+    if len(fields) == 1 and isinstance(fields[0], list):
+        fields = fields[0]
+    red, green, blue = [int(field) for field in fields] * (3 if len(fields) == 1 else 1)
+    return red, green, blue
