@@ -36,6 +36,8 @@ OLD_DATA_VALUES = {
     "mask_pattern": "*_mask.png",
     "split": "random",
     "group_by": "none",
+    "merge": (),
+    "void": (),
 }
 # Mapping from recipe names in old runs to present names
 OLD_RECIPES = {"seed": "original"}
@@ -74,6 +76,10 @@ class DataConfig:
     group_by: str = "auto"
     # Mask colors that are not in the class table, and their classes, in the form "R,G,B=CLASS"
     map_color: tuple[str, ...] = ()
+    merge: tuple[str, ...] = ()  # classes to merge, in the form "NEW=A+B"
+    # Classes, or values of the masks such as "255", whose pixels have no ground truth. Losses and
+    # scores ignore these pixels, and they are not a class.
+    void: tuple[str, ...] = ()
     demo_count: int = 160  # number of synthetic images, for `data="demo"`
     demo_size: int = 256  # side of a synthetic image, pixels
 

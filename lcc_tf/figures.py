@@ -35,6 +35,7 @@ CURVES = {
 # If a data set has at most this number of classes, a legend lists all classes. Therefore all
 # figures of the data set have the same legend. If it has more classes, a legend lists only the
 # classes in the figure.
+VOID_GRAY = 128
 MAX_LEGEND_CLASSES = 20
 
 
@@ -74,7 +75,8 @@ def save_panel(
 
     Args:
         image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
-        mask: uint8 `(height, width)`, class ids of the ground truth.
+        mask: integer `(height, width)`, class ids of the ground truth; negative for void pixels,
+            which are drawn gray.
         predictions: mapping from the title of each prediction to its class ids, integer
             `(height, width)`.
         classes: names and colors of the classes.
@@ -82,7 +84,8 @@ def save_panel(
         title: title of the figure.
     """
     pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
-    pictures["ground truth"] = classes.colorize(mask)
+    pictures["ground truth"] = classes.colorize(np.maximum(mask, 0))
+    pictures["ground truth"][mask < 0] = VOID_GRAY
     pictures |= {name: classes.colorize(ids) for name, ids in predictions.items()}
     height, width = mask.shape
     # The width depends on the aspect ratio such that pictures of all aspect ratios have the same
@@ -96,7 +99,8 @@ def save_panel(
         axis.imshow(picture, interpolation="nearest")
         axis.set_title(name)
         axis.axis("off")
-    _add_legend(figure, classes, np.unique(np.stack([mask, *predictions.values()])))
+    present = np.unique(np.stack([mask, *predictions.values()]))
+    _add_legend(figure, classes, present[present >= 0])
     _save(figure, file)
 
 

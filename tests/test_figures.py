@@ -27,6 +27,16 @@ def test_curves_show_every_score(tmp_path):
     assert changed.max() < 1200
 
 
+def test_void_pixels_of_the_ground_truth_are_gray(tmp_path):
+    image = np.full((32, 32, 3), 100.0)
+    mask = np.where(np.arange(32)[:, None] < 16, -1, 4) + np.zeros((32, 32), int)
+    predictions = {"model": np.full((32, 32), 3, np.uint8)}
+    save_panel(image, mask, predictions, DEEPGLOBE_CLASSES, tmp_path / "panel.png", title="x")
+    picture = pixels(tmp_path / "panel.png")
+    gray, blue = ((picture == color).all(-1).sum() for color in ((128, 128, 128), (0, 0, 255)))
+    assert 0.5 * blue < gray < 1.5 * blue
+
+
 def test_panel_shows_image_ground_truth_and_prediction_in_this_order(tmp_path):
     image = np.full((32, 32, 3), 100.0)
     mask, prediction = np.full((32, 32), 4, np.uint8), np.full((32, 32), 3, np.uint8)

@@ -85,7 +85,7 @@ def _in_options(message: str) -> str:
 
     names = (
         *("data", "output", "image_glob", "mask_pattern", "map_color", "cache_dir", "num_shards"),
-        *("split", "split_files", "group_by"),
+        *("split", "split_files", "group_by", "merge", "void"),
     )
     return re.sub(rf"`({'|'.join(names)})(?:=([^`]*))?`", option, message)
 
@@ -161,6 +161,22 @@ def _parser() -> argparse.ArgumentParser:
             "(default: such a color is a fault)",
         )
         command.add_argument(
+            "--merge",
+            metavar="NEW=A+B",
+            action="append",
+            default=[],
+            help="merges classes of the class table; may be repeated (default: no class)",
+        )
+        command.add_argument(
+            "--void",
+            metavar="CLASS|VALUE",
+            action="append",
+            default=[],
+            help="class, or value of the masks such as 255, whose pixels have no ground truth: "
+            "losses and scores ignore them, and they are not a class; may be repeated "
+            "(default: no class)",
+        )
+        command.add_argument(
             "--split",
             choices=("auto", "folders", "random"),
             default="auto",
@@ -200,8 +216,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
     # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
-    from tfds_deepglobe.archive import open_archive, remarks, verify
-    from tfds_deepglobe.classes import parse_color_map
+    from tfds_deepglobe.archive import open_archive, remarks, verify, with_labels
     from tfds_deepglobe.splits import plan_split
 
     names = FileNames.parse_or_none(options.image_glob, options.mask_pattern)
@@ -212,7 +227,7 @@ def _check(options: argparse.Namespace) -> int:
             raise
         print(_in_options(f"{error}\n{options.data}: 1 fault"))
         return 1
-    color_map = archive.classes.resolve_color_map(parse_color_map(options.map_color))
+    archive, color_map = with_labels(archive, options.map_color, options.merge, options.void)
     report = verify(archive, color_map)
     if report.faults:
         count = f"{len(report.faults)} fault{'s' * (len(report.faults) != 1)}"
@@ -239,10 +254,13 @@ def _summary(archive: "Archive", report: "Report") -> str:
         *remarks(archive),
         f"images per size (pixels): {listed}{more}",
     ]
-    fractions = report.pixels / report.pixels.sum()
+    fractions = report.pixels / max(1, report.pixels.sum() + report.num_void)
     classes = zip(archive.classes.names, archive.classes.palette, fractions, strict=True)
     for class_id, (name, color, fraction) in enumerate(classes):
         lines.append(f"{class_id:3d}  {name:20s} {str(color):16s} {fraction:7.2%} of pixels")
+    if report.num_void:
+        fraction = report.num_void / (report.pixels.sum() + report.num_void)
+        lines.append(f"  -  {'void':20s} {'':16s} {fraction:7.2%} of pixels")
     if archive.turned:
         lines.append(turned_line(archive))
     return "\n".join(lines)
@@ -286,6 +304,8 @@ def _prepare(options: argparse.Namespace) -> int:
         split_files=options.split_files,
         group_by=options.group_by,
         map_color=options.map_color,
+        merge=options.merge,
+        void=options.void,
         num_shards=options.num_shards,
     )
     return 0

@@ -15,7 +15,13 @@ import numpy as np
 from PIL import Image
 
 from tfds_deepglobe.class_files import TABLE, TABLE_FILES, read_class_table
-from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB, ClassTable, other_palette_text
+from tfds_deepglobe.classes import (
+    DEEPGLOBE_CLASSES,
+    RGB,
+    ClassTable,
+    other_palette_text,
+    parse_color_map,
+)
 from tfds_deepglobe.decoding import decode_image, decode_mask, encode_png, size_text
 from tfds_deepglobe.errors import (
     FileFaultsError,
@@ -29,6 +35,7 @@ from tfds_deepglobe.file_names import IMAGE_GLOB, MASK_PATTERN, FileNames, looks
 from tfds_deepglobe.layouts import recognize_layout
 from tfds_deepglobe.pairing import Pair, inventory, pair_files
 from tfds_deepglobe.parallel import ordered_map
+from tfds_deepglobe.relabeling import Relabeling, relabel
 from tfds_deepglobe.sources import File, Folder, Zip
 
 DOWNLOAD = (
@@ -64,7 +71,7 @@ class Example:
 
     Attributes:
         image: image in RGB, or in RGBA without transparent pixels, with 8 bits per channel.
-        class_ids: mask as class ids, uint8 `(height, width)`.
+        class_ids: mask as class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
         image_file: content of the image file.
     """
 
@@ -93,8 +100,8 @@ class Archive:
     Attributes:
         path: path of the folder or the zip.
         pairs: pairs of an image and its mask, sorted by id.
-        classes: class table of the archive, or the classes of DeepGlobe if the archive has none of
-            the files in `class_files.TABLE_FILES`.
+        mask_classes: class table of the masks, or the classes of DeepGlobe if the archive has none
+            of the files in `class_files.TABLE_FILES`.
         has_class_table: True if such a file exists.
         names: name patterns of images and masks.
         unlabeled: dictionary from a folder name, such as `test`, to the number of images without
@@ -103,19 +110,27 @@ class Archive:
         faults: faults that were found without reading the files, such as missing masks; one line
             per fault.
         source: folder or zip from which the files are read.
+        relabeling: conversion of the classes of the masks to the classes for training; None if they
+            are equal.
         turned: images that `read` has decoded and whose orientation tags it has not applied.
     """
 
     path: Path
     pairs: tuple[Pair, ...]
-    classes: ClassTable
+    mask_classes: ClassTable
     has_class_table: bool
     names: FileNames
     unlabeled: Mapping[str, int]
     left_out: tuple[str, ...]
     faults: tuple[str, ...]
     source: Folder | Zip
+    relabeling: Relabeling | None = None
     turned: set[str] = dataclasses.field(default_factory=set, compare=False)
+
+    @property
+    def classes(self) -> ClassTable:
+        """Classes for training."""
+        return self.relabeling.classes if self.relabeling else self.mask_classes
 
     @property
     def image_encoding(self) -> str:
@@ -140,9 +155,13 @@ class Archive:
             faults.append((pair.image.name, error))
         try:
             mask, mask_turned = decode_mask(
-                self.source.read(pair.mask.name), self.names.masks.format, self.classes.palette
+                self.source.read(pair.mask.name),
+                self.names.masks.format,
+                {*self.mask_classes.palette, *color_map},
             )
-            class_ids = self.classes.encode(mask, color_map)
+            class_ids = self.mask_classes.encode(mask, color_map)
+            if self.relabeling:
+                class_ids = self.relabeling(class_ids)
         except InputError as error:
             faults.append((pair.mask.name, error))
         if faults:
@@ -171,11 +190,13 @@ class Report:
             size. Images with faults are not counted.
         pixels: number of pixels per class, int64 `(num_classes,)`. Masks with faults are not
             counted.
+        num_void: number of void pixels.
     """
 
     faults: tuple[str, ...]
     sizes: Mapping[tuple[int, int], int]
     pixels: np.ndarray
+    num_void: int
 
 
 def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
@@ -226,7 +247,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     return Archive(
         path=path,
         pairs=found.pairs,
-        classes=classes or DEEPGLOBE_CLASSES,
+        mask_classes=classes or DEEPGLOBE_CLASSES,
         has_class_table=classes is not None,
         names=names,
         unlabeled=found.unlabeled,
@@ -234,6 +255,31 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         faults=tuple(sorted((*faults, *found.faults))),
         source=source,
     )
+
+
+def with_labels(
+    archive: Archive,
+    map_color: Sequence[str] = (),
+    merge: Sequence[str] = (),
+    void: Sequence[str] = (),
+) -> tuple[Archive, dict[RGB, int]]:
+    """Applies the options for the classes to an archive.
+
+    Args:
+        archive: archive, as returned by `open_archive`.
+        map_color: texts such as "255,0,0=water", see `parse_color_map`.
+        merge: texts such as "urban=building+road", see `relabel`.
+        void: names of void classes or void values, see `relabel`.
+
+    Returns:
+        The archive with its relabeling, and the class id of each additional color.
+
+    Raises:
+        InputError: An option is invalid.
+    """
+    color_map = archive.mask_classes.resolve_color_map(parse_color_map(map_color))
+    relabeling, color_map = relabel(archive.mask_classes, color_map, merge=merge, void=void)
+    return dataclasses.replace(archive, relabeling=relabeling), color_map
 
 
 def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
@@ -265,7 +311,8 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
         pixels += pair_pixels
     lines = [*_lines(archive, faults), *copies(archive, archive.pairs)]
     lines += [] if faults else binary_masks(archive, pixels)
-    return Report((*archive.faults, *lines), +sizes, pixels)
+    total = sum(width * height * count for (width, height), count in sizes.items())
+    return Report((*archive.faults, *lines), +sizes, pixels, total - int(pixels.sum()))
 
 
 def copies(archive: Archive, pairs: Sequence[Pair]) -> list[str]:
@@ -310,7 +357,7 @@ def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
         pixels: int64 `(num_classes,)`, number of pixels per class.
     """
     used = {archive.classes.palette[class_id] for class_id in np.flatnonzero(pixels)}
-    if archive.has_class_table or used != {(0, 0, 0), (255, 255, 255)}:
+    if archive.has_class_table or archive.relabeling or used != {(0, 0, 0), (255, 255, 255)}:
         return []
     return [
         "all masks contain only black and white, therefore they probably have other classes than "
@@ -336,7 +383,7 @@ def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[s
         text = proposal + hint if isinstance(error, OtherPaletteError) else str(error)
         text += hint * isinstance(error, UnknownColorError)
         if len(unknown) > 1 and name in unknown:
-            text = _color_table(unknown, archive.classes) + hint
+            text = _color_table(unknown, archive.mask_classes) + hint
         files.setdefault(("images" if name in images else "masks", text), []).append(name)
     ordered: dict[str, str] = {}
     for (kind, text), names in files.items():
@@ -427,6 +474,11 @@ def describe(archive: Archive) -> str:
 def remarks(archive: Archive) -> list[str]:
     """Describes the properties of an archive that can be mistakes of the user, one line each."""
     lines = []
+    grays = [color[0] for color in archive.mask_classes.palette if len({*color}) == 1]
+    if len(grays) == len(archive.mask_classes.palette) and min(grays) > 0 and max(grays) < 255:
+        lines.append(
+            f"the values {min(grays)} to {max(grays)} of the masks become the class ids from 0"
+        )
     if not archive.names.is_deepglobe:
         lines.append(f"images: {archive.names.images}; masks: {archive.names.masks}")
     if archive.left_out:

@@ -72,7 +72,7 @@ def draft_names(archive: Archive, uses: Mapping[RGB, ColorUse]) -> dict[RGB, str
         archive: the archive.
         uses: result of `count_colors`.
     """
-    known = dict(zip(archive.classes.palette, archive.classes.names, strict=True))
+    known = dict(zip(archive.mask_classes.palette, archive.mask_classes.names, strict=True))
     if not archive.has_class_table and not set(uses) <= set(known):
         known = {}
     colors = list(uses)[:MAX_CLASSES]

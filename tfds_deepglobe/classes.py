@@ -19,7 +19,8 @@ RGB = tuple[int, int, int]
 
 UNKNOWN = "unknown"  # class for clouds and for areas that the annotators could not identify
 
-MAX_CLASSES = 255  # class ids are uint8, and `_NO_CLASS` is not a class id
+MAX_CLASSES = 255  # class ids are uint8, and 255 is not a class id
+VOID_ID = 255  # label of void pixels in prepared masks
 _NO_CLASS = 255  # marks pixels in `encode` whose color has no class
 _MAX_ROWS_IN_MESSAGE = 10
 
@@ -158,14 +159,22 @@ class ClassTable:
                     f"The color {color} cannot be mapped to {name}, because it is the color of "
                     f"the class {owner}. Map a different color."
                 )
-            if self.is_binarized and not set(color) <= {0, 255}:
-                binarized = tuple(255 if channel >= 128 else 0 for channel in color)
-                raise InputError(
-                    f"The color {color} cannot occur, because masks with this palette are first "
-                    f"binarized at 128. Map {binarized} instead."
-                )
+            self.check_color(color)
             resolved[color] = class_id
         return resolved
+
+    def check_color(self, color: RGB) -> None:
+        """Checks that an additional color can occur in masks.
+
+        Raises:
+            InputError: Masks are binarized, and the color does not consist of 0 and 255.
+        """
+        if self.is_binarized and not set(color) <= {0, 255}:
+            binarized = tuple(255 if channel >= 128 else 0 for channel in color)
+            raise InputError(
+                f"The color {color} cannot occur, because masks with this palette are first "
+                f"binarized at 128. Map {binarized} instead."
+            )
 
     def encode(
         self, mask_rgb: np.ndarray, color_map: Mapping[RGB, int] | None = None

@@ -23,8 +23,9 @@ from tfds_deepglobe.archive import (
     remarks,
     require_faultless,
     turned_line,
+    with_labels,
 )
-from tfds_deepglobe.classes import RGB, parse_color_map
+from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError, NotPreparedError, listed
 from tfds_deepglobe.file_names import FileNames
@@ -45,6 +46,8 @@ def prepare(
     split_files: str | Path | None = None,
     group_by: str = "auto",
     map_color: Sequence[str] = (),
+    merge: Sequence[str] = (),
+    void: Sequence[str] = (),
     num_shards: int = 16,
     seed: int = 0,
 ) -> tfds.core.DatasetBuilder:
@@ -71,6 +74,9 @@ def prepare(
             folders if there are three or more of similar size.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
+        merge: texts "NEW=A+B" that merge classes of the class table.
+        void: names of classes, or values such as "255", whose pixels have no ground truth. Neither
+            losses nor scores count these pixels, and they are not a class.
         num_shards: number of files per split. A split with fewer images has one file per image.
         seed: seed of the random split.
 
@@ -87,7 +93,7 @@ def prepare(
     if num_shards < 1:
         raise InputError(f"`num_shards` must be 1 or more. Received: num_shards={num_shards}.")
     archive = open_archive(data, FileNames.parse_or_none(image_glob, mask_pattern))
-    color_map = archive.classes.resolve_color_map(parse_color_map(map_color))
+    archive, color_map = with_labels(archive, map_color, merge, void)
     print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))
     # Raise an error before the split, because a split without the faulty files would be different.
     if archive.faults:
@@ -185,10 +191,12 @@ def _fingerprint(
     content = {
         "version": str(Builder.VERSION),
         "files": sorted((p.id, p.image.size, p.mask.size) for p in archive.pairs),
-        "classes": [archive.classes.names, archive.classes.palette],
+        "classes": [archive.mask_classes.names, archive.mask_classes.palette],
         "color_map": sorted(color_map.items()),
         "splits": chosen_by,
     }
+    if archive.relabeling:
+        content["relabeling"] = [archive.classes.names, archive.relabeling.ids]
     if archive.image_encoding != "jpeg":
         content["image_encoding"] = archive.image_encoding
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -92,9 +92,9 @@ def keep_present(
         >>> keep_present({"train": ("1", "2"), "test": ("3",)}, {"2": "2.jpg", "4": "4.jpg"})
         ({'train': ('2',), 'test': ()}, ['1', '3'], ['4'])
     """
-    ids = present = set(paths)
+    present = set(paths)
     # A list and a file name can contain the same text in two forms of Unicode.
-    by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in ids}
+    by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in paths}
 
     # The ids of an archive do not contain all folders. Omit the others in the lists.
     found: dict[str, str] = {}
@@ -133,7 +133,7 @@ def keep_present(
         example = next((i for listed in lists.values() for i in listed), "none")
         raise InputError(
             "None of the images in `split_files` is in the archive. First id in the lists: "
-            f"{example}; first id in the archive: {min(ids, default='none')}. Use split lists of "
+            f"{example}; first id in the archive: {min(paths, default='none')}. Use split lists of "
             "this archive."
         )
     listed_ids = {image_id for listed in lists.values() for image_id in listed}

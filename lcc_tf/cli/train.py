@@ -221,6 +221,25 @@ def add_data(group: OptionGroup) -> None:
         metavar="R,G,B=CLASS",
         action="append",
     )
+    add_option(
+        group,
+        "--merge",
+        "merges classes of the class table; may be repeated",
+        default=argparse.SUPPRESS,
+        default_text="no class",
+        metavar="NEW=A+B",
+        action="append",
+    )
+    add_option(
+        group,
+        "--void",
+        "class, or value of the masks such as 255, whose pixels have no ground truth: losses and "
+        "scores ignore them, and they are not a class; may be repeated",
+        default=argparse.SUPPRESS,
+        default_text="no class",
+        metavar="CLASS|VALUE",
+        action="append",
+    )
     add_field(group, "demo_count", "N", "number of scenes of --data demo")
     add_field(group, "demo_size", "PIXELS", "side of the scenes of --data demo")
 

@@ -32,6 +32,8 @@ def prepare_dataset(
     split_files: str | None,
     group_by: str,
     map_color: Sequence[str],
+    merge: Sequence[str],
+    void: Sequence[str],
     demo_count: int,
     demo_size: int,
 ) -> tfds.core.DatasetBuilder:
@@ -50,6 +52,8 @@ def prepare_dataset(
         group_by: images that a random split does not separate, see the same function.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
+        merge: texts "NEW=A+B" that merge classes.
+        void: names of classes or values of masks that have no ground truth.
         demo_count: number of scenes of "demo".
         demo_size: side of the scenes of "demo", pixels.
 
@@ -83,6 +87,8 @@ def prepare_dataset(
             split_files=split_files,
             group_by=group_by,
             map_color=map_color,
+            merge=merge,
+            void=void,
         )
     except DatasetError as error:
         if Path(data).exists():

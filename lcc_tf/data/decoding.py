@@ -8,6 +8,9 @@ are not changed.
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.ground_truth import NO_TRUTH
+from tfds_deepglobe.classes import VOID_ID
+
 # The colors of a JPEG pixel also depend on the colors of its neighbors.
 JPEG_MARGIN = 16
 
@@ -72,6 +75,22 @@ def decode_window(data: tf.Tensor, encoding: str, corner: tf.Tensor, size: tf.Te
     return tf.slice(image, [*tf.unstack(first), 0], [*tf.unstack(size), 3])
 
 
+def with_no_truth(mask: tf.Tensor) -> tf.Tensor:
+    """Replaces `VOID_ID` in a decoded mask by `lcc_tf.ground_truth.NO_TRUTH`.
+
+    Args:
+        mask: class ids, uint8, any shape.
+
+    Returns:
+        Class ids, int32, with the same shape.
+
+    Example:
+        >>> with_no_truth(tf.constant([4, 255], tf.uint8)).numpy().tolist()
+        [4, -1]
+    """
+    return tf.where(tf.equal(mask, VOID_ID), NO_TRUTH, tf.cast(mask, tf.int32))
+
+
 def decode_mask(data: tf.Tensor) -> tf.Tensor:
     """Decodes a mask.
 
@@ -79,7 +98,7 @@ def decode_mask(data: tf.Tensor) -> tf.Tensor:
         data: content of a PNG file of class ids, string scalar; or decoded mask.
 
     Returns:
-        Class ids, uint8 `(height, width)`.
+        Class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
 
     Example:
         >>> decode_mask(tf.io.encode_png(np.array([[[4], [6]]], np.uint8))).numpy().tolist()

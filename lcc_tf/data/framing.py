@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import tensorflow as tf
 
-from lcc_tf.data.decoding import decode_image, decode_mask, decode_window
+from lcc_tf.data.decoding import decode_image, decode_mask, decode_window, with_no_truth
 from lcc_tf.reflect_padding import reflect_indices
 
 
@@ -49,7 +49,7 @@ def decode(
 def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Tensor, tf.Tensor]:
     size = (image_size, image_size)
     image = tf.image.resize(image, size, method="bilinear")
-    mask = tf.cast(tf.image.resize(mask, size, method="nearest")[..., 0], tf.int32)
+    mask = with_no_truth(tf.image.resize(mask, size, method="nearest")[..., 0])
     return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
 
 

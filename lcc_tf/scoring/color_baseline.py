@@ -36,13 +36,14 @@ class ColorBaseline:
 
         Args:
             batches: pairs of images, float or uint8 `(batch, height, width, 3)`, RGB in [0, 255],
-                and masks, integer `(batch, height, width)`, class ids.
+                and masks, integer `(batch, height, width)`, class ids. Void pixels, which have
+                negative labels, are not used.
             num_classes: number of classes.
         """
         counts = np.zeros((BINS**3, num_classes))
         for images, masks in batches:
-            cells = _bin(images) * num_classes + masks
-            counts += np.bincount(cells.ravel(), minlength=counts.size).reshape(counts.shape)
+            cells = (_bin(images) * num_classes + masks)[masks >= 0]
+            counts += np.bincount(cells, minlength=counts.size).reshape(counts.shape)
         step = BINS // COARSE_BINS
         blocks = counts.reshape(COARSE_BINS, step, COARSE_BINS, step, COARSE_BINS, step, -1)
         coarse = blocks.sum(axis=(1, 3, 5), keepdims=True)

@@ -8,7 +8,7 @@ import tensorflow_datasets as tfds
 from tqdm import tqdm
 
 from lcc_tf.data.dataset import reading
-from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
+from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding, with_no_truth
 from lcc_tf.data.pipeline import encoded_examples, split_size
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
@@ -27,8 +27,8 @@ def split_examples(
         progress: title of the progress bar.
 
     Yields:
-        Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, uint8 `(height, width)`,
-        class ids.
+        Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, int32 `(height, width)`,
+        class ids. Void pixels have the label `lcc_tf.ground_truth.NO_TRUTH`.
 
     Raises:
         InputError: the split is empty.
@@ -38,7 +38,7 @@ def split_examples(
 
     def decode(example: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
         image = decode_image(example["image"], encoding)
-        return image, decode_mask(example["segmentation_mask"])
+        return image, with_no_truth(decode_mask(example["segmentation_mask"]))
 
     total = split_size(builder, split)
     examples = encoded_examples(builder, split).map(decode, num_parallel_calls=2).prefetch(2)

@@ -1,11 +1,16 @@
 import dataclasses
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
-from lcc_tf.config import DataConfig
+from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
+from lcc_tf.data.pipeline import evaluation_batches, training_batches
+from lcc_tf.data.statistics import class_pixels
 from lcc_tf.errors import InputError
+from lcc_tf.scoring.examples import split_examples
+from lcc_tf.training.label_rules import LabelRules, label_rules_of
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.fake_archive import write_pair
@@ -22,6 +27,31 @@ def test_demo_ignores_name_patterns(tmp_path):
     sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
     assert sizes == {"train": 1, "validation": 1, "test": 1}
     assert class_table(builder) == DEEPGLOBE_CLASSES
+
+
+def test_void_and_merged_classes_in_training_and_scoring(tmp_path):
+    """Compares a data set with void and merged classes with the same data set without them."""
+    options = {"data": "demo", "demo_count": 6, "demo_size": 64}
+    plain = prepared(tmp_path, **options)
+    merged = prepared(
+        tmp_path, **options, void=("unknown", "water"), merge=("green=forest_land+rangeland",)
+    )
+    names = ("urban_land", "agriculture_land", "green", "barren_land")
+    sizes = {"image_size": 64, "batch_size": 4}
+    assert class_table(merged).names == names
+    new_ids = np.array([0, 1, 2, 2, -1, 3, -1])
+    for read in (
+        lambda builder: [mask for _, mask in split_examples(builder, "train", "")],
+        lambda builder: next(iter(evaluation_batches(builder, "train", **sizes)))[1].numpy(),
+        lambda builder: next(iter(training_batches(builder, **sizes, seed=0)))[1].numpy(),
+    ):
+        before, after = (np.stack(read(builder)) for builder in (plain, merged))
+        np.testing.assert_array_equal(after, new_ids[before])
+        assert {-1, 2} <= set(after.ravel())
+    counts, merged_counts = class_pixels(plain), class_pixels(merged)
+    expected = [counts[:, [i for i in range(7) if new_ids[i] == j]].sum(axis=1) for j in range(4)]
+    np.testing.assert_array_equal(merged_counts, np.stack(expected, axis=1))
+    assert label_rules_of(TrainConfig(), merged) == LabelRules(4)
 
 
 def test_error_for_a_missing_archive_recommends_demo(tmp_path):

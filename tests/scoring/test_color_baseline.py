@@ -43,3 +43,13 @@ def test_probabilities_of_an_unseen_color_are_the_frequencies_of_all_pixels():
     baseline = ColorBaseline.fit([(np.zeros((1, 1, 4, 3)), masks)], 2)
     unseen = baseline.probabilities(np.full((1, 1, 1, 3), 255.0))
     np.testing.assert_allclose(unseen[0, 0, 0], [0.75, 0.25], rtol=1e-6)
+
+
+def test_void_pixels_are_not_used():
+    images = np.zeros((1, 2, 2, 3), np.uint8)
+    masks = np.array([[[0, 0], [-1, 1]]])
+    expected = ColorBaseline.fit([(images[:, :, :1], np.array([[[0], [0]]]))], 2)
+    baseline = ColorBaseline.fit([(images, np.where(masks == 1, -1, masks))], 2)
+    np.testing.assert_array_equal(
+        baseline.probabilities(images[0]), expected.probabilities(images[0])
+    )

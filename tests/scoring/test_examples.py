@@ -26,6 +26,6 @@ def test_split_examples_equal_the_pixels_of_the_files(builder):
         np.testing.assert_array_equal(mask, np.asarray(file))
     with Image.open(io.BytesIO(example["image"])) as file:
         assert np.abs(image.astype(int) - np.asarray(file)).max() <= 1
-    assert (image.dtype, mask.dtype) == (np.uint8, np.uint8)
+    assert (image.dtype, mask.dtype) == (np.uint8, np.int32)
     with pytest.raises(InputError, match="'holdout'"):
         next(split_examples(builder, "holdout", "reading"))
