@@ -172,10 +172,12 @@ class TrainConfig:
     batch_size: int = 8
     epochs: int = 100  # as in the original
     frozen_epochs: int = 10  # regime `gradual` only: number of epochs with a frozen encoder
-    # The training stops after this number of epochs without a better `monitor` score; as in the
-    # original
+    # The training stops after this number of epochs without a better average of the `monitor` score
+    # over three epochs. The original has the same number, but no average.
     patience: int = 20
-    monitor: str = "val_mean_iou"  # score that selects the best weights, one of `MONITORS`
+    # Score that selects the best weights, one of `MONITORS`. The average over an epoch and the two
+    # epochs before it counts, because the score of a single epoch varies at random.
+    monitor: str = "val_mean_iou"
     # In Ma et al. 2021, "Loss odyssey", this loss is the most robust on several data sets
     # (https://doi.org/10.1016/j.media.2021.102035).
     loss: str = "cross_entropy+dice"
@@ -188,7 +190,7 @@ class TrainConfig:
     ignore_class: str | None = UNKNOWN
     # Largest learning rate of the schedule. With lower values, short trainings end too early
     # (docs/recipe.md). The original uses 1e-5.
-    learning_rate: float = 3e-3
+    learning_rate: float = 1e-3
     # Learning rate of the encoder as a fraction of `learning_rate`. Howard & Ruder 2018 propose
     # lower learning rates for pretrained layers (https://arxiv.org/abs/1801.06146, section 3.2).
     # Here, lower learning rates did not improve the scores (docs/recipe.md).

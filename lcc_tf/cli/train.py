@@ -71,7 +71,8 @@ def command(options: argparse.Namespace) -> None:
     config = from_options(options, earlier=read_run(workdir).config if resumes else None)
     state = train(config, workdir, resume=resume)
     print(
-        f"best {config.monitor} {state.best_score:.4f} in epoch {state.best_epoch}; run: {workdir}"
+        f"best {config.monitor} {state.best_score:.4f} (average of three epochs) in epoch "
+        f"{state.best_epoch}; run: {workdir}"
     )
 
 

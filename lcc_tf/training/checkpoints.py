@@ -30,8 +30,8 @@ class TrainingState:
 
     epoch: int = 0  # number of finished epochs
     phase: int = 0  # index of the newest phase, to which the optimizer's variables belong
-    best_score: float = float("-inf")  # highest score of an epoch
-    best_epoch: int = 0  # epoch with the highest score, counted from 1
+    best_score: float = float("-inf")  # highest average of the scores of three epochs
+    best_epoch: int = 0  # last of these epochs, counted from 1
     finished: bool = False  # True if early stopping has ended the training
     history: list[dict[str, float]] = field(default_factory=list)  # one dictionary per epoch
 

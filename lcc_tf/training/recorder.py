@@ -16,6 +16,10 @@ from lcc_tf.training.history import with_original_scores, write_table
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import Phase
 
+# Number of epochs whose average score selects the best weights. The score of a single epoch varies
+# at random if the validation split is small.
+AVERAGED_EPOCHS = 3
+
 
 class RunRecorder(keras.callbacks.Callback):
     """Callback that writes checkpoints and history, stops early and shows the progress.
@@ -95,7 +99,8 @@ class RunRecorder(keras.callbacks.Callback):
                 **scores,
             }
         )
-        score = scores[config.monitor]
+        last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
+        score = sum(last) / len(last)
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
@@ -107,7 +112,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "
             + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
-            + f"  {config.monitor} {score:.4f}"
+            + f"  {config.monitor} {scores[config.monitor]:.4f}"
             + ("  (best so far)" if state.best_epoch == state.epoch else "")
         )
 
@@ -119,8 +124,9 @@ class RunRecorder(keras.callbacks.Callback):
         averaging_optimizer(self.model).swap_averages()
         if self.state.finished:
             self.bar.write(
-                f"The training stops early, because {self.run.config.monitor} has not increased "
-                f"for {self.run.config.patience} epochs. The best score is "
-                f"{self.state.best_score:.4f}, in epoch {self.state.best_epoch}."
+                f"The training stops early, because {self.run.config.monitor}, averaged over "
+                f"{AVERAGED_EPOCHS} epochs, has not increased for {self.run.config.patience} "
+                f"epochs. The best average is {self.state.best_score:.4f}, in epoch "
+                f"{self.state.best_epoch}."
             )
         self.bar.close()
