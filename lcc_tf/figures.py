@@ -21,8 +21,8 @@ from matplotlib.ticker import MaxNLocator
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
-# Mapping from names in `history.csv` to titles. The scores are the mean IoU, and the scores that
-# the original PyTorch notebooks show as curves.
+# Mapping from names in `history.csv` to titles. The original PyTorch notebooks show the same
+# scores, except the mean IoU.
 CURVES = {
     "loss": "Loss",
     "mean_iou": "Mean IoU of the classes",
@@ -134,7 +134,7 @@ def _add_legend(figure: Figure, classes: ClassTable, present: np.ndarray) -> Non
     """Adds a legend of classes below a figure, and increases the height of the figure.
 
     Args:
-        figure: figure that has no space for a legend.
+        figure: figure, to which the function adds space for the legend.
         classes: names and colors of the classes.
         present: ids of the classes that are in the figure.
     """

@@ -42,8 +42,9 @@ def import_torch(
         framing: "whole" if the model was trained on whole images, resized to `image_size`. "crops"
             if the model was trained on crops with the side `image_size`.
         native_size: height and width of the images before they were resized, pixels.
-        preprocessing: mode of `lcc_tf.models.preprocessing.EncoderPreprocessing` for training
-            images in [0, 255]: "torch", "torch_255", "unit" or "none".
+        preprocessing: mode of `lcc_tf.models.preprocessing.EncoderPreprocessing` that converts
+            images in [0, 255] to the inputs of the original training: "torch", "torch_255", "unit"
+            or "none".
         output_stride: output stride of the encoder of DeepLabV3+, 16 or 8.
 
     Returns:

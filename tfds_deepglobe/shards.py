@@ -16,8 +16,8 @@ from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.source_files import RECORD, content_hash, delete_and_repeat
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
-# Errors that TFDS raises if one of its text files is missing or damaged. They were found with
-# randomly damaged files.
+# Errors that TFDS raises if one of its text files is missing or damaged. Files were damaged at
+# random to find these errors.
 _DAMAGE_ERRORS = (
     *(ValueError, TypeError, AttributeError, LookupError, OSError, ImportError, RuntimeError),
     json_format.Error,
@@ -47,7 +47,7 @@ def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
         if sizes != {split: size for split, size in metadata["num_examples"].items() if size}:
             raise ValueError("the numbers of images differ")
         fingerprint, record = metadata["fingerprint"], directory / RECORD
-        # Earlier versions did not write the record.
+        # Earlier versions did not write the file `RECORD`.
         if record.exists() and not fingerprint.endswith(
             content_hash(json.loads(record.read_bytes()))
         ):
@@ -88,7 +88,7 @@ def _shards(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[Path, int]]:
 
 
 def _count_records(path: Path) -> int | None:
-    """Counts the records of a shard without reading their content; None if it is damaged."""
+    """Counts the records of a shard without reading their content; None for a damaged shard."""
     size, place, count = path.stat().st_size, 0, 0
     with path.open("rb") as file:
         while place < size:

@@ -39,7 +39,7 @@ class SourceModel:
         model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its
             output is probabilities, float32 `(batch, height, width, num_classes)`.
         classes: names and colors of the classes, in the order of the model's output channels.
-        tile: side of the images for exported files that accept only one image size, pixels.
+        tile: side of the images, pixels, for exported files that accept only one image size.
         resolution: pixel size of the model's images on the ground, meters.
         samples: source of images on which exports are compared with the model.
     """
@@ -80,8 +80,8 @@ class SourceModel:
             weights: one weight per run; None for equal weights.
             average: "probabilities" or "logits", the values that the ensemble averages.
             tile: side of the input images, pixels, for exported files that accept only one image
-                size. None for the smallest size that is large enough for all
-                members: the input of each member is not smaller than its training images.
+                size. None for the smallest size with which the input of no member is smaller than
+                its training images.
             resolution: pixel size of the data set's images on the ground, meters. If all runs
                 downsample the data set's images, the exported model expects images with larger
                 pixels.
@@ -116,7 +116,7 @@ class SourceModel:
         Args:
             model: Keras model, see `lcc_tf.exporting.export.export`.
             classes: names and colors of the classes, in the order of the model's output channels.
-            tile: side of the images for exported files that accept only one image size, pixels.
+            tile: side of the images, pixels, for exported files that accept only one image size.
             resolution: pixel size of the images on the ground, meters.
             images: sample images, uint8 `(height, width, 3)` each, RGB. None for procedural scenes
                 (synthetic images that the program draws).

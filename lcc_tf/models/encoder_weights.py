@@ -59,7 +59,7 @@ def clear_download_errors(encoder: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def clear_file_errors(file: str, contents: str, hint: str) -> Iterator[None]:
-    """Turns the errors that an invalid weights file causes into an `InputError`.
+    """Raises an `InputError` instead of the errors of an invalid weights file.
 
     Args:
         file: path of the weights file.

@@ -1,4 +1,4 @@
-"""Checks that a model segments images, and detection of logits and probabilities."""
+"""Functions that find out if a model segments images, and if its outputs are probabilities."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ _KEEP_PROBABILITIES = (
     keras.layers.Reshape,
     keras.layers.UpSampling2D,
 )
-# Side of the image that shows whether a model returns probabilities, pixels
+# Side of the random image in `outputs_probabilities`, pixels
 _PROBE_SIDE = 64
 _ROUNDING = 0.01  # largest rounding error of a sum of probabilities in half precision
 _SOFTMAX = (keras.activations.softmax,)
@@ -104,11 +104,11 @@ def check_output_size(images: Sequence[int], outputs: Sequence[int]) -> None:
 def outputs_probabilities(model: keras.Model) -> bool:
     """Returns True if a model's first output is probabilities, False if it is logits.
 
-    The last layer decides if it is a softmax, a `WeightedAverage` as in an ensemble, or a
-    convolution without activation. Nested models are searched, and layers whose outputs are still
-    probabilities are skipped, such as upsampling and cropping. For all other last layers, the model
-    predicts a random image. Its output is probabilities if all values are in [0, 1] and sum to 1 at
-    each pixel.
+    If the last layer is a softmax, a `WeightedAverage` as in an ensemble, or a convolution without
+    activation, the layer gives the answer. Layers that keep probabilities, such as upsampling and
+    cropping, are skipped. If the last layer is a nested model, its last layer is used. In all other
+    cases, the function calls the model with a random image. The outputs are probabilities if all
+    values are in [0, 1] and sum to 1 at each pixel.
 
     Raises:
         InputError: the values are in [0, 1], but do not sum to 1, as after a sigmoid.
@@ -136,7 +136,7 @@ def outputs_probabilities(model: keras.Model) -> bool:
     if np.abs(values.sum(axis=-1) - 1).max() > _ROUNDING:
         raise InputError(
             "The output of a model must be logits, or probabilities that sum to 1. Received: the "
-            f"model {model.name!r}, whose output is in [0, 1] without this sum, as after a "
+            f"model {model.name!r}, whose values are in [0, 1] but do not sum to 1, as after a "
             "sigmoid. Use no activation or `activation='softmax'` in the last layer."
         )
     return True
@@ -150,9 +150,8 @@ def _output_layer(model: keras.Model, index: int) -> keras.Operation | None:
     """
     if not getattr(model, "outputs", None):
         return None
-    # The config contains the name of the layer that computes an output. A search for the layer
-    # whose attribute `output` is this output would fail for a layer with several calls, because the
-    # attribute is the output of the first call.
+    # The config contains the name of the layer that computes an output. The attribute `output` of
+    # the layers is not used, because it is only the output of the first call of a layer.
     single = keras.Model(model.inputs, model.outputs[index])
     name, _, layer_index = keras.tree.flatten(single.get_config()["output_layers"])
     layer = next(operation for operation in single.operations if operation.name == name)

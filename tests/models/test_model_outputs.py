@@ -87,7 +87,7 @@ def test_logits_of_other_layers_are_found_by_a_prediction():
 def test_sigmoid_of_another_layer_raises():
     image = keras.Input((None, None, 3))
     model = keras.Model(image, keras.layers.Conv2D(4, 1, activation=tf.nn.sigmoid)(image))
-    with pytest.raises(InputError, match="whose output is in .0, 1. without this sum"):
+    with pytest.raises(InputError, match="whose values are in .0, 1. but do not sum"):
         predict_tiled(model, np.zeros((32, 32, 3)), tile=32)
 
 
