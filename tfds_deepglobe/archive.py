@@ -100,9 +100,9 @@ class Archive:
     Attributes:
         path: path of the folder or the zip.
         pairs: pairs of an image and its mask, sorted by id.
-        mask_classes: class table of the masks, or the classes of DeepGlobe if the archive has none
-            of the files in `class_files.TABLE_FILES`.
-        has_class_table: True if such a file exists.
+        mask_classes: class table of the masks. If the archive contains no file of
+            `class_files.TABLE_FILES`, the classes of DeepGlobe.
+        has_class_table: True if the archive contains such a file.
         names: name patterns of images and masks.
         unlabeled: dictionary from a folder name, such as `test`, to the number of images without
             masks in folders with this name.
@@ -516,7 +516,7 @@ def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> ClassTable
     The names of the files in `TABLE_FILES` may have any letter case.
 
     Returns:
-        The class table; None if no such file exists.
+        The class table; None if the archive contains no class table.
 
     Raises:
         InputError: A table is not valid, two tables differ, or a table has another file name.

@@ -3,8 +3,8 @@
 TensorFlow computes a dilated convolution in three steps: it moves pixels into the batch axis,
 convolves without dilation, and moves the pixels back. A converter can replace the three steps with
 a single operation only if the size of the feature maps is known. In the layer
-`AtrousSeparableConv2D`, a converter can never replace the three steps. Without the replacement, one layer becomes dozens of operations in the
-exported file. This module avoids these operations.
+`AtrousSeparableConv2D`, a converter can never replace the three steps. Without the replacement, one
+layer becomes dozens of operations in the exported file. This module avoids these operations.
 """
 
 import keras
