@@ -113,8 +113,8 @@ class ClassTable:
         """Returns the id of a class.
 
         Args:
-            name: name of the class, or its first letters. The name of only one class may begin
-                with these letters.
+            name: name of the class, or its first letters, in any letter case. The name of only one
+                class may begin with these letters.
 
         Raises:
             InputError: No class matches, or several classes match.
@@ -125,7 +125,11 @@ class ClassTable:
         """
         if name in self.names:
             return self.names.index(name)
-        matches = [i for i, known in enumerate(self.names) if name and known.startswith(name)]
+        folded = [known.lower() for known in self.names]
+        matches = [i for i, known in enumerate(folded) if name and known == name.lower()]
+        if not matches:
+            start = name.lower()
+            matches = [i for i, known in enumerate(folded) if name and known.startswith(start)]
         if len(matches) != 1:
             raise InputError(
                 f"{shorten(name)!r} must be the name of one class, or the beginning of only "
