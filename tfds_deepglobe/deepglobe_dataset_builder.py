@@ -158,7 +158,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 require_faultless(archive, config.color_map)
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
         if config.fingerprint:
-            record |= record_of(archive, set(config.splits[split]))
+            record |= record_of(archive, set(config.splits[split]), split)
             if copies(archive, [pair for pair in archive.pairs if pair.id in record]):
                 require_faultless(archive, config.color_map)
             (Path(self.data_dir) / RECORD).write_text(json.dumps(record))

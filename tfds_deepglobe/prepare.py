@@ -117,7 +117,7 @@ def prepare(
                 f"in the list: {next(iter(lists['train']), 'none')}. Use lists of this archive."
             )
     fingerprint = _fingerprint(archive, color_map, chosen_by)
-    directory = _directory(cache_dir, fingerprint)
+    directory = directory_of(cache_dir, fingerprint)
     if directory.exists():
         builder = load(cache_dir, fingerprint)
         check_unchanged(archive, directory)
@@ -159,7 +159,7 @@ def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
             content.
         InputError: A file of the data set is missing or damaged.
     """
-    directory = _directory(cache_dir, fingerprint)
+    directory = directory_of(cache_dir, fingerprint)
     if not directory.exists():
         raise NotPreparedError(
             f"The prepared data set {directory} does not exist. Prepare the data set from its "
@@ -202,8 +202,8 @@ def _fingerprint(
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
-def _directory(cache_dir: str | Path, fingerprint: str) -> Path:
-    """Returns the folder of a data set. The folder exists only if the data set is complete."""
+def directory_of(cache_dir: str | Path, fingerprint: str) -> Path:
+    """Returns the folder of a prepared data set. It exists only if the data set is complete."""
     return Path(cache_dir) / Builder.name / fingerprint[:16] / str(Builder.VERSION)
 
 

@@ -13,6 +13,7 @@ import os
 import shlex
 from collections.abc import Collection
 from pathlib import Path
+from typing import Any
 
 from tfds_deepglobe.archive import Archive
 from tfds_deepglobe.errors import InputError, listed
@@ -20,15 +21,17 @@ from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.sources import File, Folder
 
 RECORD = "source_files.json"  # file in the folder of the TFRecords
-# Dictionary from the id of an image to checksum and times of the image and of its mask
-Record = dict[str, list[tuple[int, tuple[int, int]]]]
+# Dictionary from the id of an image to checksum and times of the image, the same of its mask, and
+# the name of its split. Data sets of earlier versions do not have the name of the split.
+Record = dict[str, list[Any]]
 
 
-def record_of(archive: Archive, ids: Collection[str]) -> Record:
-    """Returns the record of the files of some images. The caller has already read these files."""
+def record_of(archive: Archive, ids: Collection[str], split: str) -> Record:
+    """Returns the record of the files of a split. The caller has already read these files."""
     return {
         pair.id: [
-            (archive.source.checksum(file.name), file.times) for file in (pair.image, pair.mask)
+            *((archive.source.checksum(f.name), f.times) for f in (pair.image, pair.mask)),
+            split,
         ]
         for pair in archive.pairs
         if pair.id in ids
@@ -37,8 +40,24 @@ def record_of(archive: Archive, ids: Collection[str]) -> Record:
 
 def content_hash(record: Record) -> str:
     """Returns a hash of the checksums in a record, 16 hexadecimal digits."""
-    checksums = sorted((image_id, image[0], mask[0]) for image_id, (image, mask) in record.items())
+    checksums = sorted((i, image[0], mask[0]) for i, (image, mask, *_) in record.items())
     return hashlib.sha256(json.dumps(checksums).encode()).hexdigest()[:16]
+
+
+def image_checksums(directory: Path, split: str) -> dict[str, int]:
+    """Returns the checksum of each image in a split of a prepared data set.
+
+    Args:
+        directory: folder of the prepared data set.
+        split: "train", "validation" or "test".
+
+    Returns:
+        Dictionary from image ids to CRC-32 checksums. It is empty if the data set does not exist or
+        was prepared by an earlier version.
+    """
+    file = directory / RECORD
+    record: Record = json.loads(file.read_text()) if file.exists() else {}
+    return {i: image[0] for i, (image, _, *splits) in record.items() if splits == [split]}
 
 
 def equal_fingerprints(one: str, other: str) -> bool:

@@ -65,6 +65,7 @@ def command(options: argparse.Namespace) -> None:
             tta=options.tta,
             color_baseline=options.color_baseline,
             panels=panels,
+            allow_training_images=options.allow_training_images,
         )
         write_metrics(evaluation, output / "metrics.json")
         write_tables(evaluation, output)
@@ -128,6 +129,11 @@ def parser() -> argparse.ArgumentParser:
         "--color-baseline",
         "also score a simple classifier, which is fitted on the training split and predicts the "
         "class of a pixel only from the color of the pixel",
+    )
+    add_flag(
+        options,
+        "--allow-training-images",
+        "also score test images of --data on which a run was trained, whose scores are too high",
     )
     add_output(options, "folder for scores and images", default="results")
     add_flag(options, "--overwrite", "replace earlier results in --output")

@@ -25,9 +25,9 @@ from lcc_tf.scoring.panels import draw_panels
 from lcc_tf.scoring.protocols import ORIGINAL, scoring_rules
 from lcc_tf.scoring.results import Evaluation
 from lcc_tf.scoring.scored_predictors import ScoredPredictors, check_names, ensembles_of
-from tfds_deepglobe.errors import NotPreparedError
-from tfds_deepglobe.prepare import load
-from tfds_deepglobe.source_files import equal_fingerprints
+from tfds_deepglobe.errors import NotPreparedError, listed
+from tfds_deepglobe.prepare import directory_of, load
+from tfds_deepglobe.source_files import equal_fingerprints, image_checksums
 
 EQUAL, TUNED = "equal", "tuned"  # names that are accepted as `member_weights`
 
@@ -44,6 +44,7 @@ def evaluate_runs(
     tta: str = "none",
     color_baseline: bool = False,
     panels: Path | None = None,
+    allow_training_images: bool = False,
 ) -> Evaluation:
     """Scores runs and their ensemble with published protocols.
 
@@ -67,11 +68,15 @@ def evaluate_runs(
         color_baseline: True to also score a `ColorBaseline`. It is fitted on the split "train".
         panels: existing folder for pictures. Each picture shows one of the first images, its ground
             truth and the predictions. None for no pictures.
+        allow_training_images: True to also score images on which a run was trained.
 
     Raises:
-        InputError: the split is empty, a run has no weights, or an argument is invalid.
+        InputError: the split is empty, a run has no weights, a run was trained on an image of the
+            split "test", or an argument is invalid.
     """
     check_runs(runs)
+    if split == "test" and not allow_training_images:
+        _check_not_trained_on(runs, builder)
     num_images = split_size(builder, split)
     _check_ensemble(len(runs), ensemble, member_weights, average)
     classes = runs[0].classes
@@ -93,6 +98,26 @@ def evaluate_runs(
     if panels:
         images = draw_panels(images, panels, rules[0], split=split, num_images=num_images)
     return score(images, predictors, rules, split=split, tta=tta, tuned=tuned)
+
+
+def _check_not_trained_on(runs: Sequence[Run], builder: tfds.core.DatasetBuilder) -> None:
+    """Checks that the runs were not trained on test images, by the checksums of the image files.
+
+    Raises:
+        InputError: A run was trained on a test image.
+    """
+    scored = image_checksums(Path(builder.data_dir), "test")
+    for run in runs:
+        if run.fingerprint is None:  # imported from another program
+            continue
+        folder = directory_of(run.config.data.cache_dir, run.fingerprint)
+        trained = set(image_checksums(folder, "train").values())
+        if found := sorted(i for i, checksum in scored.items() if checksum in trained):
+            raise InputError(
+                f"{len(found)} of {len(scored)} test images are images on which {run.path} was "
+                f"trained: {listed(found)}. Their scores would be too high. Choose other images, "
+                "or set `allow_training_images`."
+            )
 
 
 def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> ColorBaseline:

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches
 from lcc_tf.errors import InputError
 from lcc_tf.prediction.predictors import Predictor
@@ -20,6 +21,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, ClassTable
 from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.prepare import prepare
 
 ALL = list(PROTOCOLS)
 
@@ -343,3 +345,15 @@ def test_changed_archive_raises(pair):
 
 def test_original_is_the_default_protocol(pair, builder):
     assert evaluate_runs(pair[:1], builder).rules[0].protocol is ORIGINAL
+
+
+def test_images_on_which_a_run_was_trained_are_refused(pair, tiny_config, tmp_path):
+    data = tiny_config.data
+    (archive,) = Path(data.cache_dir).glob(f"demo_{data.demo_count}x{data.demo_size}px")
+    trained = prepare_dataset(**dataclasses.asdict(data))
+    run = dataclasses.replace(pair[0], fingerprint=trained.info.metadata["fingerprint"])
+    other_split = prepare(archive, tmp_path, seed=1)
+    with pytest.raises(InputError, match="test images are images on which .* was trained: demo_"):
+        evaluate_runs([run], other_split, ensemble=False)
+    evaluate_runs([run], other_split, ensemble=False, allow_training_images=True)
+    evaluate_runs([run], trained, ensemble=False)
