@@ -23,15 +23,16 @@ def write_atomically(file: Path, content: bytes) -> None:
 
 @contextlib.contextmanager
 def complete_file(file: Path) -> Iterator[Path]:
-    """Yields a temporary path, and renames its file to `file` when the file is on the disk.
+    """Yields a temporary path. When the temporary file is complete, it is renamed to `file`.
 
-    If an error occurs before, an earlier file is unchanged.
+    If an error occurs before the file is renamed, an existing `file` is unchanged.
 
     Raises:
         OSError: the file cannot be written, for example because the disk is full.
     """
     unfinished = unfinished_name(file)
-    # A killed process can leave a hard link to another file. Writing to it would change that file.
+    # If `link_or_copy` was killed, the temporary path can be a hard link to another file. Writing
+    # to the temporary path would change the other file.
     unfinished.unlink(missing_ok=True)
     try:
         with clear_full_disk_errors(file):
@@ -44,11 +45,12 @@ def complete_file(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def clear_full_disk_errors(file: Path) -> Iterator[None]:
-    """Converts errors of libraries on a full disk to an `OSError` that names the file."""
+    """Raises an `OSError` with the name of the file if a library reports that the disk is full."""
     try:
         yield
     except Exception as error:
-        # TensorFlow and h5py have error classes of their own, with the text of the system.
+        # TensorFlow and h5py raise other error classes. Their messages contain the message of the
+        # operating system.
         text = os.strerror(errno.ENOSPC)  # "No space left on device"
         if getattr(error, "errno", None) != errno.ENOSPC and text not in str(error):
             raise
@@ -116,7 +118,7 @@ def locked_folder(folder: Path, argument: str) -> Iterator[None]:
         yield
     finally:
         # Delete the folder before the lock is released. Otherwise, another process could lock the
-        # folder in the meantime and lose it.
+        # folder first, and this process would then delete the folder of the other process.
         _delete_empty(new)
         os.close(descriptor)
 
@@ -164,7 +166,7 @@ def check_free_space(file: Path, size: int) -> None:
 
 
 def sampled_hash(file: Path) -> str:
-    """Hashes the size of a file, and samples of its content. Up to 67 MB, hashes all bytes."""
+    """Returns a hash of a file's size and content, or of parts of the content if it is > 67 MB."""
     size = file.stat().st_size
     content = hashlib.blake2b(str(size).encode(), digest_size=16)
     with file.open("rb") as opened:
@@ -188,7 +190,7 @@ def not_written(file: Path, reason: object) -> OSError:
 
 
 def check_no_file(folder: Path, argument: str = "output") -> None:
-    """Checks that the path of a folder is neither the path of a file nor below a file.
+    """Checks that neither the path of a folder nor one of its parents is a file.
 
     Args:
         folder: path of the folder.
@@ -214,8 +216,8 @@ def check_new_folder(
         argument: name of the argument with which the user sets the path, for error messages.
 
     Raises:
-        InputError: `path` is a file or below a file, contains other files, or exists without
-            `overwrite`.
+        InputError: `path` or one of its parents is a file; `path` contains other files; or `path`
+            is not empty, and `overwrite` is False.
     """
     check_no_file(path, argument)
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
@@ -248,15 +250,16 @@ def new_folder(
         An empty folder. If an error occurs before it is complete, it is deleted.
 
     Raises:
-        InputError: `path` is a file, contains other files, or exists without `overwrite`.
+        InputError: `path` or one of its parents is a file; `path` contains other files; or `path`
+            is not empty, and `overwrite` is False.
         OSError: the disk is full.
     """
     check_new_folder(path, contents=contents, overwrite=overwrite, argument=argument)
     new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # The name must be unique, because this folder contains the only copy of the earlier folder
-        # for a short time.
+        # For a short time, this folder contains the only copy of the earlier folder. Its name must
+        # be unique, so that no other process deletes it.
         with tempfile.TemporaryDirectory(
             prefix=f".unfinished.{path.name}.", dir=path.parent
         ) as unfinished:

@@ -18,14 +18,14 @@ _REMEDIES = {
 class InputError(ValueError):
     """An error for an input that cannot be used. The message explains how to fix the input.
 
-    In a message, Python arguments are in backticks. A command replaces these arguments with its
-    options, prints the message and exits with code 2. Any other exception is a bug, and therefore
+    In a message, Python arguments are in backticks. A command replaces, for example, `data` with
+    `--data`, prints the message and exits with code 2. Any other exception is a bug, and therefore
     Python prints its traceback.
     """
 
 
 class NotPreparedError(InputError):
-    """An error for a prepared data set that does not exist."""
+    """An error for a data set that was not prepared."""
 
 
 class FileFaultsError(InputError):
@@ -87,7 +87,7 @@ def error_line(error: Exception) -> str:
 
 
 def shorten(text: str, limit: int = 300) -> str:
-    r"""Formats a text from a file for a message: one line, without its middle if it is long.
+    r"""Formats a text for a message as one line. If it is long, "..." replaces its middle.
 
     File names can contain line breaks, and bytes that are not text. These are escaped.
 
@@ -105,7 +105,7 @@ def shorten(text: str, limit: int = 300) -> str:
 
 
 def listed(names: Sequence[str], limit: int = 3) -> str:
-    """Lists the first names, and the number of the other names.
+    """Returns the first `limit` names, and the number of the remaining names.
 
     Example:
         >>> listed(["a.png", "b.png", "c.png"], 2)

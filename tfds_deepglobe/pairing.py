@@ -88,8 +88,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         elif looks_like_image(file.name):
             left_out.append(file.name)
     _join_equal_texts(by_id)
-    # The ids of DeepGlobe are unique: the same id in two folders is a copy, and an image and its
-    # mask can be in any two folders.
+    # The ids of DeepGlobe are unique: a second file with the same id is a copy, and an image and
+    # its mask can be in any two folders.
     only_places = False
     if not names.is_deepglobe:
         by_id = _with_folders(by_id)
@@ -123,8 +123,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
             duplicates = images if len(images) > 1 else masks
             paths = listed([place.file.name for place in duplicates])
             faults.append(
-                f"duplicate id {shorten(image_id, 80)}: {paths}; rename the files, such that each "
-                "image has another id"
+                f"duplicate id {shorten(image_id, 80)}: {paths}; rename the files, so that each "
+                "image has its own id"
             )
         if len(images) == len(masks) == 1 and not (only_places and not _common_places(group)):
             pairs.append((image_id, images[0], masks[0]))
@@ -184,8 +184,8 @@ def _unlabeled_folder(top: str, with_masks: Collection[tuple[str, ...]]) -> str 
 def _with_folders(by_id: _Groups) -> _Groups:
     """Adds folders to the ids, if images or masks in several folders have the same id.
 
-    Folders that contain all pairs are not added. For example, the ids of
-    `data/Tile 1/images/7.jpg` and `data/Tile 2/images/7.jpg` are `Tile 1/7` and `Tile 2/7`.
+    For example, the ids of `data/Tile 1/images/7.jpg` and `data/Tile 2/images/7.jpg` are `Tile 1/7`
+    and `Tile 2/7`. The folder `data` is not added, because it contains all pairs.
     """
     if not any(map(_common_places, by_id.values())) or not any(
         len({place.place for place in places}) > 1 for group in by_id.values() for places in group
@@ -210,8 +210,9 @@ def _with_folders(by_id: _Groups) -> _Groups:
 def _join_equal_texts(by_id: _Groups) -> None:
     """Joins images with masks whose ids are the same text in different forms of Unicode.
 
-    Some programs write "é" as one character (NFC), other programs as two characters (NFD). The ids
-    look alike, and the message for a missing mask would show a name that seems to exist.
+    Some programs write "é" as one character (NFC), other programs as two characters (NFD). The two
+    ids look the same. Without this function, a message would report a missing mask, although a file
+    with this name seems to exist.
     """
     by_text = collections.defaultdict[str, list[str]](list)
     for image_id in by_id:

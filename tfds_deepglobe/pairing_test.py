@@ -6,7 +6,7 @@ from tfds_deepglobe.sources import File
 
 OTHER_NAMES = FileNames.parse("images/*.png", "labels/*_gt.tif")
 
-RENAME = "; rename the files, such that each image has another id"
+RENAME = "; rename the files, so that each image has its own id"
 
 
 def pairing(*names, patterns=None, root=""):

@@ -63,8 +63,8 @@ class RandomCrops:
 
     Args:
         scale: smallest and largest scale factor. The logarithm of the scale factor is uniformly
-            distributed. For example, the factor 2 upsamples a crop that is half as wide and half
-            as high as the input.
+            distributed. For example, with the factor 2, a crop has half the width and height of the
+            network's input, and is upsampled.
         rare_class_share: fraction of the crops for which a class is selected.
         class_rarity: weight of each class, float32 `(num_classes,)`. The probability of selecting a
             class is proportional to the weight of the class. A class with the weight 0 is never
@@ -143,7 +143,7 @@ class RandomCrops:
         )
         weights = tf.where(counts > 0, self.class_rarity, 0.0)
         chosen = tf.random.stateless_categorical(tf.math.log(weights)[None], 1, seeds[0])[0, 0]
-        # The pixel of the chosen class with the largest random number is selected.
+        # Of all pixels of the chosen class, select the pixel with the largest random number.
         noise = tf.random.stateless_uniform(tf.shape(mask), seeds[1])
         noise = tf.where(tf.equal(mask, tf.cast(chosen, tf.int32)), noise, -1.0)
         index = tf.argmax(tf.reshape(noise, [-1]), output_type=tf.int32)

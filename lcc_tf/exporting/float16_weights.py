@@ -20,7 +20,7 @@ def with_float16_weights(model: bytes) -> bytes:
         model: content of a LiteRT file with float32 weights.
 
     Returns:
-        Content of a LiteRT file with rounded weights, which computes in float32.
+        Content of a LiteRT file with rounded weights. Its model computes in float32.
     """
     content = schema.ModelT.InitFromPackedBuf(model, 0)
     content.operatorCodes.append(_dequantize_code())

@@ -97,10 +97,10 @@ def tune_weights(
 def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np.ndarray:
     """Searches the weights with the highest score by hill climbing.
 
-    The search starts from equal weights. In each round, it computes the scores of all weights that
-    differ from the present weights by one move. A move subtracts the step from the weight of one
-    member and adds it to the weight of another member. If the weight is smaller than the step, the
-    move subtracts the whole weight.
+    The search starts from equal weights. In each round, it tries all moves from the present
+    weights, and computes the score after each move. A move subtracts the step from the weight of
+    one member and adds it to the weight of another member. If the weight is smaller than the step,
+    the move subtracts the whole weight.
 
     - If the best of these scores is higher than the present score, the search makes this move.
     - Otherwise the search continues from the present weights with half the step.
@@ -108,8 +108,8 @@ def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np
     Therefore the score of the result is never lower than the score of equal weights.
 
     Args:
-        score: function from weights, float64 `(num_members,)` with a sum of 1, to a score. A higher
-            score is better.
+        score: function that returns the score of an array of weights. The weights are float64
+            `(num_members,)`, and their sum is 1. A higher score is better.
         num_members: number of weights.
 
     Returns:

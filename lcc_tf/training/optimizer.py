@@ -65,18 +65,18 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         **kwargs: object,
     ) -> None:
         super().__init__(learning_rate, **kwargs)
-        # If the name were `weight_decay`, Keras would decay all variables at the same learning
-        # rate.
+        # The attribute is not called `weight_decay`, because Keras would then decay all variables
+        # at the same learning rate.
         self.decoupled_decay = weight_decay
         self.slow_rate = slow_rate
         self.average_decay = average_decay
         self.epsilon = epsilon
-        # `update_step` receives the copy of a variable on a replica. The set therefore contains the
+        # `update_step` receives the copy of a variable on a replica. Therefore `_slow` contains the
         # copies.
         copies = tf.distribute.get_strategy().experimental_local_results
         self._slow = {copy.ref() for slow in slow_variables for copy in copies(slow.value)}
-        # A function returns the list, because Keras would save a list of variables as variables of
-        # the optimizer.
+        # `_averaged` is a function that returns the list. If it were the list itself, Keras would
+        # save these variables as variables of the optimizer.
         self._averaged = lambda: averaged_variables
 
     def build(self, variables: list[keras.Variable]) -> None:
