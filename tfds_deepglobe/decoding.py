@@ -1,7 +1,7 @@
 """Decoding of image files and mask files. Files that training cannot use raise an error.
 
-Pixels are returned as they are stored. Orientation tags are not applied. Files whose values Pillow
-would change raise an error, for example files with more than 8 bits per channel.
+Pixels are returned as they are stored. Orientation tags are not applied. If Pillow
+would change the values of a file, an error is raised, for example for more than 8 bits per channel.
 """
 
 import contextlib
@@ -54,7 +54,8 @@ _TO_RGB = (
     "for a palette; if the bands have more than 8 bits, add `-ot Byte -scale MIN MAX` with the "
     "same MIN and MAX for all images"
 )
-# Dictionary from Pillow's name of a format to the supported modes, with a command that converts
+# Dictionary from Pillow's name of a format to the end of an error message, which contains the
+# supported mode and a command that converts other images
 _EXPECTED_IMAGE = {
     kind: f"expected RGB, 3 channels of 8 bits{remedy}"
     for kind, remedy in {
@@ -69,21 +70,21 @@ _EXPECTED_MASK = (
     "first band are class ids in [0, 255], `gdal_translate -b 1 -ot Byte -of PNG MASK out.png` "
     "converts the mask"
 )
-# Compressions of TIFF files, by Pillow's names, that each version of Pillow can decode
+# Pillow's names of the compressions of TIFF files that each version of Pillow can decode
 _TIFF_COMPRESSIONS = (
     *("raw", "packbits", "jpeg", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate"),
     *("group3", "group4", "tiff_ccitt"),
 )
 _OTHER_COMPRESSION = "`gdal_translate -co COMPRESS=DEFLATE in.tif out.tif` changes the compression"
-# Types of JPEG files, by their marker, that TensorFlow can decode: Huffman-coded with 8 bits
+# Markers of the types of JPEG files that TensorFlow can decode: Huffman coding, 8 bits per channel
 _JPEG_TYPES = (0xC0, 0xC1, 0xC2)
-# Markers of other segments in the range of the types
+# Markers between C0 and CF that do not mark a type of JPEG file
 _NO_JPEG_TYPES = (0xC4, 0xC8, 0xCC)
 # A marker of a JPEG segment. In compressed pixels, the byte FF is followed by 0, by a restart
 # marker (D0 to D7), or by another FF.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 _ORIENTATION = 274  # number of the orientation tag in TIFF and EXIF
-# Mapping from an orientation to the transposition that reverts how Pillow turns a TIFF image
+# Pillow rotates or flips a TIFF image by its orientation. These operations undo this.
 _UNTURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -124,8 +125,9 @@ def decode_mask(
 ) -> tuple[np.ndarray, int]:
     """Decodes the colors of a mask in RGB, gray, black and white, or with a palette.
 
-    A gray mask with 1, 2 or 4 bits per pixel contains class ids or shades of gray. For example, the
-    value 1 of 2 bits is the class id 1 or the shade 85. The palette decides between both.
+    A gray mask with 1, 2 or 4 bits per pixel contains class ids or shades of gray. For example, in
+    a mask with 2 bits per pixel, the value 1 is the class id 1 or the shade 85. The argument
+    `palette` decides.
 
     Args:
         data: content of the file.
@@ -274,7 +276,8 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
         if image.mode in ("1", "L") and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION):
             bits = image.tag_v2.get(BITSPERSAMPLE, (1,))[0]
         _check_deflate(data, image)
-    # Pillow deletes the tag of a TIFF file while it decodes the pixels and turns them.
+    # When Pillow decodes a TIFF file, it rotates or flips the pixels and deletes the orientation
+    # tag. Therefore, the tag is read first.
     orientation = _orientation(image) if kind == "TIFF" else 1
     try:
         image.load()
@@ -300,8 +303,8 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
 def _check_jpeg(data: bytes | mmap.mmap) -> None:
     """Verifies the type of a JPEG file, and that no scan and no end marker is missing.
 
-    Pillow decodes a file without an end marker, but TensorFlow cannot. If a scan is missing, both
-    decode the file to different pixels.
+    Pillow decodes a file without an end marker, but TensorFlow cannot. If a scan is missing,
+    Pillow and TensorFlow return different pixels.
     """
     start, missing, progressive = 2, {(0, 0)}, False
     while marker := _JPEG_MARKER.search(data, start):
@@ -310,7 +313,7 @@ def _check_jpeg(data: bytes | mmap.mmap) -> None:
             break
         segment = data[start : start + int.from_bytes(data[start : start + 2])]
         if code in _JPEG_TYPES:
-            # Scans contain the bits of each frequency of each component. The last bit is bit 0.
+            # Scans contain the bits of each frequency of each component, bit 0 last.
             missing = {(component, i) for component in segment[8::3] for i in range(64)}
             progressive = code == 0xC2
         elif code == 0xDA and len(segment) >= 6:
@@ -338,7 +341,7 @@ def _check_png(data: bytes | mmap.mmap) -> None:
             raise InputError("is truncated or damaged: the end of the PNG data is missing")
         if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
             raise InputError(f"is truncated or damaged: wrong checksum at byte {end}")
-        # The case of the first letter marks chunks that a decoder must know.
+        # If the name of a chunk begins with an upper-case letter, each decoder must know the chunk.
         known = (b"IHDR",) if start == 8 else (b"PLTE", b"IDAT", b"IEND")
         if name not in known and name[:1].isupper():
             raise InputError(f"is damaged: unexpected PNG chunk at byte {start}")
@@ -391,7 +394,7 @@ def _unsupported_tiff(image: TiffImagePlugin.TiffImageFile) -> str:
 
 
 def _check_deflate(data: bytes, image: TiffImagePlugin.TiffImageFile) -> None:
-    """Verifies the checksums of a TIFF file with deflate compression, which Pillow ignores."""
+    """Verifies the checksums of a TIFF file with deflate compression; Pillow ignores them."""
     if image.info["compression"] not in ("tiff_adobe_deflate", "tiff_deflate"):
         return
     tile = image.tag_v2.get(TILEWIDTH, 0) * image.tag_v2.get(TILELENGTH, 0)
@@ -414,7 +417,7 @@ def _strips(image: TiffImagePlugin.TiffImageFile) -> Iterator[tuple[int, int]]:
 
 def _orientation(image: Image.Image) -> int:
     """Returns the orientation of an open image, in [1, 8]."""
-    with contextlib.suppress(*_PILLOW_ERRORS):  # the EXIF data is damaged
+    with contextlib.suppress(*_PILLOW_ERRORS):  # if the EXIF data is damaged, return 1
         orientation = image.getexif().get(_ORIENTATION)
         return int(orientation) if orientation in _UNTURN else 1
     return 1

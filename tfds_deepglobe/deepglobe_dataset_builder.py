@@ -78,7 +78,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "image": tfds.features.Image(
                     shape=(None, None, 3),
                     encoding_format=config.archive.image_encoding if config else "jpeg",
-                    doc="RGB. JPEG and PNG files are the same as in the archive.",
+                    doc="RGB. JPEG and PNG images have the same bytes as in the archive.",
                 ),
                 "segmentation_mask": tfds.features.LabeledImage(
                     labels=list(classes.names),
@@ -123,7 +123,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         Args:
             config: description of the data set.
             split: name of the split.
-            record: record of the files of the earlier splits. The files of the split are added.
+            record: record of the files of the earlier splits. This method adds the files of the
+                split to the record.
 
         Raises:
             InputError: A file of the archive cannot be used. The message lists all faults of the
@@ -131,32 +132,35 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """
         archive = config.archive
 
-        def encode(pair: Pair) -> tuple[str, dict[str, Any], np.ndarray]:
+        def encode(pair: Pair) -> tuple[str, dict[str, Any], tuple[int, np.ndarray]]:
             example = archive.read(pair, config.color_map)
             features = {
                 "image": example.encoded_image(),
                 "segmentation_mask": example.encoded_mask(),
                 "id": pair.id,
             }
-            return pair.id, features, count_pixels(example.class_ids, archive.classes.num_classes)
+            pixels = count_pixels(example.class_ids, archive.classes.num_classes)
+            return pair.id, features, (example.class_ids.size, pixels)
 
         pairs = {pair.id: pair for pair in archive.pairs}
-        counts = []
+        counts, sizes = [], []
         try:
-            for image_id, features, pixels in ordered_map(
+            for image_id, features, (size, pixels) in ordered_map(
                 encode, [pairs[image_id] for image_id in config.splits[split]], f"writing {split}"
             ):
                 counts.append(pixels)
+                sizes.append(size)
                 yield image_id, features
         except InputError:
             require_faultless(archive, config.color_map)
             raise
-        # TFDS renames `data_dir` after it has written all splits. Therefore, the files are in the
-        # folder of the data set in the end.
+        # `data_dir` is a temporary folder. After all splits are written, TFDS renames it to the
+        # folder of the data set, so that the following files are also in this folder.
         if split == "train":
             if binary_masks(archive, np.sum(counts, axis=0)):
                 require_faultless(archive, config.color_map)
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
+            self.info.metadata["train_pixels"] = sum(sizes)
         if config.fingerprint:
             record |= record_of(archive, set(config.splits[split]), split)
             if copies(archive, [pair for pair in archive.pairs if pair.id in record]):

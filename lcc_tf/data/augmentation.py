@@ -37,8 +37,8 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
 
     Returns:
         Augmented image and mask, with the same shapes, dtypes and ranges as the inputs. The mask is
-        flipped, rotated and warped like the image. The mask contains no class that the input mask
-        does not contain.
+        flipped, rotated and warped like the image. All its classes are also in the
+        input mask.
 
     Example:
         >>> image, mask = tf.zeros((8, 8, 3)), tf.zeros((8, 8), tf.int32)
@@ -122,9 +122,9 @@ def gaussian_noise(image: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Warps image and mask with the same smooth random displacements.
 
-    The displacements are a coarse random grid, upsampled with cubic interpolation. Simard et
-    al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801) smooth noise with a Gaussian filter. The
-    method here is much faster. `RandomElasticTransform` of Keras is not used,
+    The displacements are a coarse random grid, upsampled with cubic interpolation. This is much
+    faster than the method of Simard et al. 2003 (https://doi.org/10.1109/ICDAR.2003.1227801), which
+    applies a Gaussian filter to random noise. `RandomElasticTransform` of Keras is not used,
     because it would warp image and mask differently.
 
     Args:
@@ -169,7 +169,7 @@ def _displaced(
         size: number of rows or columns, int32 scalar.
 
     Returns:
-        Displaced positions, float32, and their neighbors before and after, int32.
+        Displaced positions, float32; the pixel before each position and the pixel after it, int32.
     """
     last = tf.cast(size - 1, tf.float32)
     position = tf.abs(tf.cast(index, tf.float32) + displacement * tf.cast(size, tf.float32))

@@ -27,7 +27,7 @@ class EncoderPreprocessing(keras.layers.Layer):
     | "tf" | RGB in [-1, 1] | MobileNetV2 |
     | "tf_128" | RGB / 128 - 1 | EfficientNetV2-S |
     | "torch" | RGB in [0, 1], minus mean, divided by standard deviation | torchvision's ResNets |
-    | "torch_255" | RGB in [0, 255], mean and standard deviation of "torch" | an smp example |
+    | "torch_255" | RGB in [0, 255], minus mean, divided by standard deviation | an smp example |
     | "unit" | RGB in [0, 1] | models of other software |
     | "none" | RGB in [0, 255] | segmentation-models' ResNets |
 

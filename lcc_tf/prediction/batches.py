@@ -35,7 +35,8 @@ def in_batches(predict: Predict) -> Predict:
         >>> in_batches(lambda images: images[..., :1])(np.zeros((2, 512, 512, 3))).shape
         (2, 512, 512, 1)
     """
-    maximum = math.inf  # pixels per batch for which the memory was enough
+    # Largest number of pixels per batch. It decreases if the memory is not enough.
+    maximum = math.inf
 
     def predict_batches(images: np.ndarray) -> np.ndarray:
         nonlocal maximum

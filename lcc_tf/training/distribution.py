@@ -13,7 +13,7 @@ from lcc_tf.models.layers import all_layers
 def choose_strategy() -> tf.distribute.Strategy:
     """Returns `MirroredStrategy` for several GPUs, otherwise TensorFlow's default strategy.
 
-    A single GPU does not need `MirroredStrategy`. Keras would not use XLA with this strategy.
+    A single GPU does not need `MirroredStrategy`. With this strategy, Keras does not use XLA.
     """
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
@@ -64,8 +64,8 @@ def check_xla(xla: str, strategy: tf.distribute.Strategy) -> None:
     if xla == "on" and strategy.num_replicas_in_sync > 1:
         raise InputError(
             "XLA compiles steps for a single device only. Received: xla='on' with "
-            f"{strategy.num_replicas_in_sync} replicas. Use `xla='auto'`, or hide all GPUs except "
-            "one with CUDA_VISIBLE_DEVICES=0."
+            f"{strategy.num_replicas_in_sync} replicas. Use `xla='auto'`, or set "
+            "CUDA_VISIBLE_DEVICES=0, so that only one GPU is visible."
         )
 
 

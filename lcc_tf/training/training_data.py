@@ -22,8 +22,8 @@ from lcc_tf.training.label_rules import LabelRules
 
 # Decoded training images are kept in memory if they need at most this fraction of the free memory.
 CACHE_SHARE = 0.25
-# Smallest number of steps per epoch for the default of `crops_per_image`. With 50 steps, validation
-# and checkpoint need a small part of the time of an epoch.
+# The default of `crops_per_image` is chosen so that an epoch has at least this number of steps.
+# With 50 steps, validation and checkpoint need a small part of the time of an epoch.
 MIN_STEPS = 50
 
 
@@ -80,8 +80,11 @@ class TrainingData:
     def _decoded_bytes(self) -> int:
         """Returns the memory for all decoded training images and masks, bytes."""
         if self.crops:
-            return 4 * int(class_pixels(self.builder).sum())  # RGB and class id, 1 byte each
-        # After resizing, RGB and class id have 4 bytes each.
+            pixels = self.builder.info.metadata.get("train_pixels")
+            if pixels is None:  # a data set of an earlier version, without void pixels
+                pixels = int(class_pixels(self.builder).sum())
+            return 4 * pixels  # 1 byte for each of R, G, B and class id
+        # After resizing, each of R, G, B and class id needs 4 bytes.
         return 16 * self.image_size**2 * split_size(self.builder, "train")
 
     def validation_batches(self) -> tf.data.Dataset:

@@ -52,6 +52,8 @@ def test_void_and_merged_classes_in_training_and_scoring(tmp_path):
     expected = [counts[:, [i for i in range(7) if new_ids[i] == j]].sum(axis=1) for j in range(4)]
     np.testing.assert_array_equal(merged_counts, np.stack(expected, axis=1))
     assert label_rules_of(TrainConfig(), merged) == LabelRules(4)
+    # Void pixels also need memory.
+    assert merged.info.metadata["train_pixels"] == len(counts) * 64**2 > merged_counts.sum()
 
 
 def test_error_for_a_missing_archive_recommends_demo(tmp_path):
