@@ -119,8 +119,8 @@ def _parser() -> argparse.ArgumentParser:
         "classes",
         help="list the colors of all masks, and draft a class table",
         description="Lists each color of the masks, and writes the draft of a class table, "
-        "class_dict.csv. Replace the names in this file. Give the class of void pixels the name "
-        "unknown.",
+        "class_dict.csv. Replace the names in this file. For void pixels, see --void of the other "
+        "commands.",
         **layout,
     )
     classes.set_defaults(run=_classes)
@@ -189,7 +189,7 @@ def _parser() -> argparse.ArgumentParser:
             default="auto",
             help="images that a random split does not separate: the images of a folder, or images "
             "whose ids contain the same text that matches a regular expression (default: folders, "
-            "if there are three or more of similar size)",
+            "if there are several of similar size)",
         )
     prepare.add_argument(
         "--cache-dir",

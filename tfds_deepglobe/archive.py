@@ -14,7 +14,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from tfds_deepglobe.class_files import TABLE, TABLE_FILES, read_class_table
+from tfds_deepglobe.class_files import (
+    TABLE,
+    TABLE_FILES,
+    NoClassTableError,
+    read_class_table,
+)
 from tfds_deepglobe.classes import (
     DEEPGLOBE_CLASSES,
     RGB,
@@ -37,6 +42,7 @@ from tfds_deepglobe.pairing import Pair, inventory, pair_files
 from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.relabeling import Relabeling, relabel
 from tfds_deepglobe.sources import File, Folder, Zip
+from tfds_deepglobe.words import OTHER_WORDS, without_kinds, words_of
 
 DOWNLOAD = (
     "Download DeepGlobe from Kaggle ("
@@ -102,7 +108,7 @@ class Archive:
         pairs: pairs of an image and its mask, sorted by id.
         mask_classes: class table of the masks. If the archive contains no file of
             `class_files.TABLE_FILES`, the classes of DeepGlobe.
-        has_class_table: True if the archive contains such a file.
+        table: name of the file with the class table; None if the archive contains no class table.
         names: name patterns of images and masks.
         unlabeled: dictionary from a folder name, such as `test`, to the number of images without
             masks in folders with this name.
@@ -118,7 +124,7 @@ class Archive:
     path: Path
     pairs: tuple[Pair, ...]
     mask_classes: ClassTable
-    has_class_table: bool
+    table: str | None
     names: FileNames
     unlabeled: Mapping[str, int]
     left_out: tuple[str, ...]
@@ -126,6 +132,11 @@ class Archive:
     source: Folder | Zip
     relabeling: Relabeling | None = None
     turned: set[str] = dataclasses.field(default_factory=set, compare=False)
+
+    @property
+    def has_class_table(self) -> bool:
+        """True if the archive contains a class table."""
+        return self.table is not None
 
     @property
     def classes(self) -> ClassTable:
@@ -227,12 +238,19 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
             files.append(file)
     files.sort(key=lambda file: file.name)
     is_recognized = names is None
+    used = files
     if names is None:
+        # Predictions, previews and so on, unless all images are in such folders
+        used = [file for file in files if not OTHER_WORDS & {*words_of(file.folder)}]
+        if not any(looks_like_image(file.name) for file in used):
+            used = files
         try:
-            names = recognize_layout(files) or FileNames.parse()
+            names = recognize_layout(used) or FileNames.parse()
         except InputError as error:
             raise InputError(f"{path}: {error}") from error
-    found = pair_files(files, names, root=path.name if path.is_dir() else "")
+    found = pair_files(used, names, root=path.name if path.is_dir() else "")
+    used_names = {file.name for file in used}
+    left_out = [f.name for f in files if f.name not in used_names and looks_like_image(f.name)]
     # If no pair was found, the patterns are probably wrong. In this case, report one error instead
     # of one fault per file. Images or masks of DeepGlobe without partners have one fault per file.
     if not found.pairs and not (is_recognized and (faults or found.faults)):
@@ -243,15 +261,15 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
             remedies.append(f"First fault: {found.faults[0]}.")
         text = inventory(files, None if is_recognized else names)
         raise InputError(f"No image with a mask in {path}: {text}. {' '.join(remedies)}".rstrip())
-    classes = _read_class_table(source, files)
+    classes, table = _read_class_table(source, files) or (None, None)
     return Archive(
         path=path,
         pairs=found.pairs,
         mask_classes=classes or DEEPGLOBE_CLASSES,
-        has_class_table=classes is not None,
+        table=table,
         names=names,
         unlabeled=found.unlabeled,
-        left_out=found.left_out,
+        left_out=(*found.left_out, *left_out),
         faults=tuple(sorted((*faults, *found.faults))),
         source=source,
     )
@@ -490,6 +508,13 @@ def remarks(archive: Archive) -> list[str]:
         )
     if not archive.has_class_table:
         lines.append(_NO_TABLE)
+    elif posixpath.basename(archive.table or "").lower() != TABLE:
+        lines.append(f"classes: {archive.table}")
+    pair = next(iter(archive.pairs), None)
+    if pair and not archive.names.is_deepglobe:
+        folders = [posixpath.dirname(file.name) for file in (pair.image, pair.mask)]
+        if len({*map(without_kinds, folders)}) > 1:
+            lines.append(f"images in {folders[0]}/ are paired with masks in {folders[1]}/")
     return lines
 
 
@@ -510,13 +535,13 @@ def _is_text(name: str) -> bool:
     return True
 
 
-def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> ClassTable | None:
+def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> tuple[ClassTable, str] | None:
     """Reads the class table of an archive, which may be in any folder.
 
     The names of the files in `TABLE_FILES` may have any letter case.
 
     Returns:
-        The class table; None if the archive contains no class table.
+        The class table and the name of its file; None if the archive contains no class table.
 
     Raises:
         InputError: A table is not valid, two tables differ, or a table has another file name.
@@ -527,9 +552,9 @@ def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> ClassTable
             if posixpath.basename(file.name).lower() == base:
                 try:
                     tables[file.name] = read_class_table(file.name, source.read(file.name))
+                except NoClassTableError:  # other content with the same file name
+                    continue
                 except InputError as error:
-                    if base != TABLE:  # a file of another program
-                        continue
                     raise InputError(f"{shorten(file.name, 120)}: {error}") from error
         different = {table: name for name, table in reversed(tables.items())}
         if len(different) > 1:
@@ -538,7 +563,7 @@ def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> ClassTable
                 "except one, or choose the folder of one data set as `data`."
             )
         if different:
-            return next(iter(different))
+            return next(iter(different.items()))
     if name := _misnamed_table(source, files):
         raise InputError(
             f"{shorten(name, 120)} is a class table, but only a file with the name {TABLE} is "

@@ -73,7 +73,8 @@ def draft_names(archive: Archive, uses: Mapping[RGB, ColorUse]) -> dict[RGB, str
         uses: result of `count_colors`.
     """
     known = dict(zip(archive.mask_classes.palette, archive.mask_classes.names, strict=True))
-    if not archive.has_class_table and not set(uses) <= set(known):
+    is_deepglobe = set(uses) <= set(known) and set(uses) - {(0, 0, 0), (255, 255, 255)}
+    if not archive.has_class_table and not is_deepglobe:
         known = {}
     colors = list(uses)[:MAX_CLASSES]
     if all(red == green == blue for red, green, blue in colors):

@@ -28,6 +28,10 @@ _COLORS = (("r", "g", "b"), ("hex",), ("id",))
 _EXPECTED = "Expected: name,r,g,b or name,id or name,hex."
 
 
+class NoClassTableError(InputError):
+    """An error for a JSON file with other content than a class table."""
+
+
 def read_class_table(name: str, content: bytes) -> ClassTable:
     r"""Reads a class table.
 
@@ -102,7 +106,8 @@ def _from_csv(text: str, base: str) -> list[tuple[str, RGB]]:
             if any(map(str.strip, row[len(columns) :])):
                 raise ValueError("more fields than columns, such as a comma in the name")
             name, *color = (row[columns.index(column)].strip() for column in used)
-            classes.append((name, _color(color)))
+            rgb = _from_hex(color[0]) if used[-1] == "hex" else _from_numbers(color)
+            classes.append((name, rgb))
         except (IndexError, ValueError):  # too few fields, too many, or not a color
             what = {"hex": "a color such as #0000FF", "id": "a number"}.get(used[-1])
             raise InputError(
@@ -119,7 +124,7 @@ def _from_labelmap(text: str, base: str) -> list[tuple[str, RGB]]:
             continue
         try:
             name, color, *_ = content.split(":")
-            classes.append((name.strip(), _color(color.split(","))))
+            classes.append((name.strip(), _from_numbers(color.split(","))))
         except ValueError:
             raise InputError(
                 f"{base}, line {line}: expected a line such as water:0,0,255:: . "
@@ -129,29 +134,42 @@ def _from_labelmap(text: str, base: str) -> list[tuple[str, RGB]]:
 
 
 def _from_json(text: str, base: str) -> list[tuple[str, RGB]]:
+    expected = (
+        "Expected: a list `classes` with `title` and `color`, such as "
+        '{"classes": [{"title": "water", "color": "#0000FF"}]}.'
+    )
     try:
         content = json.loads(text)
         rows = content["classes"] if isinstance(content, dict) else content
-        return [
-            (row["title"] if "title" in row else row["name"], _color([row["color"]]))
-            for row in rows
-        ]
+        names = [row["title"] if "title" in row else row["name"] for row in rows]
+        colors = [row["color"] for row in rows]
     except (ValueError, KeyError, TypeError, RecursionError) as error:
-        raise InputError(
-            f"{base} is not a class table: {error!r:.80}. Expected: a list `classes` with `title` "
-            'and `color`, such as {"classes": [{"title": "water", "color": "#0000FF"}]}.'
+        raise NoClassTableError(
+            f"{base} is not a class table: {error!r:.80}. {expected}"
         ) from error
+    try:
+        if not all(isinstance(name, str) for name in names):
+            raise ValueError("a name is not text")
+        return [
+            (name, _from_hex(color) if isinstance(color, str) else _from_numbers(color))
+            for name, color in zip(names, colors, strict=True)
+        ]
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{base} is not a valid class table: {error}. {expected}") from error
 
 
-def _color(fields: Sequence[str]) -> RGB:
-    """Converts three numbers, a number for gray, or a hexadecimal color to a color."""
-    if len(fields) == 1 and isinstance(fields[0], str) and not fields[0].strip().isdigit():
-        match = re.fullmatch(r"#?([0-9a-fA-F]{6})", fields[0].strip())
-        if match is None:
-            raise ValueError(f"not a color: {fields[0]}")
-        red, green, blue = bytes.fromhex(match[1])
-        return red, green, blue
-    if len(fields) == 1 and isinstance(fields[0], list):
-        fields = fields[0]
-    red, green, blue = [int(field) for field in fields] * (3 if len(fields) == 1 else 1)
+def _from_hex(text: str) -> RGB:
+    """Converts a color such as "#0000FF"."""
+    match = re.fullmatch(r"#?([0-9a-fA-F]{6})", text.strip())
+    if match is None:
+        raise ValueError(f"not a color: {shorten(text, 40)}")
+    red, green, blue = bytes.fromhex(match[1])
+    return red, green, blue
+
+
+def _from_numbers(numbers: Sequence[str | int]) -> RGB:
+    """Converts red, green and blue, or one number for gray."""
+    if any(isinstance(number, float) for number in numbers):
+        raise ValueError(f"not whole numbers: {numbers}")
+    red, green, blue = [int(number) for number in numbers] * (3 if len(numbers) == 1 else 1)
     return red, green, blue

@@ -125,7 +125,7 @@ def test_ids_are_gray_values():
         ("classes.json", '{"tags": 1}', "is not a class table"),
         ("classes.json", '{"classes": [{"title": "a"}]}', "is not a class table"),
         ("classes.json", '{"classes": [{"title": "a", "color": "red"}]}', "not a color: red"),
-        ("classes.json", '[{"name": 1, "color": "#010203"}]', "needs a name"),
+        ("classes.json", '[{"name": 1, "color": "#010203"}]', "a name is not text"),
         ("classes.json", "[" * 100000, "is not a class table"),
         ("classes.json", "7", "is not a class table"),
     ],

@@ -163,22 +163,14 @@ class ClassTable:
                     f"The color {color} cannot be mapped to {name}, because it is the color of "
                     f"the class {owner}. Map a different color."
                 )
-            self.check_color(color)
+            if self.is_binarized and not set(color) <= {0, 255}:
+                binarized = tuple(255 if channel >= 128 else 0 for channel in color)
+                raise InputError(
+                    f"The color {color} cannot occur, because masks with this palette are first "
+                    f"binarized at 128. Map {binarized} instead."
+                )
             resolved[color] = class_id
         return resolved
-
-    def check_color(self, color: RGB) -> None:
-        """Checks that an additional color can occur in masks.
-
-        Raises:
-            InputError: Masks are binarized, and the color does not consist of 0 and 255.
-        """
-        if self.is_binarized and not set(color) <= {0, 255}:
-            binarized = tuple(255 if channel >= 128 else 0 for channel in color)
-            raise InputError(
-                f"The color {color} cannot occur, because masks with this palette are first "
-                f"binarized at 128. Map {binarized} instead."
-            )
 
     def encode(
         self, mask_rgb: np.ndarray, color_map: Mapping[RGB, int] | None = None

@@ -162,7 +162,14 @@ def decode_mask(
         step = 255 // (2**bits - 1)  # difference between two shades
         grays = {red for red, green, blue in palette if red == green == blue}
         shades = set(range(step, 255, step))
-        is_binary = 255 in grays and set(np.unique(colors).tolist()) <= {0, 255}
+        used = set(np.unique(colors).tolist()) - {0}
+        is_binary = 255 in grays and used <= {255}
+        if used and used <= grays and {shade // step for shade in used} <= grays:
+            raise InputError(
+                f"has {bits} bit{'s' * (bits > 1)} per pixel, so that the value "
+                f"{min(used) // step} can be the class id {min(used) // step} or the gray value "
+                f"{min(used)}, which are both in the class table; save the mask with 8 bits"
+            )
         if grays & set(range(1, 2**bits)) or (shades and not grays & shades and not is_binary):
             colors = colors // step
     return colors, orientation

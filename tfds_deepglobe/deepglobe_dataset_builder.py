@@ -26,7 +26,8 @@ from tfds_deepglobe.source_files import RECORD, Record, content_hash, record_of
 from tfds_deepglobe.splits import assign
 
 # Name of a file in the folder of the TFRecords. The file contains the number of pixels per class of
-# each training image, int64 `(num_images, num_classes)`. The images are in no particular order.
+# each training image, and the number of void pixels, int64 `(num_images, num_classes + 1)`. The
+# images are in no particular order.
 CLASS_PIXELS = "class_pixels.npy"
 
 
@@ -156,11 +157,13 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             raise
         # `data_dir` is a temporary folder. After all splits are written, TFDS renames it to the
         # folder of the data set, so that the following files are also in this folder.
+        if split != "test" and not np.sum(counts):
+            raise InputError(f"No pixel of the split {split} has a class: all pixels are void.")
         if split == "train":
             if binary_masks(archive, np.sum(counts, axis=0)):
                 require_faultless(archive, config.color_map)
-            np.save(Path(self.data_dir) / CLASS_PIXELS, np.stack(counts))
-            self.info.metadata["train_pixels"] = sum(sizes)
+            void = np.array(sizes) - np.sum(counts, axis=1)
+            np.save(Path(self.data_dir) / CLASS_PIXELS, np.column_stack([counts, void]))
         if config.fingerprint:
             record |= record_of(archive, set(config.splits[split]), split)
             if copies(archive, [pair for pair in archive.pairs if pair.id in record]):

@@ -91,13 +91,6 @@ class Pattern:
         """Pillow's name of the image format, such as "JPEG"."""
         return _FORMATS[_extension(self.suffix)]
 
-    @functools.cached_property
-    def _folder_expressions(self) -> list[re.Pattern[str]]:
-        return [
-            re.compile(re.escape(folded(folder)).replace(r"\*", ".*"), re.DOTALL)
-            for folder in self.folders
-        ]
-
     @property
     def precision(self) -> tuple[int, int]:
         """Number of fixed characters in the file name, and number of folders.
@@ -121,15 +114,13 @@ class Pattern:
         around = len(folders) - len(self.folders)
         if around < 0:
             return None
-        for folder, expression in zip(folders[around:], self._folder_expressions, strict=True):
-            if not expression.fullmatch(folded(folder)):
+        starred = []
+        for folder, pattern in zip(folders[around:], self.folders, strict=True):
+            if not matches_folder(folder, pattern):
                 return None
+            starred += [folder] * ("*" in pattern)
         image_id = self.id_in(base)
-        if image_id is None:
-            return None
-        inner = zip(folders[around:], self.folders, strict=True)
-        starred = [folder for folder, pattern in inner if "*" in pattern]
-        return image_id, "/".join(folders[:around] + starred)
+        return None if image_id is None else (image_id, "/".join(folders[:around] + starred))
 
     def id_in(self, base: str) -> str | None:
         """Returns the id in a file name without folders, or None if the pattern does not match."""
@@ -246,6 +237,18 @@ class FileNames:
             image_id, top = matched
             return posixpath.join(top, image_id)
         return self.images.id_in(posixpath.basename(line)) or line
+
+
+@functools.lru_cache(maxsize=4096)
+def matches_folder(folder: str, pattern: str) -> bool:
+    """Returns True if the name of a folder matches a pattern in which `*` stands for any text.
+
+    Example:
+        >>> matches_folder("train_images", "*_Images"), matches_folder("images", "masks")
+        (True, False)
+    """
+    expression = re.escape(folded(pattern)).replace(r"\*", ".*")
+    return re.fullmatch(expression, folded(folder), re.DOTALL) is not None
 
 
 def format_of(name: str) -> str | None:

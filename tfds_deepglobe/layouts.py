@@ -12,7 +12,6 @@ from tfds_deepglobe.sources import File
 from tfds_deepglobe.words import (
     IMAGE_WORDS,
     MASK_WORDS,
-    OTHER_WORDS,
     folded,
     without_kinds,
     words_of,
@@ -133,14 +132,15 @@ def _patterns(names: Iterable[str]) -> tuple[dict[str, _Files], dict[str, _Files
     found: tuple[dict[str, _Files], dict[str, _Files]] = ({}, {})
     spelled: dict[str, str] = {}  # the spelling of each pattern, by its text in lower case
     known = set()
-    for name in filter(looks_like_image, names):
+    names = list(filter(looks_like_image, names))
+    # Words in folders that contain all files say nothing about a file.
+    common = len(posixpath.commonprefix([name.split("/")[:-1] for name in names]))
+    for name in names:
         *folders, base = name.split("/")
         stem, extension = posixpath.splitext(base)
         extension = extension.lower().replace(".jpeg", ".jpg").replace(".tiff", ".tif")
-        kinds = list(map(_kind, folders))
+        kinds = [kind if i >= common else None for i, kind in enumerate(map(_kind, folders))]
         at = max((i for i, kind in enumerate(kinds) if kind), default=None)
-        if at is not None and kinds[at] == "other":
-            continue
         where, tops = "", folders
         if at is not None:
             pattern = _folder_pattern(folders[at], kinds[at])
@@ -164,9 +164,9 @@ def _patterns(names: Iterable[str]) -> tuple[dict[str, _Files], dict[str, _Files
 
 
 def _kind(folder: str) -> str | None:
-    """Returns "image", "mask", "other", or None for a folder without a known word."""
+    """Returns "image", "mask", or None for a folder without a known word."""
     words = set(words_of(folder))
-    for kind, known in (("other", OTHER_WORDS), ("mask", MASK_WORDS), ("image", IMAGE_WORDS)):
+    for kind, known in (("mask", MASK_WORDS), ("image", IMAGE_WORDS)):
         if words & known:
             return kind
     return None

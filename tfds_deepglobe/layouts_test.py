@@ -82,7 +82,7 @@ def both(*paths):
             id="Inria",
         ),
         pytest.param(
-            ["JPEGImages/7.jpg", "SegmentationClass/7.png", "labelmap.txt"],
+            ["JPEGImages/7.jpg", "SegmentationClass/7.png", "ImageSets/default.txt"],
             "JPEGImages/*.jpg",
             "SegmentationClass/*.png",
             ["7"],

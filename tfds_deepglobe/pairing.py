@@ -93,7 +93,16 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
     only_places = False
     if not names.is_deepglobe:
         by_id = _with_folders(by_id)
-        only_places = any(_common_places(group) for group in by_id.values())
+        places = [
+            {place.place for group in by_id.values() for place in group[kind]} for kind in (0, 1)
+        ]
+        # Otherwise, all images must be in one place, and all masks in another place of the same
+        # split.
+        only_places = (
+            any(_common_places(group) for group in by_id.values())
+            or any(len(found) > 1 for found in places)
+            or len({split_of_folder(place) for found in places for place in found} - {None}) > 1
+        )
     with_masks = {
         tuple(parts[:depth])
         for _, masks in by_id.values()

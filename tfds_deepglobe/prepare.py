@@ -54,7 +54,7 @@ def prepare(
     """Writes the data set of a raw archive as TFRecords, or opens an already prepared data set.
 
     The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The name of the folder is
-    a hash of the image ids, the file sizes, the class table, the split and `map_color`. If the
+    a hash of the image ids, the file sizes, the split, the class table and its options. If the
     content of a file has changed and all of these are equal, an error is raised. If the call fails,
     the incomplete folder is deleted. Each image and mask is read and decoded only once. The
     function prints its progress and its results.
@@ -71,7 +71,7 @@ def prepare(
             are used instead of `split`.
         group_by: images that a random split does not separate: "folder" for the images of a folder,
             a regular expression for images whose ids contain the same text, "none", or "auto" for
-            folders if there are three or more of similar size.
+            folders if there are several of similar size.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
         merge: texts "NEW=A+B" that merge classes of the class table.

@@ -92,7 +92,7 @@ def test_numbers_of_pixels_per_class_are_saved_for_training_images(prepared):
     stored = np.load(Path(builder.data_dir) / CLASS_PIXELS)
     assert stored.dtype == np.int64
     counted = [
-        np.bincount(example["segmentation_mask"].ravel(), minlength=7).tolist()
+        np.bincount(example["segmentation_mask"].ravel(), minlength=8).tolist()
         for example in read(builder, "train").values()
     ]
     assert sorted(stored.tolist()) == sorted(counted)

@@ -1,6 +1,7 @@
 """Relabeling: training on other classes than the class table of the masks."""
 
 import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -75,9 +76,18 @@ def relabel(
         merged |= {*ids}
         names[ids[0]] = name.strip()
         group_of |= dict.fromkeys(ids, ids[0])
+    new_names = {name for name, old in zip(names, classes.names, strict=True) if name != old}
     removed = set()
     for text in void:
         color = _gray_or_color(text)
+        if color is None and text in new_names:
+            raise InputError(f"`void={text}` is the name of a merged class. Do not merge it.")
+        if color in color_map:
+            raise InputError(f"The color {color} is in `map_color` and `void`. Delete one.")
+        if color and text in classes.names and classes.palette[classes.names.index(text)] != color:
+            raise InputError(
+                f"`void={text}` is the name of a class and a value of the masks. Rename the class."
+            )
         if color is None:
             removed.add(classes.class_id(text))
         elif color in classes.palette:
@@ -85,7 +95,12 @@ def relabel(
         else:
             if classes.num_classes == MAX_CLASSES:
                 raise InputError(f"`void={text}` needs a class table with less than 255 classes.")
-            classes.check_color(color)
+            if classes.is_binarized and not set(color) <= {0, 255}:
+                row = ",".join(map(str, color))
+                raise InputError(
+                    f"`void={text}` needs a row in the class table, because all its colors consist "
+                    f"of 0 and 255: add the row void,{row}, and use `void=void`."
+                )
             colors[color] = classes.num_classes
     if not merge and not void:
         return None, colors
@@ -94,8 +109,10 @@ def relabel(
             f"The class {classes.names[min(both)]} is in `merge` and in `void`. Delete one of them."
         )
     kept = [i for i, group in group_of.items() if i == group and i not in removed]
-    if not kept:
-        raise InputError("All classes are void. Choose fewer classes with `void`.")
+    if len(kept) < 2:
+        raise InputError(
+            f"At least two classes must remain. Received: {len(kept)} after `merge` and `void`."
+        )
     ids = [VOID_ID if i in removed else kept.index(group) for i, group in group_of.items()]
     table = ClassTable(tuple(names[i] for i in kept), tuple(classes.palette[i] for i in kept))
     return Relabeling(table, (*ids, VOID_ID)), colors
@@ -104,7 +121,7 @@ def relabel(
 def _gray_or_color(text: str) -> RGB | None:
     """Returns the color in a text such as "255" or "255,0,0"; None for the name of a class."""
     parts = text.split(",")
-    if len(parts) not in (1, 3) or not all(part.strip().isdigit() for part in parts):
+    if len(parts) not in (1, 3) or not all(re.fullmatch("[0-9]+", p.strip()) for p in parts):
         return None
     red, green, blue = [int(part) for part in parts] * (3 if len(parts) == 1 else 1)
     if max(red, green, blue) > 255:

@@ -51,7 +51,13 @@ def test_classes_without_options_are_not_changed():
         ({"merge": ["a=land+nothing"]}, "'nothing' must be the name of one class"),
         ({"void": ["nothing"]}, "'nothing' must be the name of one class"),
         ({"void": ["256"]}, r"values in \[0, 255\]. Received: void=256"),
-        ({"void": ["land", "water", "road", "tree"]}, "All classes are void"),
+        (
+            {"void": ["land", "water", "road", "tree"]},
+            "At least two classes must remain. Received: 0",
+        ),
+        ({"void": ["land", "water", "road"]}, "At least two classes must remain. Received: 1"),
+        ({"void": ["x"], "merge": ["x=land+water"]}, "`void=x` is the name of a merged class"),
+        ({"void": ["\u00b2"]}, "must be the name of one class"),
         ({"void": ["land"], "merge": ["a=land+water"]}, "land is in `merge` and in `void`"),
     ],
 )
@@ -61,5 +67,16 @@ def test_invalid_options_raise(options, message):
 
 
 def test_void_color_that_cannot_occur_raises():
-    with pytest.raises(InputError, match="The color .7, 7, 7. cannot occur"):
+    with pytest.raises(InputError, match="add the row void,7,7,7, and use `void=void`"):
         relabel(DEEPGLOBE_CLASSES, {}, void=["7"])
+
+
+def test_void_that_can_have_two_meanings_raises():
+    with pytest.raises(InputError, match="is in `map_color` and `void`"):
+        relabel(GRAYS, {(9, 9, 9): 0}, void=["9"])
+    numbers = ClassTable(("1", "2", "3"), ((10, 10, 10), (20, 20, 20), (3, 3, 3)))
+    with pytest.raises(
+        InputError, match="`void=1` is the name of a class and a value of the masks"
+    ):
+        relabel(numbers, {}, void=["1"])
+    assert relabel(numbers, {}, void=["3"])[0].classes.names == ("1", "2")

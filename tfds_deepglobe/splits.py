@@ -54,9 +54,28 @@ def plan_split(
     """
     if split not in (choices := ("auto", "folders", "random")):
         raise InputError(f"`split` must be one of {', '.join(choices)}. Received: split={split}.")
-    published = published_split(folders, seed) if split != "random" else None
+    by_pattern = None
+    if group_by not in ("auto", "folder", "none"):
+        by_pattern = pattern_groups(folders, group_by)
+    published = published_split(folders, seed, by_pattern) if split != "random" else None
     if published:
-        return SplitPlan(published, published, [f"split by folders: {_sizes(published)}"])
+        lines = [f"split by folders: {_sizes(published)}"]
+        if {*map(split_of_folder, folders.values())} != {*SPLITS}:
+            lines.append(
+                "  there are no three folders of splits: part of the training images is chosen at "
+                "random for validation"
+            )
+        elif by_pattern:
+            raise InputError(
+                f"`group_by={shorten(group_by)}` has no effect, because the folders are the "
+                "splits. Remove it, or use `split=random`."
+            )
+        return SplitPlan(published, published, lines)
+    if split == "auto" and (named := _named_and_other(folders)):
+        raise InputError(
+            f"Some folders are named as splits ({listed(named[0])}), but others are not "
+            f"({listed(named[1])}). Rename the folders, or use `split=random` or `split_files`."
+        )
     if split == "folders":
         examples = ", ".join(sorted(set(folders.values()))[:4]) or "none"
         raise InputError(
@@ -68,18 +87,29 @@ def plan_split(
         groups = folder_groups(folders)
     elif group_by == "folder":
         groups = dict(folders)
-    elif group_by != "none":
-        groups, what = pattern_groups(folders, group_by), f"{group_by!r} in the id"
+    elif by_pattern:
+        groups, what = by_pattern, f"{group_by!r} in the id"
     splits = assign(folders, seed, groups)
     if groups is None:
         lines = [f"random split: {_sizes(splits)}"]
-        if group_by == "auto" and (suspected := suspected_groups(folders)):
-            pattern, count = suspected
+        count = len({*folders.values()})
+        if group_by == "auto" and count > 1:
+            remedy = "`group_by=folder`" if count >= len(SPLITS) else "`split_files`"
             lines.append(
-                f"warning: the image ids look like parts of {count} scenes, which the random split "
-                "separates. Neighbors of training images can then be in the test split, and the "
-                f"scores are too high. To keep scenes together, use `group_by={pattern}`; if the "
-                "images are not neighbors, use `group_by=none`."
+                f"warning: the random split separates images of the same folder, because there are "
+                f"only {count} folders, or they differ much in size. If images of a folder are "
+                f"neighbors, use {remedy}, otherwise `group_by=none`."
+            )
+        elif group_by == "auto" and (suspected := suspected_groups(folders)):
+            pattern, count = suspected
+            remedy = "To choose the splits yourself, use `split_files`"
+            if count >= len(SPLITS):
+                remedy = f"To keep scenes together, use `group_by={pattern}`"
+            lines.append(
+                f"warning: the image ids look like parts of {count} scene{'s' * (count > 1)}, "
+                "which the random split separates. Neighbors of training images can then be in the "
+                f"test split, and the scores are too high. {remedy}; if the images are not "
+                "neighbors, use `group_by=none`."
             )
         return SplitPlan(splits, {"seed": seed}, lines)
     lines = [f"random split of {len(set(groups.values()))} groups ({what}): {_sizes(splits)}"]
@@ -172,7 +202,20 @@ def _assign_groups(
     return {"train": train, "validation": splits["validation"], "test": splits["test"]}
 
 
-def published_split(folders: Mapping[str, str], seed: int = 0) -> Assignment | None:
+def _named_and_other(folders: Mapping[str, str]) -> tuple[list[str], list[str]] | None:
+    """Returns folders that are named as splits, and other folders; None if one list is empty.
+
+    The splits must include training, and validation or testing.
+    """
+    named = sorted({folder for folder in folders.values() if split_of_folder(folder)})
+    other = sorted({folder or "." for folder in folders.values() if not split_of_folder(folder)})
+    is_split = "train" in (found := {*map(split_of_folder, named)}) and len(found) > 1
+    return (named, other) if is_split and other else None
+
+
+def published_split(
+    folders: Mapping[str, str], seed: int = 0, groups: Mapping[str, str] | None = None
+) -> Assignment | None:
     """Returns the split of an archive whose folders are splits, such as `train` and `test`.
 
     Without a folder `test`, the folder `val` is the test split. If only these two splits exist,
@@ -181,6 +224,7 @@ def published_split(folders: Mapping[str, str], seed: int = 0) -> Assignment | N
     Args:
         folders: dictionary from the id of each image to its folder.
         seed: random seed.
+        groups: group of each image, for the random choice; None for the folders.
 
     Returns:
         Dictionary from the name of each split in `SPLITS` to its image ids; None if a folder does
@@ -199,7 +243,7 @@ def published_split(folders: Mapping[str, str], seed: int = 0) -> Assignment | N
         splits["test"] = splits.pop("validation")
     if "validation" not in splits:
         train = {image_id: folders[image_id] for image_id in splits["train"]}
-        groups = folder_groups(train)
+        groups = folder_groups(train) if groups is None else groups
         if len(train) < len(SPLITS):
             return None
         parts = assign(train, seed, groups)
@@ -252,7 +296,8 @@ def pattern_groups(ids: Iterable[str], pattern: str) -> dict[str, str]:
             f"Received: group_by={shorten(pattern)}, which is not valid: {error}."
         ) from error
     for image_id in ids:
-        if not (found := expression.search(image_id)):
+        found = expression.search(image_id)
+        if not (found and (found[1] if expression.groups else found[0])):
             raise InputError(
                 f"`group_by={shorten(pattern)}` does not match the image id {image_id}. Choose a "
                 "regular expression that matches each id."
@@ -268,18 +313,26 @@ def suspected_groups(ids: Collection[str]) -> tuple[str, int] | None:
         ids: ids of the images.
 
     Returns:
-        A regular expression for `pattern_groups`, and the number of groups. None if the ids do not
+        A regular expression for `pattern_groups`, and the number of scenes. None if the ids do not
         look like parts of scenes.
 
     Example:
         >>> suspected_groups([f"scene{i}_{j}" for i in range(5) for j in range(9)])
-        ('^(.*?)[_-]?[0-9]+$', 5)
+        ('^(.*?)[_-][a-zA-Z]?[0-9]+$', 5)
     """
-    for pattern in (r"^(.*?)[_-]?[0-9]+$", r"^(.*?)[_-]?[0-9]+[_-][0-9]+$"):
-        found = [match[1] for i in ids if (match := re.search(pattern, i)) and match[1]]
-        groups = set(found)
-        if len(found) == len(ids) and len(groups) >= len(SPLITS) and len(ids) >= 3 * len(groups):
-            return pattern, len(groups)
+    number = "[_-][a-zA-Z]?[0-9]+"
+    # Rows and columns of a scene, such as austin_3_7
+    grid = f"^(.*?)({number})({number})$"
+    found = [match.groups() for i in ids if (match := re.search(grid, i))]
+    if len(found) == len(ids) and all(len({row[k] for row in found}) > 1 for k in (1, 2)):
+        scenes = {row[0] for row in found}
+        if len(ids) >= 3 * len(scenes):
+            return f"^(.*?){number}{number}$", len(scenes)
+    # Numbers of the parts of a scene, such as austin12
+    for pattern in (f"^(.*?){number}$", "^(.*?)[0-9]+$"):
+        names = [match[1] for i in ids if (match := re.search(pattern, i)) and match[1]]
+        if len(names) == len(ids) and len({*names}) > 1 and len(ids) >= 3 * len({*names}):
+            return pattern, len({*names})
     return None
 
 

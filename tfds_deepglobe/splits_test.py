@@ -88,10 +88,8 @@ def test_two_groups_raise():
         ({"Train/Urban": 40, "Train/Rural": 40, "Val/Urban": 5}, (73, 7, 5)),
         ({"train_images": 4, "val_images": 1, "test_images": 2}, (4, 1, 2)),
         ({"val": 8, "test": 2}, None),
-        ({"train": 8, "other": 2, "test": 1}, None),
-        ({"": 1, "train": 8, "test": 1}, None),
         ({"a": 8, "b": 2, "c": 1}, None),
-        ({"train/val": 8, "test": 2}, None),
+        ({"train/val": 20, "test": 2}, (18, 2, 2)),
     ],
 )
 def test_folders_with_names_of_splits_are_the_splits(folders, expected):
@@ -105,7 +103,7 @@ def test_folders_with_names_of_splits_are_the_splits(folders, expected):
         for name in ("train", "test"):
             word = {"test": "test", "train": "train"}[name]
             assert all(word in i.lower() or "val" in i.lower() for i in splits[name])
-    elif "other" not in folders and "" not in folders:
+    else:
         with pytest.raises(InputError, match="`split=folders` needs images with masks in folders"):
             plan_split(folder_of, split="folders")
     assert plan_split(folder_of, split="random", group_by="none").chosen_by == {"seed": 0}
@@ -125,7 +123,11 @@ def test_images_of_similar_folders_are_groups_by_default():
     # Two folders, and folders of which two contain most images, are no groups.
     assert folder_groups(in_folders(9, 9)) is None
     assert folder_groups(in_folders(9, 9, 9)) is None
-    assert plan_split(in_folders(9, 9, 9)).chosen_by == {"seed": 0}
+    plan = plan_split(in_folders(9, 9, 9))
+    assert plan.chosen_by == {"seed": 0}
+    assert plan.lines[1].startswith("warning: the random split separates images of the same folder")
+    assert "use `group_by=folder`, otherwise" in plan.lines[1]
+    assert len(plan_split(in_folders(9, 9), group_by="none").lines) == 1
 
 
 def test_images_whose_ids_contain_the_same_text_are_groups():
@@ -165,3 +167,48 @@ def test_ids_that_look_like_parts_of_scenes_are_found(names, found):
 def test_too_few_images_raise():
     with pytest.raises(InputError, match="at least 3 images .* Received: 2.*`split_files`"):
         assign(ids(2))
+
+
+@pytest.mark.parametrize("other", ["other", ""])
+def test_folders_beside_folders_of_splits_raise(other):
+    folders = {"1": "train", "2": "test", "3": "val", "4": other}
+    with pytest.raises(InputError, match=f"others are not .{other or '.'}.. Rename the folders"):
+        plan_split(folders)
+    assert plan_split(folders, split="random", group_by="none").chosen_by == {"seed": 0}
+
+
+def test_groups_are_kept_together_in_random_validation_images():
+    folders = {f"city{c}_{i}": "train" for c in range(10) for i in range(8)}
+    folders |= {f"town_{i}": "val" for i in range(5)}
+    plan = plan_split(folders, group_by="^([a-z]+[0-9]?)_")
+    assert sizes(plan.splits) == (72, 8, 5)
+    assert len({image_id.split("_")[0] for image_id in plan.splits["validation"]}) == 1
+    assert "part of the training images is chosen at random for validation" in plan.lines[1]
+    folders |= {f"x_{i}": "test" for i in range(5)}
+    with pytest.raises(InputError, match="has no effect, because the folders are the splits"):
+        plan_split(folders, group_by="^([a-z]+[0-9]?)_")
+
+
+@pytest.mark.parametrize("pattern", ["(x)?.", "(xxx|yyy)?", "", "(", "q"])
+def test_patterns_that_do_not_match_each_id_raise(pattern):
+    with pytest.raises(InputError, match="`group_by"):
+        plan_split({f"{i}": "" for i in range(9)}, group_by=pattern)
+
+
+@pytest.mark.parametrize(
+    ("names", "count"),
+    [
+        ([f"{c}_{x:02d}_{y:02d}" for c in ("austin", "tyrol", "wien") for x in range(5)
+          for y in range(5)], 3),
+        ([f"tile_{x}_{y}" for x in range(5) for y in range(5)], 1),
+        ([f"a_x{x}_y{y}" for x in range(5) for y in range(5)], 1),
+        ([f"{c}_{i}" for c in "ab" for i in range(16)], 2),
+    ],
+)  # fmt: skip
+def test_scenes_are_not_divided_into_rows(names, count):
+    (_, warning) = plan_split(dict.fromkeys(names, "")).lines
+    assert f"look like parts of {count} scene" in warning
+    assert ("`group_by=^" in warning) == (count >= 3)
+    if count >= 3:
+        pattern = warning.split("`group_by=")[1].split("`")[0]
+        assert len(plan_split(dict.fromkeys(names, ""), group_by=pattern).lines) == 4

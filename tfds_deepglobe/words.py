@@ -68,11 +68,16 @@ def without_kinds(path: str) -> str:
 
 
 def split_of_folder(path: str) -> str | None:
-    """Returns the name of the split in a folder; None if the path contains no word of one split.
+    """Returns the name of the split in a path; None if no folder contains the word of one split.
+
+    The outermost folder with such a word decides.
 
     Example:
         >>> [split_of_folder(path) for path in ("Data/Train/Urban", "test_images", "Tile 1")]
         ['train', 'test', None]
     """
-    splits = {SPLIT_WORDS[word] for word in words_of(path) if word in SPLIT_WORDS}
-    return splits.pop() if len(splits) == 1 else None
+    for folder in path.split("/"):
+        splits = {SPLIT_WORDS[word] for word in words_of(folder) if word in SPLIT_WORDS}
+        if len(splits) == 1:
+            return splits.pop()
+    return None

@@ -71,7 +71,7 @@ def command(options: argparse.Namespace) -> None:
     config = from_options(options, earlier=read_run(workdir).config if resumes else None)
     state = train(config, workdir, resume=resume)
     print(
-        f"best {config.monitor} {state.best_score:.4f} (average of three epochs) in epoch "
+        f"best {config.monitor} {state.best_score:.4f} (average of up to three epochs) in epoch "
         f"{state.best_epoch}; run: {workdir}"
     )
 
@@ -210,7 +210,7 @@ def add_data(group: OptionGroup) -> None:
         "images that a random split does not separate: the images of a folder, or images whose "
         "ids contain the same text that matches a regular expression",
         default=argparse.SUPPRESS,
-        default_text="folder, if there are three or more folders of similar size",
+        default_text="folder, if there are several folders of similar size",
         metavar="folder|none|REGEX",
     )
     add_option(

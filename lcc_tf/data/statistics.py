@@ -21,7 +21,15 @@ def native_size(builder: tfds.core.DatasetBuilder) -> float:
 
     The typical side is the median of the square roots of the image areas.
     """
-    return float(np.median(np.sqrt(class_pixels(builder).sum(axis=1))))
+    return float(np.median(np.sqrt(image_pixels(builder))))
+
+
+def image_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
+    """Returns the number of pixels of each training image, with void pixels, int64 `(num_images,)`.
+
+    The images are in the same order as in `class_pixels`.
+    """
+    return _counts(builder).sum(axis=1)
 
 
 def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
@@ -37,25 +45,38 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
     Returns:
         Numbers of pixels, int64 `(num_images, num_classes)`. The images are in no particular order.
     """
+    return _counts(builder)[:, : len(builder.info.metadata["class_names"])]
+
+
+def _counts(builder: tfds.core.DatasetBuilder) -> np.ndarray:
+    """Returns the content of the file `CLASS_PIXELS`: the pixels of each class, and void pixels.
+
+    In data sets of earlier versions, the file contains no number of void pixels.
+    """
     file = Path(builder.data_dir) / CLASS_PIXELS
     num_images = split_size(builder, "train")
     num_classes = len(builder.info.metadata["class_names"])
+    shapes = [(num_images, num_classes), (num_images, num_classes + 1)]
     # If the file is missing or damaged, the masks are counted again. A damaged header can cause
     # many different exceptions in NumPy.
     with contextlib.suppress(Exception):
         counts = np.load(io.BytesIO(file.read_bytes()))
         if (
             isinstance(counts, np.ndarray)
-            and (counts.shape, counts.dtype) == ((num_images, num_classes), np.int64)
+            and counts.shape in shapes
+            and counts.dtype == np.int64
             and counts.min() >= 0
-            and counts.sum() > 0
+            and counts.sum(axis=1).min() > 0
         ):
             return counts
 
     def count(example: dict[str, tf.Tensor]) -> tf.Tensor:
-        mask = decode_mask(example["segmentation_mask"])
-        ids = tf.reshape(tf.cast(mask, tf.int32), [-1])
-        return tf.math.bincount(ids, minlength=num_classes, maxlength=num_classes, dtype=tf.int64)
+        ids = tf.reshape(tf.cast(decode_mask(example["segmentation_mask"]), tf.int32), [-1])
+        # The last number is the number of void pixels.
+        ids = tf.minimum(ids, num_classes)
+        return tf.math.bincount(
+            ids, minlength=num_classes + 1, maxlength=num_classes + 1, dtype=tf.int64
+        )
 
     examples = encoded_examples(builder, "train").map(count, num_parallel_calls=tf.data.AUTOTUNE)
     bar = tqdm(

@@ -17,7 +17,7 @@ from lcc_tf.data.pipeline import (
     steps_per_epoch,
     training_batches,
 )
-from lcc_tf.data.statistics import class_pixels
+from lcc_tf.data.statistics import class_pixels, image_pixels
 from lcc_tf.training.label_rules import LabelRules
 
 # Decoded training images are kept in memory if they need at most this fraction of the free memory.
@@ -80,10 +80,8 @@ class TrainingData:
     def _decoded_bytes(self) -> int:
         """Returns the memory for all decoded training images and masks, bytes."""
         if self.crops:
-            pixels = self.builder.info.metadata.get("train_pixels")
-            if pixels is None:  # a data set of an earlier version, without void pixels
-                pixels = int(class_pixels(self.builder).sum())
-            return 4 * pixels  # 1 byte for each of R, G, B and class id
+            # 1 byte for each of R, G, B and class id
+            return 4 * int(image_pixels(self.builder).sum())
         # After resizing, each of R, G, B and class id needs 4 bytes.
         return 16 * self.image_size**2 * split_size(self.builder, "train")
 

@@ -7,7 +7,7 @@ import tensorflow as tf
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.pipeline import evaluation_batches, training_batches
-from lcc_tf.data.statistics import class_pixels
+from lcc_tf.data.statistics import class_pixels, image_pixels, native_size
 from lcc_tf.errors import InputError
 from lcc_tf.scoring.examples import split_examples
 from lcc_tf.training.label_rules import LabelRules, label_rules_of
@@ -52,8 +52,9 @@ def test_void_and_merged_classes_in_training_and_scoring(tmp_path):
     expected = [counts[:, [i for i in range(7) if new_ids[i] == j]].sum(axis=1) for j in range(4)]
     np.testing.assert_array_equal(merged_counts, np.stack(expected, axis=1))
     assert label_rules_of(TrainConfig(), merged) == LabelRules(4)
-    # Void pixels also need memory.
-    assert merged.info.metadata["train_pixels"] == len(counts) * 64**2 > merged_counts.sum()
+    # Void pixels are part of the images.
+    np.testing.assert_array_equal(image_pixels(merged), [64**2] * len(counts))
+    assert native_size(merged) == 64
 
 
 def test_error_for_a_missing_archive_recommends_demo(tmp_path):

@@ -40,7 +40,8 @@ def test_missing_file_of_class_pixels_is_written_once(builder):
     written = np.load(file)
     file.unlink()
     counts = class_pixels(builder)
-    assert sorted(counts.tolist()) == sorted(written.tolist())
+    assert sorted(np.load(file).tolist()) == sorted(written.tolist())
+    # Earlier versions did not write the number of void pixels.
     np.save(file, counts + 1)
     np.testing.assert_array_equal(class_pixels(builder), counts + 1)
     np.save(file, written)
@@ -66,7 +67,7 @@ def test_damaged_file_of_class_pixels_is_counted_again(builder, damage):
     counts = class_pixels(builder)
     file.write_bytes(damage(counts))
     assert sorted(class_pixels(builder).tolist()) == sorted(counts.tolist())
-    assert sorted(np.load(file).tolist()) == sorted(counts.tolist())
+    assert sorted(np.load(file)[:, :7].tolist()) == sorted(counts.tolist())
 
 
 def npy(array):

@@ -351,7 +351,9 @@ def test_images_on_which_a_run_was_trained_are_refused(pair, tiny_config, tmp_pa
     data = tiny_config.data
     (archive,) = Path(data.cache_dir).glob(f"demo_{data.demo_count}x{data.demo_size}px")
     trained = prepare_dataset(**dataclasses.asdict(data))
-    run = dataclasses.replace(pair[0], fingerprint=trained.info.metadata["fingerprint"])
+    config = dataclasses.replace(pair[0].config, data=data)
+    fingerprint = trained.info.metadata["fingerprint"]
+    run = dataclasses.replace(pair[0], config=config, fingerprint=fingerprint)
     other_split = prepare(archive, tmp_path, seed=1)
     with pytest.raises(InputError, match="test images are images on which .* was trained: demo_"):
         evaluate_runs([run], other_split, ensemble=False)
