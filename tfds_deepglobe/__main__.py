@@ -3,6 +3,7 @@
 import argparse
 import collections
 import re
+import shlex
 import signal
 import sys
 from collections.abc import Sequence
@@ -287,7 +288,8 @@ def _classes(options: argparse.Namespace) -> int:
         ) from None
     print(f"written: {output}; replace the names of the classes")
     if not archive.path.is_dir() and not options.output:
-        print(f"then add the file to the zip: zip -j {archive.path} {output}")
+        paths = shlex.join([str(archive.path), str(output)])
+        print(f"then add the file to the zip: zip -j {paths}")
     return 0
 
 

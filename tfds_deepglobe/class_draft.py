@@ -65,22 +65,28 @@ def draft_names(archive: Archive, uses: Mapping[RGB, ColorUse]) -> dict[RGB, str
     """Proposes a name for each color.
 
     The name is the name in the class table of the archive. For other colors, it is `class_1` and so
-    on, or `class_<value>` in gray masks. If there are more colors than a class table can contain,
-    the rarest colors are omitted.
+    on, or `class_<value>` in gray masks.
 
     Args:
         archive: the archive.
         uses: result of `count_colors`.
+
+    Raises:
+        InputError: There are more colors than a class table can contain.
     """
+    if len(uses) > MAX_CLASSES:
+        raise InputError(
+            f"The masks have {len(uses)} colors, but a class table has at most {MAX_CLASSES}. The "
+            "masks were probably resized or compressed. Use the original masks."
+        )
     known = dict(zip(archive.mask_classes.palette, archive.mask_classes.names, strict=True))
     is_deepglobe = set(uses) <= set(known) and set(uses) - {(0, 0, 0), (255, 255, 255)}
     if not archive.has_class_table and not is_deepglobe:
         known = {}
-    colors = list(uses)[:MAX_CLASSES]
-    if all(red == green == blue for red, green, blue in colors):
-        return {color: known.get(color, f"class_{color[0]}") for color in sorted(colors)}
+    if all(red == green == blue for red, green, blue in uses):
+        return {color: known.get(color, f"class_{color[0]}") for color in sorted(uses)}
     numbers = (n for n in range(1, 1000) if f"class_{n}" not in known.values())
-    return {color: known.get(color) or f"class_{next(numbers)}" for color in colors}
+    return {color: known.get(color) or f"class_{next(numbers)}" for color in uses}
 
 
 def draft_text(names: Mapping[RGB, str]) -> str:
@@ -95,13 +101,11 @@ def draft_text(names: Mapping[RGB, str]) -> str:
 def describe_colors(uses: Mapping[RGB, ColorUse], names: Mapping[RGB, str]) -> list[str]:
     """Formats a table of the colors, with one line per color."""
     total = sum(use.pixels for use in uses.values())
-    lines = [f"{'class':20s} {'color':15s} {'pixels':>9s} {'masks':>6s}  example"]
-    lines += [
-        f"{name:20s} {','.join(map(str, color)):15s} {uses[color].pixels / total:9.3%} "
-        f"{uses[color].masks:6d}  {uses[color].example}"
-        for color, name in names.items()
+    return [
+        f"{'class':20s} {'color':15s} {'pixels':>9s} {'masks':>6s}  example",
+        *(
+            f"{name:20s} {','.join(map(str, color)):15s} {uses[color].pixels / total:9.3%} "
+            f"{uses[color].masks:6d}  {uses[color].example}"
+            for color, name in names.items()
+        ),
     ]
-    if omitted := len(uses) - len(names):
-        share = sum(use.pixels for color, use in uses.items() if color not in names) / total
-        lines.append(f"{omitted} more colors, which have {share:.3%} of the pixels, are omitted")
-    return lines

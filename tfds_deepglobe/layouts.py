@@ -87,7 +87,7 @@ def recognize_layout(files: Sequence[File]) -> FileNames | None:
 def _several(candidates: Sequence[_Candidate]) -> str:
     """Formats an error message for several possible patterns, the best of which is the first."""
     texts = [
-        f"image_glob={names.images} with mask_pattern={names.masks} ({len(pairs)} pairs)"
+        f"`image_glob={names.images}` with `mask_pattern={names.masks}` ({len(pairs)} pairs)"
         for names, _, pairs in candidates
     ]
     without_format = {

@@ -297,7 +297,7 @@ def test_jpeg_masks_raise(tmp_path, names):
         (["images/7.jpg", "masks/7.png", "labels/7.png"], ("masks/*.png", "labels/*.png")),
         (
             ["images/7.jpg", "images/8.jpg", "masks/7.png", "masks/8.png", "labels/8.png"],
-            ("masks/*.png (2 pairs)", "labels/*.png (1 pairs)"),
+            ("masks/*.png` (2 pairs)", "labels/*.png` (1 pairs)"),
         ),
     ],
 )
@@ -310,5 +310,5 @@ def test_several_possible_layouts_raise(tmp_path, names, texts):
 
 def test_several_formats_raise(tmp_path):
     names = ["images/7.jpg", "masks/7.png", "images/8.tif", "masks/8.png"]
-    with pytest.raises(InputError, match="several formats: .*images/.*.jpg .*Convert them to one"):
+    with pytest.raises(InputError, match="several formats: .*images/.*.jpg.*Convert them to one"):
         archive_of(tmp_path, names)
