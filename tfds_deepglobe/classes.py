@@ -431,7 +431,6 @@ def _unknown_colors(codes: np.ndarray, bits: int) -> dict[RGB, int]:
     values, counts = np.unique(codes, return_counts=True)
     order = np.argsort(-counts, kind="stable")
     scale, mask = 255 // ((1 << bits) - 1), (1 << bits) - 1
-    return {
-        tuple((int(code) >> shift & mask) * scale for shift in (2 * bits, bits, 0)): int(count)
-        for code, count in zip(values[order], counts[order], strict=True)
-    }
+    red, green, blue = ((values[order] >> shift & mask) * scale for shift in (2 * bits, bits, 0))
+    colors = zip(red.tolist(), green.tolist(), blue.tolist(), strict=True)
+    return dict(zip(colors, counts[order].tolist(), strict=True))
