@@ -20,6 +20,7 @@ from lcc_tf.errors import InputError, InstallationError
 
 if TYPE_CHECKING:  # only for editors and type checkers; `__getattr__` imports the names at run time
     from lcc_tf import losses, metrics, models
+    from lcc_tf.bands import Bands
     from lcc_tf.exporting.agreement import AgreementError
     from lcc_tf.exporting.export import export
     from lcc_tf.mapping.map_scene import map_scene
@@ -33,6 +34,7 @@ __version__ = "0.2.0"
 __all__ = [
     "DEEPGLOBE_CLASSES",
     "AgreementError",
+    "Bands",
     "ClassTable",
     "Evaluation",
     "InputError",
@@ -52,6 +54,7 @@ _SUBMODULES = ("losses", "metrics", "models")
 _MODULES = {
     "DEEPGLOBE_CLASSES": "tfds_deepglobe.classes",
     "AgreementError": "lcc_tf.exporting.agreement",
+    "Bands": "lcc_tf.bands",
     "ClassTable": "tfds_deepglobe.classes",
     "Evaluation": "lcc_tf.scoring.results",
     "evaluate": "lcc_tf.scoring.evaluate",

@@ -15,6 +15,7 @@ from typing import Self
 
 from lcc_tf.arguments import check_types
 from lcc_tf.errors import InputError
+from tfds_deepglobe.bands import parse_bands
 from tfds_deepglobe.classes import UNKNOWN
 from tfds_deepglobe.file_names import FileNames
 
@@ -30,8 +31,14 @@ XLA = {"auto": "auto", "on": True, "off": False}
 MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
 MAX_CROPS = 1000  # per image and epoch
 # Values of fields that are missing in the `config.json` of old runs
-OLD_TRAIN_VALUES = {"xla": "auto", "crops_per_image": 1}
+OLD_TRAIN_VALUES = {
+    "xla": "auto",
+    "crops_per_image": 1,
+    "scale": "percentile",
+    "new_bands": "mean",
+}
 OLD_DATA_VALUES = {
+    "bands": None,
     "image_glob": "*_sat.jpg",
     "mask_pattern": "*_mask.png",
     "split": "random",
@@ -65,6 +72,9 @@ class DataConfig:
     # recognize the patterns.
     image_glob: str | None = None
     mask_pattern: str | None = None
+    # Bands to use, such as "4,3,2,8" or "4=red,3=green,2=blue,8=nir". None for all bands, or for
+    # RGB if the images have RGB colors with 8 bits per channel.
+    bands: str | None = None
     # "folders" for the splits in folders such as `train` and `test`, "random" for a random split,
     # "auto" for folders if they exist
     split: str = "auto"
@@ -89,6 +99,8 @@ class DataConfig:
             if getattr(self, name) == "":
                 raise InputError(f"`{name}` must not be empty. Received: {name}=''.")
         FileNames.parse_or_none(self.image_glob, self.mask_pattern)
+        if self.bands is not None:
+            parse_bands(self.bands)
 
     def absolute_paths(self) -> dict[str, str]:
         """Returns the absolute paths of the fields that are paths."""
@@ -145,6 +157,12 @@ class TrainConfig:
     dilation_rates: tuple[int, ...] | None = None
     align_corners: bool = False  # DeepLabV3+ only; True for imported PyTorch models
     deep_supervision: bool = False  # UNet++ only
+    # Range of values per band that is scaled to [0, 255], for images that are not RGB with 8 bits:
+    # "percentile" or "minmax" of the training images, "dtype", or two numbers such as "0,3000"
+    scale: str = "percentile"
+    # Initial weights for bands that are not red, green or blue, "mean" or "zero", see
+    # `lcc_tf.models.build_encoder`
+    new_bands: str = "mean"
 
     # Training
     recipe: str = "default"  # one of `RECIPES`, or "imported"
@@ -212,7 +230,8 @@ class TrainConfig:
     seed: int = 0  # random seed of weights, image order and augmentation, but not of the split
 
     def __post_init__(self) -> None:
-        from lcc_tf.models import ARCHITECTURES, encoders_of
+        from lcc_tf.bands import parse_scale
+        from lcc_tf.models import ARCHITECTURES, NEW_BANDS, encoders_of
 
         check_types(self)
         check_choice("recipe", self.recipe, (*RECIPES, "imported"))
@@ -224,6 +243,8 @@ class TrainConfig:
         check_choice("xla", self.xla, XLA)
         check_choice("monitor", self.monitor, MONITORS)
         check_choice("schedule", self.schedule, ("cosine", "constant"))
+        check_choice("new_bands", self.new_bands, NEW_BANDS)
+        parse_scale(self.scale)
         for name in ("image_size", "batch_size", "epochs", "patience", "learning_rate"):
             if not getattr(self, name) > 0:
                 raise InputError(

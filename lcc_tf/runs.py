@@ -24,6 +24,7 @@ from pathlib import Path
 import keras
 
 from lcc_tf.arguments import check_types
+from lcc_tf.bands import Bands
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import write_atomically
@@ -48,6 +49,7 @@ class Run:
         fingerprint: fingerprint of the training data set; None for an imported model, whose
             training data set is unknown.
         native_size: side of the training images before they were resized, pixels.
+        bands: bands of the images; None for RGB in [0, 255].
 
     Raises:
         InputError: a value has another type, or `native_size` is invalid.
@@ -58,6 +60,7 @@ class Run:
     classes: ClassTable
     fingerprint: str | None
     native_size: float
+    bands: Bands | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -100,6 +103,7 @@ def write_run(run: Run, num_parameters: int) -> None:
         "palette": run.classes.palette,
         "dataset_fingerprint": run.fingerprint,
         "native_size": run.native_size,
+        "bands": run.bands and run.bands.to_json(),
         "num_parameters": num_parameters,
         "versions": {name: __version__ if name == "lcc_tf" else version(name) for name in PACKAGES},
     }
@@ -128,6 +132,7 @@ def read_run(path: Path) -> Run:
             ),
             fingerprint=content["dataset_fingerprint"],
             native_size=content["native_size"],
+            bands=Bands.from_json(content.get("bands")),
         )
         absolute = dict(content.get("absolute_paths", {}))
         data = run.config.data.with_existing_paths(absolute, run.fingerprint)
@@ -176,8 +181,9 @@ def load_model(run: Run) -> keras.Model:
     """Builds the network of a run and loads its best weights.
 
     Returns:
-        A Keras model. Its input is images, float32 `(batch, height, width, 3)`, RGB in [0, 255].
-        Its output is logits, float32 `(batch, height, width, num_classes)`.
+        A Keras model. Its input is images, float32 `(batch, height, width, 3)`, RGB in [0, 255], or
+        images with the bands of the run and their original values. Its output is logits, float32
+        `(batch, height, width, num_classes)`.
 
     Raises:
         InputError: the run has no weights, or the weights cannot be loaded.
@@ -189,7 +195,7 @@ def load_model(run: Run) -> keras.Model:
             "file was not copied with the folder. Continue the training, copy the file, or choose "
             "another run."
         )
-    options = run.config.model_options()
+    options = run.config.model_options() | ({"bands": run.bands} if run.bands else {})
     model = build_model(run.config.arch, run.classes.num_classes, encoder_weights=None, **options)
     load_weights(model, file)
     return keras.Model(model.inputs[0], model.outputs[0])

@@ -102,7 +102,10 @@ def test_invalid_options_raise(options, message):
     ("options", "message"),
     [
         ({"image_glob": "images/"}, r"exactly one \*.*images/"),
-        ({"mask_pattern": "*.npy"}, "must end in one of .jpg"),
+        ({"mask_pattern": "*.gif"}, "must end in one of .jpg"),
+        ({"mask_pattern": "*.npy"}, "`mask_pattern` must match image files"),
+        ({"bands": "red"}, "`bands` must be different numbers of bands.*Received: bands=red"),
+        ({"image_glob": "*_{a,b.tif"}, "names of bands once, in braces"),
     ],
 )
 def test_invalid_file_name_patterns_raise(options, message):

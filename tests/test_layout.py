@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[1]
 RANKS = [
     {"errors"},
     {"arguments", "class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
-    {"confusion_matrix", "figures", "loss_functions"},
+    {"band_names", "confusion_matrix", "figures", "loss_functions"},
+    {"bands"},
     {"losses", "metrics"},
     {"data", "models"},  # below "config", because both accept plain arguments, not a configuration
     {"config"},
@@ -34,7 +35,10 @@ WITHOUT_DATASET = {
     "ground_truth",
     "keras_backend",
     "reflect_padding",
-} | {*("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")}
+} | {"band_names", "bands"}
+WITHOUT_DATASET |= {
+    *("class_weights", "confusion_matrix", "loss_functions", "losses", "metrics", "models")
+}
 SCRIPTS = {file.stem for file in ROOT.glob("*.py")}
 
 

@@ -41,18 +41,19 @@ def with_several_classes(model):
     return model
 
 
-def small_unet(num_classes, **options):
-    """Builds a network with the layers of UNet++, two levels and stride 32. Ignores all options.
+def small_unet(num_classes, bands=None, **options):
+    """Builds a network with the layers of UNet++, two levels and stride 32. Ignores `options`.
 
     The network also has an encoder with batch normalization, and dropout like DeepLabV3+.
     """
-    image = keras.Input((None, None, 3))
-    x = EncoderPreprocessing("tf", size_divisor=32)(image)
+    channels = len(bands) if bands else 3
+    image = keras.Input((None, None, channels))
+    x = EncoderPreprocessing("tf", size_divisor=32, bands=bands)(image)
     x = keras.layers.Conv2D(8, 5, strides=4, padding="same", name="stage1")(x)
     skip = batch_norm_relu(x, name="stage1")
     x = keras.layers.Conv2D(16, 9, strides=8, padding="same", name="stage2")(skip)
     encoder = keras.Model(image, [skip, x], name="encoder")
-    image = keras.Input((None, None, 3), name="image")
+    image = keras.Input((None, None, channels), name="image")
     skip, x = encoder(image)
     x = keras.layers.UpSampling2D(8)(conv_bn_relu(x, 16, 3, name="deep"))
     x = conv_bn_relu(keras.layers.Concatenate()([x, skip]), 8, 3, name="joined")

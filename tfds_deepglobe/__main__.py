@@ -86,7 +86,7 @@ def _in_options(message: str) -> str:
 
     names = (
         *("data", "output", "image_glob", "mask_pattern", "map_color", "cache_dir", "num_shards"),
-        *("split", "split_files", "group_by", "merge", "void"),
+        *("split", "split_files", "group_by", "merge", "void", "bands"),
     )
     return re.sub(rf"`({'|'.join(names)})(?:=([^`]*))?`", option, message)
 
@@ -154,6 +154,12 @@ def _parser() -> argparse.ArgumentParser:
         )
     for command in (check, prepare):
         command.add_argument(
+            "--bands",
+            metavar="N,N,...",
+            help="numbers of the bands to use, counted from 1, with optional names, such as "
+            "4=red,3=green,2=blue,8=nir (default: all bands)",
+        )
+        command.add_argument(
             "--map-color",
             metavar="R,G,B=CLASS",
             action="append",
@@ -217,7 +223,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _check(options: argparse.Namespace) -> int:
     # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
-    from tfds_deepglobe.archive import open_archive, remarks, verify, with_labels
+    from tfds_deepglobe.archive import open_archive, remarks, verify, with_bands, with_labels
     from tfds_deepglobe.splits import plan_split
 
     names = FileNames.parse_or_none(options.image_glob, options.mask_pattern)
@@ -228,6 +234,7 @@ def _check(options: argparse.Namespace) -> int:
             raise
         print(_in_options(f"{error}\n{options.data}: 1 fault"))
         return 1
+    archive = with_bands(archive, options.bands)
     archive, color_map = with_labels(archive, options.map_color, options.merge, options.void)
     report = verify(archive, color_map)
     if report.faults:
@@ -302,6 +309,7 @@ def _prepare(options: argparse.Namespace) -> int:
         options.cache_dir,
         image_glob=options.image_glob,
         mask_pattern=options.mask_pattern,
+        bands=options.bands,
         split=options.split,
         split_files=options.split_files,
         group_by=options.group_by,

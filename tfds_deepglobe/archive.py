@@ -8,12 +8,14 @@ import collections
 import contextlib
 import dataclasses
 import posixpath
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
+from tfds_deepglobe.bands import Bands, Raster, find_bands, parse_bands, read_raster
 from tfds_deepglobe.class_files import (
     TABLE,
     TABLE_FILES,
@@ -23,6 +25,7 @@ from tfds_deepglobe.class_files import (
 from tfds_deepglobe.classes import (
     DEEPGLOBE_CLASSES,
     RGB,
+    VOID_ID,
     ClassTable,
     other_palette_text,
     parse_color_map,
@@ -62,6 +65,7 @@ _MAX_COLORS = 12  # colors in a table
 # Limits of the search for class tables with other names: bytes per text file, number of files.
 # They keep the search short in archives with many text files.
 _MAX_TABLE_SIZE, _MAX_TEXTS = 100_000, 20
+_MAX_TRIES = 5  # images in which bands are searched
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 _ORIENTATIONS = (
     "has the orientation tag {}, but its mask ({}) has the orientation tag {}; lcc_tf ignores "
@@ -76,20 +80,24 @@ class Example:
     """A decoded image and its decoded mask.
 
     Attributes:
-        image: image in RGB, or in RGBA without transparent pixels, with 8 bits per channel.
+        image: image in RGB, or in RGBA without transparent pixels, with 8 bits per channel. If the
+            archive has `bands`, the pixels of these bands.
         class_ids: mask as class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
         image_file: content of the image file.
     """
 
-    image: Image.Image
+    image: Image.Image | Raster
     class_ids: np.ndarray
     image_file: bytes
 
-    def encoded_image(self) -> bytes:
+    def encoded_image(self) -> bytes | np.ndarray:
         """Returns the image as the content of a JPEG or PNG file, without loss.
 
-        JPEG and PNG files are not changed. Files of other formats are converted to PNG.
+        JPEG and PNG files are not changed. Files of other formats are converted to PNG. If the
+        archive has `bands`, returns the pixels, `(height, width, bands)`.
         """
+        if isinstance(self.image, Raster):
+            return self.image.values
         if self.image.format in ("JPEG", "PNG"):
             return self.image_file
         return encode_png(self.image.convert("RGB"))
@@ -118,7 +126,10 @@ class Archive:
         source: folder or zip from which the files are read.
         relabeling: conversion of the classes of the masks to the classes for training; None if they
             are equal.
+        bands: bands of the images; None for images in RGB with 8 bits per channel.
         turned: images that `read` has decoded and whose orientation tags it has not applied.
+        contents: contents of files that `with_bands` has read, so that `read` does not read them
+            again.
     """
 
     path: Path
@@ -131,7 +142,9 @@ class Archive:
     faults: tuple[str, ...]
     source: Folder | Zip
     relabeling: Relabeling | None = None
+    bands: Bands | None = None
     turned: set[str] = dataclasses.field(default_factory=set, compare=False)
+    contents: dict[str, bytes] = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def has_class_table(self) -> bool:
@@ -145,7 +158,9 @@ class Archive:
 
     @property
     def image_encoding(self) -> str:
-        """Encoding of the images that `Example.encoded_image` returns: "jpeg" or "png"."""
+        """Encoding of the images that `Example.encoded_image` returns: "jpeg", "png" or "raw"."""
+        if self.bands:
+            return "raw"
         return "jpeg" if self.names.images.format == "JPEG" else "png"
 
     def read(self, pair: Pair, color_map: Mapping[RGB, int]) -> Example:
@@ -160,8 +175,7 @@ class Archive:
         """
         faults = []
         try:
-            image_file = self.source.read(pair.image.name)
-            image, turned = decode_image(image_file, self.names.images.format)
+            image, turned, image_file = self._read_image(pair.image)
         except InputError as error:
             faults.append((pair.image.name, error))
         try:
@@ -188,7 +202,49 @@ class Archive:
                 f"{pair.image.name} has {size_text(image.size)} pixels"
             )
             raise FileFaultsError((pair.mask.name, error))
+        if isinstance(image, Raster):
+            class_ids = np.where(image.valid, class_ids, np.uint8(VOID_ID))
         return Example(image, class_ids, image_file)
+
+    def checksum(self, file: File) -> int:
+        """Returns the CRC-32 of a file, or of all files of an image with one file per band.
+
+        Raises:
+            InputError: The file cannot be read.
+        """
+        if not file.parts:
+            return self.source.checksum(file.name)
+        checksums = [self.source.checksum(name) for name in file.parts]
+        return zlib.crc32(np.array(checksums, np.uint32).tobytes())
+
+    def has_one_color(self, file: File) -> bool:
+        """Returns True if an image has only one color, or cannot be decoded."""
+        try:
+            image, _, _ = self._read_image(file)
+        except InputError:
+            return True
+        if isinstance(image, Raster):
+            pixels = image.values[image.valid]
+            return bool((pixels == pixels[:1]).all())
+        return all(low == high for low, high in image.convert("RGB").getextrema())
+
+    def _content(self, name: str) -> bytes:
+        """Returns the content of a file."""
+        content = self.contents.pop(name, None)
+        return self.source.read(name) if content is None else content
+
+    def _read_image(self, file: File) -> tuple[Image.Image | Raster, int, bytes]:
+        """Returns an image, its orientation, and the content of its file.
+
+        For an image with one file per band, the content is empty.
+        """
+        kind = self.names.images.format
+        if self.bands:
+            contents = [self._content(name) for name in file.parts or (file.name,)]
+            raster = read_raster(contents, kind, self.bands)
+            return raster, raster.orientation, b""
+        image_file = self._content(file.name)
+        return *decode_image(image_file, kind), image_file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -275,6 +331,37 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     )
 
 
+def with_bands(archive: Archive, text: str | None) -> Archive:
+    """Finds the bands of the images of an archive in its first readable image.
+
+    Args:
+        archive: archive, as returned by `open_archive`.
+        text: bands to use, such as "4=red,3=green,2=blue,8", see `bands.parse_bands`. None for all
+            bands, or for RGB if the images have RGB colors with 8 bits per channel.
+
+    Raises:
+        InputError: `text` is invalid, or the images do not have these bands.
+    """
+    if text is not None:
+        parse_bands(text)
+    kind = archive.names.images.format
+    fault = None
+    for pair in archive.pairs[:_MAX_TRIES]:
+        try:
+            parts = pair.image.parts or (pair.image.name,)
+            contents = {name: archive.source.read(name) for name in parts}
+            bands = find_bands(
+                [*contents.values()], kind, text=text, part_names=archive.names.bands
+            )
+        except InputError as error:
+            fault = fault or InputError(f"{pair.image.name} {error}")
+            continue
+        return dataclasses.replace(archive, bands=bands, contents=contents)
+    if text is not None and fault:
+        raise fault
+    return archive  # no image can be read: `read` reports the faults
+
+
 def with_labels(
     archive: Archive,
     map_color: Sequence[str] = (),
@@ -342,27 +429,19 @@ def copies(archive: Archive, pairs: Sequence[Pair]) -> list[str]:
         archive: the archive.
         pairs: pairs that `Archive.read` has already read.
     """
-    by_size = collections.defaultdict[int, list[str]](list)
+    by_size = collections.defaultdict[int, list[File]](list)
     for pair in pairs:
-        by_size[pair.image.size].append(pair.image.name)
-    equal = collections.defaultdict[int, list[str]](list)
-    for name in (name for group in by_size.values() if len(group) > 1 for name in group):
+        by_size[pair.image.size].append(pair.image)
+    equal = collections.defaultdict[int, list[File]](list)
+    for file in (file for group in by_size.values() if len(group) > 1 for file in group):
         with contextlib.suppress(InputError):  # `read` reports files that cannot be read
-            equal[archive.source.checksum(name)].append(name)
+            equal[archive.checksum(file)].append(file)
     return [
-        f"{paths[0]}: the same image is also {listed(paths[1:])}; delete the copies"
-        for paths in equal.values()
-        if len(paths) > 1 and not _has_one_color(archive, paths[0])
+        f"{files[0].name}: the same image is also {listed([file.name for file in files[1:]])}; "
+        "delete the copies"
+        for files in equal.values()
+        if len(files) > 1 and not archive.has_one_color(files[0])
     ]
-
-
-def _has_one_color(archive: Archive, name: str) -> bool:
-    """Returns True if an image has only one color, or cannot be decoded."""
-    try:
-        image, _ = decode_image(archive.source.read(name), archive.names.images.format)
-    except InputError:
-        return True
-    return all(low == high for low, high in image.convert("RGB").getextrema())
 
 
 def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
@@ -483,6 +562,8 @@ def count_pixels(class_ids: np.ndarray, num_classes: int) -> np.ndarray:
 def describe(archive: Archive) -> str:
     """Summarizes the content of an archive in one line."""
     text = f"{len(archive.pairs)} images with masks, {archive.classes.num_classes} classes"
+    if archive.bands:
+        text += f", {archive.bands}"
     if archive.unlabeled:
         folders = ", ".join(f"{name}/" for name in archive.unlabeled)
         text += f"; skipped {sum(archive.unlabeled.values())} images without masks in {folders}"

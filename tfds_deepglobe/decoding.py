@@ -190,7 +190,20 @@ def require_complete(path: Path, kind: str) -> None:
         path.open("rb") as file,
         mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data,
     ):
-        (_check_jpeg if kind == "JPEG" else _check_png)(data)
+        check_complete(data, kind)
+
+
+def check_complete(data: bytes | mmap.mmap, kind: str) -> None:
+    """Verifies the end and the checksums of the content of a JPEG or PNG file.
+
+    Args:
+        data: content of the file.
+        kind: format of the file, "JPEG" or "PNG".
+
+    Raises:
+        InputError: The file is truncated or damaged.
+    """
+    (_check_jpeg if kind == "JPEG" else _check_png)(data)
 
 
 def read_orientation(path: Path) -> int:
@@ -214,6 +227,18 @@ def read_orientation(path: Path) -> int:
                     # The tag may be behind the pixels, which Pillow would have to decode first.
                     image.info["exif"] = _exif_chunk(file.fileno())
                 return _orientation(image)
+    return 1
+
+
+def orientation_of(tiff: bytes) -> int:
+    """Returns the orientation of a TIFF file, in [1, 8]; 1 if the file has no orientation tag.
+
+    Args:
+        tiff: content of the file.
+    """
+    with contextlib.suppress(*_PILLOW_ERRORS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return _orientation(TiffImagePlugin.TiffImageFile(io.BytesIO(tiff)))
     return 1
 
 
@@ -303,7 +328,10 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
     elif orientation != 1:
         image = image.transpose(_UNTURN[orientation])
     if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
-        raise InputError(f"has transparent pixels; {expected}")
+        raise InputError(
+            f"has transparent pixels; {expected}; if the last band of images is not transparency, "
+            "use all bands, such as `bands=1,2,3,4`"
+        )
     return image, orientation, bits
 
 

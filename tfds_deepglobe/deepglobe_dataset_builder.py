@@ -18,6 +18,7 @@ from tfds_deepglobe.archive import (
     open_archive,
     require_faultless,
 )
+from tfds_deepglobe.bands import Raster, sampled_values
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.pairing import Pair
@@ -29,6 +30,11 @@ from tfds_deepglobe.splits import assign
 # each training image, and the number of void pixels, int64 `(num_images, num_classes + 1)`. The
 # images are in no particular order.
 CLASS_PIXELS = "class_pixels.npy"
+# Name of a file in the folder of the TFRecords of images with `bands`. The file is a dictionary
+# with the keys "percentile" and "minmax". The values are ranges of the training images, one per
+# band.
+BAND_RANGES = "band_ranges.json"
+PERCENTILES = (0.5, 99.5)  # ends of the range "percentile"
 
 
 @dataclasses.dataclass(eq=False, kw_only=True)
@@ -74,13 +80,11 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         }
         if config:
             metadata["fingerprint"] = config.fingerprint
+            if config.archive.bands:
+                metadata["bands"] = dataclasses.asdict(config.archive.bands)
         features = tfds.features.FeaturesDict(
             {
-                "image": tfds.features.Image(
-                    shape=(None, None, 3),
-                    encoding_format=config.archive.image_encoding if config else "jpeg",
-                    doc="RGB. JPEG and PNG images have the same bytes as in the archive.",
-                ),
+                "image": _image_feature(config),
                 "segmentation_mask": tfds.features.LabeledImage(
                     labels=list(classes.names),
                     shape=(None, None, 1),
@@ -133,7 +137,9 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         """
         archive = config.archive
 
-        def encode(pair: Pair) -> tuple[str, dict[str, Any], tuple[int, np.ndarray]]:
+        def encode(
+            pair: Pair,
+        ) -> tuple[str, dict[str, Any], tuple[int, np.ndarray, np.ndarray | None]]:
             example = archive.read(pair, config.color_map)
             features = {
                 "image": example.encoded_image(),
@@ -141,16 +147,20 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 "id": pair.id,
             }
             pixels = count_pixels(example.class_ids, archive.classes.num_classes)
-            return pair.id, features, (example.class_ids.size, pixels)
+            sample = None
+            if isinstance(example.image, Raster) and split == "train":
+                sample = sampled_values(example.image, len(config.splits[split]))
+            return pair.id, features, (example.class_ids.size, pixels, sample)
 
         pairs = {pair.id: pair for pair in archive.pairs}
-        counts, sizes = [], []
+        counts, sizes, samples = [], [], []
         try:
-            for image_id, features, (size, pixels) in ordered_map(
+            for image_id, features, (size, pixels, sample) in ordered_map(
                 encode, [pairs[image_id] for image_id in config.splits[split]], f"writing {split}"
             ):
                 counts.append(pixels)
                 sizes.append(size)
+                samples += [] if sample is None else [sample]
                 yield image_id, features
         except InputError:
             require_faultless(archive, config.color_map)
@@ -164,12 +174,51 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 require_faultless(archive, config.color_map)
             void = np.array(sizes) - np.sum(counts, axis=1)
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.column_stack([counts, void]))
+            if samples:
+                (Path(self.data_dir) / BAND_RANGES).write_text(json.dumps(_ranges(samples)))
         if config.fingerprint:
             record |= record_of(archive, set(config.splits[split]), split)
             if copies(archive, [pair for pair in archive.pairs if pair.id in record]):
                 require_faultless(archive, config.color_map)
             (Path(self.data_dir) / RECORD).write_text(json.dumps(record))
             self.info.metadata["fingerprint"] = config.fingerprint + content_hash(record)
+
+
+def _image_feature(config: DeepGlobeConfig | None) -> tfds.features.FeatureConnector:
+    """Returns the TFDS feature that stores the images."""
+    if config and config.archive.bands:
+        bands = config.archive.bands
+        return tfds.features.Tensor(
+            shape=(None, None, len(bands.numbers)),
+            dtype=np.dtype(bands.dtype).type,
+            encoding=tfds.features.Encoding.ZLIB,
+            doc=f"Values of {bands}, as in the archive. Nodata pixels are NaN in float32.",
+        )
+    return tfds.features.Image(
+        shape=(None, None, 3),
+        encoding_format=config.archive.image_encoding if config else "jpeg",
+        doc="RGB. JPEG and PNG images have the same bytes as in the archive.",
+    )
+
+
+def _ranges(samples: Sequence[np.ndarray]) -> dict[str, list[list[float]]]:
+    """Returns the content of the file `BAND_RANGES`.
+
+    Args:
+        samples: result of `sampled_values` for each training image.
+
+    Raises:
+        InputError: All training pixels are nodata.
+    """
+    samples = [sample for sample in samples if len(sample)]
+    extremes = np.concatenate([sample[:2] for sample in samples] or [np.zeros((0, 1))])
+    if not len(extremes) or np.isnan(extremes).all(axis=0).any():
+        raise InputError("A band has no valid value in the split train: all values are nodata.")
+    values = np.concatenate([sample[2:] for sample in samples])
+    return {
+        "percentile": np.nanpercentile(values, PERCENTILES, axis=0).T.tolist(),
+        "minmax": np.stack([np.fmin.reduce(extremes), np.fmax.reduce(extremes)], 1).tolist(),
+    }
 
 
 def _manual_config(dl_manager: tfds.download.DownloadManager) -> DeepGlobeConfig:

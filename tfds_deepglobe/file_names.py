@@ -21,6 +21,7 @@ _FORMATS = {
     ".tif": "TIFF",
     ".tiff": "TIFF",
     ".bmp": "BMP",
+    ".npy": "NPY",
 }
 # Extensions of other image formats, which this package does not read
 _OTHER_FORMATS = {
@@ -41,7 +42,8 @@ class Pattern:
     Attributes:
         folders: folders in the pattern, from the outermost to the innermost folder.
         prefix: part of the file name before the id.
-        suffix: part of the file name after the id.
+        suffix: part of the file name after the id. If the id is the name of the last folder, such
+            as in `images/*/B02.tif`, the suffix contains a slash and the file name.
 
     Example:
         >>> Pattern.parse("images/*.tif", "image_glob").match("train/images/7.tif")
@@ -63,15 +65,18 @@ class Pattern:
             argument: name of the Python argument in error messages.
 
         Raises:
-            InputError: The file name does not contain exactly one `*`, a folder is empty, `.` or
-                `..`, or the extension is not an image format.
+            InputError: Neither the file name nor the last folder contains exactly one `*`, a folder
+                is empty, `.` or `..`, or the extension is not an image format.
         """
         *folders, base = text.replace("\\", "/").removeprefix("./").split("/")
+        if "*" not in base and folders and "*" in folders[-1]:
+            base = f"{folders.pop()}/{base}"
         prefix, star, suffix = base.partition("*")
         if not star or "*" in suffix:
             raise InputError(
                 f"`{argument}` needs exactly one * in the file name, which stands for the id of "
-                "the image. Examples: *_sat.jpg, images/*.tif, Tile */images/*.tif. "
+                "the image. Examples: *_sat.jpg, images/*.tif, Tile */images/*.tif. If the id is "
+                "the name of a folder, the last folder needs the *, such as images/*/image.tif. "
                 f"Received: {argument}={shorten(text)}."
             )
         if any(folder in ("", ".", "..") for folder in folders):
@@ -111,6 +116,8 @@ class Pattern:
             `images/*.tif` and "train/images/7.tif". None if the pattern does not match.
         """
         *folders, base = name.split("/")
+        if "/" in self.suffix and folders:
+            base = f"{folders.pop()}/{base}"
         around = len(folders) - len(self.folders)
         if around < 0:
             return None
@@ -154,6 +161,8 @@ class FileNames:
     Attributes:
         images: pattern for the images.
         masks: pattern for the masks. The id in the name of a mask is the id of its image.
+        bands: names of the bands, if each band of an image is a file; otherwise empty.
+        others: patterns for the files of all bands except the first, whose pattern is `images`.
 
     Example:
         >>> names = FileNames.parse("images/*.tif", "labels/*_gt.png")
@@ -163,19 +172,24 @@ class FileNames:
 
     images: Pattern
     masks: Pattern
+    bands: tuple[str, ...] = ()
+    others: tuple[Pattern, ...] = ()
 
     @classmethod
     def parse(cls, image_glob: str = IMAGE_GLOB, mask_pattern: str = MASK_PATTERN) -> Self:
         """Parses the patterns for images and masks.
 
         Args:
-            image_glob: pattern for the images, such as "images/*.tif".
+            image_glob: pattern for the images, such as "images/*.tif". If each band of an image is
+                a file, the names of the bands in braces, such as "images/*_{B04,B03,B02}.tif".
             mask_pattern: pattern for the masks, such as "labels/*_gt.png".
 
         Raises:
-            InputError: A pattern is not valid, the masks are JPEG files, or the patterns are equal.
+            InputError: A pattern is not valid, the masks are JPEG or NumPy files, or the patterns
+                are equal.
         """
-        images = Pattern.parse(image_glob, "image_glob")
+        bands, globs = _expand(image_glob)
+        images, *others = [Pattern.parse(text, "image_glob") for text in globs]
         masks = Pattern.parse(mask_pattern, "mask_pattern")
         if masks.format == "JPEG":
             raise InputError(
@@ -183,12 +197,17 @@ class FileNames:
                 "masks. Save the original masks as PNG files. "
                 f"Received: mask_pattern={mask_pattern}."
             )
+        if masks.format == "NPY":
+            raise InputError(
+                "`mask_pattern` must match image files, such as labels/*.png. Received: "
+                f"mask_pattern={mask_pattern}."
+            )
         if folded(str(images)) == folded(str(masks)):
             raise InputError(
                 "`image_glob` and `mask_pattern` must differ, such as images/*.png and "
                 f"masks/*.png. Received: {image_glob} for both."
             )
-        return cls(images, masks)
+        return cls(images, masks, bands, tuple(others))
 
     @classmethod
     def parse_or_none(cls, image_glob: str | None, mask_pattern: str | None) -> Self | None:
@@ -226,6 +245,21 @@ class FileNames:
         found = mask if is_mask else image
         return found and (*found, is_mask)
 
+    def band_of(self, name: str) -> tuple[int, str, str] | None:
+        """Finds the band that a file contains, if each band of an image is a file.
+
+        Args:
+            name: path relative to the archive's root, with slashes.
+
+        Returns:
+            The number of the band, from 1 for the second band; the id of the image; and the folders
+            that the pattern does not define. None if the file is not a band, or the first band.
+        """
+        for number, pattern in enumerate(self.others, start=1):
+            if matched := pattern.match(name):
+                return number, *matched
+        return None
+
     def id_in_list(self, line: str) -> str:
         """Returns the id in a line of a split list, with the folders in the line.
 
@@ -237,6 +271,29 @@ class FileNames:
             image_id, top = matched
             return posixpath.join(top, image_id)
         return self.images.id_in(posixpath.basename(line)) or line
+
+
+def _expand(text: str) -> tuple[tuple[str, ...], list[str]]:
+    """Expands the braces of a pattern, such as `*_{B04,B03}.tif`.
+
+    Returns:
+        The texts in the braces, and one pattern per text. Without braces: no texts, and the
+        pattern.
+
+    Raises:
+        InputError: There are several braces, or the texts in the braces are not valid.
+    """
+    before, brace, rest = text.partition("{")
+    inside, closing, after = rest.partition("}")
+    if not brace:
+        return (), [text]
+    bands = tuple(band.strip() for band in inside.split(","))
+    if not closing or "{" in rest or len({*map(folded, bands)}) < len(bands) or "" in bands:
+        raise InputError(
+            "`image_glob` can contain the names of bands once, in braces and with commas, such as "
+            f"images/*_{{B04,B03,B02}}.tif. Received: image_glob={shorten(text)}."
+        )
+    return bands, [before + band + after for band in bands]
 
 
 @functools.lru_cache(maxsize=4096)

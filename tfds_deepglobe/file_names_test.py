@@ -32,6 +32,10 @@ from tfds_deepglobe.file_names import FileNames, Pattern
         ("a*a.png", "aa.png", None),
         ("a*a.png", "aba.png", ("b", "")),
         ("[1-9]*.png", "[1-9]7.png", ("7", "")),  # only * is a wildcard, not [1-9]
+        ("*/a.png", "7/a.png", ("7", "")),  # the id is the name of the folder
+        ("x/i*/a.png", "t/x/i7/a.png", ("7", "t")),
+        ("*/a.png", "7/b.png", None),
+        ("*/a.png", "a.png", None),
     ],
 )
 def test_match(pattern, name, expected):
@@ -39,7 +43,7 @@ def test_match(pattern, name, expected):
     assert parsed.match(name) == expected
 
 
-@pytest.mark.parametrize("text", ["", "images/a.tif", "**.tif", "*/a.tif", "*.t*f"])
+@pytest.mark.parametrize("text", ["", "images/a.tif", "**.tif", "*/a/b.tif", "*.t*f"])
 def test_pattern_without_exactly_one_star_raises(text):
     with pytest.raises(
         InputError, match=r"`image_glob` needs exactly one \*.*Received: image_glob="
@@ -53,7 +57,7 @@ def test_pattern_with_invalid_folders_raises(text):
         Pattern.parse(text, "mask_pattern")
 
 
-@pytest.mark.parametrize("text", ["*", "images/*", "*.jp2", "*_sat", "*.npy"])
+@pytest.mark.parametrize("text", ["*", "images/*", "*.jp2", "*_sat", "*.gif"])
 def test_pattern_without_an_image_extension_raises(text):
     with pytest.raises(InputError, match=r"`image_glob` must end in one of .jpg, .*Received"):
         Pattern.parse(text, "image_glob")

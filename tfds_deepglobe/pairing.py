@@ -80,8 +80,11 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
     """
     by_id: _Groups = {}
     left_out = []
+    bands: dict[tuple[int, str, str], File] = {}
     for file in files:
-        if matched := names.match(file.name):
+        if band := names.band_of(file.name):
+            bands[band] = file
+        elif matched := names.match(file.name):
             image_id, top, is_mask = matched
             place = _Place(top, without_kinds(top), file)
             by_id.setdefault(image_id, ([], []))[is_mask].append(place)
@@ -149,6 +152,9 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
                 faults.append(missing("mask", image.file, names.masks.name_of(base)))
         for mask in mask_in.values():
             faults.append(missing("image", mask.file, names.images.name_of(base)))
+    if names.bands:
+        pairs, missing_bands = _with_all_bands(pairs, names, bands)
+        faults += missing_bands
     tops = [_parts(image.top) for _, image, _ in pairs]
     common = len(posixpath.commonprefix(tops))
     return Pairing(
@@ -160,6 +166,41 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         tuple(faults),
         tuple(left_out),
     )
+
+
+def _with_all_bands(
+    pairs: Iterable[tuple[str, _Place, _Place]],
+    names: FileNames,
+    bands: Mapping[tuple[int, str, str], File],
+) -> tuple[list[tuple[str, _Place, _Place]], list[str]]:
+    """Adds the files of the other bands to images with one file per band.
+
+    Args:
+        pairs: id, file of the first band, and mask of each image.
+        names: name patterns of images and masks.
+        bands: mapping from the number of a band, the id in the file name and the folders to a file.
+
+    Returns:
+        The images with all bands, and one fault per missing band.
+    """
+    complete, faults = [], []
+    for pair_id, image, mask in pairs:
+        place = names.images.match(image.file.name)
+        keys = [(number, *(place or ("", ""))) for number in range(1, len(names.bands))]
+        files = [image.file, *(bands[key] for key in keys if key in bands)]
+        if absent := [names.bands[number] for number, *key in keys if (number, *key) not in bands]:
+            faults.append(
+                f"{shorten(image.file.name, 120)}: missing file of the band {listed(absent)}"
+            )
+            continue
+        file = dataclasses.replace(
+            image.file,
+            size=sum(file.size for file in files),
+            times=max(file.times for file in files),
+            parts=tuple(file.name for file in files),
+        )
+        complete.append((pair_id, image._replace(file=file), mask))
+    return complete, faults
 
 
 def _parts(top: str) -> list[str]:

@@ -1,6 +1,7 @@
 """Preparation of a data set: writes a raw archive as TFRecords, unless they already exist."""
 
 import contextlib
+import dataclasses
 import fcntl
 import hashlib
 import io
@@ -23,6 +24,7 @@ from tfds_deepglobe.archive import (
     remarks,
     require_faultless,
     turned_line,
+    with_bands,
     with_labels,
 )
 from tfds_deepglobe.classes import RGB
@@ -42,6 +44,7 @@ def prepare(
     *,
     image_glob: str | None = None,
     mask_pattern: str | None = None,
+    bands: str | None = None,
     split: str = "auto",
     split_files: str | Path | None = None,
     group_by: str = "auto",
@@ -65,6 +68,8 @@ def prepare(
         image_glob: name pattern of the images, such as "images/*.tif". The `*` in the file name
             stands for the id of the image. None to recognize the patterns.
         mask_pattern: name pattern of the masks. None to recognize the patterns.
+        bands: bands to use, such as "4,3,2,8" or "4=red,3=green,2=blue,8=nir". None for all bands,
+            or for RGB if the images have RGB colors with 8 bits per channel.
         split: "folders" for the splits in folders such as `train` and `test`, "random" for a random
             split in the ratio 649 : 73 : 81, or "auto" for folders if they exist.
         split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`, which
@@ -93,7 +98,7 @@ def prepare(
     if num_shards < 1:
         raise InputError(f"`num_shards` must be 1 or more. Received: num_shards={num_shards}.")
     archive = open_archive(data, FileNames.parse_or_none(image_glob, mask_pattern))
-    archive, color_map = with_labels(archive, map_color, merge, void)
+    archive, color_map = with_labels(with_bands(archive, bands), map_color, merge, void)
     print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))
     # Raise an error before the split, because a split without the faulty files would be different.
     if archive.faults:
@@ -199,6 +204,8 @@ def _fingerprint(
         content["relabeling"] = [archive.classes.names, archive.relabeling.ids]
     if archive.image_encoding != "jpeg":
         content["image_encoding"] = archive.image_encoding
+    if archive.bands:
+        content["bands"] = dataclasses.asdict(archive.bands)
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 

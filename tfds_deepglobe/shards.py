@@ -41,7 +41,10 @@ def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
         ClassTable(tuple(metadata["class_names"]), tuple(map(tuple, metadata["palette"])))
         if features["segmentation_mask"].names != metadata["class_names"]:
             raise ValueError("the class names differ")
-        if features["image"].encoding_format not in ("jpeg", "png"):
+        if metadata.get("bands"):
+            if features["image"].shape[-1] != len(metadata["bands"]["names"]):
+                raise ValueError("the numbers of bands differ")
+        elif features["image"].encoding_format not in ("jpeg", "png"):
             raise ValueError("the images have an unknown encoding")
         sizes = {split: info.num_examples for split, info in builder.info.splits.items()}
         if sizes != {split: size for split, size in metadata["num_examples"].items() if size}:

@@ -30,7 +30,7 @@ def record_of(archive: Archive, ids: Collection[str], split: str) -> Record:
     """Returns the record of the files of a split. The caller has already read these files."""
     return {
         pair.id: [
-            *((archive.source.checksum(f.name), f.times) for f in (pair.image, pair.mask)),
+            *((archive.checksum(f), f.times) for f in (pair.image, pair.mask)),
             split,
         ]
         for pair in archive.pairs
@@ -119,7 +119,7 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
     def is_equal(suspect: tuple[str, int, File]) -> bool:
         image_id, place, current = suspect
         try:
-            return archive.source.checksum(current.name) == record[image_id][place][0]
+            return archive.checksum(current) == record[image_id][place][0]
         except InputError:  # the file cannot be read
             return False
 

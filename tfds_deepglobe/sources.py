@@ -42,11 +42,14 @@ class File:
         size: file size, bytes.
         times: times of the last change of the content and of the metadata, in nanoseconds. For a
             file in a zip, they are the times of the zip.
+        parts: names of all files of an image that has one file per band. `name` is the first name,
+            `size` is the sum of the sizes, and `times` are the latest times. Empty for other files.
     """
 
     name: str
     size: int
     times: tuple[int, int] = dataclasses.field(default=(0, 0), compare=False)
+    parts: tuple[str, ...] = dataclasses.field(default=(), compare=False)
 
     @property
     def folder(self) -> str:

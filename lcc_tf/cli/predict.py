@@ -229,9 +229,11 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         reading,
         "--bands",
-        "numbers of the red, green and blue bands; the first band is 1",
-        default_text="the bands marked as red, green and blue, or all of three unmarked bands",
-        metavar="R,G,B",
+        "numbers of the red, green and blue bands, or of the bands of the network; the first band "
+        "is 1",
+        default_text="the bands marked as red, green and blue, or all of three unmarked bands; "
+        "bands of the network: found by their names",
+        metavar="N,N,N",
         type=functools.partial(numbers_or_text, number=int),
     )
     add_option(

@@ -151,6 +151,13 @@ def add_network(group: OptionGroup) -> None:
         "in _v1.5, the file must be from torchvision or timm, otherwise from keras.applications",
     )
     add_field(
+        group,
+        "new_bands",
+        "mean|zero",
+        "initial weights for bands that are not red, green or blue; mean: the mean of the three "
+        "colors; zero: 0",
+    )
+    add_field(
         group, "output_stride", "16|8", "DeepLabV3+ only: stride of the encoder's last features"
     )
     add_flag(
@@ -188,6 +195,22 @@ def add_data(group: OptionGroup) -> None:
         default=argparse.SUPPRESS,
         default_text="usual names are recognized",
         metavar="PATTERN",
+    )
+    add_option(
+        group,
+        "--bands",
+        "numbers of the bands to use, counted from 1, with optional names, such as "
+        "4=red,3=green,2=blue,8=nir",
+        default=argparse.SUPPRESS,
+        default_text="all bands",
+        metavar="N,N,...",
+    )
+    add_field(
+        group,
+        "scale",
+        "percentile|minmax|dtype|MIN,MAX",
+        "range of values that is scaled to [0, 255], for images that are not RGB with 8 bits; "
+        "percentile and minmax: range of each band, measured in all training images",
     )
     add_field(
         group,

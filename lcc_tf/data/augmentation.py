@@ -144,7 +144,7 @@ def elastic(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
     column, left, right = _displaced(columns, displacement[..., 1], width)
 
     # One index per pixel is faster than `tf.gather_nd` with rows and columns.
-    pixels, class_ids = tf.reshape(image, [-1, 3]), tf.reshape(mask, [-1])
+    pixels, class_ids = tf.reshape(image, [-1, image.shape[-1]]), tf.reshape(mask, [-1])
     down = (row - tf.cast(top, tf.float32))[..., None]
     aside = (column - tf.cast(left, tf.float32))[..., None]
 

@@ -28,6 +28,7 @@ def prepare_dataset(
     cache_dir: str,
     image_glob: str | None,
     mask_pattern: str | None,
+    bands: str | None,
     split: str,
     split_files: str | None,
     group_by: str,
@@ -47,6 +48,7 @@ def prepare_dataset(
             argument.
         mask_pattern: name pattern of the masks. None to recognize the patterns. "demo" ignores this
             argument.
+        bands: bands to use, see `tfds_deepglobe.prepare.prepare`. "demo" ignores this argument.
         split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
         split_files: folder with split lists, instead of `split`.
         group_by: images that a random split does not separate, see the same function.
@@ -76,13 +78,14 @@ def prepare_dataset(
                 )
         name = f"demo_{demo_count}x{demo_size}px"
         data = str(write_demo_archive(Path(cache_dir) / name, count=demo_count, size=demo_size))
-        image_glob, mask_pattern = None, None
+        image_glob, mask_pattern, bands = None, None, None
     try:
         return prepare(
             data,
             cache_dir,
             image_glob=image_glob,
             mask_pattern=mask_pattern,
+            bands=bands,
             split=split,
             split_files=split_files,
             group_by=group_by,

@@ -5,19 +5,57 @@ when the graph is built, and the graph needs no branches. Images and masks that 
 are not changed.
 """
 
+import json
+from pathlib import Path
+
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
 from tfds_deepglobe.classes import VOID_ID
+from tfds_deepglobe.deepglobe_dataset_builder import BAND_RANGES
+from tfds_deepglobe.source_files import delete_and_repeat
 
 # The colors of a JPEG pixel also depend on the colors of its neighbors.
 JPEG_MARGIN = 16
 
 
 def image_encoding(builder: tfds.core.DatasetBuilder) -> str:
-    """Returns the encoding of the images of a prepared data set: "jpeg" or "png"."""
+    """Returns the encoding of the images of a prepared data set: "jpeg", "png" or "raw".
+
+    "raw" are images with `bands`. TFDS decodes them.
+    """
+    if builder.info.metadata.get("bands"):
+        return "raw"
     return builder.info.features["image"].encoding_format
+
+
+def band_ranges(builder: tfds.core.DatasetBuilder) -> dict[str, list[list[float]]]:
+    """Returns the measured ranges of the bands of a data set.
+
+    Args:
+        builder: builder of a prepared data set with bands.
+
+    Returns:
+        Mapping from "percentile" and "minmax" to one range per band.
+
+    Raises:
+        InputError: the file with the ranges is missing or damaged.
+    """
+    file = Path(builder.data_dir) / BAND_RANGES
+    num_bands = len(builder.info.metadata["bands"]["names"])
+    try:
+        ranges = json.loads(file.read_bytes())
+        if any(np.shape(ranges[name]) != (num_bands, 2) for name in ("percentile", "minmax")):
+            raise ValueError("other numbers of bands")
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise InputError(
+            f"{file} is missing or damaged: {error}. To prepare the data set again, "
+            f"{delete_and_repeat(Path(builder.data_dir))}."
+        ) from error
+    return ranges
 
 
 def decode_image(data: tf.Tensor, encoding: str) -> tf.Tensor:
@@ -72,7 +110,7 @@ def decode_window(data: tf.Tensor, encoding: str, corner: tf.Tensor, size: tf.Te
             data, tf.concat([begin, end - begin], 0), channels=3, dct_method="INTEGER_ACCURATE"
         )
         first = corner - begin
-    return tf.slice(image, [*tf.unstack(first), 0], [*tf.unstack(size), 3])
+    return tf.slice(image, [*tf.unstack(first), 0], [*tf.unstack(size), image.shape[-1]])
 
 
 def with_no_truth(mask: tf.Tensor) -> tf.Tensor:

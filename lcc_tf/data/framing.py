@@ -50,7 +50,7 @@ def _resized(image: tf.Tensor, mask: tf.Tensor, image_size: int) -> tuple[tf.Ten
     size = (image_size, image_size)
     image = tf.image.resize(image, size, method="bilinear")
     mask = with_no_truth(tf.image.resize(mask, size, method="nearest")[..., 0])
-    return tf.ensure_shape(image, (*size, 3)), tf.ensure_shape(mask, size)
+    return tf.ensure_shape(image, (*size, image.shape[-1])), tf.ensure_shape(mask, size)
 
 
 @dataclass(frozen=True, eq=False)  # with `eq=False`, instances can be hashed, as tf.data requires

@@ -1,13 +1,15 @@
 """Batches from the TFRecords of a prepared data set.
 
-The images are RGB in [0, 255], because the model itself contains the preprocessing for the encoder.
+The images have their original values, because the model itself contains the preprocessing for the
+encoder.
 """
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.bands import Bands
 from lcc_tf.data.augmentation import augment
-from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding
+from lcc_tf.data.decoding import band_ranges, decode_image, decode_mask, image_encoding
 from lcc_tf.data.framing import RandomCrops, decode, quarters_of
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
@@ -65,15 +67,22 @@ def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.D
 
     Returns:
         Data set of dictionaries with the keys "image" and "segmentation_mask" (contents of files)
-        and "id". The values are string scalars.
+        and "id". The values are string scalars. If the encoding of the images is "raw", "image" is
+        the decoded image. Its nodata pixels have the smallest value of the training images.
     """
-    return builder.as_dataset(
-        split=split,
-        shuffle_files=False,
-        decoders={
-            "image": tfds.decode.SkipDecoding(),
-            "segmentation_mask": tfds.decode.SkipDecoding(),
-        },
+    is_raw = image_encoding(builder) == "raw"
+    decoders = {"segmentation_mask": tfds.decode.SkipDecoding()}
+    if not is_raw:
+        decoders["image"] = tfds.decode.SkipDecoding()
+    examples = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
+    if not is_raw or builder.info.metadata["bands"]["dtype"] != "float32":
+        return examples
+    smallest = tf.constant([low for low, _ in band_ranges(builder)["minmax"]], tf.float32)
+    return examples.map(
+        lambda example: (
+            example
+            | {"image": tf.where(tf.math.is_nan(example["image"]), smallest, example["image"])}
+        )
     )
 
 
@@ -85,6 +94,7 @@ def training_batches(
     seed: int,
     first_epoch: int = 0,
     crops: RandomCrops | None = None,
+    bands: Bands | None = None,
     cache: bool = False,
 ) -> tf.data.Dataset:
     """Returns an endless data set of shuffled and augmented batches of the training split.
@@ -100,12 +110,14 @@ def training_batches(
         seed: random seed of order, crops and augmentation.
         first_epoch: number of the first epoch, counted from 0.
         crops: random crops. None to resize the whole images.
+        bands: bands of the images; None for RGB in [0, 255].
         cache: if True, keeps the decoded (or decoded and resized) images and masks in memory. The
             batches are the same.
 
     Returns:
-        Batches of images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255], and masks,
-        int32 `(batch, image_size, image_size)`, class ids.
+        Batches of images, float32 `(batch, image_size, image_size, channels)`, and masks, int32
+        `(batch, image_size, image_size)`, class ids. The channels are RGB in [0, 255], or `bands`
+        with their original values.
 
     Raises:
         InputError: The training split has fewer images or crops than one batch.
@@ -123,7 +135,11 @@ def training_batches(
             image, mask = crops(example, image_size, crop_seed, encoding)
         else:
             image, mask = decode(example, image_size, encoding)
-        return augment(image, mask, example_seed)
+        if not bands:
+            return augment(image, mask, example_seed)
+        factor, offset = bands.affine  # the augmentation needs values in [0, 255]
+        image, mask = augment(image * factor + offset, mask, example_seed)
+        return (image - offset) / factor, mask
 
     def decoded(example: dict) -> dict:
         if crops:
@@ -206,7 +222,11 @@ def evaluation_batches(
             num_parallel_calls=tf.data.AUTOTUNE,
         )
     if fill_up:
-        black = tf.zeros((image_size, image_size, 3)), tf.fill((image_size, image_size), NO_TRUTH)
+        channels = builder.info.features["image"].shape[-1]
+        black = (
+            tf.zeros((image_size, image_size, channels)),
+            tf.fill((image_size, image_size), NO_TRUTH),
+        )
         filling = tf.data.Dataset.from_tensors(black).repeat(-num_images % batch_size)
         dataset = dataset.concatenate(filling)
     return dataset.batch(batch_size, drop_remainder=fill_up).prefetch(tf.data.AUTOTUNE)

@@ -9,11 +9,21 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from lcc_tf.bands import Bands, parse_scale
 from lcc_tf.data.dataset import reading
-from lcc_tf.data.decoding import decode_mask
+from lcc_tf.data.decoding import band_ranges, decode_mask
 from lcc_tf.data.pipeline import encoded_examples, split_size
+from lcc_tf.errors import InputError
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
+
+# Range of each dtype that `scale="dtype"` scales to [0, 255]
+DTYPE_RANGES = {
+    "uint8": (0, 255),
+    "uint16": (0, 65535),
+    "int16": (-32768, 32767),
+    "float32": (0, 1),
+}
 
 
 def native_size(builder: tfds.core.DatasetBuilder) -> float:
@@ -46,6 +56,38 @@ def class_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
         Numbers of pixels, int64 `(num_images, num_classes)`. The images are in no particular order.
     """
     return _counts(builder)[:, : len(builder.info.metadata["class_names"])]
+
+
+def bands_of_data(builder: tfds.core.DatasetBuilder, scale: str) -> Bands | None:
+    """Returns the bands of a data set with their ranges.
+
+    Args:
+        builder: builder of a prepared data set.
+        scale: "percentile" or "minmax" of the training images, "dtype", or two numbers such as
+            "0,3000".
+
+    Returns:
+        The bands; None if the images are RGB with 8 bits per channel.
+
+    Raises:
+        InputError: `scale` is invalid, or the images are RGB and `scale` is not "percentile".
+    """
+    stored = builder.info.metadata.get("bands")
+    if not stored:
+        if scale != "percentile":
+            raise InputError(
+                "`scale` is for images that are not RGB with 8 bits. Received: RGB images and "
+                f"scale={scale}. Remove `scale`, or choose bands with `bands`."
+            )
+        return None
+    numbers, names = tuple(stored["numbers"]), tuple(stored["names"])
+    if fixed := parse_scale(scale):
+        return Bands(names, (fixed,) * len(names), numbers)
+    if scale == "dtype":
+        return Bands(names, (DTYPE_RANGES[stored["dtype"]],) * len(names), numbers)
+    # A band whose values are all equal contains no information. Any range is valid for it.
+    ranges = ((low, high if high > low else low + 1) for low, high in band_ranges(builder)[scale])
+    return Bands(names, tuple(ranges), numbers)
 
 
 def _counts(builder: tfds.core.DatasetBuilder) -> np.ndarray:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lcc_tf.arguments import check_types
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from tfds_deepglobe.classes import ClassTable
 
@@ -22,6 +23,7 @@ class Description:
             runs, the default is the size of the training images.
         scale: number of pixels of the model's images per pixel of the data set's images, along one
             side.
+        bands: bands of the model's images; None for RGB in [0, 255].
 
     Raises:
         InputError: a value has another type or is out of range.
@@ -30,6 +32,7 @@ class Description:
     classes: ClassTable
     tile: int
     scale: float
+    bands: Bands | None = None
 
     def __post_init__(self) -> None:
         check_types(self)
@@ -46,6 +49,7 @@ class Description:
             "palette": self.classes.palette,
             "tile": self.tile,
             "scale": self.scale,
+            "bands": self.bands and self.bands.to_json(),
         }
 
     def write(self, folder: Path, **more: object) -> None:
@@ -71,7 +75,8 @@ class Description:
             classes = ClassTable(
                 tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
             )
-            return cls(classes, content["tile"], content["scale"])
+            bands = Bands.from_json(content.get("bands"))
+            return cls(classes, content["tile"], content["scale"], bands)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise InputError(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from tqdm import tqdm
 
+from lcc_tf.bands import Bands
 from lcc_tf.exporting.agreement import FLOAT_FRACTION, ExportedFile
 from lcc_tf.exporting.float16_weights import with_float16_weights
 from lcc_tf.exporting.source_model import SourceModel
@@ -30,15 +31,16 @@ NUM_CALIBRATION_IMAGES = 32
 def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
     """Writes three LiteRT files and compares them with the Keras model on sample images.
 
-    The signature `serving_default` of each file has the input `image`, `(1, tile, tile, 3)`, RGB in
-    [0, 255], and the output `probabilities`, `(1, tile, tile, num_classes)`. The files differ in
-    their number formats:
+    The signature `serving_default` of each file has the input `image`, `(1, tile, tile, channels)`,
+    RGB in [0, 255] or bands with their original values. It has the output `probabilities`,
+    `(1, tile, tile, num_classes)`. The files differ in their number formats:
 
     - `float32.tflite`: input, output and weights are float32.
     - `float16.tflite`: input and output are float32. Most weights are stored as float16.
     - `int8.tflite`: input and output are uint8. An output value stands for the probability
       `(value - zero_point) * scale`. The value range of each tensor is measured on
-      `NUM_CALIBRATION_IMAGES` crops of the training split.
+      `NUM_CALIBRATION_IMAGES` crops of the training split. If the model has `bands`, the input is
+      bands whose ranges in `model.json` are scaled to [0, 255].
 
     `model.json` contains the `Description` of the model. It also contains the dtype, shape and
     quantization of the inputs and outputs of each file.
@@ -64,7 +66,7 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
         checked = source.comparison.check(
             file.name,
             len(content),
-            litert_predictor(interpreter),
+            litert_predictor(interpreter, source.bands),
             any_size=False,
             max_difference=max_difference,
             min_fraction=min_fraction,
@@ -75,28 +77,39 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
     return files
 
 
-def litert_predictor(interpreter: Interpreter) -> Callable[[np.ndarray], np.ndarray]:
+def litert_predictor(
+    interpreter: Interpreter, bands: Bands | None = None
+) -> Callable[[np.ndarray], np.ndarray]:
     """Wraps a LiteRT file as a function that returns float32 probabilities.
 
     Args:
         interpreter: interpreter of a file that `export_litert` wrote.
+        bands: bands of the model's images; None for RGB in [0, 255].
 
     Returns:
-        A function from an image, uint8 `(1, tile, tile, 3)`, RGB, to probabilities, float32
-        `(1, tile, tile, num_classes)`.
+        A function from an image, uint8 `(1, tile, tile, 3)`, RGB, or float32
+        `(1, tile, tile, bands)`, to probabilities, float32 `(1, tile, tile, num_classes)`.
     """
     runner = interpreter.get_signature_runner("serving_default")
     dtype = runner.get_input_details()["image"]["dtype"]
     scale, zero_point = runner.get_output_details()["probabilities"]["quantization"]
 
     def predict(image: np.ndarray) -> np.ndarray:
+        if bands and dtype == np.uint8:
+            image = np.rint(_scaled(image, bands))
         values = runner(image=image.astype(dtype))["probabilities"]
         return (values.astype(np.float32) - zero_point) * scale if scale else values
 
     return predict
 
 
-def _save_with_one_size(source: SourceModel, folder: Path) -> None:
+def _scaled(image: np.ndarray, bands: Bands) -> np.ndarray:
+    """Scales bands to [0, 255]."""
+    factor, offset = bands.affine
+    return (image * factor + offset).clip(0, 255)
+
+
+def _save_with_one_size(source: SourceModel, folder: Path, *, scaled: bool = False) -> None:
     """Writes a SavedModel for images of `tile` x `tile` pixels.
 
     The LiteRT converter can convert a SavedModel or a function. Only the SavedModel is useful here:
@@ -104,23 +117,28 @@ def _save_with_one_size(source: SourceModel, folder: Path) -> None:
     """
 
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
-        return {"probabilities": source.serve_for_conversion(image)}
+        return {"probabilities": source.serve_for_conversion(image, scaled=scaled)}
 
     archive = keras.export.ExportArchive()
     archive.track(source.model)
-    shape = (1, source.tile, source.tile, 3)
-    archive.add_endpoint("serving_default", serve, [tf.TensorSpec(shape, tf.float32, name="image")])
+    spec = source.input_spec(1, source.tile, source.tile, dtype=tf.float32)
+    archive.add_endpoint("serving_default", serve, [spec])
     archive.write_out(folder, verbose=False)
 
 
 def _convert(source: SourceModel) -> Iterator[tuple[str, bytes]]:
     """Converts the model; yields pairs of a number format and the content of its LiteRT file."""
-    with tempfile.TemporaryDirectory() as folder:
-        _save_with_one_size(source, Path(folder))
-        full = tf.lite.TFLiteConverter.from_saved_model(folder).convert()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        _save_with_one_size(source, folder / "full")
+        full = tf.lite.TFLiteConverter.from_saved_model(str(folder / "full")).convert()
         yield "float32", full
         yield "float16", with_float16_weights(full)
-        converter = tf.lite.TFLiteConverter.from_saved_model(folder)
+        for_int8 = folder / "full"
+        if source.bands:
+            for_int8 = folder / "scaled"
+            _save_with_one_size(source, for_int8, scaled=True)
+        converter = tf.lite.TFLiteConverter.from_saved_model(str(for_int8))
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.representative_dataset = lambda: _representative_images(source)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
@@ -136,6 +154,8 @@ def _representative_images(source: SourceModel) -> Iterator[dict[str, np.ndarray
     images = source.samples.crops("train", source.tile, NUM_CALIBRATION_IMAGES)
     for image in tqdm(images, desc="calibrating int8", unit="image"):
         image = image[None].astype(np.float32)
+        if source.bands:
+            image = _scaled(image, source.bands)
         # Set one value to 0 and one value to 255. Then the value range of the input is [0, 255]
         # for all samples.
         image[0, 0, 0], image[0, 0, 1] = 0, 255

@@ -93,7 +93,7 @@ def _any_size(source: SourceModel, file: Path) -> ExportedFile:
     _write(
         file,
         serve,
-        tf.TensorSpec((None, None, None, 3), tf.uint8, name="image"),
+        source.input_spec(None, None, None),
         axes=("batch", "height", "width"),
         metadata=source.description.to_json(),
     )
@@ -101,6 +101,8 @@ def _any_size(source: SourceModel, file: Path) -> ExportedFile:
 
 
 def _for_deepness(source: SourceModel, file: Path) -> ExportedFile:
+    channels = len(source.bands) if source.bands else 3
+
     def serve(image: tf.Tensor) -> dict[str, tf.Tensor]:
         probabilities = source.serve_for_conversion(255 * tf.transpose(image, (0, 2, 3, 1)))
         return {"probabilities": tf.transpose(probabilities, (0, 3, 1, 2))}
@@ -108,9 +110,9 @@ def _for_deepness(source: SourceModel, file: Path) -> ExportedFile:
     _write(
         file,
         serve,
-        tf.TensorSpec((None, 3, source.tile, source.tile), tf.float32, name="image"),
+        tf.TensorSpec((None, channels, source.tile, source.tile), tf.float32, name="image"),
         axes=("batch",),
-        metadata=_deepness_metadata(source),
+        metadata=_deepness_metadata(source, channels),
     )
     return _checked(source, file, any_size=False)
 
@@ -125,7 +127,7 @@ def _checked(source: SourceModel, file: Path, *, any_size: bool) -> ExportedFile
     )
 
 
-def _deepness_metadata(source: SourceModel) -> dict:
+def _deepness_metadata(source: SourceModel, channels: int) -> dict:
     """Returns the metadata from which Deepness reads its options."""
     return {
         "model_type": "Segmentor",
@@ -136,8 +138,8 @@ def _deepness_metadata(source: SourceModel) -> dict:
         "tile_size": source.tile,
         "tiles_overlap": round(100 * OVERLAP),  # percent
         # Deepness divides pixels by 255 before it applies these values.
-        "standardization_mean": [0.0, 0.0, 0.0],
-        "standardization_std": [1.0, 1.0, 1.0],
+        "standardization_mean": [0.0] * channels,
+        "standardization_std": [1.0] * channels,
         # The threshold is 0, because Deepness would assign class 0 to pixels below a threshold.
         "seg_thresh": 0.0,
         "seg_small_segment": 0,

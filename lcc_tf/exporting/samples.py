@@ -13,6 +13,8 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.band_names import COLORS
+from lcc_tf.bands import Bands
 from lcc_tf.data.dataset import reading
 from lcc_tf.data.decoding import decode_mask, image_encoding
 from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
@@ -41,22 +43,28 @@ class Samples:
         builder: a prepared data set, or None.
         scale: number of pixels of a sample image per pixel of the data set's images, along one
             side.
-        images: arrays, uint8 `(height, width, 3)` each, RGB, or None.
+        images: arrays, uint8 `(height, width, 3)` each, RGB, or None. If there are `bands`, arrays
+            of numbers with one channel per band.
+        bands: bands of the model's images; None for RGB in [0, 255].
     """
 
     builder: tfds.core.DatasetBuilder | None = None
     scale: float = 1.0
     images: Sequence[np.ndarray] | None = None
+    bands: Bands | None = None
 
     def __post_init__(self) -> None:
         if self.images is None:
             return
         if not len(self.images):
             raise InputError("`images` must contain at least one image. Received: no image.")
+        channels, kinds = (len(self.bands), "uif") if self.bands else (3, "u")
         for image in self.images:
-            if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            is_image = image.dtype.kind in kinds and (self.bands or image.dtype == np.uint8)
+            if not is_image or image.ndim != 3 or image.shape[2] != channels or not image.size:
                 raise InputError(
-                    "`images` must be uint8 arrays of the shape (height, width, 3). "
+                    f"`images` must be {'arrays of numbers' if self.bands else 'uint8 arrays'} of "
+                    f"the shape (height, width, {channels}). "
                     f"Received: {image.dtype} {image.shape}."
                 )
 
@@ -78,16 +86,18 @@ class Samples:
             count: number of crops.
 
         Returns:
-            uint8 `(side, side, 3)` each, RGB. The same arguments return the same crops.
+            uint8 `(side, side, 3)` each, RGB; with `bands`, float32 `(side, side, bands)`. The same
+            arguments return the same crops.
         """
         rng = np.random.default_rng(SEED)
         if self.images is not None:
-            return [_crop(self.images[i % len(self.images)], side, rng) for i in range(count)]
+            crops = [_crop(self.images[i % len(self.images)], side, rng) for i in range(count)]
+            return [crop.astype(np.float32) for crop in crops] if self.bands else crops
         if self.builder is None:
             # The data set "demo" contains scenes with smaller numbers. These scenes are different.
             first = 10**6 if split == "test" else 2 * 10**6
             scenes = [render_scene(SEED, first + i, max(side, MIN_SIZE))[0] for i in range(count)]
-            return [scene[:side, :side] for scene in scenes]
+            return [_as_bands(scene[:side, :side], self.bands) for scene in scenes]
         if split not in self.builder.info.splits:
             split = "train"
         examples = encoded_examples(self.builder, split).repeat().take(count)
@@ -104,7 +114,7 @@ class Samples:
         corner = tf.constant(rng.integers(0, room + 1), tf.int32)
         encoding = image_encoding(self.builder)
         image, _ = crop(example, mask, corner, tf.constant(side_in_example), side, encoding)
-        return np.round(image.numpy()).astype(np.uint8)
+        return image.numpy() if self.bands else np.round(image.numpy()).astype(np.uint8)
 
 
 def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
@@ -115,6 +125,21 @@ def _crop(image: np.ndarray, side: int, rng: np.random.Generator) -> np.ndarray:
         for start, length in zip(first, image.shape[:2], strict=True)
     )
     return image[rows][:, columns]
+
+
+def _as_bands(scene: np.ndarray, bands: Bands | None) -> np.ndarray:
+    """Converts an RGB scene to bands: the colors, and their mean for all other bands."""
+    if bands is None:
+        return scene
+    values = np.stack(
+        [
+            scene.mean(axis=-1) if color is None else scene[..., COLORS.index(color)]
+            for color in bands.colors
+        ],
+        axis=-1,
+    )
+    factor, offset = bands.affine
+    return ((values - offset) / factor).astype(np.float32)
 
 
 def samples_of(runs: Sequence[Run], scale: float) -> Samples:
@@ -132,7 +157,8 @@ def samples_of(runs: Sequence[Run], scale: float) -> Samples:
         if run.fingerprint is None:  # the data set of an imported run is unknown
             continue
         try:
-            return Samples(load(run.config.data.cache_dir, run.fingerprint), scale)
+            builder = load(run.config.data.cache_dir, run.fingerprint)
+            return Samples(builder, scale, bands=run.bands)
         except DatasetError:  # the data set is on another computer or was deleted
             continue
-    return Samples(scale=scale)
+    return Samples(scale=scale, bands=runs[0].bands)

@@ -55,9 +55,7 @@ def export_savedmodel(source: SourceModel, output: Path) -> list[ExportedFile]:
 
     archive = keras.export.ExportArchive()
     archive.track(source.model)
-    archive.add_endpoint(
-        "serving_default", serve, [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]
-    )
+    archive.add_endpoint("serving_default", serve, [source.input_spec(None, None, None)])
     archive.add_endpoint("classes", class_table, [])
     archive.write_out(output, verbose=False)
     extra = output / "assets.extra"
@@ -108,7 +106,7 @@ def load_savedmodel(
 
     def predict(images: np.ndarray) -> np.ndarray:
         serve = loaded.signatures["serving_default"]
-        image = tf.constant(np.rint(images).astype(np.uint8))
+        image = tf.constant(images if description.bands else np.rint(images).astype(np.uint8))
         return serve(image=image)["probabilities"].numpy()
 
     image_size, scale = description.tile, description.scale
@@ -122,6 +120,7 @@ def load_savedmodel(
         tile=round(image_size / scale),
         size_divisor=1,
         fingerprint=lambda: f"{files_hash} {tta}",
+        bands=description.bands,
     )
     predictor = predictor if tile is None else predictor.with_tile(tile)
     return EnsemblePredictor(description.classes, [predictor], Average.of(1))

@@ -12,14 +12,16 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.exporting.comparison import Comparison
 from lcc_tf.exporting.description import Description
 from lcc_tf.exporting.dilation import with_single_operations
 from lcc_tf.exporting.samples import Samples, samples_of
+from lcc_tf.exporting.scaled_input import with_scaled_input
 from lcc_tf.models import ensemble
 from lcc_tf.models.model_outputs import check_output_size
-from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.prediction.predictors import check_num_classes
 from lcc_tf.prediction.tiling import check_tile
 from lcc_tf.reflect_padding import reflect_padded_indices
@@ -127,12 +129,29 @@ class SourceModel:
         check_num_classes(model, classes)
         if images is not None:
             images = [np.asarray(image) for image in images]
-        return cls(ensemble([model]), classes, tile, resolution, Samples(images=images))
+        samples = Samples(images=images, bands=bands_of(model))
+        return cls(ensemble([model]), classes, tile, resolution, samples)
+
+    @property
+    def bands(self) -> Bands | None:
+        """Bands of the model's images; None for RGB in [0, 255]."""
+        return bands_of(self.model)
+
+    def input_spec(self, *size: int | None, dtype: tf.DType | None = None) -> tf.TensorSpec:
+        """Returns the dtype and the shape of the input of an exported model.
+
+        Args:
+            size: number, height and width of the images; None for any.
+            dtype: dtype of the images; None for uint8 without `bands`, and float32 with `bands`.
+        """
+        channels = len(self.bands) if self.bands else 3
+        dtype = dtype or (tf.float32 if self.bands else tf.uint8)
+        return tf.TensorSpec((*size, channels), dtype, name="image")
 
     @property
     def description(self) -> Description:
         """Description of the model for `model.json`."""
-        return Description(self.classes, self.tile, self.samples.scale)
+        return Description(self.classes, self.tile, self.samples.scale, self.bands)
 
     @cached_property
     def comparison(self) -> Comparison:
@@ -164,7 +183,7 @@ class SourceModel:
         """
         return tf.function(
             lambda image: self.model(image, training=False),
-            input_signature=[tf.TensorSpec((None, None, None, 3), tf.float32)],
+            input_signature=[self.input_spec(None, None, None, dtype=tf.float32)],
         )
 
     def serve(self, image: tf.Tensor) -> tf.Tensor:
@@ -181,18 +200,20 @@ class SourceModel:
         """
         return _at_any_size(self.model, image)
 
-    def serve_for_conversion(self, image: tf.Tensor) -> tf.Tensor:
+    def serve_for_conversion(self, image: tf.Tensor, *, scaled: bool = False) -> tf.Tensor:
         """Builds the graph of `serve` for converters.
 
         TensorFlow cannot run some operations of this graph (see `lcc_tf.exporting.dilation`).
 
         Args:
-            image: uint8 or float32 `(batch, height, width, 3)`, RGB in [0, 255].
+            image: uint8 or float32 `(batch, height, width, channels)`.
+            scaled: True if the values of bands are already scaled to [0, 255].
 
         Returns:
             float32 `(batch, height, width, num_classes)`, probabilities.
         """
-        return _at_any_size(self._convertible, image)
+        model = with_scaled_input(self._convertible) if scaled else self._convertible
+        return _at_any_size(model, image)
 
     @cached_property
     def _convertible(self) -> keras.Model:

@@ -1,6 +1,5 @@
 """Search for the red, green and blue band of an image, and for the band that masks its pixels."""
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,20 +7,11 @@ from pathlib import Path
 import rasterio
 from rasterio.enums import ColorInterp
 
+from lcc_tf.band_names import COLORS, described_color, words_of
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.scene_reading import joined
 
-COLORS = ("red", "green", "blue")
-# Range of wavelengths of each color, nanometers
-WAVELENGTHS = {"blue": (430, 510), "green": (510, 600), "red": (600, 700)}
-# Words in the description of a band that is not red, green or blue
-OTHER_WORDS = frozenset(
-    ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
-)
-OTHER_COLOR = "other"
-SHORTEST = 300  # shortest wavelength, nanometers; smaller numbers are widths of bands
-UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; Unicode has two micro signs
-MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
 # These interpretations tell nothing about a band, because many programs write them for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
 # Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
@@ -79,6 +69,11 @@ def find_color_bands(
             - The image has a color space other than RGB, or stores white as 0.
             - `bands` is None, and the red, green and blue band cannot be identified.
     """
+    if bands is not None and len(bands) != 3:
+        raise InputError(
+            "`bands` must be the numbers of the red, green and blue band, such as 3,2,1. Received: "
+            f"bands={joined(bands)}."
+        )
     notes = []
     alpha = alpha_bands(dataset)
     used = [band for band in alpha if band not in (bands or ())]
@@ -102,6 +97,85 @@ def find_color_bands(
                 "no colors. The bands are used as red, green and blue in this order. If this is "
                 "wrong, choose the bands with `bands`, such as 3,2,1"
             )
+    _check_bands(path, dataset, bands)
+    mask = used[0] if masked is not None else None
+    return ColorBands(tuple(bands), mask, unused_alpha, tuple(notes))
+
+
+def find_named_bands(
+    path: Path, dataset: rasterio.DatasetReader, names: Bands, bands: Sequence[int] | None
+) -> ColorBands:
+    """Finds the bands of a network in an image.
+
+    If `bands` is None, the first of these rules that applies is used:
+
+    1. The descriptions or the color interpretations of the image contain all names of the bands.
+    2. Neither the image nor the training images have descriptions, and the image has the bands with
+       the same numbers as in the training images.
+
+    Args:
+        path: path of the image file.
+        dataset: the open image file.
+        names: bands of the network.
+        bands: numbers of the bands; None to find them.
+
+    Raises:
+        InputError: one of these reasons:
+
+            - The bands cannot be found. The message lists the missing bands.
+            - `bands` does not contain one number per band of the network.
+            - The bands contain complex numbers or palette indices, or have different dtypes.
+    """
+    if bands is not None and len(bands) != len(names):
+        raise InputError(
+            f"`bands` must contain {len(names)} numbers, one per band of the network "
+            f"({', '.join(names.names)}). Received: bands={joined(bands)}."
+        )
+    notes = []
+    if bands is None:
+        bands = _numbers_of(path, dataset, names)
+        texts = [f"{n} is {name}" for n, name in zip(bands, names.names, strict=True)]
+        if bands != list(dataset.indexes):
+            notes.append(f"bands of the network: band {', '.join(texts[:13])}")
+    _check_bands(path, dataset, bands)
+    used = [band for band in alpha_bands(dataset) if band not in bands]
+    masked = _masked_fraction(dataset, used[0]) if used else None
+    return ColorBands(
+        tuple(bands), used[0] if masked is not None else None, bool(used), tuple(notes)
+    )
+
+
+def _numbers_of(path: Path, dataset: rasterio.DatasetReader, names: Bands) -> list[int]:
+    """Returns the numbers of the bands of a network in an image, see `find_named_bands`."""
+    found: dict[str, int] = {}
+    for number, text, kind in zip(
+        dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True
+    ):
+        found.setdefault((text or kind.name).strip().lower(), number)
+    wanted = [name.strip().lower() for name in names.names]
+    if all(name in found for name in wanted):
+        return [found[name] for name in wanted]
+    numbers = names.numbers or tuple(range(1, len(names) + 1))
+    is_unnamed = all(name == f"band {n}" for n, name in zip(numbers, wanted, strict=True))
+    is_undescribed = not any(dataset.descriptions)
+    if (is_unnamed or is_undescribed) and max(numbers) <= dataset.count:
+        return list(numbers)
+    missing = [name for name, key in zip(names.names, wanted, strict=True) if key not in found]
+    has = [text or f"band {n}" for n, text in enumerate(dataset.descriptions, start=1)]
+    raise InputError(
+        f"{path} does not contain the band(s) {', '.join(missing[:13])} of the network. Received: "
+        f"{dataset.count} band(s), {', '.join(has[:13])}. Choose the bands with `bands`, in this "
+        f"order: {', '.join(names.names)}."
+    )
+
+
+def _check_bands(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
+    """Verifies that bands exist and contain brightnesses.
+
+    Raises:
+        InputError: a band does not exist, or it contains complex numbers or palette indices; or see
+            `_check_values`.
+    """
     if max(bands) > dataset.count:
         raise InputError(
             f"`bands` must be in [1, {dataset.count}], because {path} has {dataset.count} band(s). "
@@ -115,8 +189,6 @@ def find_color_bands(
     if any(_has_palette(dataset, band) for band in bands):
         raise InputError(_palette_message(path))
     _check_values(path, dataset, bands)
-    mask = used[0] if masked is not None else None
-    return ColorBands(tuple(bands), mask, unused_alpha, tuple(notes))
 
 
 def _check_values(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
@@ -129,7 +201,7 @@ def _check_values(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[i
     dtypes = [dataset.dtypes[band - 1] for band in bands]
     if len(set(dtypes)) > 1:
         raise InputError(
-            f"The red, green and blue band must have the same dtype. Received: {', '.join(dtypes)} "
+            f"The bands must have the same dtype. Received: {', '.join(dict.fromkeys(dtypes))} "
             f"in {path}. Save the image with one dtype, for example with `gdal_translate -ot "
             f"Float32 {path} float.tif`."
         )
@@ -169,9 +241,9 @@ def _identified(
     Raises:
         InputError: the bands cannot be identified.
     """
-    described = [_described_color(text) for text in dataset.descriptions]
+    described = [described_color(text) for text in dataset.descriptions]
     if not _is_complete(described):
-        mentioned = [_described_color(text, mentioned=True) for text in dataset.descriptions]
+        mentioned = [described_color(text, mentioned=True) for text in dataset.descriptions]
         described = mentioned if _is_complete(mentioned) else described
     interpreted = [kind.name for kind in dataset.colorinterp]
     if _is_complete(described):
@@ -211,52 +283,9 @@ def _is_complete(colors: Sequence[str | None]) -> bool:
     return all(colors.count(color) == 1 for color in COLORS)
 
 
-def _described_color(description: str | None, *, mentioned: bool = False) -> str | None:
-    """Returns the color in a description of a band.
-
-    Args:
-        description: description of the band; None if it has no description.
-        mentioned: True to also find a color in a description that contains other words.
-
-    Returns:
-        "red", "green", "blue", `OTHER_COLOR`, or None for a description without a color.
-
-    Example:
-        >>> _described_color("Band 3 - Red"), _described_color("B8, central wavelength 842 nm")
-        ('red', 'other')
-        >>> _described_color("B4 (red)"), _described_color("B4 (red)", mentioned=True)
-        (None, 'red')
-    """
-    text = (description or "").lower()
-    if set(re.findall("[a-z]+", text)) & OTHER_WORDS:
-        return OTHER_COLOR
-    words = _words(text)
-    colors = {color[0]: color for color in COLORS} | {color: color for color in COLORS}
-    if len(words) == 1 and words[0] in colors:
-        return colors[words[0]]
-    if mentioned and len(found := set(words) & set(COLORS)) == 1:
-        return found.pop()
-    number = r"(\d*\.?\d+)"
-    pattern = rf"(?<![\d.]){number}(?:\s*-\s*{number})?\s*({'|'.join(UNITS)})\b"
-    for match in re.finditer(pattern, text):
-        ends = float(match[1]), float(match[2] or match[1])
-        wavelength = sum(ends) / 2 * UNITS[match[3]]
-        if wavelength < SHORTEST:  # the width of a band, for example
-            continue
-        inside = (color for color, ends in WAVELENGTHS.items() if ends[0] <= wavelength < ends[1])
-        return next(inside, OTHER_COLOR)
-    return None
-
-
-def _words(text: str) -> list[str]:
-    """Returns the words of a description that can have a meaning."""
-    words = set(re.findall("[a-z0-9]+", text.lower())) - MEANINGLESS
-    return sorted(word for word in words if not word.isdigit())
-
-
 def _meanings(descriptions: Iterable[str | None]) -> list[str]:
     """Returns the descriptions that contain words with a meaning."""
-    return [text for text in descriptions if text and _words(text)]
+    return [text for text in descriptions if text and words_of(text)]
 
 
 def _has_palette(dataset: rasterio.DatasetReader, band: int) -> bool:

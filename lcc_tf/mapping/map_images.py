@@ -16,6 +16,7 @@ import numpy as np
 from rasterio.io import DatasetWriter
 from tqdm import tqdm
 
+from lcc_tf.bands import as_rgb
 from lcc_tf.errors import InputError
 from lcc_tf.figures import save_overlay
 from lcc_tf.files import sampled_hash, write_atomically
@@ -90,7 +91,7 @@ def map_images(
     hidden = not verbose or len(images) == 1
     for image in tqdm(images, desc="all images", unit="image", disable=hidden):
         try:
-            with open_scene(image, reading) as scene:
+            with open_scene(image, reading, predictor.bands) as scene:
                 outputs.folder.mkdir(parents=True, exist_ok=True)
                 for note in scene.notes if verbose else ():
                     tqdm.write(f"{image}: {note}")
@@ -298,8 +299,15 @@ def write_map(
                 disable=not verbose,
             )
         )
+        # In the network, nodata pixels have the smallest value of each band, as in the training.
+        fill = np.array(predictor.bands.ranges)[:, 0] if predictor.bands else 0
         for block in predict_blocks(
-            predictor.predict, scene.read, scene.grid.size, tile=predictor.tile, overlap=overlap
+            predictor.predict,
+            scene.read,
+            scene.grid.size,
+            tile=predictor.tile,
+            overlap=overlap,
+            fill=fill,
         ):
             values = _values(predictor, block, writers)
             window = window_of(block.rows, block.columns)
@@ -316,7 +324,9 @@ def write_map(
         image, valid = scene.thumbnail(OVERLAY_SIDE)
         mask, mapped = read_map(files["classes"], valid.shape)
         # Overviews of the scene and overviews of the map can have different nodata pixels.
-        save_overlay(image, mask, valid & mapped, classes, files["overlay"])
+        save_overlay(
+            as_rgb(image, predictor.bands), mask, valid & mapped, classes, files["overlay"]
+        )
     if "polygons" in files:
         write_polygons(files["classes"], classes, files["polygons"], min_pixels=outputs.min_region)
     if outputs.zones:

@@ -40,8 +40,9 @@ def map_scene(
     scene, but not with its height.
 
     Args:
-        model: model with the input float32 `(batch, height, width, 3)`, RGB in [0, 255], and the
-            output `(batch, height, width, num_classes)`, logits or probabilities.
+        model: model with the input float32 `(batch, height, width, channels)` and the output
+            `(batch, height, width, num_classes)`, logits or probabilities. The channels are RGB in
+            [0, 255], or the `bands` of the model.
         scene: GeoTIFF, TIFF, JPEG or PNG file.
         output: folder for the written files; it is created if it does not exist.
         classes: names and colors of the classes, in the order of the output channels of the model.
@@ -63,13 +64,15 @@ def map_scene(
             with the area of each class in each polygon is written. None for no table.
         bands: numbers of the red, green and blue band; the first band is 1. None to use the
             bands that the file marks as red, green and blue, or the bands of an image with three
-            unmarked bands.
+            unmarked bands. For a model with other bands, the numbers of these bands; None to find
+            them by their names, or by their numbers in the training images.
         scale: range of values that is scaled to [0, 255]:
 
             - "minmax": minimum and maximum of each band.
             - "percentile": the 2nd and 98th percentile of each band.
             - Two numbers: the range of all bands.
-            - None: no scaling of 8-bit images, "percentile" for other images.
+            - None: no scaling of 8-bit images, "percentile" for other images. A model with other
+              bands scales its input, and `scale` must be None.
         resample_to: pixel size at which the scene is read and mapped, meters; None for the pixel
             size of the file.
         overwrite: True to replace existing files.

@@ -15,8 +15,14 @@ from rasterio.io import MemoryFile
 from rasterio.vrt import WarpedVRT
 from rasterio.windows import Window
 
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
-from lcc_tf.mapping.color_bands import alpha_bands, find_color_bands, integer_range
+from lcc_tf.mapping.color_bands import (
+    alpha_bands,
+    find_color_bands,
+    find_named_bands,
+    integer_range,
+)
 from lcc_tf.mapping.geodesy import has_areas, pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
@@ -48,6 +54,8 @@ SAME_SIZE = 1e-3
 
 class Scene:
     """Open image file of any size. Its pixels are returned as RGB in [0, 255].
+
+    If the network has `bands`, the pixels are returned as the original values of these bands.
 
     Scenes are created by `open_scene`.
 
@@ -93,7 +101,8 @@ class Scene:
             columns: columns to read; start and stop are required.
 
         Returns:
-            float32 `(rows, columns, 3)`, RGB in [0, 255]; nodata pixels are NaN.
+            float32 `(rows, columns, channels)`, RGB in [0, 255] or bands of the network; nodata
+            pixels are NaN.
 
         Raises:
             InputError: the file is truncated or broken.
@@ -112,7 +121,7 @@ class Scene:
         Returns:
             Two arrays:
 
-            - image, float32 `(height, width, 3)`, RGB in [0, 255].
+            - image, float32 `(height, width, channels)`, RGB in [0, 255] or bands of the network.
             - mask, bool `(height, width)`, False for nodata pixels.
         """
         image, valid = self._overview(side)
@@ -126,7 +135,7 @@ class Scene:
     def _read(
         self, *, window: Window | None = None, size: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Reads the three bands, but does not scale the values of the file.
+        """Reads the bands, but does not scale the values of the file.
 
         Args:
             window: part to read; None for the whole image.
@@ -135,7 +144,7 @@ class Scene:
         Returns:
             Two arrays:
 
-            - values `(rows, columns, 3)` with the dtype of the file.
+            - values `(rows, columns, bands)` with the dtype of the file.
             - mask, bool `(rows, columns)`, False for nodata pixels.
         """
         options = {"window": window, "out_shape": size and (len(self._bands), *size)}
@@ -145,7 +154,7 @@ class Scene:
             if np.issubdtype(image.dtype, np.floating):
                 valid = (np.abs(image) < LARGEST_VALUE).all(axis=-1)  # False for NaN
             if self._has_mask:
-                # Like in GDAL, a pixel is nodata only if it is nodata in all three bands.
+                # Like in GDAL, a pixel is nodata only if it is nodata in all bands.
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", NodataShadowWarning)
                     valid &= self._dataset.read_masks(self._bands, **options).any(axis=0)
@@ -193,12 +202,15 @@ class Scene:
 
 
 @contextlib.contextmanager
-def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scene]:
+def open_scene(
+    path: Path, reading: SceneReading | None = None, bands: Bands | None = None
+) -> Iterator[Scene]:
     """Opens an image file in any format that GDAL can read.
 
     Args:
         path: path of the file.
         reading: bands, value range and pixel size; None for the defaults of `SceneReading`.
+        bands: bands of the network; None for a network of RGB images.
 
     Yields:
         The open scene.
@@ -209,10 +221,17 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             - The file is broken or is not an image, or its name is not UTF-8.
             - The header of the file claims more pixels than the file can contain.
             - The bands in `reading.bands` do not exist.
-            - `reading.bands` is None, and the red, green and blue band cannot be identified.
+            - `reading.bands` is None, and the red, green and blue band, or `bands`, cannot be
+              identified.
+            - `bands` is set, and `reading.scale` is not None.
             - `reading.resample_to` is set, but the file has no coordinate system.
     """
     reading = reading or SceneReading()
+    if bands and reading.scale is not None:
+        raise InputError(
+            "`scale` is part of the network, which scales its bands like in the training. "
+            f"Received: scale={joined(reading.scale)}. Remove `scale`."
+        )
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
@@ -240,12 +259,16 @@ def open_scene(path: Path, reading: SceneReading | None = None) -> Iterator[Scen
             if _is_color_jpeg(path, dataset):
                 dataset = stack.enter_context(_decoded_jpeg(path, dataset))
             with _readable(path):
-                bands = find_color_bands(path, dataset, reading.bands)
-            flags = [dataset.mask_flag_enums[band - 1] for band in bands.colors]
+                found = (
+                    find_named_bands(path, dataset, bands, reading.bands)
+                    if bands
+                    else find_color_bands(path, dataset, reading.bands)
+                )
+            flags = [dataset.mask_flag_enums[band - 1] for band in found.colors]
             has_mask = any(not {MaskFlags.all_valid, MaskFlags.alpha} & set(flag) for flag in flags)
-            notes = [*bands.notes, *_page_notes(dataset), *_georeference_notes(dataset)]
-            chosen, mask = bands.colors, bands.mask
-            scale = reading.scale or _default_scale(dataset, chosen)
+            notes = [*found.notes, *_page_notes(dataset), *_georeference_notes(dataset)]
+            chosen, mask = found.colors, found.mask
+            scale = None if bands else reading.scale or _default_scale(dataset, chosen)
             if reading.resample_to is not None:
                 if "?" in str(path):  # see `_resampled`
                     raise InputError(

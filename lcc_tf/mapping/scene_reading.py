@@ -12,12 +12,13 @@ SCALES = ("minmax", "percentile")
 
 @dataclass(frozen=True)
 class SceneReading:
-    """Options for reading an image file as RGB: bands, value range and pixel size.
+    """Options for reading an image file: bands, value range and pixel size.
 
     Attributes:
         bands: numbers of the red, green and blue band; the first band is 1. None to use the
             bands that the file marks as red, green and blue, or the bands of an image with three
-            unmarked bands.
+            unmarked bands. For a network with other bands, the numbers of these bands; None to find
+            them by their names, or by their numbers in the training images.
         scale: range of values that is scaled to [0, 255]. All parts of an image have the same
             range:
 
@@ -52,10 +53,11 @@ class SceneReading:
             if not isinstance(value := getattr(self, name), str | None):
                 object.__setattr__(self, name, tuple(value))
         bands, scale, meters = self.bands, self.scale, self.resample_to
-        if bands is not None and (isinstance(bands, str) or len(bands) != 3 or min(bands) < 1):
+        if bands is not None and (isinstance(bands, str) or not bands or min(bands) < 1):
             raise InputError(
-                "`bands` must be the numbers of the red, green and blue band, such as 3,2,1. The "
-                f"first band is 1. Received: bands={joined(bands)}."
+                "`bands` must be the numbers of the red, green and blue band, such as 3,2,1, or of "
+                "the bands of the network. The first band is 1. "
+                f"Received: bands={joined(bands)}."
             )
         if scale is not None and not _is_scale(scale):
             raise InputError(

@@ -11,7 +11,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.keras_backend import keras
 from lcc_tf.models.deeplabv3plus import DeepLabV3Plus
 from lcc_tf.models.encoder_specs import ENCODERS
-from lcc_tf.models.encoders import build_encoder
+from lcc_tf.models.encoders import NEW_BANDS, build_encoder
 from lcc_tf.models.ensembles import ensemble
 from lcc_tf.models.model_outputs import outputs_probabilities
 from lcc_tf.models.preprocessing import size_divisor
@@ -42,6 +42,7 @@ __all__ = [
     "ENCODERS",
     "FPN",
     "Linknet",
+    "NEW_BANDS",
     "PSPNet",
     "UNet",
     "UNetPlusPlus",

@@ -7,6 +7,7 @@ Segmentation, https://arxiv.org/abs/1802.02611
 import keras
 
 from lcc_tf.arguments import check_num_classes
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.blocks import (
     conv_bn_relu,
@@ -14,6 +15,7 @@ from lcc_tf.models.blocks import (
     separable_conv_bn_relu,
 )
 from lcc_tf.models.encoders import build_encoder
+from lcc_tf.models.preprocessing import input_shape_of
 from lcc_tf.models.resampling import BilinearUpsampling, BroadcastLike
 
 FILTERS = 256
@@ -33,11 +35,13 @@ def DeepLabV3Plus(
     *,
     encoder: str = "resnet101",
     encoder_weights: str | None = "imagenet",
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: tuple[int | None, int | None, int] | None = None,
     preprocessing: str | None = None,
     output_stride: int = 16,
     dilation_rates: tuple[int, ...] | None = None,
     align_corners: bool = False,
+    bands: Bands | None = None,
+    new_bands: str = "mean",
 ) -> keras.Model:
     """Builds DeepLabV3+ as a functional Keras model (figure 2 of the paper).
 
@@ -46,8 +50,9 @@ def DeepLabV3Plus(
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None for random weights, or the path of a weights file; see
             `build_encoder`.
-        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by
-            `output_stride`, or None if images have different sizes.
+        input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
+            channels without `bands`. Height and width must be divisible by `output_stride`,
+            or None if images have different sizes. None for images of any size.
         preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
             of `PREPROCESSING_MODES`; see `build_encoder`.
         output_stride: stride of the encoder's deepest features, 16 or 8.
@@ -57,8 +62,13 @@ def DeepLabV3Plus(
         align_corners: True to upsample features and logits like segmentation_models_pytorch; see
             `BilinearUpsampling`.
 
+        bands: bands of the images; None for RGB in [0, 255].
+        new_bands: initial weights for bands that are not red, green or blue, "mean" or "zero"; see
+            `build_encoder`.
+
     Returns:
-        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
+        A model that maps images to logits. The images are float32 `(batch, height, width, 3)`, RGB
+        in [0, 255], or have the channels `bands` with their original values. The logits are
         float32 `(batch, height, width, num_classes)`.
 
     Raises:
@@ -82,12 +92,15 @@ def DeepLabV3Plus(
             f"`dilation_rates` must be different whole numbers of at least 1, such as "
             f"{DILATION_RATES[output_stride]}. Received: dilation_rates={rates}."
         )
+    input_shape = input_shape_of(input_shape, bands)
     backbone = build_encoder(
         encoder,
         weights=encoder_weights,
         output_stride=output_stride,
         input_shape=input_shape,
         preprocessing=preprocessing,
+        bands=bands,
+        new_bands=new_bands,
     )
     inputs = keras.Input(input_shape, name="image")
     features = backbone(inputs)

@@ -5,7 +5,9 @@ import warnings
 from pathlib import Path
 
 import keras
+import numpy as np
 
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.dilation import with_output_stride
 from lcc_tf.models.encoder_specs import ENCODERS, EncoderSpec
@@ -17,8 +19,9 @@ from lcc_tf.models.encoder_weights import (
 from lcc_tf.models.normalization import BatchNormalization
 from lcc_tf.models.preprocessing import (
     EncoderPreprocessing,
+    channels_of,
     check_image_size,
-    check_input_shape,
+    input_shape_of,
 )
 from lcc_tf.models.resnet_v1_5 import RESNETS
 from lcc_tf.models.torch_files import TORCH_SUFFIXES, read_torch_weights
@@ -26,6 +29,7 @@ from lcc_tf.models.torch_weights import load_torch_encoder
 from lcc_tf.models.weight_values import check_finite
 
 STRIDES = (2, 4, 8, 16, 32)
+NEW_BANDS = ("mean", "zero")
 TIMM_URL = "https://huggingface.co/timm/{}/resolve/main/model.safetensors"
 
 
@@ -34,8 +38,10 @@ def build_encoder(
     *,
     weights: str | None = "imagenet",
     output_stride: int = 32,
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: tuple[int | None, int | None, int] | None = None,
     preprocessing: str | None = None,
+    bands: Bands | None = None,
+    new_bands: str = "mean",
 ) -> keras.Model:
     """Builds an encoder, a model named "encoder" whose outputs are features at several strides.
 
@@ -51,19 +57,27 @@ def build_encoder(
             (names that end in `_v1.5`), the file must contain the weights of the same ResNet from
             torchvision or timm (see `read_torch_weights`).
         output_stride: stride of the deepest features: 32, 16 or 8.
-        input_shape: `(height, width, 3)`, in pixels; None for a height or width that can vary.
+        input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
+            channels without `bands`. A height or width that can vary is None. The whole argument
+            can be None, too.
         preprocessing: None for the preprocessing of the ImageNet weights, or one of
             `PREPROCESSING_MODES` for weights that were trained with another preprocessing.
+        bands: bands of the images; None for RGB in [0, 255].
+        new_bands: initial weights of the first convolution for bands that are not red, green or
+            blue, if there are `weights`. "mean": the mean of the three colors. All weights are then
+            multiplied by 3 / number of bands, so that the features keep their size. "zero": 0, so
+            that the features are the same as without these bands.
 
     Returns:
-        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to a list of
-        features, float `(batch, height / s, width / s, channels)`. The strides s are 2, 4, 8, 16
+        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], or images
+        with the channels `bands` and their original values, to a list of features, float
+        `(batch, height / s, width / s, channels)`. The strides s are 2, 4, 8, 16
         and 32. Strides above `output_stride` are reduced to `output_stride`. ConvNeXt has no
         features of stride 2.
 
     Raises:
         InputError: the name, the output stride or the preprocessing is unknown; the weights cannot
-            be downloaded or loaded; `input_shape` is not `(height, width, 3)`; or a height or width
+            be downloaded or loaded; `input_shape` or `new_bands` is invalid; or a height or width
             is not divisible by `output_stride`.
 
     Example:
@@ -77,15 +91,26 @@ def build_encoder(
         raise InputError(
             f"`output_stride` must be 8, 16 or 32. Received: output_stride={output_stride}."
         )
-    check_input_shape(input_shape)
+    if new_bands not in NEW_BANDS:
+        raise InputError(
+            f"`new_bands` must be one of {NEW_BANDS}. Received: new_bands={new_bands!r}."
+        )
+    input_shape = input_shape_of(input_shape, bands)
     check_image_size(input_shape[0], input_shape[1], output_stride)
     spec = ENCODERS[name]
     inputs = keras.Input(input_shape, name="image")
+    mode = preprocessing or spec.preprocessing
     preprocessed = EncoderPreprocessing(
-        preprocessing or spec.preprocessing, size_divisor=output_stride, name="preprocessing"
+        mode, size_divisor=output_stride, bands=bands, name="preprocessing"
     )(inputs)
     build = _keras_network if spec.timm_weights is None else _torchvision_network
-    network = with_output_stride(build(name, spec, weights, preprocessed), spec, output_stride)
+    if bands and weights is not None:
+        colors = build(name, spec, weights, keras.Input((None, None, 3)))
+        network = build(name, spec, None, preprocessed)
+        _copy_weights(colors, network, bands, mode, new_bands)
+    else:
+        network = build(name, spec, weights, preprocessed)
+    network = with_output_stride(network, spec, output_stride)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             # The original PyTorch notebooks used PyTorch's default, which PyTorch writes as 0.1.
@@ -100,6 +125,40 @@ def build_encoder(
     else:
         features = [network.get_layer(tap).output for tap in spec.taps]
     return keras.Model(network.inputs[0], features, name="encoder")
+
+
+def _copy_weights(
+    colors: keras.Model, network: keras.Model, bands: Bands, mode: str, new_bands: str
+) -> None:
+    """Copies the weights of a network for RGB to a network for other bands.
+
+    Args:
+        colors: network for RGB.
+        network: network with the same layers for images with `bands`. It is changed in place.
+        bands: bands of the images.
+        mode: preprocessing mode, which defines the order of the colors.
+        new_bands: see `build_encoder`.
+
+    Raises:
+        InputError: `new_bands` is "zero", but no band is red, green or blue.
+    """
+    if new_bands == "zero" and not any(bands.colors):
+        raise InputError(
+            "`new_bands='zero'` needs a band that is red, green or blue. Received: the bands "
+            f"{', '.join(bands.names)}. Use `new_bands='mean'`, or name the bands, for example "
+            "with `bands='1=red,2=green,3=blue,4=nir'`."
+        )
+    channels = [channels_of(color, mode) for color in bands.colors]
+    values = colors.get_weights()
+    first = next(index for index, value in enumerate(values) if value.ndim == 4)
+    kernels = [values[first][:, :, channel].mean(axis=2) for channel in channels]
+    kernel = np.stack(kernels, axis=2)
+    if new_bands == "mean":
+        kernel *= 3 / len(bands)
+    else:
+        kernel[:, :, [color is None for color in bands.colors]] = 0
+    values[first] = kernel
+    network.set_weights(values)
 
 
 def _keras_network(

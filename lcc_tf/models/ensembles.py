@@ -6,10 +6,11 @@ import keras
 import numpy as np
 
 from lcc_tf.arguments import number_per
+from lcc_tf.bands import check_equal_bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, WeightedAverage, check_member_weights
 from lcc_tf.models.model_outputs import check_segmentation_model, outputs_probabilities
-from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.models.resampling import ScaleImage, UnscaleProbabilities
 
 
@@ -48,8 +49,9 @@ def ensemble(
 
     Raises:
         InputError: `members` is not a list, or is empty; the members have different numbers of
-            classes; `weights`, `average` or `scales` is invalid; members with the same scale
-            require different image sizes; or a member is invalid, see `check_segmentation_model`.
+            classes or different bands; `weights`, `average` or `scales` is invalid; members with
+            the same scale require different image sizes; or a member is invalid, see
+            `check_segmentation_model`.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus
@@ -90,8 +92,9 @@ def ensemble(
             f"Received members with {classes} classes."
         )
     _check_input_sizes(members, scales)
+    check_equal_bands([bands_of(model) for model in members])
 
-    image = keras.Input((None, None, 3), name="image")
+    image = keras.Input((None, None, members[0].inputs[0].shape[-1]), name="image")
     probabilities: list[keras.KerasTensor] = []
     variables: set[int] = set()
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
@@ -128,5 +131,5 @@ def _check_input_sizes(members: Sequence[keras.Model], scales: Sequence[float]) 
             raise InputError(
                 "Members with the same scale must accept images of the same size. Received: "
                 f"members with the input sizes {sizes}. Build the members with "
-                "`input_shape=(None, None, 3)`, or set `scales`."
+                "`input_shape=None`, or set `scales`."
             )

@@ -8,7 +8,7 @@ import numpy as np
 
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import WeightedAverage
-from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.models.resampling import BilinearUpsampling
 
 # If the inputs of these layers are probabilities, their outputs are probabilities too.
@@ -27,7 +27,7 @@ _SIGMOIDS = (keras.activations.sigmoid, keras.activations.hard_sigmoid)
 
 
 def check_segmentation_model(model: keras.Model) -> None:
-    """Verifies that a model maps RGB images to logits or probabilities of the same size.
+    """Verifies that a model maps images to logits or probabilities of the same size.
 
     If the model accepts images of different sizes, `check_output_size` verifies the size of its
     predictions later.
@@ -36,7 +36,8 @@ def check_segmentation_model(model: keras.Model) -> None:
         InputError: one of these reasons:
 
             - The model is neither functional nor sequential.
-            - It does not have exactly one input, RGB `(batch, height, width, 3)`.
+            - It does not have exactly one input, RGB `(batch, height, width, 3)`, or images with
+              the `bands` of the model.
             - Its first output is not `(batch, height, width, num_classes)` with 2 classes or more.
             - The height or width of its output differs from the height or width of its input.
             - A sigmoid computes its output.
@@ -51,11 +52,12 @@ def check_segmentation_model(model: keras.Model) -> None:
             f"Received: {type(model).__name__}. Build it with `keras.Model(inputs, outputs)`."
         )
     inputs = [tuple(x.shape) for x in model.inputs]
-    if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][-1] not in (3, None):
+    channels = (len(bands),) if (bands := bands_of(model)) else (3, None)
+    if len(inputs) != 1 or len(inputs[0]) != 4 or inputs[0][-1] not in channels:
         raise InputError(
             "A model must have one input, RGB images of the shape (batch, height, width, 3). "
             f"Received: the model {model.name!r} with inputs of the shapes {inputs}. Build the "
-            "model for RGB images."
+            "model for RGB images, or with `bands`."
         )
     output = tuple(model.outputs[0].shape)
     if len(output) != 4:

@@ -1,10 +1,15 @@
 """Preprocessing layer of the networks, and checks of the image size."""
 
+from collections.abc import Mapping
 from numbers import Integral
+from typing import Any
 
 import keras
+import numpy as np
 from keras.applications import imagenet_utils
 
+from lcc_tf.band_names import COLORS
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.layers import all_layers
 
@@ -35,10 +40,15 @@ class EncoderPreprocessing(keras.layers.Layer):
     smp example (smp is segmentation_models_pytorch) is described in
     https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
 
+    With `bands`, the layer first clips each band to its range and scales the range to [0, 255].
+    Then a band of a color is preprocessed like this color, and the other bands like the mean of the
+    three colors. The order of the bands does not change, not even for "caffe".
+
     Args:
         mode: one of `PREPROCESSING_MODES`.
         size_divisor: largest stride of the network. Image height and width must be divisible by
             this number.
+        bands: bands of the images; None for RGB in [0, 255].
 
     Raises:
         InputError: the mode is unknown, or an image height or width is not divisible by
@@ -49,7 +59,13 @@ class EncoderPreprocessing(keras.layers.Layer):
         array([[[[0.2, 0.2, 0.2]]]], dtype=float32)
     """
 
-    def __init__(self, mode: str, size_divisor: int, **kwargs: object) -> None:
+    def __init__(
+        self,
+        mode: str,
+        size_divisor: int,
+        bands: Bands | Mapping[str, Any] | None = None,
+        **kwargs: object,
+    ) -> None:
         if mode not in PREPROCESSING_MODES:
             raise InputError(
                 f"Unknown preprocessing. Received: {mode!r}. Choose one of {PREPROCESSING_MODES}."
@@ -57,10 +73,19 @@ class EncoderPreprocessing(keras.layers.Layer):
         super().__init__(dtype="float32", **kwargs)
         self.mode = mode
         self.size_divisor = size_divisor
+        self.bands = Bands(**bands) if isinstance(bands, Mapping) else bands
 
     def call(self, images: keras.KerasTensor) -> keras.KerasTensor:
-        """Preprocesses images, float32 `(batch, height, width, 3)`, RGB in [0, 255]."""
+        """Preprocesses images, float32 `(batch, height, width, channels)`."""
         check_image_size(images.shape[1], images.shape[2], self.size_divisor)
+        if self.bands:
+            low, high = np.array(self.bands.ranges, np.float32).T
+            factor, offset = self._affine(self.bands)
+            return keras.ops.clip(images, low, high) * factor + offset
+        return self._preprocess(images)
+
+    def _preprocess(self, images: keras.KerasTensor) -> keras.KerasTensor:
+        """Preprocesses RGB in [0, 255]."""
         if self.mode == "none":
             return images
         if self.mode == "unit":
@@ -71,6 +96,19 @@ class EncoderPreprocessing(keras.layers.Layer):
             return (images - IMAGENET_STATISTICS["mean"]) / IMAGENET_STATISTICS["std"]
         return imagenet_utils.preprocess_input(images, mode=self.mode, data_format="channels_last")
 
+    def _affine(self, bands: Bands) -> tuple[np.ndarray, np.ndarray]:
+        """Returns the factor and the offset of each band, float32 `(bands,)`."""
+        zero, one = (self._preprocess(np.full((1, 3), value)) for value in (0.0, 1.0))
+        offsets = np.array(zero, float)[0]
+        factors = np.array(one, float)[0] - offsets
+        channels = [channels_of(color, self.mode) for color in bands.colors]
+        factor, offset = (np.array([v[c].mean() for c in channels]) for v in (factors, offsets))
+        low, high = np.array(bands.ranges).T
+        scale = 255 / (high - low)
+        return (factor * scale).astype(np.float32), (offset - factor * scale * low).astype(
+            np.float32
+        )
+
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the input's shape, after the check of the image size."""
         check_image_size(input_shape[1], input_shape[2], self.size_divisor)
@@ -80,25 +118,54 @@ class EncoderPreprocessing(keras.layers.Layer):
         """Returns the constructor's arguments."""
         config = super().get_config()
         config.pop("dtype")
-        return config | {"mode": self.mode, "size_divisor": self.size_divisor}
+        config |= {"mode": self.mode, "size_divisor": self.size_divisor}
+        return config | ({"bands": self.bands.to_json()} if self.bands else {})
 
 
-def check_input_shape(input_shape: tuple[int | None, int | None, int]) -> None:
+def channels_of(color: str | None, mode: str) -> list[int]:
+    """Returns the channels of the preprocessed image that contain a color.
+
+    Args:
+        color: "red", "green", "blue", or None for all three channels.
+        mode: one of `PREPROCESSING_MODES`.
+    """
+    order = COLORS[::-1] if mode == "caffe" else COLORS
+    return [0, 1, 2] if color is None else [order.index(color)]
+
+
+def input_shape_of(
+    input_shape: tuple[int | None, int | None, int] | None, bands: Bands | None = None
+) -> tuple[int | None, int | None, int]:
     """Verifies the argument `input_shape` of a network.
 
+    Args:
+        input_shape: argument of a network, in pixels; None for images of any size.
+        bands: bands of the images; None for RGB.
+
+    Returns:
+        `(height, width, channels)`.
+
     Raises:
-        InputError: `input_shape` is not `(height, width, 3)`.
+        InputError: `input_shape` is not `(height, width, channels)`, with three channels or one
+            channel per band.
 
     Example:
-        >>> check_input_shape((None, 64, 3))
+        >>> input_shape_of(None), input_shape_of((None, 64, 3))
+        ((None, None, 3), (None, 64, 3))
     """
+    channels = len(bands) if bands else 3
+    if input_shape is None:
+        return None, None, channels
     is_shape = isinstance(input_shape, (tuple, list)) and len(input_shape) == 3
-    if not is_shape or input_shape[2] != 3 or not all(map(_is_side, input_shape[:2])):
+    if not is_shape or input_shape[2] != channels or not all(map(_is_side, input_shape[:2])):
+        reason = f"there are {channels} `bands`" if bands else "the images are RGB"
         raise InputError(
-            "`input_shape` must be (height, width, 3), because the images are RGB. "
+            f"`input_shape` must be (height, width, {channels}), because {reason}. "
             f"Received: input_shape={input_shape!r}. Use None for a height or width that can vary, "
-            "such as (None, None, 3)."
+            f"such as (None, None, {channels})." + " For other images, set `bands`." * (not bands)
         )
+    height, width, _ = input_shape
+    return height, width, channels
 
 
 def _is_side(side: object) -> bool:
@@ -126,6 +193,12 @@ def check_image_size(height: int | None, width: int | None, divisor: int) -> Non
             f"Received: height={height}, width={width}. "
             f"Resize or pad to {nearest[0]}x{nearest[1]}."
         )
+
+
+def bands_of(model: keras.Model) -> Bands | None:
+    """Returns the bands of a model's images; None for a model of RGB images."""
+    layers = [layer for layer in all_layers(model) if isinstance(layer, EncoderPreprocessing)]
+    return layers[0].bands if layers else None
 
 
 def size_divisor(model: keras.Model) -> int:

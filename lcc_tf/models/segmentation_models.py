@@ -40,7 +40,7 @@ from lcc_tf.models.encoder_weights import (
     clear_file_errors,
 )
 from lcc_tf.models.normalization import BatchNormalization
-from lcc_tf.models.preprocessing import EncoderPreprocessing, check_input_shape
+from lcc_tf.models.preprocessing import EncoderPreprocessing, input_shape_of
 from lcc_tf.models.resampling import (
     AdaptiveAveragePooling,
     BilinearUpsampling,
@@ -188,7 +188,7 @@ def _baseline(
             f"Unknown encoder for {arch}. Received: {encoder!r}. "
             f"Choose one of {list(BASELINE_ENCODERS)}."
         )
-    check_input_shape(input_shape)
+    input_shape = input_shape_of(input_shape)
     divisor = BASELINES[arch].size_divisor
     network = _package_network(arch, num_classes, encoder, encoder_weights)
     encoder_layers, decoder_layers, features = _split(network)

@@ -7,12 +7,14 @@ https://arxiv.org/abs/1807.10165
 import keras
 
 from lcc_tf.arguments import check_num_classes
+from lcc_tf.bands import Bands
 from lcc_tf.models.blocks import (
     conv_bn_relu,
     node_conv_bn_relu,
     segmentation_logits,
 )
 from lcc_tf.models.encoders import STRIDES, build_encoder
+from lcc_tf.models.preprocessing import input_shape_of
 from lcc_tf.models.resampling import BilinearUpsampling
 
 # Number of filters per level, from the deepest level to full resolution. The numbers are from
@@ -25,9 +27,11 @@ def UNetPlusPlus(
     *,
     encoder: str = "resnet101",
     encoder_weights: str | None = "imagenet",
-    input_shape: tuple[int | None, int | None, int] = (None, None, 3),
+    input_shape: tuple[int | None, int | None, int] | None = None,
     preprocessing: str | None = None,
     deep_supervision: bool = False,
+    bands: Bands | None = None,
+    new_bands: str = "mean",
 ) -> keras.Model:
     """Builds UNet++ as a functional Keras model.
 
@@ -47,16 +51,22 @@ def UNetPlusPlus(
         encoder: a key of `lcc_tf.models.encoders.ENCODERS`.
         encoder_weights: "imagenet", None for random weights, or the path of a weights file; see
             `build_encoder`.
-        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by 32, or
-            None if images have different sizes.
+        input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
+            channels without `bands`. Height and width must be divisible by 32,
+            or None if images have different sizes. None for images of any size.
         preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
             of `PREPROCESSING_MODES`; see `build_encoder`.
         deep_supervision: True to add a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
             prediction is then the mean of these three heads and the head of X^{0,4}. The paper
             calls this the accurate mode (section 3.2).
 
+        bands: bands of the images; None for RGB in [0, 255].
+        new_bands: initial weights for bands that are not red, green or blue, "mean" or "zero"; see
+            `build_encoder`.
+
     Returns:
-        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
+        A model that maps images to logits. The images are float32 `(batch, height, width, 3)`, RGB
+        in [0, 255], or have the channels `bands` with their original values. The logits are
         float32 `(batch, height, width, num_classes)`. With deep supervision, the model returns five
         such outputs: first the prediction, then the four heads. In training, apply the loss only to
         the four heads.
@@ -72,8 +82,14 @@ def UNetPlusPlus(
         TensorShape([1, 64, 32, 7])
     """
     num_classes = check_num_classes(num_classes)
+    input_shape = input_shape_of(input_shape, bands)
     backbone = build_encoder(
-        encoder, weights=encoder_weights, input_shape=input_shape, preprocessing=preprocessing
+        encoder,
+        weights=encoder_weights,
+        input_shape=input_shape,
+        preprocessing=preprocessing,
+        bands=bands,
+        new_bands=new_bands,
     )
     inputs = keras.Input(input_shape, name="image")
     features = backbone(inputs)

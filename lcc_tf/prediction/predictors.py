@@ -20,6 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.arguments import check_arguments
+from lcc_tf.bands import Bands, check_equal_bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
 from lcc_tf.models.model_outputs import (
@@ -27,7 +28,7 @@ from lcc_tf.models.model_outputs import (
     check_segmentation_model,
     outputs_probabilities,
 )
-from lcc_tf.models.preprocessing import size_divisor
+from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.models.weight_values import model_hash
 from lcc_tf.prediction.batches import in_batches
 from lcc_tf.prediction.tiling import Predict, check_tile, images_per_batch, predict_array
@@ -49,9 +50,11 @@ def predict_tiled(
     The image is predicted in overlapping tiles, and the predictions of the tiles are blended.
 
     Args:
-        model: model with the input float32 `(batch, height, width, 3)`, RGB in [0, 255], and the
-            output `(batch, height, width, num_classes)`, logits or probabilities.
-        image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
+        model: model with the input float32 `(batch, height, width, channels)` and the output
+            `(batch, height, width, num_classes)`, logits or probabilities. The channels are RGB in
+            [0, 255], or the `bands` of the model.
+        image: `(height, width, channels)`: uint8 or float RGB in [0, 255], or the original values
+            of the `bands` of the model.
         tile: side of the tiles, pixels. The best value is the side of the images that the model was
             trained on. The value is rounded to a multiple of the stride of the model.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
@@ -64,7 +67,7 @@ def predict_tiled(
     Raises:
         InputError: one of these reasons:
 
-            - `image` is not RGB in [0, 255].
+            - `image` is not RGB in [0, 255], or does not have the bands of the model.
             - The output of the model has fewer than 2 channels.
             - The output of the model does not have the height and width of the input.
             - Another argument is invalid.
@@ -82,21 +85,27 @@ def predict_tiled(
             "for example with `image.filled(0)`."
         )
     image = np.asarray(image)
-    if image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+    bands = bands_of(model)
+    channels, kind = (len(bands), ", ".join(bands.names)) if bands else (3, "RGB")
+    if image.ndim != 3 or image.shape[2] != channels or 0 in image.shape:
         raise InputError(
-            "`image` must be RGB with the shape (height, width, 3). "
+            f"`image` must be {kind} with the shape (height, width, {channels}). "
             f"Received: image.shape={image.shape}."
         )
     if image.dtype.kind not in "uif":
         raise InputError(
-            f"`image` must be RGB in [0, 255], integers or floats. Received: {image.dtype}."
+            f"`image` must be {kind} in [0, 255], integers or floats. Received: {image.dtype}."
+            if not bands
+            else f"`image` must be integers or floats. Received: {image.dtype}."
         )
-    if not (image.min() >= 0 and image.max() <= 255):  # also True if the image contains NaN
+    if bands:
+        _check_finite(image)
+    elif not (image.min() >= 0 and image.max() <= 255):  # also True if the image contains NaN
         raise InputError(
             "`image` must be RGB in [0, 255]. "
             f"Received: values in [{image.min()}, {image.max()}]. Scale the values to [0, 255]."
         )
-    if np.issubdtype(image.dtype, np.floating) and 0 < image.max() <= 1:
+    if not bands and np.issubdtype(image.dtype, np.floating) and 0 < image.max() <= 1:
         warnings.warn(
             f"`image` should be RGB in [0, 255], but its largest value is {image.max():.3g}. "
             "If the values are in [0, 1], multiply them by 255.",
@@ -106,6 +115,15 @@ def predict_tiled(
     return predict_array(predictor.predict_batch, image, tile=predictor.image_size, overlap=overlap)
 
 
+def _check_finite(image: np.ndarray) -> None:
+    """Raises an InputError if an image contains NaN or infinite values."""
+    if not np.isfinite(image).all():
+        raise InputError(
+            "`image` must contain finite numbers. Received: values that are infinite or not a "
+            "number. Replace them, for example with `np.nan_to_num(image)`."
+        )
+
+
 def probability_function(model: keras.Model) -> Predict:
     """Converts a model to a function that returns probabilities.
 
@@ -113,9 +131,9 @@ def probability_function(model: keras.Model) -> Predict:
         model: model that returns logits or probabilities, see `predict_tiled`.
 
     Returns:
-        Function whose argument is float32 `(batch, height, width, 3)`, RGB in [0, 255]. It returns
-        probabilities, float32 `(batch, height, width, num_classes)`. It predicts many images in
-        several batches, see `in_batches`.
+        Function whose argument is the model's input, float32 `(batch, height, width, channels)`. It
+        returns probabilities, float32 `(batch, height, width, num_classes)`. It predicts many
+        images in several batches, see `in_batches`.
     """
     has_softmax = outputs_probabilities(model)
 
@@ -155,6 +173,7 @@ class Predictor:
         fingerprint: function that returns a hash of the network and the name of the test-time
             augmentation.
             Only maps need the hash, which takes 0.4 seconds for 49 million weights.
+        bands: bands of the images; None for RGB in [0, 255].
     """
 
     name: str
@@ -164,6 +183,7 @@ class Predictor:
     tile: int
     size_divisor: int
     fingerprint: Callable[[], str] = lambda: ""
+    bands: Bands | None = None
 
     @classmethod
     def from_model(
@@ -195,6 +215,7 @@ class Predictor:
             tile=size,
             size_divisor=divisor,
             fingerprint=lambda: f"{model_hash(model)} {tta}",
+            bands=bands_of(model),
         )
 
     @classmethod
@@ -218,6 +239,7 @@ class Predictor:
             tile=round(size / run.scale),
             size_divisor=size_divisor(model),
             fingerprint=lambda: f"{model_hash(model)} {tta}",
+            bands=run.bands,
         )
 
     def with_tile(self, tile: int) -> "Predictor":
@@ -235,7 +257,7 @@ class Predictor:
         """Predicts an image at the resolution that the network was trained on.
 
         Args:
-            image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
+            image: uint8 or float32 `(height, width, channels)`, RGB in [0, 255] or `bands`.
 
         Returns:
             Probabilities, float32. If `framing` is "crops", their shape is
@@ -250,8 +272,9 @@ class Predictor:
         """Predicts tiles of a scene at the resolution of the scene.
 
         Args:
-            tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255]. `side` must be equal to `tile`
-                if `framing` is "whole". `side` must be `tile` or more if `framing` is "crops".
+            tiles: float32 `(batch, side, side, channels)`, RGB in [0, 255] or `bands`. `side` must
+                be equal to `tile` if `framing` is "whole". `side` must be `tile` or more if
+                `framing` is "crops".
 
         Returns:
             Probabilities, float32 `(batch, side, side, num_classes)`.
@@ -271,7 +294,7 @@ class Predictor:
         return np.stack([self.predict_image(tile) for tile in tiles])
 
     def _predict_resized(self, images: np.ndarray) -> np.ndarray:
-        """Resizes images `(batch, height, width, 3)` to `image_size` and predicts them."""
+        """Resizes images `(batch, height, width, channels)` to `image_size` and predicts them."""
         size = (self.image_size, self.image_size)
         return self.predict_batch(tf.image.resize(images, size, method="bilinear").numpy())
 
@@ -368,6 +391,7 @@ class EnsemblePredictor:
                 is invalid.
         """
         check_same_classes(runs)
+        check_equal_bands([run.bands for run in runs])
         combined = Average.of(len(runs), weights, average)
         used = [i for i, weight in enumerate(combined.weights) if weight]
         members = [Predictor.from_run(runs[i], tta=tta) for i in used]
@@ -405,6 +429,11 @@ class EnsemblePredictor:
         return hashlib.sha256(repr(content).encode()).hexdigest()
 
     @property
+    def bands(self) -> Bands | None:
+        """Bands of the images; None for RGB in [0, 255]."""
+        return self.members[0].bands
+
+    @property
     def tile(self) -> int:
         """Maximum of the attribute `tile` of the members, pixels."""
         return max(member.tile for member in self.members)
@@ -413,7 +442,7 @@ class EnsemblePredictor:
         """Predicts tiles with all members.
 
         Args:
-            tiles: float32 `(batch, side, side, 3)`, RGB in [0, 255].
+            tiles: float32 `(batch, side, side, channels)`, RGB in [0, 255] or `bands`.
 
         Returns:
             Probabilities of all members, concatenated along the last axis: float32

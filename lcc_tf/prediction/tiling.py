@@ -86,11 +86,12 @@ def predict_blocks(
     *,
     tile: int,
     overlap: int | None = None,
+    fill: float | np.ndarray = 0,
 ) -> Iterator[Block]:
     """Predicts an image of any size in overlapping tiles and yields the prediction in parts.
 
     The image is reflect-padded, because tiles extend beyond its borders. Tiles that contain only
-    nodata pixels are not predicted. In all other tiles, nodata pixels are replaced with 0.
+    nodata pixels are not predicted. In all other tiles, nodata pixels are replaced with `fill`.
 
     Args:
         predict: function that predicts tiles.
@@ -98,6 +99,7 @@ def predict_blocks(
         size: height and width of the image, pixels.
         tile: side of the tiles, pixels.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
+        fill: value of nodata pixels in the input of the network: a number, or one number per band.
 
     Yields:
         Blocks that do not overlap. Together they cover the whole image.
@@ -119,7 +121,7 @@ def predict_blocks(
     # `beside` is the overlap with the next tile, `below` is the overlap with the next row of tiles.
     beside = below = None
     for (top, left), predicted in zip(
-        origins, _predicted_tiles(predict, read, size, origins, tile), strict=True
+        origins, _predicted_tiles(predict, read, size, origins, tile, fill), strict=True
     ):
         columns_done = tile if left == lefts[-1] else step
         rows_done = tile if top == tops[-1] else step
@@ -211,6 +213,7 @@ def _predicted_tiles(
     size: tuple[int, int],
     origins: Sequence[tuple[int, int]],
     tile: int,
+    fill: float | np.ndarray,
 ) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
     """Predicts tiles in batches. At the same time, another thread reads the next batch.
 
@@ -236,7 +239,7 @@ def _predicted_tiles(
             valid = ~np.isnan(pixels[..., 0])
             if valid.any():
                 masks.append(valid)
-                batch.append(np.where(valid[..., None], pixels, 0))
+                batch.append(np.where(valid[..., None], pixels, fill))
             else:
                 masks.append(None)
         return masks, batch

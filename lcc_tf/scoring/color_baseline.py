@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from lcc_tf.bands import Bands, as_rgb
+
 BINS = 32  # number of fine bins per channel; each bin has 8 of the 256 levels
 COARSE_BINS = 8  # number of coarse bins per channel
 # In a fine bin, the class frequencies of its coarse bin have the weight of this number of pixels.
@@ -24,13 +26,18 @@ class ColorBaseline:
 
     Attributes:
         table: float32 `(BINS ** 3, num_classes)`, class probabilities of each fine bin.
+        bands: bands of the images, of which only the colors are used; None for RGB in [0, 255].
     """
 
     table: np.ndarray
+    bands: Bands | None = None
 
     @classmethod
     def fit(
-        cls, batches: Iterable[tuple[np.ndarray, np.ndarray]], num_classes: int
+        cls,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        num_classes: int,
+        bands: Bands | None = None,
     ) -> "ColorBaseline":
         """Computes the class probabilities of each bin from images and masks.
 
@@ -39,10 +46,11 @@ class ColorBaseline:
                 and masks, integer `(batch, height, width)`, class ids. Void pixels, which have
                 negative labels, are not used.
             num_classes: number of classes.
+            bands: bands of the images; None for RGB in [0, 255].
         """
         counts = np.zeros((BINS**3, num_classes))
         for images, masks in batches:
-            cells = (_bin(images) * num_classes + masks)[masks >= 0]
+            cells = (_bin(as_rgb(images, bands)) * num_classes + masks)[masks >= 0]
             counts += np.bincount(cells, minlength=counts.size).reshape(counts.shape)
         step = BINS // COARSE_BINS
         blocks = counts.reshape(COARSE_BINS, step, COARSE_BINS, step, COARSE_BINS, step, -1)
@@ -54,7 +62,7 @@ class ColorBaseline:
         fine = (blocks + PRIOR_PIXELS * coarse) / (
             blocks.sum(axis=-1, keepdims=True) + PRIOR_PIXELS
         )
-        return cls(fine.reshape(counts.shape).astype(np.float32))
+        return cls(fine.reshape(counts.shape).astype(np.float32), bands)
 
     def probabilities(self, images: np.ndarray) -> np.ndarray:
         """Returns the class probabilities of each pixel.
@@ -65,7 +73,7 @@ class ColorBaseline:
         Returns:
             float32 `(..., num_classes)`.
         """
-        return self.table[_bin(images)]
+        return self.table[_bin(as_rgb(images, self.bands))]
 
 
 def _bin(images: np.ndarray) -> np.ndarray:

@@ -11,6 +11,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lcc_tf.arguments import check_arguments, check_ignore_class
+from lcc_tf.bands import check_equal_bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Average, Predictor, check_num_classes
@@ -137,11 +138,12 @@ def evaluate(
     members = [
         Predictor.from_model(model, tile=tile, tta=tta, name=name) for name, model in models.items()
     ]
+    check_equal_bands([member.bands for member in members])
     Average(weights, average)  # raises an error for an invalid `average`
     ensembles = ensembles_of(members, weights, average) if len(members) > 1 else {}
     predictors = ScoredPredictors(members, ensembles)
     examples = tqdm(examples, desc=f"scoring {split}", unit="image", disable=not verbose)
-    checked = check_examples(examples, classes.num_classes, ignore_class)
+    checked = check_examples(examples, classes.num_classes, ignore_class, predictors.bands)
     predicted_images = predictors.predict(checked)
     return score(predicted_images, predictors, rules, split=split, tta=tta)
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from lcc_tf.bands import check_equal_bands
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.errors import InputError
@@ -93,7 +94,7 @@ def evaluate_runs(
     predictors = ScoredPredictors(
         members,
         ensembles_of(members, member_weights, average) if ensemble else {},
-        _fit_color_baseline(builder, classes.num_classes) if color_baseline else None,
+        _fit_color_baseline(builder, runs[0]) if color_baseline else None,
     )
     images = predictors.predict(split_examples(builder, split, f"scoring {split}"))
     if panels:
@@ -124,19 +125,20 @@ def _check_not_trained_on(runs: Sequence[Run], builder: tfds.core.DatasetBuilder
             )
 
 
-def _fit_color_baseline(builder: tfds.core.DatasetBuilder, num_classes: int) -> ColorBaseline:
+def _fit_color_baseline(builder: tfds.core.DatasetBuilder, run: Run) -> ColorBaseline:
     batches = evaluation_batches(builder, "train", image_size=ORIGINAL.side, batch_size=8)
     with reading(builder):
-        return ColorBaseline.fit(batches.as_numpy_iterator(), num_classes)
+        return ColorBaseline.fit(batches.as_numpy_iterator(), run.classes.num_classes, run.bands)
 
 
 def check_runs(runs: Sequence[Run]) -> None:
     """Checks that runs can be scored together, before long computations start.
 
     Raises:
-        InputError: the runs differ in their classes, or their names are not unique.
+        InputError: the runs differ in their classes or bands, or their names are not unique.
     """
     check_same_classes(runs)
+    check_equal_bands([run.bands for run in runs])
     names = [run.name for run in runs]
     if len(set(names)) < len(names):
         raise InputError(
@@ -218,6 +220,14 @@ def open_dataset(
         raise InputError(
             "The data set must have the classes of the runs. "
             f"Received: {class_table(builder).names}. Expected: {runs[0].classes.names}. Choose "
+            "another data set as `data`, or other `runs`."
+        )
+    bands = runs[0].bands
+    expected = bands.names if bands else ()
+    if (received := tuple(builder.info.metadata.get("bands", {}).get("names", ()))) != expected:
+        raise InputError(
+            "The images must have the bands of the runs. Received: "
+            f"{', '.join(received) or 'RGB'}. Expected: {', '.join(expected) or 'RGB'}. Choose "
             "another data set as `data`, or other `runs`."
         )
     return builder

@@ -7,6 +7,7 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from tqdm import tqdm
 
+from lcc_tf.bands import Bands
 from lcc_tf.data.dataset import reading
 from lcc_tf.data.decoding import decode_image, decode_mask, image_encoding, with_no_truth
 from lcc_tf.data.pipeline import encoded_examples, split_size
@@ -47,7 +48,10 @@ def split_examples(
 
 
 def check_examples(
-    examples: Iterable, num_classes: int, ignore_class: int | None = None
+    examples: Iterable,
+    num_classes: int,
+    ignore_class: int | None = None,
+    bands: Bands | None = None,
 ) -> Iterator[Example]:
     """Checks and yields the user's images and masks.
 
@@ -56,6 +60,7 @@ def check_examples(
         num_classes: number of classes.
         ignore_class: label of pixels without ground truth, which is not a class id; None if every
             pixel has ground truth.
+        bands: bands of the images; None for RGB in [0, 255].
 
     Yields:
         Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
@@ -77,15 +82,19 @@ def check_examples(
         image, mask = (np.asarray(array) for array in example)
         if mask.ndim == 3 and mask.shape[2] == 1:
             mask = mask[..., 0]
+        channels = len(bands) if bands else 3
+        is_image = image.dtype.kind in "uif" if bands else image.dtype == np.uint8
         if (
-            (image.dtype, image.shape) != (np.uint8, (*mask.shape, 3))
+            not is_image
+            or image.shape != (*mask.shape, channels)
             or mask.ndim != 2
             or not np.issubdtype(mask.dtype, np.integer)
             or not mask.size
         ):
             raise InputError(
-                "`examples` must yield pairs of an image, uint8 (height, width, 3), and its mask, "
-                "integer (height, width), without a batch dimension. Received: image "
+                f"`examples` must yield pairs of an image, {'numbers' if bands else 'uint8'} "
+                f"(height, width, {channels}), and its mask, integer"
+                "  (height, width), without a batch dimension. Received: image "
                 f"{image.dtype} {image.shape} and mask {mask.dtype} {mask.shape} as example "
                 f"{index}."
             )

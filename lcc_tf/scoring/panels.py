@@ -6,6 +6,7 @@ A panel shows an image, its ground truth and the predictions side by side.
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from lcc_tf.bands import as_rgb
 from lcc_tf.figures import save_panel
 from lcc_tf.scoring.protocols import ScoringRules
 from lcc_tf.scoring.scored_predictors import WITHOUT, PredictedImage
@@ -51,4 +52,5 @@ def _draw(predicted: PredictedImage, file: Path, rules: ScoringRules, title: str
         for name, probabilities in resized.probabilities(slice(0, height))
         if not name.startswith(WITHOUT)
     }
-    save_panel(resized.image, resized.mask, predictions, rules.classes, file, title=title)
+    image = as_rgb(resized.image, resized.predictors.bands)
+    save_panel(image, resized.mask, predictions, rules.classes, file, title=title)

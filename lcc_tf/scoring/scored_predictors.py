@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.prediction.predictors import Average, Predictor
 from lcc_tf.scoring.color_baseline import ColorBaseline
@@ -38,6 +39,11 @@ class ScoredPredictors:
     members: Sequence[Predictor]
     ensembles: Mapping[str, Average] = field(default_factory=dict)
     color_baseline: ColorBaseline | None = None
+
+    @property
+    def bands(self) -> Bands | None:
+        """Bands of the images; None for RGB in [0, 255]."""
+        return self.members[0].bands
 
     def predict(self, examples: Iterable[Example]) -> Iterator["PredictedImage"]:
         """Predicts images with each member.

@@ -6,6 +6,7 @@ A phase is a group of consecutive epochs with the same trainable layers.
 import keras
 import tensorflow as tf
 
+from lcc_tf.bands import Bands
 from lcc_tf.config import XLA, TrainConfig
 from lcc_tf.losses import get_loss
 from lcc_tf.metrics import ImagewiseScore, MeanIoU
@@ -21,6 +22,7 @@ def build_network(
     num_classes: int,
     *,
     pretrained: bool,
+    bands: Bands | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> keras.Model:
     """Builds the network of a configuration, in the precision of the configuration.
@@ -30,17 +32,22 @@ def build_network(
         num_classes: number of classes.
         pretrained: if True, load the initial weights of the encoder. Use False if a checkpoint is
             loaded afterwards, because it replaces all weights.
+        bands: bands of the images; None for RGB in [0, 255].
         strategy: strategy of the training; None for TensorFlow's default strategy.
 
     Returns:
         Model with the following input and outputs.
 
-            - Input: images, float32 `(batch, image_size, image_size, 3)`, RGB in [0, 255].
+            - Input: images, float32 `(batch, image_size, image_size, channels)`: RGB in [0, 255],
+              or `bands` with their original values.
             - Output: logits, float32 `(batch, image_size, image_size, num_classes)`.
             - With deep supervision, several outputs: first the mean logits of all heads, then the
               logits of each head.
     """
     strategy = strategy or tf.distribute.get_strategy()
+    options = config.model_options()
+    if bands:
+        options |= {"bands": bands, "new_bands": config.new_bands}
     policy = keras.config.dtype_policy()
     keras.config.set_dtype_policy(config.precision)
     try:
@@ -49,8 +56,8 @@ def build_network(
                 config.arch,
                 num_classes,
                 encoder_weights=config.encoder_weights if pretrained else None,
-                input_shape=(config.image_size, config.image_size, 3),
-                **config.model_options(),
+                input_shape=(config.image_size, config.image_size, len(bands) if bands else 3),
+                **options,
             )
     finally:
         keras.config.set_dtype_policy(policy)

@@ -8,9 +8,10 @@ import tensorflow as tf
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
-from lcc_tf.data.statistics import native_size
+from lcc_tf.data.statistics import bands_of_data, native_size
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
+from lcc_tf.models.segmentation_models import BASELINES
 from lcc_tf.runs import Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, read_state, restore
 from lcc_tf.training.distribution import (
@@ -87,14 +88,22 @@ def _train(
         classes=class_table(builder),
         fingerprint=builder.info.metadata["fingerprint"],
         native_size=native_size(builder),
+        bands=bands_of_data(builder, config.scale),
     )
+    if run.bands and config.arch in BASELINES:
+        raise InputError(
+            f"The architecture {config.arch} accepts only RGB images with 8 bits. Received: images "
+            f"with the bands {', '.join(run.bands.names)}. Use another `arch`, such as unetpp."
+        )
     check_same_data(run)
     rules = label_rules_of(config, builder)
-    data = training_data_of(config, builder, rules)
+    data = training_data_of(config, builder, rules, run.bands)
 
     # Network
     keras.utils.set_random_seed(config.seed)
-    model = build_network(config, rules.num_classes, pretrained=not checkpoint, strategy=strategy)
+    model = build_network(
+        config, rules.num_classes, pretrained=not checkpoint, bands=run.bands, strategy=strategy
+    )
     print(
         f"{config.arch} with {config.encoder}: {model.count_params():,} parameters, "
         f"{config.precision}, on {describe_devices(strategy)}"

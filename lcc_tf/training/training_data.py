@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
+from lcc_tf.bands import Bands
 from lcc_tf.class_weights import class_weights_from_pixels
 from lcc_tf.config import MAX_CROPS, TrainConfig
 from lcc_tf.data.framing import RandomCrops
@@ -38,6 +39,7 @@ class TrainingData:
         crops: settings of random crops of the training images; None to train on whole, resized
             images.
         seed: random seed of the image order, the crops and the augmentation.
+        bands: bands of the images; None for RGB in [0, 255].
 
     Raises:
         InputError: the training split has fewer images or crops than a batch, or the validation
@@ -49,6 +51,7 @@ class TrainingData:
     batch_size: int
     crops: RandomCrops | None
     seed: int
+    bands: Bands | None = None
 
     def __post_init__(self) -> None:
         steps_per_epoch(self.builder, self.batch_size, self.crops)
@@ -74,16 +77,20 @@ class TrainingData:
             seed=self.seed,
             first_epoch=first_epoch,
             crops=self.crops,
+            bands=self.bands,
             cache=self._decoded_bytes() <= CACHE_SHARE * available_memory(),
         )
 
     def _decoded_bytes(self) -> int:
         """Returns the memory for all decoded training images and masks, bytes."""
+        feature = self.builder.info.features["image"]
+        channels = feature.shape[-1]
         if self.crops:
-            # 1 byte for each of R, G, B and class id
-            return 4 * int(image_pixels(self.builder).sum())
-        # After resizing, each of R, G, B and class id needs 4 bytes.
-        return 16 * self.image_size**2 * split_size(self.builder, "train")
+            # One number per channel, and 1 byte for the class id
+            pixel = channels * np.dtype(feature.np_dtype).itemsize + 1
+            return pixel * int(image_pixels(self.builder).sum())
+        # After resizing, each channel and the class id need 4 bytes.
+        return 4 * (channels + 1) * self.image_size**2 * split_size(self.builder, "train")
 
     def validation_batches(self) -> tf.data.Dataset:
         """Returns the batches of one pass over the validation split.
@@ -106,7 +113,10 @@ class TrainingData:
 
 
 def training_data_of(
-    config: TrainConfig, builder: tfds.core.DatasetBuilder, rules: LabelRules
+    config: TrainConfig,
+    builder: tfds.core.DatasetBuilder,
+    rules: LabelRules,
+    bands: Bands | None = None,
 ) -> TrainingData:
     """Returns the training and validation batches of a configuration.
 
@@ -119,6 +129,7 @@ def training_data_of(
         batch_size=config.batch_size,
         crops=crops_of(config, builder, rules),
         seed=config.seed,
+        bands=bands,
     )
 
 

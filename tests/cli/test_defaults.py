@@ -41,7 +41,7 @@ WITHOUT_OPTION = {"preprocessing", "dilation_rates", "align_corners", "monitor",
 # A flag, and options whose default is shown as a sentence
 SHOWN_OTHERWISE = {
     *("deep_supervision", "split_files", "map_color", "crops_per_image", "group_by"),
-    *("image_glob", "mask_pattern", "merge", "void"),
+    *("image_glob", "mask_pattern", "bands", "merge", "void"),
 }
 
 

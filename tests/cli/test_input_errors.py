@@ -93,8 +93,8 @@ def test_existing_output_is_an_error(refuse, command, file, texts):
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        (("--bands", "1,2"), "`--bands` must be the numbers of the red, green and blue band"),
-        (("--bands", "a,b,c"), "such as 3,2,1. The first band is 1. Received: bands=a,b,c."),
+        (("--bands", "0,1,2"), "`--bands` must be the numbers of the red, green and blue band"),
+        (("--bands", "a,b,c"), "such as 3,2,1, or of the bands of the network. The first band is"),
         (("--bands", ""), "Received: bands=."),
         (("--scale", "5,5"), "`--scale` must be minmax, percentile, or a range of values"),
         (("--scale", "max"), "such as 0,3000. Received: scale=max."),

@@ -1,0 +1,164 @@
+"""Bands of images that are not RGB in [0, 255], such as the bands of a satellite."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from lcc_tf.arguments import check_types
+from lcc_tf.band_names import COLORS, colors_of
+from lcc_tf.errors import InputError
+
+# Ranges of values that can be scaled to [0, 255]
+SCALES = ("percentile", "minmax", "dtype")
+
+
+@dataclass(frozen=True)
+class Bands:
+    """Names and value ranges of the bands of a network's images.
+
+    A network with bands scales its input: for each band, the range becomes [0, 255]. Values outside
+    the range are clipped. Therefore the input of the network is images with their original values,
+    and all parts of an image are scaled in the same way.
+
+    Attributes:
+        names: one name per band. Bands whose names contain red, green or blue, or their wavelength,
+            get the weights of this color from ImageNet.
+        ranges: range of values per band, in the unit of the images.
+        numbers: number of each band in the image files of the training, counted from 1. None if the
+            numbers are unknown.
+
+    Raises:
+        InputError: the numbers of names, ranges and numbers differ, or a range is invalid.
+
+    Example:
+        >>> bands = Bands(("red", "green", "blue", "nir"), ((0, 3000),) * 4)
+        >>> bands.colors
+        ('red', 'green', 'blue', None)
+    """
+
+    names: tuple[str, ...]
+    ranges: tuple[tuple[float, float], ...]
+    numbers: tuple[int, ...] | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("names", "numbers"):
+            if isinstance(value := getattr(self, name), list):
+                object.__setattr__(self, name, tuple(value))
+        ranges = tuple((float(low), float(high)) for low, high in self.ranges)
+        object.__setattr__(self, "ranges", ranges)
+        check_types(self)
+        if not self.names or len(self.names) != len(ranges):
+            raise InputError(
+                "`names` and `ranges` must have one entry per band. Received: "
+                f"{len(self.names)} names and {len(ranges)} ranges."
+            )
+        if self.numbers is not None and len(self.numbers) != len(ranges):
+            raise InputError(
+                "`numbers` must have one number per band, or be None. Received: "
+                f"{len(self.numbers)} numbers for {len(ranges)} bands."
+            )
+        wrong = [pair for pair in ranges if not -np.inf < pair[0] < pair[1] < np.inf]
+        if wrong:
+            raise InputError(
+                f"`ranges` must contain finite numbers in increasing order. Received: {wrong[0]}."
+            )
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    @property
+    def colors(self) -> tuple[str | None, ...]:
+        """Color of each band: "red", "green", "blue", or None for other bands."""
+        return colors_of(self.names)
+
+    @property
+    def affine(self) -> tuple[np.ndarray, np.ndarray]:
+        """Factor and offset per band, float32 `(bands,)`, that convert its range to [0, 255]."""
+        low, high = np.array(self.ranges).T
+        factor = 255 / (high - low)
+        return factor.astype(np.float32), (-low * factor).astype(np.float32)
+
+    def composite(self, image: np.ndarray) -> np.ndarray:
+        """Returns an RGB picture of an image.
+
+        The picture contains the bands of the colors red, green and blue. If one of these bands does
+        not exist, the picture contains the first three bands, or the first band in gray.
+
+        Args:
+            image: `(..., bands)`, in the unit of `ranges`.
+
+        Returns:
+            float32 `(..., 3)`, RGB in [0, 255]; NaN is replaced by 0.
+        """
+        factor, offset = self.affine
+        shown = [self.colors.index(color) for color in COLORS if color in self.colors]
+        if len(shown) < 3:
+            shown = [0, 1, 2] if len(self) > 2 else [0, 0, 0]
+        values = image[..., shown].astype(np.float32) * factor[shown] + offset[shown]
+        return np.nan_to_num(values).clip(0, 255)
+
+    def to_json(self) -> dict[str, Any]:
+        """Returns the attributes as JSON values."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any] | None) -> "Bands | None":
+        """Reads the result of `to_json`; returns None for None."""
+        return None if content is None else cls(**content)
+
+
+def parse_scale(text: str) -> tuple[float, float] | None:
+    """Parses the argument `scale` of a training.
+
+    Args:
+        text: "percentile", "minmax", "dtype", or two numbers such as "0,3000".
+
+    Returns:
+        The two numbers; None for a word.
+
+    Raises:
+        InputError: the text is invalid.
+
+    Example:
+        >>> parse_scale("0,3000"), parse_scale("dtype")
+        ((0.0, 3000.0), None)
+    """
+    if text in SCALES:
+        return None
+    try:
+        low, high = map(float, text.split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not -np.inf < low < high < np.inf:
+        raise InputError(
+            f"`scale` must be one of {', '.join(SCALES)}, or two numbers such as 0,3000. Received: "
+            f"scale={text}."
+        )
+    return low, high
+
+
+def as_rgb(image: np.ndarray, bands: Bands | None) -> np.ndarray:
+    """Returns an image as RGB in [0, 255], for pictures.
+
+    Args:
+        image: `(..., channels)`.
+        bands: bands of the image; None if the image is already RGB in [0, 255].
+    """
+    return image if bands is None else bands.composite(image)
+
+
+def check_equal_bands(bands: Sequence[Bands | None]) -> None:
+    """Verifies that networks have the same bands. Their ranges may differ.
+
+    Raises:
+        InputError: the numbers or the names of the bands differ.
+    """
+    names = {None if one is None else one.names for one in bands}
+    if len(names) > 1:
+        texts = sorted("RGB" if one is None else ", ".join(one) for one in names)
+        raise InputError(
+            f"All networks must have the same bands. Received: {' and '.join(texts)}. Use networks "
+            "with the same bands."
+        )

@@ -1,0 +1,344 @@
+"""Images with any number of bands, such as red, green, blue and near infrared.
+
+RGB images with 8 bits per channel do not need this module: `decoding` decodes them with Pillow. All
+other images are read with GDAL or NumPy, and their values are not changed.
+"""
+
+import contextlib
+import dataclasses
+import io
+import re
+import warnings
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from tfds_deepglobe.decoding import MAX_PIXELS, check_complete, orientation_of, size_text
+from tfds_deepglobe.errors import InputError, listed
+
+if TYPE_CHECKING:
+    import rasterio
+    from rasterio.enums import ColorInterp
+
+# Supported dtypes of pixels. TFRecords, TensorFlow's image operations and GDAL support all of them.
+DTYPES = ("uint8", "uint16", "int16", "float32")
+MAX_BANDS = 1000
+# Measurements are never so large. Such values mark nodata pixels, often without a nodata value in
+# the file.
+LARGEST_VALUE = 1e30
+# Dictionary from Pillow's name of a format to GDAL's name
+_DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "BMP": "BMP"}
+_COLORS = ("red", "green", "blue")
+_DTYPE_HINT = "`gdal_translate -ot Float32 in.tif out.tif` converts the dtype"
+# Number of pixels per image for the statistics of the values
+_MAX_SAMPLES, _MIN_SAMPLES, _ALL_SAMPLES = 4096, 256, 1 << 22
+
+
+@dataclasses.dataclass(frozen=True)
+class Bands:
+    """Bands of the images of an archive.
+
+    Attributes:
+        numbers: numbers of the used bands in the image files, counted from 1.
+        names: one name per used band, such as "red" or "B08".
+        count: number of bands in each image file.
+        dtype: dtype of the pixels, one of `DTYPES`.
+    """
+
+    numbers: tuple[int, ...]
+    names: tuple[str, ...]
+    count: int
+    dtype: str
+
+    def __str__(self) -> str:
+        names = listed(self.names, 13)
+        used = "" if len(self.numbers) == self.count else f"{len(self.numbers)} of "
+        return f"{used}{self.count} band{'s' * (self.count != 1)} of {self.dtype} ({names})"
+
+
+@dataclasses.dataclass(frozen=True)
+class Raster:
+    """Pixels of an image with any number of bands.
+
+    Attributes:
+        values: values as they are stored, `(height, width, bands)`; NaN for nodata pixels, if the
+            dtype is float32.
+        valid: bool `(height, width)`; False for nodata pixels.
+        has_value: bool `(height, width, bands)`; False for nodata values.
+        orientation: orientation in [1, 8], which is not applied; 1 if there is no orientation tag.
+    """
+
+    values: np.ndarray
+    valid: np.ndarray
+    has_value: np.ndarray
+    orientation: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height, pixels."""
+        return self.values.shape[1], self.values.shape[0]
+
+
+def parse_bands(text: str) -> tuple[tuple[int, ...], dict[int, str]]:
+    """Parses a selection of bands.
+
+    Args:
+        text: numbers of bands, counted from 1, with optional names.
+
+    Returns:
+        The numbers of the bands, and the names of some of these numbers.
+
+    Raises:
+        InputError: The text is not valid.
+
+    Example:
+        >>> parse_bands("4=red,3=green,2=blue,8")
+        ((4, 3, 2, 8), {4: 'red', 3: 'green', 2: 'blue'})
+    """
+    numbers, names = [], {}
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*(\d{1,4})\s*(?:=\s*(\S.*?)\s*)?", part)
+        if not found or int(found[1]) < 1 or int(found[1]) in numbers:
+            raise InputError(
+                "`bands` must be different numbers of bands, counted from 1, with optional names. "
+                f"Examples: 4,3,2,8 and 4=red,3=green,2=blue,8=nir. Received: bands={text}."
+            )
+        numbers.append(int(found[1]))
+        if found[2]:
+            names[numbers[-1]] = found[2]
+    return tuple(numbers), names
+
+
+def find_bands(
+    contents: Sequence[bytes], kind: str, *, text: str | None, part_names: Sequence[str] = ()
+) -> Bands | None:
+    """Finds the bands of an image.
+
+    Args:
+        contents: contents of the files of the image: one file, or one file per band.
+        kind: Pillow's name of the format, or "NPY".
+        text: bands to use, see `parse_bands`; None for all bands.
+        part_names: names of the bands, if there is one file per band.
+
+    Returns:
+        The bands. None for an image in RGB with 8 bits per channel or with a palette, for which
+        `decoding.decode_image` is enough, if `text` is None.
+
+    Raises:
+        InputError: The image is damaged, has an unsupported dtype, or does not have the bands in
+            `text`.
+    """
+    names, dtypes = [], set()
+    for data in contents:
+        with _opened(data, kind) as image:
+            if text is None and not part_names and image.is_color:
+                return None
+            names += image.names
+            dtypes |= set(image.dtypes)
+    if part_names:
+        if len(names) != len(part_names):
+            raise InputError("has several bands in one of the files; expected one band per file")
+        names = list(part_names)
+    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
+        raise InputError(
+            f"has the dtype {', '.join(sorted(dtypes))}; expected one of {', '.join(DTYPES)}; "
+            f"{_DTYPE_HINT}"
+        )
+    numbers: Sequence[int] = range(1, len(names) + 1)
+    given: dict[int, str] = {}
+    if text is not None:
+        numbers, given = parse_bands(text)
+        if max(numbers) > len(names):
+            raise InputError(f"has {len(names)} band(s), but `bands` contains {max(numbers)}")
+    if len(numbers) > MAX_BANDS:
+        raise InputError(f"has {len(numbers)} bands; at most {MAX_BANDS} are supported")
+    used = [given.get(number, names[number - 1]) for number in numbers]
+    if len({*used}) < len(used):  # equal descriptions cannot identify bands
+        used = [given.get(number, f"band {number}") for number in numbers]
+    return Bands(tuple(numbers), tuple(used), len(names), dtypes.pop())
+
+
+def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
+    """Reads the pixels of an image.
+
+    A pixel is nodata if it is nodata in all bands, or if a value is not a finite number.
+
+    Args:
+        contents: contents of the files of the image: one file, or one file per band.
+        kind: Pillow's name of the format, or "NPY".
+        bands: bands to read.
+
+    Raises:
+        InputError: The image is damaged or too large, or has other bands than `bands`.
+    """
+    wanted = [number - 1 for number in bands.numbers]
+    values, valid, count, dtypes, orientation = [], [], 0, set(), 1
+    for data in contents:
+        with _opened(data, kind) as image:
+            here = [number - count for number in wanted if 0 <= number - count < image.count]
+            count += image.count
+            dtypes |= set(image.dtypes)
+            if dtypes <= {bands.dtype} and count <= bands.count:
+                part, part_valid = image.read(here)
+                values.append(part)
+                valid.append(part_valid)
+        orientation = orientation_of(data) if kind == "TIFF" else orientation
+    if (count, dtypes) != (bands.count, {bands.dtype}):
+        raise InputError(
+            f"has {count} band(s) of {', '.join(sorted(dtypes))}, but the first image has "
+            f"{bands.count} band(s) of {bands.dtype}; all images must have the same bands"
+        )
+    sizes = {size_text(part.shape[1::-1]) for part in values}
+    if len(sizes) > 1:
+        raise InputError(
+            f"has bands of different sizes ({', '.join(sorted(sizes))} pixels); resample them to "
+            "one size, for example with `gdalwarp -tr METERS METERS in.tif out.tif`"
+        )
+    # One file per band has the bands in the order of the files.
+    order = np.argsort(np.argsort(wanted)) if len(contents) > 1 else slice(None)
+    pixels = np.concatenate(values, axis=-1)[..., order]
+    has_value = np.concatenate(valid, axis=-1)[..., order]
+    is_valid = has_value.any(axis=-1)
+    if bands.dtype == "float32":
+        with np.errstate(invalid="ignore"):
+            is_valid &= (np.abs(pixels) < LARGEST_VALUE).all(axis=-1)  # False for NaN
+        pixels[~is_valid] = np.nan
+    return Raster(pixels, is_valid, has_value & is_valid[..., None], orientation)
+
+
+def sampled_values(raster: Raster, num_images: int) -> np.ndarray:
+    """Returns values of evenly distributed pixels, and the extreme values of each band.
+
+    Args:
+        raster: an image.
+        num_images: number of images. If there are many, each image has fewer samples.
+
+    Returns:
+        float32 `(n + 2, bands)`. The first two rows are the minimum and the maximum of each band.
+        Nodata values are NaN. Zero rows if all pixels are nodata.
+    """
+    has_value = raster.has_value[raster.valid]
+    if not len(has_value):
+        return np.zeros((0, has_value.shape[1]), np.float32)
+    values = np.where(has_value, raster.values[raster.valid], np.float32(np.nan))
+    count = int(np.clip(_ALL_SAMPLES // num_images, _MIN_SAMPLES, _MAX_SAMPLES))
+    count = min(count, len(values))
+    places = np.linspace(0, len(values) - 1, count).round().astype(np.int64)
+    ends = np.fmin.reduce(values), np.fmax.reduce(values)
+    return np.stack([*ends, *values[places]]).astype(np.float32)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Image:
+    """An open file with one or more bands.
+
+    Attributes:
+        names: one name per band.
+        dtypes: one dtype per band.
+        is_color: True for RGB with 8 bits per channel, and for a palette.
+        source: the pixels, or the open file.
+    """
+
+    names: tuple[str, ...]
+    dtypes: tuple[str, ...]
+    is_color: bool
+    source: "np.ndarray | rasterio.DatasetReader"
+
+    @property
+    def count(self) -> int:
+        """Number of bands."""
+        return len(self.names)
+
+    def read(self, bands: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+        """Reads some bands, counted from 0.
+
+        Returns:
+            Values and mask of valid values, both `(height, width, bands)`.
+        """
+        if isinstance(self.source, np.ndarray):
+            values = np.array(self.source[..., list(bands)])
+            return values, np.ones(values.shape, bool)
+        numbers = [band + 1 for band in bands]
+        values = np.moveaxis(self.source.read(numbers), 0, -1)
+        return values, np.moveaxis(self.source.read_masks(numbers), 0, -1) > 0
+
+
+@contextlib.contextmanager
+def _opened(data: bytes, kind: str) -> Iterator[_Image]:
+    """Opens the content of an image file, and converts errors of GDAL and NumPy."""
+    if not data:
+        raise InputError("is empty")
+    if kind == "NPY":
+        yield _array_image(data)
+        return
+    try:
+        import rasterio
+        from rasterio.enums import ColorInterp
+        from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    except ImportError as error:
+        raise InputError(
+            "has other bands than RGB with 8 bits; to read it, run: pip install 'lcc_tf[maps]'"
+        ) from error
+    if kind in ("JPEG", "PNG"):
+        check_complete(data, kind)
+    try:
+        with (
+            warnings.catch_warnings(),
+            # By default, GDAL fills damaged parts of a JPEG file with gray.
+            rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING="YES"),
+            rasterio.MemoryFile(data) as memory,
+        ):
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with memory.open(driver=_DRIVERS[kind]) as file:
+                if file.width * file.height > MAX_PIXELS:
+                    raise InputError(
+                        f"has {size_text((file.width, file.height))} pixels; at most {MAX_PIXELS} "
+                        "are allowed"
+                    )
+                kinds = file.colorinterp
+                is_color = ColorInterp.palette in kinds or (
+                    set(file.dtypes) == {"uint8"} and _is_rgb_or_rgba(kinds)
+                )
+                names = [
+                    description or (kind.name if kind.name in _COLORS else f"band {number}")
+                    for number, (description, kind) in enumerate(
+                        zip(file.descriptions, kinds, strict=True), start=1
+                    )
+                ]
+                yield _Image(tuple(names), file.dtypes, is_color, file)
+    except RasterioError as error:
+        # `error.__cause__` is the error of GDAL. It tells why the file cannot be read.
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise InputError(f"is not a complete {kind} file: {reason}") from error
+
+
+def _is_rgb_or_rgba(kinds: "Sequence[ColorInterp]") -> bool:
+    """Returns True for three bands of colors, or for two to four bands with transparency."""
+    names = [kind.name for kind in kinds]
+    return len(names) == 3 or (names[-1] == "alpha" and len(names) in (2, 4)) or "cyan" in names
+
+
+def _array_image(data: bytes) -> _Image:
+    """Opens the content of a `.npy` file: `(height, width)`, with bands in the first or last axis.
+
+    The shorter of these two axes contains the bands.
+    """
+    try:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError) as error:
+        raise InputError(f"is not a complete NumPy file: {error}") from error
+    shape = array.shape
+    if array.ndim == 2:
+        array = array[..., None]
+    elif array.ndim == 3 and shape[0] < shape[2]:
+        array = np.moveaxis(array, 0, -1)
+    if array.ndim != 3 or 0 in shape or (len(shape) == 3 and shape[0] == shape[2]):
+        raise InputError(
+            f"has the shape {shape}; expected (height, width), (height, width, bands) or (bands, "
+            "height, width), with fewer bands than rows and columns"
+        )
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
+        raise InputError(f"has the shape {shape}; at most {MAX_PIXELS} pixels are allowed")
+    names = tuple(f"band {number}" for number in range(1, array.shape[2] + 1))
+    return _Image(names, (array.dtype.name,) * len(names), False, array)

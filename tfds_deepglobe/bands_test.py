@@ -1,0 +1,239 @@
+"""Tests of images with any number of bands."""
+
+import io
+import json
+import warnings
+
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.errors import NotGeoreferencedWarning
+
+from tfds_deepglobe.archive import open_archive, verify, with_bands, with_labels
+from tfds_deepglobe.bands import find_bands, parse_bands, read_raster
+from tfds_deepglobe.classes import VOID_ID
+from tfds_deepglobe.deepglobe_dataset_builder import BAND_RANGES
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.prepare import prepare
+
+RNG = np.random.default_rng(0)
+
+
+def tiff(values, names=(), **options):
+    """Returns the content of a GeoTIFF with the values `(height, width, bands)`."""
+    height, width, count = values.shape
+    options = {"driver": "GTiff", "photometric": "minisblack", **options}
+    with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with memory.open(
+            height=height, width=width, count=count, dtype=values.dtype, **options
+        ) as file:
+            file.write(np.moveaxis(values, -1, 0))
+            for number, name in enumerate(names, start=1):
+                file.set_band_description(number, name)
+        return memory.read()
+
+
+def npy(values):
+    content = io.BytesIO()
+    np.save(content, values)
+    return content.getvalue()
+
+
+def random_values(*shape, dtype=np.uint16):
+    return RNG.integers(0, 10000, shape).astype(dtype)
+
+
+def write_masks(folder, ids, size=(6, 8)):
+    folder.mkdir(parents=True, exist_ok=True)
+    for image_id in ids:
+        mask = RNG.integers(0, 2, size, np.uint8)
+        Image.fromarray(mask).save(folder / f"{image_id}.png")
+
+
+@pytest.fixture
+def archive(tmp_path):
+    """Folder with four images of three bands, float32 with NaN and nodata, and their masks."""
+    folder = tmp_path / "archive"
+    (folder / "images").mkdir(parents=True)
+    for index in range(4):
+        values = random_values(6, 8, 3).astype(np.float32)
+        values[0, 0, 1] = np.nan
+        values[1, 1] = -9999
+        values[2, 2, 0] = -9999  # valid, because the other bands are valid
+        content = tiff(values, ("B04", "B03", "nir"), nodata=-9999)
+        (folder / "images" / f"{index}.tif").write_bytes(content)
+    write_masks(folder / "masks", range(4))
+    (folder / "class_dict.csv").write_text("name,id\nland,0\nwater,1\n")
+    return folder
+
+
+@pytest.mark.parametrize("text", ["", "0", "1,1", "red", "1=", "1,,2", "1=red=blue,1", "-1"])
+def test_invalid_selections_raise(text):
+    with pytest.raises(InputError, match="`bands` must be different numbers.*Received: bands="):
+        parse_bands(text)
+
+
+@pytest.mark.parametrize(
+    ("values", "text", "expected"),
+    [
+        (random_values(4, 5, 5), None, ((1, 2, 3, 4, 5), "uint16")),
+        (random_values(4, 5, 5), "5,1", ((5, 1), "uint16")),
+        (random_values(4, 5, 3), None, ((1, 2, 3), "uint16")),
+        (random_values(4, 5, 1, dtype=np.uint8), None, ((1,), "uint8")),
+        (random_values(4, 5, 4, dtype=np.uint8), None, ((1, 2, 3, 4), "uint8")),
+        (random_values(4, 5, 3, dtype=np.uint8), "3,2,1", ((3, 2, 1), "uint8")),
+        (random_values(4, 5, 2, dtype=np.int16), None, ((1, 2), "int16")),
+    ],
+)
+def test_bands_are_found(values, text, expected):
+    bands = find_bands([tiff(values)], "TIFF", text=text)
+    assert (bands.numbers, bands.dtype) == expected
+    raster = read_raster([tiff(values)], "TIFF", bands)
+    np.testing.assert_array_equal(raster.values, values[..., np.array(bands.numbers) - 1])
+    assert raster.valid.all()
+
+
+def test_rgb_with_8_bits_has_no_bands():
+    rgb = tiff(random_values(4, 5, 3, dtype=np.uint8), photometric="rgb")
+    assert find_bands([rgb], "TIFF", text=None) is None
+
+
+def test_names_are_descriptions_options_and_colors():
+    values = random_values(4, 5, 4)
+    bands = find_bands([tiff(values, ("a", "b", "b"))], "TIFF", text="3,1,4=nir")
+    assert bands.names == ("b", "a", "nir")
+    bands = find_bands([tiff(values, photometric="rgb")], "TIFF", text=None)
+    assert bands.names[:3] == ("red", "green", "blue")
+    bands = find_bands([tiff(values, ("b", "b"))], "TIFF", text=None)
+    assert bands.names == ("band 1", "band 2", "band 3", "band 4")  # equal names name nothing
+
+
+@pytest.mark.parametrize(
+    ("shape", "count"), [((6, 8), 1), ((6, 8, 3), 3), ((3, 6, 8), 3), ((1, 6, 8), 1)]
+)
+def test_numpy_arrays_have_their_bands_in_the_shorter_axis(shape, count):
+    values = random_values(*shape)
+    bands = find_bands([npy(values)], "NPY", text=None)
+    assert bands.names == tuple(f"band {i + 1}" for i in range(count))
+    raster = read_raster([npy(values)], "NPY", bands)
+    expected = values.reshape(6, 8, 1) if count == 1 else values
+    expected = np.moveaxis(expected, 0, -1) if shape == (3, 6, 8) else expected
+    np.testing.assert_array_equal(raster.values, expected)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "message"),
+    [
+        (b"", "TIFF", "is empty"),
+        (b"text", "TIFF", "is not a complete TIFF file"),
+        (tiff(random_values(64, 64, 4), compress="deflate")[:-9000], "TIFF", "is not a complete"),
+        (npy(random_values(4, 4, 4)), "NPY", r"has the shape \(4, 4, 4\); expected"),
+        (npy(random_values(4, 4, 2))[:-1], "NPY", "is not a complete NumPy file"),
+        (npy(np.array([["a"]])), "NPY", "has the dtype str32; expected one of uint8"),
+        (npy(np.array([[None]])), "NPY", "is not a complete NumPy file"),
+        (tiff(np.zeros((4, 5, 4), np.int32)), "TIFF", "has the dtype int32; expected one of"),
+        (tiff(random_values(4, 5, 2)), "TIFF", r"has 2 band\(s\), but `bands` contains 4"),
+    ],
+)
+def test_unusable_files_raise(content, kind, message):
+    def read():
+        bands = find_bands([content], kind, text="1,4" if "contains" in message else None)
+        read_raster([content], kind, bands)
+
+    with pytest.raises(InputError, match=message):
+        read()
+
+
+def test_images_with_other_bands_are_faults(archive):
+    (archive / "images" / "2.tif").write_bytes(tiff(random_values(6, 8, 3)))
+    report = verify(with_bands(open_archive(archive), None), {})
+    assert len(report.faults) == 1
+    assert (
+        "images/2.tif: has 3 band(s) of uint16, but the first image has 3 band(s) of float32"
+        in (report.faults[0])
+    )
+
+
+def test_nodata_pixels_are_void_and_their_values_are_nan(archive):
+    opened, colors = with_labels(with_bands(open_archive(archive), None))
+    example = opened.read(opened.pairs[0], colors)
+    assert example.class_ids[0, 0] == example.class_ids[1, 1] == VOID_ID
+    assert example.class_ids[2, 2] != VOID_ID
+    assert np.isnan(example.image.values[0, 0]).all()
+    assert verify(opened, colors).num_void == 4 * 2
+
+
+def test_copies_of_images_are_faults(archive):
+    (archive / "images" / "1.tif").write_bytes((archive / "images" / "0.tif").read_bytes())
+    report = verify(with_bands(open_archive(archive), None), {})
+    assert [fault for fault in report.faults if "the same image is also images/1.tif" in fault]
+
+
+def test_prepared_values_and_ranges_are_exact(archive, tmp_path):
+    builder = prepare(archive, tmp_path / "tfds", bands="3=nir2,1", num_shards=1)
+    assert builder.info.metadata["bands"]["names"] == ["nir2", "B04"]
+    stored = {}
+    for split in builder.info.splits:
+        for example in builder.as_dataset(split=split).as_numpy_iterator():
+            stored[example["id"].decode()] = example["image"]
+    assert len(stored) == 4
+    for image_id, image in stored.items():
+        with rasterio.open(archive / "images" / f"{image_id}.tif") as file:
+            expected = np.moveaxis(file.read([3, 1]), 0, -1)
+        expected[1, 1] = np.nan  # nodata in all bands
+        np.testing.assert_array_equal(image, expected)
+    ids = [e["id"].decode() for e in builder.as_dataset(split="train").as_numpy_iterator()]
+    values = np.concatenate([stored[i].reshape(-1, 2) for i in ids])
+    values[values == -9999] = np.nan
+    ranges = json.loads((builder.data_path / BAND_RANGES).read_text())
+    expected = np.stack([np.nanmin(values, 0), np.nanmax(values, 0)], 1)
+    np.testing.assert_allclose(ranges["minmax"], expected)
+    expected = np.nanpercentile(values, (0.5, 99.5), axis=0).T
+    np.testing.assert_allclose(ranges["percentile"], expected, rtol=0.05)
+    again = prepare(archive, tmp_path / "tfds", bands="1,3", num_shards=1)
+    assert again.data_path != builder.data_path
+
+
+BAND_FILES = {
+    "suffix": ("images/{id}_{band}.tif", "images/*_{B02,B03}.tif", "masks/*.png"),
+    "folders": ("{band}/{id}.tif", "{B02,B03}/*.tif", "masks/*.png"),
+    "folder per image": ("images/{id}/{band}.tif", "images/*/{B02,B03}.tif", "masks/*.png"),
+}
+
+
+@pytest.mark.parametrize("layout", BAND_FILES)
+def test_one_file_per_band(layout, tmp_path):
+    path, image_glob, mask_pattern = BAND_FILES[layout]
+    values = {i: random_values(6, 8, 2) for i in "abc"}
+    for image_id, image in values.items():
+        for index, band in enumerate(("B02", "B03")):
+            file = tmp_path / path.format(id=image_id, band=band)
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(tiff(image[..., [index]]))
+    write_masks(tmp_path / "masks", values)
+    (tmp_path / "class_dict.csv").write_text("name,id\nland,0\nwater,1\n")
+    names = FileNames.parse(image_glob, mask_pattern)
+    opened = with_bands(open_archive(tmp_path, names), "2,1=blue")
+    assert not opened.faults
+    assert not opened.left_out
+    assert opened.bands.names == ("B03", "blue")
+    for pair in opened.pairs:
+        example = opened.read(pair, {})
+        np.testing.assert_array_equal(example.image.values, values[pair.id][..., ::-1])
+    assert len({opened.checksum(pair.image) for pair in opened.pairs}) == 3
+    (tmp_path / path.format(id="b", band="B03")).unlink()
+    assert [
+        fault
+        for fault in open_archive(tmp_path, names).faults
+        if "missing file of the band B03" in fault
+    ]
+
+
+def test_bands_of_different_sizes_raise():
+    contents = [tiff(random_values(6, 8, 1)), tiff(random_values(3, 4, 1))]
+    bands = find_bands(contents, "TIFF", text=None, part_names=("a", "b"))
+    with pytest.raises(InputError, match=r"different sizes \(4x3, 8x6 pixels\); resample them"):
+        read_raster(contents, "TIFF", bands)
