@@ -83,6 +83,7 @@ def save_panel(
         file: PNG file to write.
         title: title of the figure.
     """
+    classes = classes.displayed
     pictures = {"image": np.clip(np.rint(image), 0, 255).astype(np.uint8)}
     pictures["ground truth"] = classes.colorize(np.maximum(mask, 0))
     pictures["ground truth"][mask < 0] = VOID_GRAY
@@ -116,6 +117,7 @@ def save_overlay(
         classes: names and colors of the classes.
         file: PNG file to write.
     """
+    classes = classes.displayed
     blended = np.full((*mask.shape, 3), 255, np.uint8)
     colors = classes.colorize(np.where(valid, mask, 0))
     blended[valid] = np.rint(image[valid] / 2 + colors[valid] / 2).clip(0, 255)

@@ -1,6 +1,9 @@
 """Class tables: names and colors of the classes, and conversion of mask colors to class ids."""
 
+import colorsys
 import dataclasses
+import itertools
+import math
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
 from typing import TypeGuard
@@ -23,6 +26,7 @@ MAX_CLASSES = 255  # class ids are uint8, and 255 is not a class id
 VOID_ID = 255  # label of void pixels in prepared masks
 _NO_CLASS = 255  # marks pixels in `encode` whose color has no class
 _MAX_ROWS_IN_MESSAGE = 10
+_MIN_STEP = 8  # smallest difference between two shades of gray that can be told apart
 
 
 def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
@@ -219,6 +223,30 @@ class ClassTable:
         if class_ids.max(initial=0) == _NO_CLASS:
             raise UnknownColorError(_unknown_colors(codes[class_ids == _NO_CLASS], bits))
         return class_ids
+
+    @property
+    def displayed(self) -> "ClassTable":
+        """Class table with colors for pictures.
+
+        The colors of class ids, such as (0, 0, 0) and (1, 1, 1), all look black. They are replaced
+        by colors that differ. Other colors do not change.
+
+        Example:
+            >>> ClassTable(("land", "water"), ((0, 0, 0), (1, 1, 1))).displayed.palette
+            ((214, 75, 75), (61, 88, 153))
+        """
+        grays = sorted(color[0] for color in self.palette if len({*color}) == 1)
+        steps = [high - low for low, high in itertools.pairwise(grays)]
+        if len(grays) < len(self.palette) or min(steps, default=255) >= _MIN_STEP:
+            return self
+        colors = []
+        for class_id in range(self.num_classes):
+            # Multiples of the golden ratio are hues that differ as much as possible.
+            hue = class_id * (math.sqrt(5) - 1) / 2 % 1
+            saturation, value = ((0.65, 0.84), (0.6, 0.6), (0.4, 0.95))[class_id % 3]
+            channels = colorsys.hsv_to_rgb(hue, saturation, value)
+            colors.append(tuple(round(255 * channel) for channel in channels))
+        return dataclasses.replace(self, palette=tuple(colors))
 
     def colorize(self, class_ids: np.ndarray) -> np.ndarray:
         """Converts class ids to the colors of the classes.

@@ -216,3 +216,21 @@ def test_class_table_of_lists_equals_the_table_of_tuples():
 def test_class_table_cannot_be_changed():
     with pytest.raises(dataclasses.FrozenInstanceError):
         DEEPGLOBE_CLASSES.names = ()
+
+
+@pytest.mark.parametrize("count", [2, 5, 20, 255])
+def test_class_ids_are_displayed_in_different_colors(count):
+    names = tuple(map(str, range(count)))
+    table = ClassTable(names, tuple((i, i, i) for i in range(count)))
+    colors = np.array(table.displayed.palette, int)
+    distances = np.abs(colors[:, None] - colors).sum(axis=-1) + 999 * np.eye(count, dtype=int)
+    assert distances.min() >= {2: 200, 5: 75, 20: 30}.get(count, 1)
+    assert table.displayed.names == names
+
+
+def test_other_colors_are_displayed_unchanged():
+    binary = ClassTable(("a", "b"), ((0, 0, 0), (255, 255, 255)))
+    assert binary.displayed is binary
+    assert DEEPGLOBE_CLASSES.displayed is DEEPGLOBE_CLASSES
+    mixed = ClassTable(("a", "b", "c"), ((0, 0, 0), (1, 1, 1), (255, 0, 0)))
+    assert mixed.displayed is mixed

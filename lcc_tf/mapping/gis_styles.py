@@ -41,7 +41,9 @@ def write_raster_style(file: Path, classes: ClassTable) -> None:
         pipe, "rasterrenderer", type="paletted", band="1", opacity="1", alphaBand="-1"
     )
     palette = ElementTree.SubElement(renderer, "colorPalette")
-    for class_id, (name, color) in enumerate(zip(classes.names, classes.palette, strict=True)):
+    for class_id, (name, color) in enumerate(
+        zip(classes.names, classes.displayed.palette, strict=True)
+    ):
         ElementTree.SubElement(
             palette,
             "paletteEntry",
@@ -66,7 +68,9 @@ def write_polygon_style(file: Path, classes: ClassTable) -> None:
     )
     categories = ElementTree.SubElement(renderer, "categories")
     symbols = ElementTree.SubElement(renderer, "symbols")
-    for class_id, (name, color) in enumerate(zip(classes.names, classes.palette, strict=True)):
+    for class_id, (name, color) in enumerate(
+        zip(classes.names, classes.displayed.palette, strict=True)
+    ):
         symbol_name = str(class_id)
         ElementTree.SubElement(
             categories, "category", value=name, label=name, symbol=symbol_name, render="true"

@@ -91,7 +91,7 @@ def new_raster(
                 photometric="MINISBLACK",
             ) as dataset:
                 if classes:
-                    dataset.write_colormap(1, dict(enumerate(classes.palette)))
+                    dataset.write_colormap(1, dict(enumerate(classes.displayed.palette)))
                     dataset.colorinterp = [ColorInterp.palette]
                     dataset.update_tags(CLASS_NAMES=",".join(classes.names))
                 dataset.update_tags(**(tags or {}))

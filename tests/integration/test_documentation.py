@@ -198,6 +198,12 @@ def test_own_data(folder, small_networks):
     assert_written("results/metrics.json")
 
 
+def test_bands(folder):
+    names = {}
+    run_page("docs/bands.md", names)
+    assert names["model"].input_shape[-1] == 4
+
+
 def test_pytorch_weights(folder, monkeypatch):
     # The weights belong to the real network, which `small_networks` may have replaced.
     monkeypatch.setitem(ARCHITECTURES, "unetpp", lcc_tf.models.UNetPlusPlus)
