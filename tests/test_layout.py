@@ -22,7 +22,9 @@ RANKS = [
     {"recipes", "runs"},
     {"prediction"},
     {"exporting", "mapping", "scoring", "training"},
-    {"torch_runs"},  # writes run folders with the functions of training
+    # "torch_runs" writes run folders with the functions of training. "tiles" reads polygons and
+    # scenes with the functions of mapping.
+    {"torch_runs", "tiles"},
     {"cli"},
     {"lcc_tf"},  # lcc_tf/__init__.py: the public names
 ]

@@ -12,13 +12,14 @@ from tfds_deepglobe.decoding import read_orientation
 SUFFIXES = (".tif", ".tiff", ".jp2", ".vrt", ".img", ".webp", ".bmp", *PLAIN_SUFFIXES)
 
 
-def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
+def find_images(inputs: Sequence[str], output: Path, argument: str = "input") -> list[Path]:
     """Finds image files from paths of files, paths of folders and patterns.
 
     Args:
         inputs: paths of files, paths of folders, or patterns such as "a/*.tif". Only patterns with
             `**` search subfolders.
         output: folder in which the maps are written.
+        argument: name of the argument with which the user sets `inputs`, for error messages.
 
     Returns:
         The files in the order of `inputs`. A file that is found twice is returned once.
@@ -33,8 +34,8 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
         if path.is_dir():
             if path.resolve() == output.resolve():
                 raise InputError(
-                    f"`output` must not be a folder in `input`. Received: {output}. The next call "
-                    "would map the maps in this folder. Choose another `output`."
+                    f"`output` must not be a folder in `{argument}`. Received: {output}. The next "
+                    "call would read the images in this folder. Choose another `output`."
                 )
             # Hidden files, such as `._scene.tif` of macOS, are not images.
             found = sorted(
@@ -48,8 +49,8 @@ def find_images(inputs: Sequence[str], output: Path) -> list[Path]:
             found = sorted(Path(name) for name in glob.glob(text, recursive=True))
         if not found:
             raise InputError(
-                f"`input` must match image files. Received: {text!r}, which matches no image. Use "
-                f"files, folders with images ({', '.join(SUFFIXES)}), or a pattern such as "
+                f"`{argument}` must match image files. Received: {text!r}, which matches no image. "
+                f"Use files, folders with images ({', '.join(SUFFIXES)}), or a pattern such as "
                 "'scenes/*.tif'."
             )
         images |= dict.fromkeys(found)

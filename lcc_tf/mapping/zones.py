@@ -31,6 +31,7 @@ class Zones:
         file: file in any vector format that GDAL can read, such as "parcels.gpkg". A layer of the
             file can be chosen: "parcels.gpkg:fields". This is necessary if several layers contain
             polygons.
+        argument: name of the argument with which the user sets `file`, for error messages.
 
     Raises:
         InputError: one of these reasons:
@@ -44,11 +45,12 @@ class Zones:
     Attributes:
         file: the argument.
         path: path of the file, without the layer.
+        attributes: names of the attributes in the file.
     """
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: Path, argument: str = "zones") -> None:
         self.file = file
-        self.path, layer = _path_and_layer(file)
+        self.path, layer = _path_and_layer(file, argument)
         try:
             meta, _, shapes, fields = pyogrio.raw.read(
                 self.path, layer=layer, force_2d=True, datetime_as_string=True
@@ -100,7 +102,8 @@ class Zones:
                 "as GeoPackage with the coordinate system in which the coordinates are given. "
                 "GeoJSON always contains degrees."
             )
-        self.fields = _unique_names(meta["fields"])
+        self.attributes = tuple(map(str, meta["fields"]))
+        self.fields = _unique_names(self.attributes)
         self.values = list(zip(*columns, strict=True)) if columns else [()] * len(self.polygons)
 
     @functools.cached_property
@@ -204,7 +207,7 @@ def check_crs(crs: rasterio.crs.CRS | None, path: Path) -> None:
         )
 
 
-def _path_and_layer(file: Path) -> tuple[Path, str | None]:
+def _path_and_layer(file: Path, argument: str) -> tuple[Path, str | None]:
     """Splits "parcels.gpkg:fields", and finds the only layer with polygons if no layer is chosen.
 
     Raises:
@@ -223,15 +226,15 @@ def _path_and_layer(file: Path) -> tuple[Path, str | None]:
         raise InputError(f"{file} cannot be read as polygons: {error}") from error
     if layer is not None and layer not in layers:
         raise InputError(
-            f"`zones` must name a layer of {path}, such as {', '.join(list(layers)[:6])}. "
+            f"`{argument}` must name a layer of {path}, such as {', '.join(list(layers)[:6])}. "
             f"Received: {layer!r}."
         )
     # The layers of KML files and others can contain any geometry.
     polygons = [name for name, kind in layers.items() if "Polygon" in kind or kind == "Unknown"]
     if layer is None and len(polygons) > 1:
         raise InputError(
-            f"`zones` must name one layer, because {path} has several layers with polygons: "
-            f"{', '.join(polygons[:6])}. Use `zones={path}:{polygons[0]}`, for example."
+            f"`{argument}` must name one layer, because {path} has several layers with polygons: "
+            f"{', '.join(polygons[:6])}. Use `{argument}={path}:{polygons[0]}`, for example."
         )
     return path, layer or (polygons[0] if polygons else None)
 

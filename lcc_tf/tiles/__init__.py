@@ -1,0 +1,1 @@
+"""Training images and masks from scenes and polygons."""

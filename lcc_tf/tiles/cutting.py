@@ -1,0 +1,287 @@
+"""Cutting of scenes into tiles with masks, for training.
+
+The tiles of a block of ground are in one folder. Therefore `group_by=folder` keeps neighbors in the
+same split.
+"""
+
+import contextlib
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pyproj
+import rasterio
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.errors import NotGeoreferencedWarning, RasterioError
+from rasterio.windows import Window
+from tqdm import tqdm
+
+from lcc_tf.errors import InputError
+from lcc_tf.files import check_new_folder, new_folder
+from lcc_tf.mapping.color_bands import alpha_bands
+from lcc_tf.mapping.geodesy import has_areas
+from lcc_tf.mapping.grid import Grid, window_of
+from lcc_tf.tiles.labels import Labels
+from tfds_deepglobe.classes import VOID_ID
+
+CONTENTS = {"images", "masks", "class_dict.csv"}  # of the output folder
+# If a class has less than this fraction of the labelled pixels, a line says so.
+RARE_FRACTION = 1e-3
+EQUAL_AREA = "EPSG:6933"  # for scenes in degrees
+
+
+@dataclass
+class TileReport:
+    """Result of `cut_scenes`.
+
+    Attributes:
+        pixels: number of pixels per class, int64 `(num_classes,)`.
+        num_void: number of void pixels in the written tiles.
+        num_tiles: number of written tiles.
+        num_empty: number of tiles that are not written, because all pixels are void.
+        blocks: names of the folders.
+        unlabeled: scenes without any labelled pixel.
+    """
+
+    pixels: np.ndarray
+    num_void: int = 0
+    num_tiles: int = 0
+    num_empty: int = 0
+    blocks: set[str] = field(default_factory=set)
+    unlabeled: list[Path] = field(default_factory=list)
+
+
+def cut_scenes(
+    scenes: Sequence[Path],
+    labels: Labels,
+    output: Path | None,
+    *,
+    tile_size: int = 512,
+    block_tiles: int = 4,
+    overwrite: bool = False,
+) -> TileReport:
+    """Cuts scenes into tiles, and writes them with their masks.
+
+    The tiles have the bands, the values and the georeference of the scenes. Only a transparency
+    band is removed: its transparent pixels are void. Tiles without labelled pixels are not written.
+
+    A block of ground is a square of `block_tiles` x `block_tiles` tiles of the first scene. Each
+    tile is in the folder of the block that contains its center. Pixels of the tile in other blocks
+    are void. Therefore no labelled ground is in two blocks, even if scenes overlap.
+
+    Args:
+        scenes: georeferenced images.
+        labels: polygons with classes.
+        output: folder for `images`, `masks` and `class_dict.csv`; None to write nothing.
+        tile_size: side of a tile, pixels. The tiles of a scene have equal sizes near this value.
+        block_tiles: side of a block of ground, tiles.
+        overwrite: True to replace an earlier folder.
+
+    Raises:
+        InputError: a scene cannot be read or has no coordinate system, or `output` exists.
+        OSError: the disk is full.
+    """
+    report = TileReport(np.zeros(len(labels.names), np.int64))
+    if output is not None:
+        check_new_folder(output, contents=CONTENTS, overwrite=overwrite)
+    with contextlib.ExitStack() as stack:
+        folder = None
+        if output is not None:
+            folder = stack.enter_context(new_folder(output, contents=CONTENTS, overwrite=overwrite))
+        blocks = None
+        for scene in tqdm(scenes, desc="all scenes", unit="scene", disable=len(scenes) == 1):
+            with _opened(scene) as dataset:
+                if not has_areas(Grid.of(dataset).crs):
+                    raise InputError(
+                        f"{scene} has no coordinate system, or a local coordinate system. "
+                        "Therefore polygons cannot be overlaid on it. Use georeferenced images."
+                    )
+                blocks = blocks or _Blocks.of(dataset, tile_size, block_tiles)
+                before = report.pixels.sum()
+                _cut(scene, dataset, labels, blocks, tile_size, folder, report)
+                if report.pixels.sum() == before:
+                    report.unlabeled.append(scene)
+        if not report.pixels.any():
+            raise InputError(
+                f"The polygons in {labels.polygons.file} contain no valid pixel of the scenes, "
+                f"such as {scenes[0]}. Choose other scenes or other polygons."
+            )
+        if folder is not None:
+            rows = [f"{_quoted(name)},{class_id}" for class_id, name in enumerate(labels.names)]
+            (folder / "class_dict.csv").write_text("\n".join(["name,id", *rows, ""]))
+    return report
+
+
+def _quoted(name: str) -> str:
+    """Returns a name as a field of a CSV file."""
+    return '"' + name.replace('"', '""') + '"' if set(name) & set(',";\t') else name
+
+
+@dataclass(frozen=True)
+class _Blocks:
+    """Square blocks of ground.
+
+    Attributes:
+        crs: projected coordinate system.
+        left: x coordinate of the left side of block 0.
+        top: y coordinate of the top of block 0.
+        side: side of a block, units of `crs`.
+    """
+
+    crs: pyproj.CRS
+    left: float
+    top: float
+    side: float
+
+    @classmethod
+    def of(cls, dataset: rasterio.DatasetReader, tile_size: int, block_tiles: int) -> "_Blocks":
+        """Defines the blocks such that they begin at the corner of a scene."""
+        crs = pyproj.CRS.from_user_input(dataset.crs.to_wkt())
+        if not crs.is_projected:
+            crs = pyproj.CRS.from_user_input(EQUAL_AREA)
+        height, width = dataset.shape
+        x, y = _located(
+            dataset, crs, np.array([0, 0, width, width]), np.array([0, height, 0, height])
+        )
+        tiles = max(1, round(max(height, width) / tile_size))
+        side = max(np.ptp(x), np.ptp(y)) / tiles * block_tiles
+        return cls(crs, float(x.min()), float(y.max()), float(side))
+
+    def numbers(self, dataset: rasterio.DatasetReader, rows: slice, columns: slice) -> np.ndarray:
+        """Returns the column and the row of the block of each pixel, int64 `(height, width, 2)`.
+
+        Between the corners of the tile, the coordinates are interpolated.
+        """
+        down, right = (
+            (np.arange(part.stop - part.start) + 0.5) / (part.stop - part.start)
+            for part in (rows, columns)
+        )
+        xs, ys = [columns.start, columns.stop] * 2, [rows.start] * 2 + [rows.stop] * 2
+        corners = _located(dataset, self.crs, np.array(xs), np.array(ys))
+        numbers = []
+        for values, start, sign in zip(corners, (self.left, self.top), (1, -1), strict=True):
+            top, bottom = (a * (1 - right) + b * right for a, b in values.reshape(2, 2))
+            positions = top * (1 - down[:, None]) + bottom * down[:, None]
+            # Ignore rounding errors at the borders of the blocks.
+            numbers.append(np.floor((positions - start) * sign / self.side + 1e-9))
+        return np.stack(numbers, axis=-1).astype(np.int64)
+
+
+def _located(
+    dataset: rasterio.DatasetReader, crs: pyproj.CRS, columns: np.ndarray, rows: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Converts columns and rows of a scene to coordinates."""
+    x, y = dataset.transform @ (columns, rows)
+    transformer = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), crs, always_xy=True)
+    return tuple(map(np.asarray, transformer.transform(x, y)))
+
+
+def _cut(
+    scene: Path,
+    dataset: rasterio.DatasetReader,
+    labels: Labels,
+    blocks: _Blocks,
+    tile_size: int,
+    folder: Path | None,
+    report: TileReport,
+) -> None:
+    """Cuts one scene, and adds its tiles to the report."""
+    grid = Grid.of(dataset)
+    alpha = alpha_bands(dataset)
+    bands = [band for band in dataset.indexes if band not in alpha]
+    row_parts, column_parts = (_parts(side, tile_size) for side in grid.size)
+    total = len(row_parts) * len(column_parts)
+    with tqdm(total=total, desc=scene.name, unit="tile", leave=None) as progress:
+        for rows in row_parts:
+            strip = Grid(
+                rows.stop - rows.start,
+                grid.width,
+                grid.crs,
+                grid.transform @ rasterio.Affine.translation(0, rows.start),
+            )
+            class_ids = labels.class_ids(strip)
+            for columns in column_parts:
+                progress.update()
+                mask = class_ids[:, columns]
+                numbers = blocks.numbers(dataset, rows, columns)
+                center = numbers[len(numbers) // 2, numbers.shape[1] // 2]
+                mask = np.where((numbers == center).all(axis=-1), mask, VOID_ID).astype(np.uint8)
+                window = window_of(rows, columns)
+                if (mask != VOID_ID).any():
+                    mask[dataset.dataset_mask(window=window) == 0] = VOID_ID
+                counts = np.bincount(mask.ravel(), minlength=VOID_ID + 1)
+                if not counts[:VOID_ID].any():
+                    report.num_empty += 1
+                    continue
+                block = f"block_{center[0]:+d}_{center[1]:+d}"
+                report.pixels += counts[: len(labels.names)]
+                report.num_void += int(counts[VOID_ID])
+                report.num_tiles += 1
+                report.blocks.add(block)
+                if folder is not None:
+                    name = f"{scene.stem}_{rows.start}_{columns.start}"
+                    _write_tile(folder, block, name, dataset, bands, window, mask)
+
+
+def _parts(side: int, tile_size: int) -> list[slice]:
+    """Divides a side into parts of about the same length.
+
+    Example:
+        >>> _parts(1100, 512)
+        [slice(0, 550, None), slice(550, 1100, None)]
+    """
+    count = max(1, round(side / tile_size))
+    ends = [round(side * index / count) for index in range(count + 1)]
+    return [slice(start, stop) for start, stop in zip(ends, ends[1:], strict=False)]
+
+
+def _write_tile(
+    folder: Path,
+    block: str,
+    name: str,
+    dataset: rasterio.DatasetReader,
+    bands: Sequence[int],
+    window: Window,
+    mask: np.ndarray,
+) -> None:
+    """Writes a tile as a GeoTIFF and its mask as PNG."""
+    for kind in ("images", "masks"):
+        (folder / kind / block).mkdir(parents=True, exist_ok=True)
+    values = dataset.read(bands, window=window)
+    colors = [dataset.colorinterp[band - 1] for band in bands]
+    is_rgb = colors[:3] == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
+    with rasterio.open(
+        folder / "images" / block / f"{name}.tif",
+        "w",
+        driver="GTiff",
+        height=mask.shape[0],
+        width=mask.shape[1],
+        count=len(bands),
+        dtype=values.dtype,
+        crs=dataset.crs,
+        transform=dataset.window_transform(window),
+        nodata=dataset.nodata,
+        compress="deflate",
+        photometric="RGB" if is_rgb else "MINISBLACK",
+    ) as file:
+        file.write(values)
+        file.descriptions = [dataset.descriptions[band - 1] for band in bands]
+    Image.fromarray(mask).save(folder / "masks" / block / f"{name}.png")
+
+
+@contextlib.contextmanager
+def _opened(scene: Path) -> Iterator[rasterio.DatasetReader]:
+    """Opens a scene, and converts the errors of GDAL."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(scene) as dataset:
+                yield dataset
+    except RasterioError as error:
+        reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        raise InputError(
+            f"{scene} cannot be read as an image: {reason}. Use a complete GeoTIFF."
+        ) from error

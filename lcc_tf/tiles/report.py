@@ -1,0 +1,62 @@
+"""Report about tiles: sizes, classes, and problems of the polygons."""
+
+import numpy as np
+
+from lcc_tf.tiles.cutting import RARE_FRACTION, TileReport
+from lcc_tf.tiles.labels import Labels
+from tfds_deepglobe.errors import listed
+
+
+def report_lines(report: TileReport, labels: Labels) -> list[str]:
+    """Formats a report, one line per fact.
+
+    Args:
+        report: result of `cut_scenes`.
+        labels: labels of the scenes.
+
+    Returns:
+        The lines. Possible mistakes begin with "warning: ".
+    """
+    total = int(report.pixels.sum())
+    empty = f"; skipped {report.num_empty} tiles without labels" * bool(report.num_empty)
+    lines = [
+        f"{report.num_tiles} tiles in {len(report.blocks)} blocks of ground{empty}",
+        f"{total / max(1, total + report.num_void):.1%} of their pixels are labelled",
+    ]
+    for class_id, (name, count) in enumerate(zip(labels.names, report.pixels, strict=True)):
+        lines.append(f"{class_id:3d}  {name:20s} {count / max(1, total):8.3%} of labelled pixels")
+    rare = [
+        name
+        for name, count in zip(labels.names, report.pixels, strict=True)
+        if count < RARE_FRACTION * total
+    ]
+    if rare:
+        lines.append(
+            f"warning: {len(rare)} classes have less than {RARE_FRACTION:.1%} of the labelled "
+            f"pixels: {listed(rare, 10)}"
+        )
+    if labels.num_overlapping:
+        lines.append(
+            f"warning: polygons of different classes overlap on {labels.num_overlapping} pixels; "
+            "the last polygon in the file counts"
+        )
+    if labels.num_without_class:
+        lines.append(
+            f"warning: {labels.num_without_class} polygons have no value of {labels.column}; their "
+            "pixels are void"
+        )
+    if unused := np.flatnonzero(~labels.is_used).tolist():
+        lines.append(
+            f"warning: {len(unused)} of {len(labels.is_used)} polygons contain no pixel of a "
+            f"scene, such as number {unused[0] + 1} in the file"
+        )
+    if report.unlabeled:
+        names = [str(scene) for scene in report.unlabeled]
+        lines.append(f"warning: {len(names)} scenes have no labelled pixel: {listed(names)}")
+    if 1 <= len(report.blocks) < 3:
+        lines.append(
+            f"warning: a random split needs 3 blocks of ground or more. Received: "
+            f"{len(report.blocks)}. Use smaller blocks (`block_tiles`), or smaller tiles "
+            "(`tile_size`)"
+        )
+    return lines
