@@ -80,9 +80,10 @@ class DataConfig:
     split: str = "auto"
     # Folder with one text file of image ids per split, instead of `split`
     split_files: str | None = None
-    # Images that a random split does not separate: "folder" for the images of a folder, "none", or
-    # a regular expression for images whose ids contain the same text. "auto" is "folder" if there
-    # are three or more folders of similar size.
+    # Images that a random split does not separate: "folder" for the images of a folder, "100m" for
+    # georeferenced images at most 100 meters apart, "none", or a regular expression for images
+    # whose ids contain the same text. "auto" is "folder" if there are three or more folders of
+    # similar size.
     group_by: str = "auto"
     # Mask colors that are not in the class table, and their classes, in the form "R,G,B=CLASS"
     map_color: tuple[str, ...] = ()

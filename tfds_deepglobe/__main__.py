@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import functools
 import re
 import shlex
 import signal
@@ -192,11 +193,12 @@ def _parser() -> argparse.ArgumentParser:
         )
         command.add_argument(
             "--group-by",
-            metavar="folder|none|REGEX",
+            metavar="folder|none|METERSm|REGEX",
             default="auto",
-            help="images that a random split does not separate: the images of a folder, or images "
-            "whose ids contain the same text that matches a regular expression (default: folders, "
-            "if there are several of similar size)",
+            help="images that a random split does not separate: the images of a folder; "
+            "georeferenced images at most some meters apart, such as 100m; or images whose ids "
+            "contain the same text that matches a regular expression (default: folders, if there "
+            "are several of similar size)",
         )
     prepare.add_argument(
         "--cache-dir",
@@ -224,6 +226,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> int:
     # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
     from tfds_deepglobe.archive import open_archive, remarks, verify, with_bands, with_labels
+    from tfds_deepglobe.footprints import distance_groups
     from tfds_deepglobe.splits import plan_split
 
     names = FileNames.parse_or_none(options.image_glob, options.mask_pattern)
@@ -244,7 +247,9 @@ def _check(options: argparse.Namespace) -> int:
         return 1
     folders = {pair.id: pair.folder for pair in archive.pairs}
     try:
-        lines = plan_split(folders, split=options.split, group_by=options.group_by).lines
+        near = functools.partial(distance_groups, archive)
+        plan = plan_split(folders, split=options.split, group_by=options.group_by, near=near)
+        lines = plan.lines
     except InputError as error:
         lines = [f"warning: {error}"]
     print(_in_options("\n".join([_summary(archive, report), *lines])))

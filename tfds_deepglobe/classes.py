@@ -239,13 +239,14 @@ class ClassTable:
         steps = [high - low for low, high in itertools.pairwise(grays)]
         if len(grays) < len(self.palette) or min(steps, default=255) >= _MIN_STEP:
             return self
-        colors = []
+        colors: list[RGB] = []
         for class_id in range(self.num_classes):
             # Multiples of the golden ratio are hues that differ as much as possible.
             hue = class_id * (math.sqrt(5) - 1) / 2 % 1
             saturation, value = ((0.65, 0.84), (0.6, 0.6), (0.4, 0.95))[class_id % 3]
             channels = colorsys.hsv_to_rgb(hue, saturation, value)
-            colors.append(tuple(round(255 * channel) for channel in channels))
+            red, green, blue = (round(255 * channel) for channel in channels)
+            colors.append((red, green, blue))
         return dataclasses.replace(self, palette=tuple(colors))
 
     def colorize(self, class_ids: np.ndarray) -> np.ndarray:

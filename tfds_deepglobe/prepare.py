@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import fcntl
+import functools
 import hashlib
 import io
 import json
@@ -31,6 +32,7 @@ from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError, NotPreparedError, listed
 from tfds_deepglobe.file_names import FileNames
+from tfds_deepglobe.footprints import distance_groups
 from tfds_deepglobe.shards import open_data_set
 from tfds_deepglobe.source_files import check_unchanged, equal_fingerprints
 from tfds_deepglobe.split_lists import keep_present, read_split_files
@@ -75,8 +77,9 @@ def prepare(
         split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`, which
             are used instead of `split`.
         group_by: images that a random split does not separate: "folder" for the images of a folder,
-            a regular expression for images whose ids contain the same text, "none", or "auto" for
-            folders if there are several of similar size.
+            "100m" for georeferenced images that are at most 100 meters apart, a regular expression
+            for images whose ids contain the same text, "none", or "auto" for folders if there are
+            several of similar size.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
         merge: texts "NEW=A+B" that merge classes of the class table.
@@ -106,7 +109,8 @@ def prepare(
     paths = {pair.id: f"{archive.path.name}/{pair.image.name}" for pair in archive.pairs}
     if split_files is None:
         folders = {pair.id: pair.folder for pair in archive.pairs}
-        plan = plan_split(folders, split=split, group_by=group_by, seed=seed)
+        near = functools.partial(distance_groups, archive)
+        plan = plan_split(folders, split=split, group_by=group_by, seed=seed, near=near)
         splits, chosen_by = plan.splits, plan.chosen_by
         print("\n".join(plan.lines))
     else:

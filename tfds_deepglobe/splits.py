@@ -2,7 +2,7 @@
 
 import hashlib
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import NamedTuple
 
 from tfds_deepglobe.errors import InputError, listed, shorten
@@ -33,15 +33,23 @@ class SplitPlan(NamedTuple):
 
 
 def plan_split(
-    folders: Mapping[str, str], *, split: str = "auto", group_by: str = "auto", seed: int = 0
+    folders: Mapping[str, str],
+    *,
+    split: str = "auto",
+    group_by: str = "auto",
+    seed: int = 0,
+    near: Callable[[float | None], dict[str, str] | None] | None = None,
 ) -> SplitPlan:
     """Splits the images of an archive.
 
     Args:
         folders: dictionary from the id of each image to its folder.
         split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
-        group_by: "folder", "none", "auto" or a regular expression, see the same function.
+        group_by: "folder", "none", "auto", a distance or a regular expression, see the same
+            function.
         seed: seed of a random split.
+        near: function that returns groups of images at most some meters apart, or groups of
+            touching images for None, see `distance_groups`. None if the images have no positions.
 
     Raises:
         InputError: An argument is invalid, the folders are not the splits, or there are fewer than
@@ -55,7 +63,10 @@ def plan_split(
     if split not in (choices := ("auto", "folders", "random")):
         raise InputError(f"`split` must be one of {', '.join(choices)}. Received: split={split}.")
     by_pattern = None
-    if group_by not in ("auto", "folder", "none"):
+    distance = re.fullmatch(r"(\d+(?:\.\d+)?)m", group_by)
+    if distance and near:
+        by_pattern = near(float(distance[1]))
+    elif group_by not in ("auto", "folder", "none"):
         by_pattern = pattern_groups(folders, group_by)
     published = published_split(folders, seed, by_pattern) if split != "random" else None
     if published:
@@ -88,7 +99,8 @@ def plan_split(
     elif group_by == "folder":
         groups = dict(folders)
     elif by_pattern:
-        groups, what = by_pattern, f"{group_by!r} in the id"
+        groups = by_pattern
+        what = f"at most {distance[1]} m apart" if distance else f"{group_by!r} in the id"
     splits = assign(folders, seed, groups)
     if groups is None:
         lines = [f"random split: {_sizes(splits)}"]
@@ -111,11 +123,36 @@ def plan_split(
                 f"test split, and the scores are too high. {remedy}; if the images are not "
                 "neighbors, use `group_by=none`."
             )
+        elif group_by == "auto" and near and (touching := near(None)):
+            lines += filter(None, [describe_neighbors(touching)])
         return SplitPlan(splits, {"seed": seed}, lines)
     lines = [f"random split of {len(set(groups.values()))} groups ({what}): {_sizes(splits)}"]
     for name, ids in splits.items():
         lines.append(f"  {name}: {listed(list(dict.fromkeys(map(groups.__getitem__, ids))), 10)}")
     return SplitPlan(splits, splits, lines)
+
+
+def describe_neighbors(groups: Mapping[str, str]) -> str:
+    """Returns a warning for images that touch each other; an empty string if there are none.
+
+    Args:
+        groups: group of each image; touching images are in one group.
+    """
+    members: dict[str, list[str]] = {}
+    for image_id, group in groups.items():
+        members.setdefault(group, []).append(image_id)
+    touching = [ids for ids in members.values() if len(ids) > 1]
+    if not touching:
+        return ""
+    remedy = "To keep them together, use `group_by=0m`"
+    if len(members) < len(SPLITS):
+        remedy = "To choose the splits yourself, use `split_files`"
+    return (
+        f"warning: {sum(map(len, touching))} images touch or overlap other images on the ground, "
+        f"such as {listed(touching[0][:2])}, and the random split separates them. Neighbors of "
+        f"training images can then be in the test split, and the scores are too high. {remedy}; "
+        "otherwise, use `group_by=none`."
+    )
 
 
 def _sizes(splits: Assignment) -> str:
@@ -292,7 +329,8 @@ def pattern_groups(ids: Iterable[str], pattern: str) -> dict[str, str]:
         expression = re.compile(pattern)
     except re.error as error:
         raise InputError(
-            "`group_by` must be auto, folder, none or a regular expression. "
+            "`group_by` must be auto, folder, none, a distance such as 100m, or a regular "
+            "expression. "
             f"Received: group_by={shorten(pattern)}, which is not valid: {error}."
         ) from error
     for image_id in ids:

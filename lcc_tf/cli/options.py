@@ -120,7 +120,7 @@ def as_invoked(text: str) -> str:
     """
     if sys.argv[0].endswith(".py"):
         return text
-    scripts = r"(?:python )?\b(train|evaluate|predict|export|import_torch)\.py"
+    scripts = r"(?:python )?\b(train|evaluate|predict|export|import_torch|tiles)\.py"
     return re.sub(scripts, lambda match: "lcc-" + match[1].replace("_", "-"), text)
 
 

@@ -6,12 +6,14 @@ together.
 """
 
 import argparse
+import shlex
 from typing import NoReturn
 
 from lcc_tf.cli.options import (
     add_flag,
     add_option,
     add_output,
+    as_invoked,
     in_options,
     new_parser,
     path,
@@ -59,7 +61,8 @@ def command(options: argparse.Namespace) -> None:
     print(in_options("\n".join(report_lines(report, labels)), parser()))
     if not options.check:
         print(f"written: {options.output}; next command:")
-        print(f"python train.py --data {options.output} --group-by folder --void 255")
+        data = shlex.quote(str(options.output))
+        print(as_invoked(f"python train.py --data {data} --group-by folder --void 255"))
 
 
 def parser() -> argparse.ArgumentParser:

@@ -230,11 +230,12 @@ def add_data(group: OptionGroup) -> None:
     add_option(
         group,
         "--group-by",
-        "images that a random split does not separate: the images of a folder, or images whose "
-        "ids contain the same text that matches a regular expression",
+        "images that a random split does not separate: the images of a folder; georeferenced "
+        "images at most some meters apart, such as 100m; or images whose ids contain the same "
+        "text that matches a regular expression",
         default=argparse.SUPPRESS,
         default_text="folder, if there are several folders of similar size",
-        metavar="folder|none|REGEX",
+        metavar="folder|none|METERSm|REGEX",
     )
     add_option(
         group,

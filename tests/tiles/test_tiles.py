@@ -1,0 +1,321 @@
+"""Tiles from scenes and polygons."""
+
+import contextlib
+
+import numpy as np
+import pyogrio
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+from rasterio.enums import ColorInterp
+from rasterio.features import shapes
+from rasterio.transform import from_origin
+from rasterio.warp import transform_geom
+
+from lcc_tf.cli import tiles
+from lcc_tf.errors import InputError
+from lcc_tf.mapping.zones import Zones
+from lcc_tf.tiles.cutting import cut_scenes
+from lcc_tf.tiles.labels import Labels
+from lcc_tf.tiles.report import report_lines
+from tests.mapping.scenes import write_scene
+from tfds_deepglobe.classes import VOID_ID
+from tfds_deepglobe.prepare import prepare
+
+UTM, SIDE = "EPSG:32633", 96
+HALF_METER = from_origin(500000, 5200000, 0.5, 0.5)
+NAMES = ("forest", "road", "water")
+
+
+def class_ids(side=SIDE, seed=0):
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 3, (side // 8, side // 8), np.uint8).repeat(8, 0).repeat(8, 1)
+
+
+def image_of(ids, bands=3, dtype=np.uint8):
+    rng = np.random.default_rng(1)
+    return (40 + 60 * ids[..., None] + rng.integers(0, 30, (*ids.shape, bands))).astype(dtype)
+
+
+def write_polygons(path, geometries, names, crs=UTM, column="class"):
+    shapes = np.array([shapely.geometry.shape(geometry) for geometry in geometries])
+    pyogrio.raw.write(
+        path,
+        shapely.to_wkb(shapes),
+        [np.array(names, object)],
+        [column],
+        geometry_type="Polygon",
+        crs=crs,
+    )
+    return path
+
+
+def polygons_of(ids, transform=HALF_METER):
+    found = [(geometry, NAMES[int(value)]) for geometry, value in shapes(ids, transform=transform)]
+    return [geometry for geometry, _ in found], [name for _, name in found]
+
+
+def box(left, top, right, bottom, transform=HALF_METER):
+    """Returns a rectangle, in pixels."""
+    corners = [transform @ corner for corner in ((left, top), (right, bottom))]
+    return shapely.geometry.mapping(shapely.box(*corners[0], *corners[1]))
+
+
+def labels_of(path, **options):
+    return Labels(Zones(path, argument="labels"), "class", **options)
+
+
+def masks_of(folder):
+    masks = {}
+    for file in sorted(folder.glob("masks/*/*.png")):
+        masks[f"{file.parent.name}/{file.stem}"] = np.asarray(Image.open(file))
+    return masks
+
+
+@pytest.fixture
+def scene(tmp_path):
+    """A scene whose polygons are the edges of its pixels."""
+    ids = class_ids()
+    write_scene(tmp_path / "scene.tif", image_of(ids), photometric="RGB")
+    write_polygons(tmp_path / "labels.gpkg", *polygons_of(ids))
+    return tmp_path
+
+
+def joined(folder, side=SIDE):
+    """Joins the masks of a folder."""
+    whole = np.full((side, side), 99, np.uint8)
+    for name, mask in masks_of(folder).items():
+        row, column = map(int, name.split("_")[-2:])
+        whole[row : row + mask.shape[0], column : column + mask.shape[1]] = mask
+    return whole
+
+
+@pytest.mark.parametrize("tile_size", [24, 32, 40, 200])
+def test_masks_equal_the_raster_of_the_polygons(scene, tile_size):
+    output = scene / "tiles"
+    labels = labels_of(scene / "labels.gpkg")
+    report = cut_scenes([scene / "scene.tif"], labels, output, tile_size=tile_size, block_tiles=2)
+    assert labels.names == NAMES
+    np.testing.assert_array_equal(joined(output), class_ids())
+    assert report.num_void == report.num_empty == 0
+    np.testing.assert_array_equal(report.pixels, np.bincount(class_ids().ravel()))
+    with rasterio.open(scene / "scene.tif") as whole:
+        for file in output.glob("images/*/*.tif"):
+            row, column = map(int, file.stem.split("_")[-2:])
+            with rasterio.open(file) as tile:
+                assert tile.crs == whole.crs
+                assert tile.transform @ (0, 0) == whole.transform @ (column, row)
+                window = rasterio.windows.Window(column, row, tile.width, tile.height)
+                np.testing.assert_array_equal(tile.read(), whole.read(window=window))
+
+
+def test_tiles_can_be_prepared_and_blocks_are_not_separated(scene, tmp_path, capsys):
+    output = scene / "tiles"
+    labels = labels_of(scene / "labels.gpkg")
+    cut_scenes([scene / "scene.tif"], labels, output, tile_size=16, block_tiles=2)
+    builder = prepare(output, tmp_path / "tfds", group_by="folder", void=["255"], num_shards=1)
+    assert "random split of 9 groups (folder)" in capsys.readouterr().out
+    blocks = {}
+    for split in builder.info.splits:
+        for example in builder.as_dataset(split=split).as_numpy_iterator():
+            row, column = map(int, example["id"].decode().split("_")[-2:])
+            blocks.setdefault((row // 32, column // 32), set()).add(split)
+            mask = example["segmentation_mask"][..., 0]
+            expected = class_ids()[row : row + 16, column : column + 16]
+            np.testing.assert_array_equal(mask, expected)
+    assert len(blocks) == 9
+    assert all(len(splits) == 1 for splits in blocks.values())
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857"])
+def test_polygons_in_another_coordinate_system_give_the_same_masks(scene, crs):
+    geometries, names = polygons_of(class_ids())
+    other = [transform_geom(UTM, crs, geometry) for geometry in geometries]
+    write_polygons(scene / "other.gpkg", other, names, crs=crs)
+    cut_scenes([scene / "scene.tif"], labels_of(scene / "other.gpkg"), scene / "tiles")
+    assert (joined(scene / "tiles") == class_ids()).mean() > 0.999
+
+
+def test_south_up_and_rotated_scenes_are_labelled(scene):
+    ids = class_ids()
+    for name, array, transform in (
+        (
+            "flipped",
+            ids[::-1],
+            HALF_METER @ HALF_METER.translation(0, SIDE) @ HALF_METER.scale(1, -1),
+        ),
+        (
+            "turned",
+            np.rot90(ids),
+            HALF_METER @ HALF_METER.translation(SIDE, 0) @ HALF_METER.rotation(90),
+        ),
+    ):
+        write_scene(scene / f"{name}.tif", image_of(array), transform=transform)
+        cut_scenes([scene / f"{name}.tif"], labels_of(scene / "labels.gpkg"), scene / name)
+        assert (joined(scene / name) == array).mean() > 0.999, name
+
+
+def test_ground_without_polygons_is_void_and_empty_tiles_are_skipped(scene):
+    ids = class_ids()
+    geometries = [box(0, 0, 20, 20), box(20, 0, 30, 20)]
+    write_polygons(scene / "few.gpkg", geometries, ["water", "road"])
+    report = cut_scenes(
+        [scene / "scene.tif"], labels_of(scene / "few.gpkg"), scene / "tiles", tile_size=32
+    )
+    (mask,) = masks_of(scene / "tiles").values()
+    expected = np.full((32, 32), VOID_ID)
+    expected[:20, :20], expected[:20, 20:30] = 1, 0
+    np.testing.assert_array_equal(mask, expected)
+    assert (report.num_tiles, report.num_empty) == (1, 8)
+    assert len(ids) == SIDE
+
+
+def test_areas_bound_the_labels_and_contain_the_background(scene):
+    write_polygons(scene / "few.gpkg", [box(0, 0, 20, 20), box(60, 60, 90, 90)], ["a", "b"])
+    areas = Zones(write_polygons(scene / "areas.gpkg", [box(10, 10, 40, 40)], ["x"]))
+    labels = labels_of(scene / "few.gpkg", areas=areas, background="other")
+    cut_scenes([scene / "scene.tif"], labels, scene / "tiles", tile_size=96)
+    expected = np.full((SIDE, SIDE), VOID_ID)
+    expected[10:40, 10:40] = 0
+    expected[10:20, 10:20] = 1
+    assert labels.names == ("other", "a", "b")
+    np.testing.assert_array_equal(joined(scene / "tiles"), expected)
+    assert labels.is_used.all()
+
+
+def test_report_lists_problems_of_the_polygons(scene):
+    far = box(9000, 0, 9010, 10)
+    geometries = [box(0, 0, 96, 96), box(10, 10, 30, 30), box(0, 0, 5, 5), far, box(20, 20, 22, 22)]
+    names = ["land", "water", None, "land", "rare"]
+    write_polygons(scene / "labels.gpkg", geometries, names)
+    write_scene(scene / "empty.tif", image_of(class_ids()), transform=from_origin(0, 0, 1, 1))
+    labels = labels_of(scene / "labels.gpkg")
+    report = cut_scenes([scene / "scene.tif", scene / "empty.tif"], labels, None)
+    text = "\n".join(report_lines(report, labels))
+    assert "warning: 1 classes have less than 0.1% of the labelled pixels: rare" in text
+    # water and rare on land, rare on water, and the polygon without a class on land
+    assert f"overlap on {20 * 20 + 5 * 5} pixels; the last polygon" in text
+    assert "warning: 1 polygons have no value of class" in text
+    assert "warning: 1 of 5 polygons contain no pixel of a scene, such as number 4" in text
+    assert "warning: 1 scenes have no labelled pixel" in text
+    assert "warning: a random split needs 3 blocks of ground or more. Received: 1" in text
+    assert not (scene / "tiles").exists()
+
+
+def test_last_polygon_counts_where_polygons_overlap(scene):
+    geometries = [box(0, 0, 96, 96), box(10, 10, 30, 30)]
+    for names, expected in ((("a", "b"), 1), (("b", "a"), 0)):
+        write_polygons(scene / f"{names[0]}.gpkg", geometries, names)
+        labels = labels_of(scene / f"{names[0]}.gpkg")
+        cut_scenes([scene / "scene.tif"], labels, scene / names[0], tile_size=96)
+        assert (joined(scene / names[0])[10:30, 10:30] == expected).all()
+
+
+def test_ground_of_overlapping_scenes_is_in_one_block(scene):
+    ids = class_ids()
+    shift = 20  # pixels; the second scene shows the same ground
+    moved = HALF_METER @ HALF_METER.translation(shift, shift)
+    write_scene(scene / "second.tif", image_of(ids), transform=moved)
+    write_polygons(scene / "all.gpkg", [box(0, 0, 60, 120), box(60, 0, 120, 120)], ["a", "b"])
+    scenes = [scene / "scene.tif", scene / "second.tif"]
+    cut_scenes(scenes, labels_of(scene / "all.gpkg"), scene / "tiles", tile_size=24, block_tiles=2)
+    blocks = {}
+    for file in (scene / "tiles" / "images").glob("*/*.tif"):
+        mask = np.asarray(
+            Image.open(scene / "tiles" / "masks" / file.parent.name / f"{file.stem}.png")
+        )
+        with rasterio.open(file) as tile:
+            rows, columns = np.nonzero(mask != VOID_ID)
+            x, y = tile.transform @ (columns + 0.5, rows + 0.5)
+        for point in zip(np.round(x, 3), np.round(y, 3), strict=True):
+            blocks.setdefault(point, set()).add(file.parent.name)
+    assert max(map(len, blocks.values())) == 1
+    assert len(blocks) > SIDE**2
+
+
+def test_nodata_and_transparent_pixels_are_void(scene):
+    ids = class_ids()
+    image = image_of(ids)
+    image[:10] = 0
+    alpha = np.full((SIDE, SIDE, 1), 255, np.uint8)
+    alpha[:, :10] = 0
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    write_scene(scene / "nodata.tif", image, nodata=0)
+    write_scene(scene / "alpha.tif", np.concatenate([image, alpha], -1), colorinterp=kinds)
+    for name, void in (("nodata", np.s_[:10]), ("alpha", np.s_[:, :10])):
+        cut_scenes(
+            [scene / f"{name}.tif"], labels_of(scene / "labels.gpkg"), scene / name, tile_size=96
+        )
+        mask = joined(scene / name)
+        assert (mask[void] == VOID_ID).all()
+        mask[void] = ids[void]
+        np.testing.assert_array_equal(mask, ids)
+        (file,) = (scene / name / "images").glob("*/*.tif")
+        with rasterio.open(file) as tile:
+            assert tile.count == 3
+
+
+def test_bands_and_values_are_kept(scene):
+    image = image_of(class_ids(), bands=5, dtype=np.float32) / 7
+    write_scene(scene / "bands.tif", image)
+    with rasterio.open(scene / "bands.tif", "r+") as file:
+        file.descriptions = tuple("abcde")
+    cut_scenes(
+        [scene / "bands.tif"], labels_of(scene / "labels.gpkg"), scene / "tiles", tile_size=96
+    )
+    (file,) = (scene / "tiles" / "images").glob("*/*.tif")
+    with rasterio.open(file) as tile:
+        assert tile.descriptions == tuple("abcde")
+        np.testing.assert_array_equal(np.moveaxis(tile.read(), 0, -1), image)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--label-field", "kind"), r"`label_field` must be an attribute of .*: class. Received"),
+        (("--background", "other"), "`background` needs `areas`"),
+        (("--scenes", "gone/*.tif"), "`scenes` must match image files"),
+        (("--labels", "gone.gpkg"), "gone.gpkg cannot be read as polygons"),
+        (("--labels", "labels.gpkg:gone"), "`labels` must name a layer of labels.gpkg"),
+        (("--labels", "one.gpkg"), "2 to 255 classes. Received: 1 different values of class"),
+        (("--labels", "far.gpkg"), "contain no valid pixel of the scenes, such as scene.tif"),
+        (("--scenes", "photo.tif"), "photo.tif has no coordinate system"),
+        (("--scenes", "text.tif"), "text.tif cannot be read as an image"),
+        (("--output", "full"), "full contains other files"),
+    ],
+)
+def test_invalid_inputs_raise_and_nothing_is_written(scene, arguments, message):
+    write_polygons(scene / "one.gpkg", [box(0, 0, 9, 9)], ["a"])
+    write_polygons(scene / "far.gpkg", [box(0, 999, 9, 1000), box(9, 999, 10, 1000)], ["a", "b"])
+    Image.new("RGB", (64, 64)).save(scene / "photo.tif")
+    (scene / "text.tif").write_text("text")
+    (scene / "full").mkdir()
+    (scene / "full" / "mine.txt").write_text("mine")
+    options = {"--scenes": "scene.tif", "--labels": "labels.gpkg", "--label-field": "class"}
+    options |= {"--output": "tiles", arguments[0]: arguments[1]}
+    command = [text for option in options.items() for text in option]
+    with contextlib.chdir(scene), pytest.raises(InputError, match=message):
+        tiles.command(tiles.parser().parse_args(command))
+    assert not (scene / "tiles").exists()
+    assert not list(scene.glob(".unfinished*"))
+    assert (scene / "full" / "mine.txt").exists()
+
+
+def test_command_prints_the_report_and_the_next_command(scene, capsys):
+    command = ["--scenes", "scene.tif", "--labels", "labels.gpkg", "--label-field", "class"]
+    with contextlib.chdir(scene):
+        tiles.command(tiles.parser().parse_args([*command, "--check"]))
+        assert not (scene / "tiles").exists()
+        tiles.command(tiles.parser().parse_args([*command, "--tile-size", "32"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert "9 tiles in 1 blocks of ground" in lines
+    assert lines[-1] == "python train.py --data tiles --group-by folder --void 255"
+    assert (
+        "warning: a random split needs 3 blocks of ground or more. Received: 1. Use smaller "
+        in ("\n".join(lines))
+    )
+    assert "`--block-tiles`" in "\n".join(lines)
+    assert (
+        scene / "tiles" / "class_dict.csv"
+    ).read_text() == "name,id\nforest,0\nroad,1\nwater,2\n"

@@ -1,0 +1,122 @@
+"""Ground areas of georeferenced images, and groups of images that are near each other."""
+
+import contextlib
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+
+from tfds_deepglobe.archive import Archive
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.pairing import Pair
+from tfds_deepglobe.parallel import ordered_map
+from tfds_deepglobe.sources import Folder
+
+MAX_IMAGES = 10_000  # with more images, neighbors are searched only if the user wants it
+
+
+def distance_groups(archive: Archive, meters: float | None) -> dict[str, str] | None:
+    """Groups georeferenced images whose ground areas are near each other.
+
+    If A is near B, and B is near C, all three are in one group.
+
+    Args:
+        archive: archive with images as GeoTIFF.
+        meters: largest distance of two images of a group, meters. Distances of less than a pixel
+            are rounding errors, and count as 0. None for images that touch or overlap; then the
+            result is None if the images are not georeferenced, or if there are more than
+            `MAX_IMAGES` images.
+
+    Returns:
+        Dictionary from the id of each image to its group. The name of a group is its first id.
+
+    Raises:
+        InputError: `meters` is set, but an image is not georeferenced or cannot be read.
+    """
+    if meters is None and (
+        archive.names.images.format != "TIFF"
+        or len(archive.pairs) > MAX_IMAGES
+        or not isinstance(archive.source, Folder)  # a zip must be read completely
+    ):
+        return None
+    try:
+        corners, pixel = _corners(archive)
+    except (InputError, ImportError) as error:
+        if meters is None:
+            return None
+        raise InputError(f"`group_by={meters:g}m` needs georeferenced images: {error}") from error
+    import shapely
+
+    areas = shapely.convex_hull(shapely.multipoints(corners))
+    tree = shapely.STRtree(areas)
+    near = tree.query(areas, predicate="dwithin", distance=max(pixel, meters or 0))
+    roots = _connected(len(areas), near.T.tolist())
+    ids = [pair.id for pair in archive.pairs]
+    return {image_id: ids[root] for image_id, root in zip(ids, roots, strict=True)}
+
+
+def _connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
+    """Returns the smallest number of the connected group of each number in [0, count)."""
+    parents = list(range(count))
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = parents[parents[number]]
+            number = parents[number]
+        return number
+
+    for one, other in pairs:
+        low, high = sorted((root(one), root(other)))
+        parents[high] = low
+    return [root(number) for number in range(count)]
+
+
+def _corners(archive: Archive) -> tuple[np.ndarray, float]:
+    """Reads the corners of all images.
+
+    Returns:
+        Coordinates in one coordinate system, meters, float64 `(num_images, 4, 2)`, and the largest
+        pixel size, meters.
+    """
+    import pyproj
+    import rasterio
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    def read(pair: Pair) -> tuple[str, np.ndarray, tuple[int, int]]:
+        try:
+            with contextlib.ExitStack() as stack:
+                stack.enter_context(warnings.catch_warnings())
+                warnings.simplefilter("ignore", NotGeoreferencedWarning)
+                memory = stack.enter_context(
+                    rasterio.MemoryFile(archive.source.read(pair.image.name))
+                )
+                image = stack.enter_context(memory.open())
+                if image.crs is None or image.transform.is_identity:
+                    raise InputError(f"{pair.image.name} has no coordinate system.")
+                columns, rows = (
+                    np.array([0, image.width, image.width, 0]),
+                    np.array([0, 0, image.height, image.height]),
+                )
+                x, y = image.transform @ (columns, rows)
+                return image.crs.to_wkt(), np.stack([x, y], axis=-1), image.shape
+        except RasterioError as error:
+            raise InputError(f"{pair.image.name} cannot be read: {error}.") from error
+
+    found = list(ordered_map(read, archive.pairs, "locating"))
+    target = pyproj.CRS.from_wkt(found[0][0])
+    if not target.is_projected or target.axis_info[0].unit_conversion_factor != 1:
+        to_degrees = pyproj.Transformer.from_crs(target, 4326, always_xy=True)
+        longitude, latitude = to_degrees.transform(*found[0][1].mean(axis=0))
+        zone = int((longitude + 180) // 6) % 60 + 1
+        target = pyproj.CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
+    transformers = {
+        crs: pyproj.Transformer.from_crs(crs, target, always_xy=True)
+        for crs in {crs for crs, _, _ in found}
+    }
+    corners = np.stack(
+        [np.stack(transformers[crs].transform(*points.T), axis=-1) for crs, points, _ in found]
+    )
+    if not np.isfinite(corners).all():
+        raise InputError("The images are too far from each other for one coordinate system.")
+    widths = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1)
+    return corners, float(max(w / size[1] for w, (_, _, size) in zip(widths, found, strict=True)))

@@ -1,0 +1,81 @@
+import numpy as np
+import pytest
+import rasterio
+from PIL import Image
+from rasterio.transform import from_origin
+from rasterio.warp import transform
+
+from tfds_deepglobe.archive import open_archive
+from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.fake_archive import zip_folder
+from tfds_deepglobe.footprints import distance_groups
+from tfds_deepglobe.splits import plan_split
+
+UTM = "EPSG:32633"
+SIDE = 16  # pixels of 10 meters
+# Left sides of the images, meters from the first image: 0 and 160 touch, 400 is 80 meters away
+LEFT = {"a": 0, "b": 160, "c": 400, "d": 5000, "e": 9000}
+
+
+def write_images(folder, crs=UTM):
+    for name in ("images", "masks"):
+        (folder / name).mkdir(parents=True)
+    for name, left in LEFT.items():
+        x, y, size = 500000 + left, 5200000, 10.0
+        if crs != UTM:
+            (x, right), (y, bottom) = transform(UTM, crs, [x, x + 160], [y, y - 160])[:2]
+            size = (right - x) / SIDE
+        options = {"driver": "GTiff", "height": SIDE, "width": SIDE, "count": 3, "dtype": "uint8"}
+        with rasterio.open(
+            folder / "images" / f"{name}.tif",
+            "w",
+            crs=crs,
+            transform=from_origin(x, y, size, size),
+            photometric="RGB",
+            **options,
+        ) as file:
+            file.write(np.random.default_rng(0).integers(0, 256, (3, SIDE, SIDE), np.uint8))
+        Image.fromarray(np.zeros((SIDE, SIDE), np.uint8)).save(folder / "masks" / f"{name}.png")
+    return folder
+
+
+@pytest.mark.parametrize("crs", [UTM, "EPSG:4326"])
+@pytest.mark.parametrize(
+    ("meters", "expected"),
+    [(None, "aacde"), (5, "aacde"), (70, "aacde"), (90, "aaade"), (4000, "aaadd"), (9999, "aaaaa")],
+)
+def test_images_near_each_other_are_one_group(tmp_path, crs, meters, expected):
+    groups = distance_groups(open_archive(write_images(tmp_path, crs)), meters)
+    assert "".join(groups[name] for name in LEFT) == expected
+
+
+def test_random_split_of_touching_images_prints_a_warning(tmp_path):
+    archive = open_archive(write_images(tmp_path))
+
+    def lines(group_by):
+        folders = dict.fromkeys(LEFT, "")
+        return plan_split(
+            folders, group_by=group_by, near=lambda meters: distance_groups(archive, meters)
+        ).lines
+
+    (_, warning) = lines("auto")
+    assert "warning: 2 images touch or overlap other images on the ground, such as a, b" in warning
+    assert len(lines("none")) == 1
+    assert lines("100m")[0].startswith("random split of 3 groups (at most 100 m apart)")
+    groups = [line for line in lines("100m") if ": a" in line]
+    assert len(groups) == 1
+
+
+def test_images_without_georeference_raise(tmp_path):
+    archive = open_archive(write_images(tmp_path / "data"))
+    Image.new("RGB", (SIDE, SIDE)).save(tmp_path / "data" / "images" / "c.tif")
+    assert distance_groups(archive, None) is None
+    with pytest.raises(InputError, match=r"`group_by=5m` needs .* images/c.tif has no coordinate"):
+        distance_groups(archive, 5)
+
+
+def test_zip_is_read_only_for_a_distance(tmp_path):
+    zip_folder(write_images(tmp_path / "data"), tmp_path / "data.zip")
+    archive = open_archive(tmp_path / "data.zip")
+    assert distance_groups(archive, None) is None
+    assert len(set(distance_groups(archive, 100).values())) == 3
