@@ -18,7 +18,7 @@ from lcc_tf.errors import InputError, InstallationError, require_extra
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-COMMANDS = ("train", "evaluate", "predict", "export", "import-torch", "data")
+COMMANDS = ("train", "evaluate", "predict", "export", "import-torch", "data", "tiles")
 
 
 def python(code, **variables):
