@@ -40,7 +40,8 @@ def render(seed):
 
 
 def write_image(file, image):
-    options = {"driver": "GTiff", "height": SIDE, "width": SIDE, "count": image.shape[-1]}
+    height, width, count = image.shape
+    options = {"driver": "GTiff", "height": height, "width": width, "count": count}
     options |= {"crs": "EPSG:32633", "transform": from_origin(500000, 5200000, 10, 10)}
     with rasterio.open(file, "w", dtype=image.dtype, **options) as dataset:
         dataset.write(np.moveaxis(image, -1, 0))
@@ -130,6 +131,21 @@ def test_maps_find_the_bands_by_their_names(project, tmp_path):
     np.testing.assert_array_equal(*maps)
     assert (maps[0] == mask).mean() > 0.8
     assert Image.open(output / "same_overlay.png").size[0] > SIDE
+
+
+def test_dark_and_missing_parts_do_not_change_the_rest_of_a_map(project, tmp_path):
+    image = np.concatenate([render(seed)[0] for seed in range(4)], axis=1).astype(np.float32)
+    changed = image.copy()
+    changed[:, 3 * SIDE :] /= 10
+    changed[:10, :10] = np.nan
+    for name, values in (("whole", image), ("changed", changed)):
+        write_image(tmp_path / f"{name}.tif", values)
+    inputs = [tmp_path / "whole.tif", tmp_path / "changed.tif"]
+    run("predict", "--runs", "runs/five", "--input", *inputs, "--output", tmp_path / "maps")
+    whole, other = (read_map(tmp_path / "maps" / f"{i.stem}_classes.tif") for i in inputs)
+    assert (other[:10, :10] == 255).all()
+    np.testing.assert_array_equal(whole[:, SIDE : 2 * SIDE], other[:, SIDE : 2 * SIDE])
+    assert (whole[:, 3 * SIDE :] != other[:, 3 * SIDE :]).any()
 
 
 def test_exported_network_has_the_same_map(project, tmp_path, capsys):
