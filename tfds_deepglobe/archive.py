@@ -332,7 +332,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
 
 
 def with_bands(archive: Archive, text: str | None) -> Archive:
-    """Finds the bands of the images of an archive in its first readable image.
+    """Finds the bands of the images of an archive in its first readable images.
 
     Args:
         archive: archive, as returned by `open_archive`.
@@ -345,21 +345,25 @@ def with_bands(archive: Archive, text: str | None) -> Archive:
     if text is not None:
         parse_bands(text)
     kind = archive.names.images.format
-    fault = None
+    fault, found, contents = None, [], {}
     for pair in archive.pairs[:_MAX_TRIES]:
         try:
             parts = pair.image.parts or (pair.image.name,)
-            contents = {name: archive.source.read(name) for name in parts}
-            bands = find_bands(
-                [*contents.values()], kind, text=text, part_names=archive.names.bands
-            )
+            new = {name: archive.source.read(name) for name in parts}
+            bands = find_bands([*new.values()], kind, text=text, part_names=archive.names.bands)
         except InputError as error:
             fault = fault or InputError(f"{pair.image.name} {error}")
             continue
-        return dataclasses.replace(archive, bands=bands, contents=contents)
-    if text is not None and fault:
+        contents |= new
+        found.append(bands)
+        if bands is None or text is not None:
+            break
+    if text is not None and fault and not found:
         raise fault
-    return archive  # no image can be read: `read` reports the faults
+    # One RGB image is enough: among RGB images, a gray image is a fault. If no image can be read,
+    # `read` reports the faults.
+    bands = found[0] if found and None not in found else None
+    return dataclasses.replace(archive, bands=bands, contents=contents)
 
 
 def with_labels(

@@ -134,6 +134,11 @@ def find_bands(
         with _opened(data, kind) as image:
             if text is None and not part_names and image.is_color:
                 return None
+            if image.has_palette:
+                raise InputError(
+                    "contains palette indices instead of values; `gdal_translate -expand rgb in.tif"
+                    " out.tif` converts them to colors"
+                )
             names += image.names
             dtypes |= set(image.dtypes)
     if part_names:
@@ -237,12 +242,14 @@ class _Image:
         names: one name per band.
         dtypes: one dtype per band.
         is_color: True for RGB with 8 bits per channel, and for a palette.
+        has_palette: True if the values are indices of a palette.
         source: the pixels, or the open file.
     """
 
     names: tuple[str, ...]
     dtypes: tuple[str, ...]
     is_color: bool
+    has_palette: bool
     source: "np.ndarray | rasterio.DatasetReader"
 
     @property
@@ -297,16 +304,15 @@ def _opened(data: bytes, kind: str) -> Iterator[_Image]:
                         "are allowed"
                     )
                 kinds = file.colorinterp
-                is_color = ColorInterp.palette in kinds or (
-                    set(file.dtypes) == {"uint8"} and _is_rgb_or_rgba(kinds)
-                )
+                has_palette = ColorInterp.palette in kinds
+                is_color = has_palette or (set(file.dtypes) == {"uint8"} and _is_rgb_or_rgba(kinds))
                 names = [
                     description or (kind.name if kind.name in _COLORS else f"band {number}")
                     for number, (description, kind) in enumerate(
                         zip(file.descriptions, kinds, strict=True), start=1
                     )
                 ]
-                yield _Image(tuple(names), file.dtypes, is_color, file)
+                yield _Image(tuple(names), file.dtypes, is_color, has_palette, file)
     except RasterioError as error:
         # `error.__cause__` is the error of GDAL. It tells why the file cannot be read.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
@@ -341,4 +347,4 @@ def _array_image(data: bytes) -> _Image:
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise InputError(f"has the shape {shape}; at most {MAX_PIXELS} pixels are allowed")
     names = tuple(f"band {number}" for number in range(1, array.shape[2] + 1))
-    return _Image(names, (array.dtype.name,) * len(names), False, array)
+    return _Image(names, (array.dtype.name,) * len(names), False, False, array)

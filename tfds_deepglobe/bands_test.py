@@ -101,6 +101,27 @@ def test_rgb_with_8_bits_has_no_bands():
     assert find_bands([rgb], "TIFF", text=None) is None
 
 
+def test_bands_of_a_palette_raise():
+    content = io.BytesIO()
+    Image.new("P", (4, 4)).save(content, "PNG")
+    with pytest.raises(InputError, match="contains palette indices instead of values"):
+        find_bands([content.getvalue()], "PNG", text="1")
+
+
+def test_a_gray_image_among_rgb_images_is_a_fault(tmp_path):
+    (tmp_path / "images").mkdir()
+    for index in range(4):
+        image = Image.fromarray(random_values(6, 8, 3, dtype=np.uint8))
+        image = image.convert("L") if index == 0 else image
+        image.save(tmp_path / "images" / f"{index}.png")
+    write_masks(tmp_path / "masks", range(4))
+    (tmp_path / "class_dict.csv").write_text("name,id\nland,0\nwater,1\n")
+    archive = with_bands(open_archive(tmp_path), None)
+    assert archive.bands is None
+    (fault,) = verify(archive, {}).faults
+    assert fault.startswith("images/0.png: has mode L; expected RGB")
+
+
 def test_names_are_descriptions_options_and_colors():
     values = random_values(4, 5, 4)
     bands = find_bands([tiff(values, ("a", "b", "b"))], "TIFF", text="3,1,4=nir")

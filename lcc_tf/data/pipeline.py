@@ -4,8 +4,12 @@ The images have their original values, because the model itself contains the pre
 encoder.
 """
 
+import contextlib
+from collections.abc import Iterator
+
 import tensorflow as tf
 import tensorflow_datasets as tfds
+from absl import logging
 
 from lcc_tf.bands import Bands
 from lcc_tf.data.augmentation import augment
@@ -74,7 +78,8 @@ def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.D
     decoders = {"segmentation_mask": tfds.decode.SkipDecoding()}
     if not is_raw:
         decoders["image"] = tfds.decode.SkipDecoding()
-    examples = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
+    with _hidden_warnings():
+        examples = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
     if not is_raw or builder.info.metadata["bands"]["dtype"] != "float32":
         return examples
     smallest = tf.constant([low for low, _ in band_ranges(builder)["minmax"]], tf.float32)
@@ -84,6 +89,17 @@ def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.D
             | {"image": tf.where(tf.math.is_nan(example["image"]), smallest, example["image"])}
         )
     )
+
+
+@contextlib.contextmanager
+def _hidden_warnings() -> Iterator[None]:
+    """Hides warnings of TFDS about a deprecated attribute that TFDS itself uses."""
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.ERROR)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 def training_batches(
