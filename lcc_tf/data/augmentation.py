@@ -7,6 +7,8 @@ The probabilities are the same as in the original PyTorch notebooks:
 - noise: 0.2,
 - elastic warp: 0.2.
 
+Bands other than RGB must also be scaled to [0, 255]. They are changed like the colors.
+
 The original notebooks do not set the strength of the changes. Therefore, this module defines the
 strengths as constants. All random numbers depend only on the seed of the example. Therefore, equal
 seeds return equal batches.

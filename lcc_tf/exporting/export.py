@@ -41,9 +41,10 @@ def export(
       for phones and small computers. They accept images of `tile` x `tile` pixels.
 
     Args:
-        model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its
-            output is `(batch, height, width, num_classes)`, logits or probabilities. The model may
-            require that height and width are multiples of its stride.
+        model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255], or
+            images with the `bands` of the model. Its output is `(batch, height, width,
+            num_classes)`, logits or probabilities. The model may require that height and width are
+            multiples of its stride.
         output: folder; the files are written to its subfolder `<output>/<format>`.
         format: "savedmodel", "onnx" or "litert".
         classes: names and colors of the classes, in the order of the model's output channels.
@@ -51,12 +52,13 @@ def export(
             the size of the training images.
         resolution: pixel size of the images on the ground, meters. Deepness resamples scenes to
             this pixel size.
-        images: 32 or more sample images, uint8 `(height, width, 3)` each, RGB, which are similar to
-            the training images. The export and the model are compared on crops of these images. The
-            value ranges of the 8-bit integers in the int8 file are also measured on crops. None for
-            procedural scenes, which are synthetic satellite images that the program draws. If the
-            training images differ much from these scenes, the int8 file can be less accurate,
-            because some values can be outside the measured ranges.
+        images: 32 or more sample images, uint8 `(height, width, 3)` each, RGB, or `(height, width,
+            bands)` with the original values. They should be similar to the training images. The
+            export and the model are compared on crops of these images. The value ranges of the
+            8-bit integers in the int8 file are also measured on crops. None for procedural scenes,
+            which are synthetic satellite images that the program draws. If the training images
+            differ much from these scenes, the int8 file can be less accurate, because some values
+            can be outside the measured ranges.
         overwrite: True to replace an earlier export after the new export is complete.
 
     Returns:

@@ -38,8 +38,9 @@ class SourceModel:
     """Keras model with all the information that its export needs.
 
     Attributes:
-        model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its
-            output is probabilities, float32 `(batch, height, width, num_classes)`.
+        model: Keras model. Its input is float32 `(batch, height, width, 3)`, RGB in [0, 255], or
+            images with `bands`. Its output is probabilities, float32 `(batch, height, width,
+            num_classes)`.
         classes: names and colors of the classes, in the order of the model's output channels.
         tile: side of the images, pixels, for exported files that accept only one image size.
         resolution: pixel size of the model's images on the ground, meters.

@@ -53,11 +53,12 @@ def evaluate(
 
     Args:
         models: one model, or a dictionary that maps names to models. The input of a model is
-            float32 `(batch, height, width, 3)`, RGB in [0, 255]. Its output is
-            `(batch, height, width, num_classes)`, logits or probabilities. For two models or more,
-            their ensemble is also scored. For three models or more, each ensemble without one of
-            the models is also scored.
-        examples: pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
+            float32 `(batch, height, width, 3)`, RGB in [0, 255], or images with the `bands` of the
+            model. Its output is `(batch, height, width, num_classes)`, logits or probabilities. For
+            two models or more, their ensemble is also scored. For three models or more, each
+            ensemble without one of the models is also scored.
+        examples: pairs of an image, uint8 `(height, width, 3)`, RGB, or numbers
+            `(height, width, bands)`, and its mask, integer
             `(height, width)` or `(height, width, 1)`, class ids. Images may have different sizes.
             Alternatives are a `tf.data.Dataset` of such pairs without batches, and a split of the
             TFDS data set.

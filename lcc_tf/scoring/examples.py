@@ -28,8 +28,9 @@ def split_examples(
         progress: title of the progress bar.
 
     Yields:
-        Pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, int32 `(height, width)`,
-        class ids. Void pixels have the label `lcc_tf.ground_truth.NO_TRUTH`.
+        Pairs of an image, uint8 `(height, width, 3)`, RGB, or `(height, width, bands)` with the
+        original values, and its mask, int32 `(height, width)`, class ids. Void pixels have the
+        label `lcc_tf.ground_truth.NO_TRUTH`.
 
     Raises:
         InputError: the split is empty.

@@ -49,8 +49,8 @@ class ScoredPredictors:
         """Predicts images with each member.
 
         Args:
-            examples: pairs of an image, uint8 `(height, width, 3)`, RGB, and its mask, integer
-                `(height, width)`, class ids.
+            examples: pairs of an image, uint8 `(height, width, 3)`, RGB, or
+                `(height, width, bands)`, and its mask, integer `(height, width)`, class ids.
 
         Yields:
             Each image with its mask and the probabilities of all members.
