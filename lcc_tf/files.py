@@ -251,18 +251,21 @@ def new_folder(
 
     Raises:
         InputError: `path` or one of its parents is a file; `path` contains other files; or `path`
-            is not empty, and `overwrite` is False.
+            is not empty, and `overwrite` is False; or another process writes the folder.
         OSError: the disk is full.
     """
     check_new_folder(path, contents=contents, overwrite=overwrite, argument=argument)
     new_parents = [parent for parent in path.parents if not parent.exists()]
     path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        # For a short time, this folder contains the only copy of the earlier folder. Its name must
-        # be unique, so that no other process deletes it.
-        with tempfile.TemporaryDirectory(
-            prefix=f".unfinished.{path.name}.", dir=path.parent
-        ) as unfinished:
+        # For a short time, the temporary folder contains the only copy of the earlier folder. Its
+        # name must be unique, so that no other process deletes it.
+        with (
+            _locked_path(path, argument),
+            tempfile.TemporaryDirectory(
+                prefix=f".unfinished.{path.name}.", dir=path.parent
+            ) as unfinished,
+        ):
             new, old = Path(unfinished) / "new", Path(unfinished) / "old"
             new.mkdir()
             with clear_full_disk_errors(path):
@@ -276,6 +279,24 @@ def new_folder(
                     os.replace(old, path)
     finally:
         _delete_empty(new_parents)  # they are empty if writing has failed
+
+
+@contextlib.contextmanager
+def _locked_path(path: Path, argument: str) -> Iterator[None]:
+    """Prevents that another process writes `path` with this function at the same time.
+
+    The path itself does not need to exist.
+
+    Raises:
+        InputError: another process writes the path.
+    """
+    lock = path.with_name(f".unfinished.{path.name}.lock")
+    with lock.open("w") as file:
+        _lock(file.fileno(), path, argument)
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
 
 
 def _delete_empty(folders: Iterable[Path]) -> None:

@@ -16,12 +16,15 @@ that the folder can be used after an interruption at any time.
 
 import dataclasses
 import json
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+import h5py
 import keras
+import numpy as np
 
 from lcc_tf.arguments import check_types
 from lcc_tf.bands import Bands
@@ -35,6 +38,7 @@ from tfds_deepglobe.classes import ClassTable
 CONFIG = "config.json"
 BEST = "best.weights.h5"
 MAX_NATIVE_SIZE = 10**6  # pixels
+_CHECKSUM = "lcc_tf_crc32"  # attribute of a weights file
 PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
@@ -249,6 +253,39 @@ def check_same_classes(runs: Sequence[Run]) -> None:
         )
 
 
+def write_checksum(file: Path) -> None:
+    """Writes the checksum of a weights file into the file."""
+    with h5py.File(file, "a") as content:
+        content.attrs[_CHECKSUM] = _checksum(content)
+
+
+def check_checksum(file: Path) -> None:
+    """Verifies the checksum of a weights file. Files of earlier versions have no checksum.
+
+    Raises:
+        ValueError: the content has changed after it was written.
+        OSError: the file cannot be read.
+    """
+    with h5py.File(file, "r") as content:
+        stored = content.attrs.get(_CHECKSUM)
+        if stored is not None and int(stored) != _checksum(content):
+            raise ValueError("the checksum is wrong, because bytes of the file have changed")
+
+
+def _checksum(content: h5py.File) -> int:
+    """Returns the CRC-32 of the names and values of all arrays in a file."""
+    checksum = 0
+
+    def add(name: str, item: object) -> None:
+        nonlocal checksum
+        if isinstance(item, h5py.Dataset):
+            checksum = zlib.crc32(name.encode(), checksum)
+            checksum = zlib.crc32(np.asarray(item[()]).tobytes(), checksum)
+
+    content.visititems(add)
+    return checksum
+
+
 def load_weights(model: keras.Model, file: Path) -> None:
     """Loads a weights file into a model.
 
@@ -257,6 +294,7 @@ def load_weights(model: keras.Model, file: Path) -> None:
             cannot be read.
     """
     try:
+        check_checksum(file)
         model.load_weights(file)
     except (OSError, KeyError, ValueError) as error:
         reason = " ".join(str(error).split())[:200]

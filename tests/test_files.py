@@ -224,3 +224,15 @@ def test_sampled_hash_depends_on_content_and_size(tmp_path, monkeypatch):
         hashes.add(sampled_hash(file))
         assert sampled_hash(file) in hashes
     assert len(hashes) == len(contents)
+
+
+def test_two_processes_cannot_write_the_same_folder(tmp_path):
+    with new_folder(tmp_path / "results", contents={"a"}) as folder:
+        (folder / "a").write_text("first")
+        with (
+            pytest.raises(InputError, match="Another process is writing .*results"),
+            new_folder(tmp_path / "results", contents={"a"}),
+        ):
+            pass
+    assert [file.name for file in tmp_path.iterdir()] == ["results"]
+    assert (tmp_path / "results" / "a").read_text() == "first"

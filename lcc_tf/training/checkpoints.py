@@ -17,7 +17,7 @@ import keras
 
 from lcc_tf.errors import InputError
 from lcc_tf.files import check_free_space, complete_file, flush, link_or_copy
-from lcc_tf.runs import BEST, load_weights
+from lcc_tf.runs import BEST, check_checksum, load_weights, write_checksum
 from lcc_tf.training.optimizer import averaging_optimizer
 
 LAST = "last.weights.h5"
@@ -34,6 +34,16 @@ class TrainingState:
     best_epoch: int = 0  # last of these epochs, counted from 1
     finished: bool = False  # True if early stopping has ended the training
     history: list[dict[str, float]] = field(default_factory=list)  # one dictionary per epoch
+
+    def __post_init__(self) -> None:
+        counts = (self.epoch, self.phase, self.best_epoch)
+        if (
+            not all(type(count) is int and count >= 0 for count in counts)
+            or self.best_epoch > self.epoch
+            or type(self.finished) is not bool
+            or [row["epoch"] for row in self.history] != [*range(1, self.epoch + 1)]
+        ):
+            raise ValueError(f"the state of the training is impossible: {vars(self)}")
 
 
 def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
@@ -57,6 +67,7 @@ def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> N
         model.save_weights(unfinished)
         with h5py.File(unfinished, "a") as file:
             file[_STATE] = json.dumps(vars(state))
+        write_checksum(unfinished)
         flush(unfinished)
         if state.best_epoch == state.epoch:
             link_or_copy(unfinished, folder / BEST)
@@ -83,6 +94,7 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
             if not file.exists():
                 faults.append(f"{file.name} is missing")
                 continue
+            check_checksum(file)
             with h5py.File(file, "r") as content:
                 state = TrainingState(**json.loads(content[_STATE][()]))
         except (OSError, KeyError, ValueError, TypeError) as error:
@@ -124,6 +136,7 @@ def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
     if with_optimizer:
         # In float16, `model.optimizer` is a `LossScaleOptimizer`, which has more variables.
         model.optimizer.build(model.trainable_variables)
+        _check_optimizer(model, file)
         load_weights(model, file)
         # In the file, the averages are in the place of the weights, and the weights are in the
         # place of the averages. Swap them back.
@@ -131,3 +144,28 @@ def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
     else:
         load_weights(keras.Model(model.inputs, model.outputs), file)
         optimizer.start_averages()
+
+
+def _check_optimizer(model: keras.Model, file: Path) -> None:
+    """Verifies that a checkpoint contains all variables of the optimizer.
+
+    Keras would load a checkpoint without these variables silently.
+
+    Raises:
+        InputError: variables are missing.
+    """
+    names: list[str] = []
+
+    def add(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            names.append(name)
+
+    with h5py.File(file, "r") as content:
+        if "optimizer" in content:
+            content["optimizer"].visititems(add)
+    expected = len(model.optimizer.variables)
+    if len(names) != expected:
+        raise InputError(
+            f"{file} must contain {expected} variables of the optimizer. Received: {len(names)}. "
+            "The training cannot resume. Train in another `workdir`."
+        )

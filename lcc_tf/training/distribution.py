@@ -3,6 +3,9 @@
 A replica is the copy of a model on one device.
 """
 
+import json
+import os
+
 import keras
 import tensorflow as tf
 
@@ -14,10 +17,32 @@ def choose_strategy() -> tf.distribute.Strategy:
     """Returns `MirroredStrategy` for several GPUs, otherwise TensorFlow's default strategy.
 
     A single GPU does not need `MirroredStrategy`. With this strategy, Keras does not use XLA.
+
+    Raises:
+        InputError: the environment variable `TF_CONFIG` describes several machines.
     """
+    _check_one_machine()
     if len(tf.config.list_physical_devices("GPU")) > 1:
         return tf.distribute.MirroredStrategy()
     return tf.distribute.get_strategy()
+
+
+def _check_one_machine() -> None:
+    """Verifies that the environment does not describe several machines.
+
+    Without this check, each machine would train its own network in the same run folder.
+    """
+    try:
+        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+        tasks = [task for name in ("chief", "worker") for task in cluster.get(name, [])]
+    except (ValueError, AttributeError, TypeError):
+        return
+    if len(tasks) > 1:
+        raise InputError(
+            "Training uses the GPUs of one machine only. Received: the environment variable "
+            f"TF_CONFIG with {len(tasks)} machines. Remove TF_CONFIG, and start train.py on one "
+            "machine."
+        )
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:

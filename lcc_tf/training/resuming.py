@@ -7,6 +7,7 @@ from pathlib import Path
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
+from lcc_tf.files import unfinished_name
 from lcc_tf.runs import CONFIG, Run, read_run
 from tfds_deepglobe.source_files import equal_fingerprints
 
@@ -32,7 +33,9 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
             - `workdir` is not empty and contains no run that can resume.
             - The run in `workdir` has another configuration.
     """
-    is_free = not workdir.exists() or (workdir.is_dir() and not any(workdir.iterdir()))
+    # A training that was killed in its first seconds leaves only the unfinished `config.json`.
+    unfinished = unfinished_name(workdir / CONFIG)
+    is_free = not workdir.exists() or (workdir.is_dir() and not {*workdir.iterdir()} - {unfinished})
     if is_free:
         return
     if not resume:

@@ -1,5 +1,6 @@
 import errno
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -12,7 +13,7 @@ import pytest
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
 from lcc_tf.files import unfinished_name
-from lcc_tf.runs import BEST
+from lcc_tf.runs import BEST, load_weights
 from lcc_tf.training.checkpoints import (
     LAST,
     TrainingState,
@@ -196,3 +197,74 @@ def test_weights_files_have_the_layout_of_version_0_1(arch, precision, layout, t
         file.visititems(add)
     text = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == layout
+
+
+def flip_byte_of_weights(file):
+    """Flips a bit of a weight in a file."""
+    arrays = []
+    with h5py.File(file, "r") as content:
+        content["layers"].visititems(
+            lambda name, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None
+        )
+    values = max(arrays, key=np.size)
+    content = bytearray(file.read_bytes())
+    place = content.index(values.tobytes())
+    content[place] ^= 1
+    file.write_bytes(bytes(content))
+
+
+def test_flipped_bit_of_the_weights_is_found(tmp_path, capsys):
+    model = trained(1)
+    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
+    save_checkpoint(tmp_path, model, state_after(2, best_epoch=1))
+    flip_byte_of_weights(tmp_path / LAST)
+    state, file = read_state(tmp_path)
+    assert (state.epoch, file.name) == (1, BEST)
+    assert "last.weights.h5 is damaged (the checksum is wrong" in capsys.readouterr().out
+    flip_byte_of_weights(tmp_path / BEST)
+    with pytest.raises(InputError, match="the checksum is wrong, because bytes of the file have"):
+        load_weights(keras.Model(model.inputs, model.outputs), tmp_path / BEST)
+    with pytest.raises(InputError, match="no weights file can be read"):
+        read_state(tmp_path)
+
+
+def test_file_of_an_earlier_version_has_no_checksum(tmp_path):
+    model = trained(1)
+    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
+    with h5py.File(tmp_path / LAST, "a") as content:
+        (name,) = content.attrs
+        del content.attrs[name]
+    assert read_state(tmp_path)[0].epoch == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"epoch": -3},
+        {"epoch": 2.0},
+        {"best_epoch": 9},
+        {"phase": -1},
+        {"finished": 1},
+        {"history": []},
+        {"history": [{"epoch": 1}, {"epoch": 3}]},
+    ],
+)
+def test_impossible_state_is_damage(tmp_path, changes):
+    save_checkpoint(tmp_path, trained(1), state_after(2, best_epoch=1))
+    with h5py.File(tmp_path / LAST, "a") as content:
+        state = json.loads(content["training_state"][()]) | changes
+        del content["training_state"]
+        content["training_state"] = json.dumps(state)
+        for name in list(content.attrs):
+            del content.attrs[name]
+    with pytest.raises(InputError, match="the state of the training is impossible"):
+        read_state(tmp_path)
+
+
+def test_checkpoint_without_variables_of_the_optimizer_raises(tmp_path):
+    model = trained(1)
+    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
+    with h5py.File(tmp_path / LAST, "a") as content:
+        del content["optimizer"]
+    with pytest.raises(InputError, match=r"must contain \d+ variables of the opt.*Received: 0"):
+        restore(small_model(2), tmp_path / LAST, with_optimizer=True)

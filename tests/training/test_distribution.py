@@ -1,3 +1,5 @@
+import json
+
 import keras
 import pytest
 import tensorflow as tf
@@ -20,6 +22,17 @@ def test_several_gpus_use_a_mirrored_strategy(gpus, mirrored, monkeypatch):
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
     assert (choose_strategy() == "mirrored") == mirrored
+
+
+def test_several_machines_raise(monkeypatch):
+    for cluster in ({}, {"worker": ["a:1"]}, {"worker": ["a:1"], "ps": ["b:1"]}):
+        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
+        choose_strategy()
+    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:1"]}}))
+    with pytest.raises(InputError, match="variable TF_CONFIG with 2 machines. Remove TF_CONFIG"):
+        choose_strategy()
+    monkeypatch.setenv("TF_CONFIG", "text")
+    choose_strategy()
 
 
 def test_batch_size_not_divisible_by_replicas_raises(two_replicas):

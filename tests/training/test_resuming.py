@@ -8,7 +8,9 @@ import pytest
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
+from lcc_tf.files import unfinished_name
 from lcc_tf.models import build_model
+from lcc_tf.runs import CONFIG
 from lcc_tf.training.checkpoints import LAST, read_state
 from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
@@ -133,3 +135,12 @@ def test_folders_with_other_content_raise(config, uninterrupted, tmp_path):
     with pytest.raises(InputError, match="not a run folder"):
         check_workdir(config, tmp_path, resume=True)
     check_workdir(config, tmp_path / "new", resume=True)
+
+
+def test_folder_of_a_training_that_was_killed_in_its_first_seconds_is_free(config, tmp_path):
+    unfinished_name(tmp_path / CONFIG).write_text("{")
+    check_workdir(config, tmp_path, resume=False)
+    check_workdir(config, tmp_path, resume=True)
+    (tmp_path / "mine.txt").write_text("mine")
+    with pytest.raises(InputError, match="is not empty"):
+        check_workdir(config, tmp_path, resume=False)
