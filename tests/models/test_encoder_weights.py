@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import safetensors.numpy
 
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.models.encoder_weights import clear_download_errors, clear_file_errors
 from lcc_tf.models.encoders import ENCODERS, build_encoder
@@ -241,3 +242,18 @@ def test_torchvision_file_of_another_depth_raises(torchvision_file):
         match="does not contain .* torchvision's or timm's resnet34: .* missing.*layer1.2.conv1",
     ):
         build_encoder("resnet34_v1.5", weights=str(torchvision_file))
+
+
+@pytest.mark.parametrize("new_bands", ["zero", "mean"])
+def test_torchvision_file_loads_into_an_encoder_with_bands(torchvision_file, new_bands):
+    bands = Bands(("nir", "blue", "green", "red"), ((0, 255),) * 4)
+    image = np.random.default_rng(0).uniform(0, 255, (1, 64, 64, 3)).astype(np.float32)
+    if new_bands == "mean":  # equal values in all bands give the features of a gray image
+        image = image[..., :1].repeat(3, axis=-1)
+    options = {"weights": str(torchvision_file), "preprocessing": "unit"}
+    expected = build_encoder("resnet18_v1.5", **options)(image)
+    encoder = build_encoder("resnet18_v1.5", bands=bands, new_bands=new_bands, **options)
+    with_infrared = np.concatenate([image[..., :1], image[..., ::-1]], axis=-1)
+    for feature, other in zip(encoder(with_infrared), expected, strict=True):
+        scale = np.abs(other).max()
+        np.testing.assert_allclose(feature / scale, other / scale, atol=1e-4)
