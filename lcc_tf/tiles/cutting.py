@@ -20,7 +20,7 @@ from rasterio.windows import Window
 from tqdm import tqdm
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import check_new_folder, new_folder
+from lcc_tf.files import check_new_folder, new_folder, not_written
 from lcc_tf.mapping.color_bands import alpha_bands
 from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import Grid, window_of
@@ -30,6 +30,7 @@ from tfds_deepglobe.classes import VOID_ID
 CONTENTS = {"images", "masks", "class_dict.csv"}  # of the output folder
 # If a class has less than this fraction of the labelled pixels, a line says so.
 RARE_FRACTION = 1e-3
+MIN_TILE = 32  # pixels
 EQUAL_AREA = "EPSG:6933"  # for scenes in degrees
 
 
@@ -84,6 +85,11 @@ def cut_scenes(
         InputError: a scene cannot be read or has no coordinate system, or `output` exists.
         OSError: the disk is full.
     """
+    if tile_size < MIN_TILE:
+        raise InputError(
+            f"`tile_size` must be {MIN_TILE} pixels or more, because the largest stride of the "
+            f"networks is {MIN_TILE}. Received: tile_size={tile_size}."
+        )
     report = TileReport(np.zeros(len(labels.names), np.int64))
     if output is not None:
         check_new_folder(output, contents=CONTENTS, overwrite=overwrite)
@@ -92,8 +98,18 @@ def cut_scenes(
         if output is not None:
             folder = stack.enter_context(new_folder(output, contents=CONTENTS, overwrite=overwrite))
         blocks = None
+        kinds: dict[str, Path] = {}
         for scene in tqdm(scenes, desc="all scenes", unit="scene", disable=len(scenes) == 1):
-            with _opened(scene) as dataset:
+            with _readable(scene):
+                dataset = rasterio.open(scene)
+            with dataset:
+                kinds.setdefault(_kind(dataset), scene)
+                if len(kinds) > 1:
+                    found = ", ".join(f"{path}: {kind}" for kind, path in kinds.items())
+                    raise InputError(
+                        f"All scenes must have the same bands and dtype. Received: {found}. Cut "
+                        "the other scenes into another folder."
+                    )
                 if not has_areas(Grid.of(dataset).crs):
                     raise InputError(
                         f"{scene} has no coordinate system, or a local coordinate system. "
@@ -175,8 +191,14 @@ def _located(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Converts columns and rows of a scene to coordinates."""
     x, y = dataset.transform @ (columns, rows)
-    transformer = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), crs, always_xy=True)
-    return tuple(map(np.asarray, transformer.transform(x, y)))
+    try:
+        transformer = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), crs, always_xy=True)
+        points = transformer.transform(x, y)
+    except pyproj.exceptions.ProjError as error:  # such as the Moon and the Earth
+        raise InputError(
+            f"All scenes must be on the Earth. Received: {dataset.name}: {error}"
+        ) from error
+    return tuple(map(np.asarray, points))
 
 
 def _cut(
@@ -211,7 +233,8 @@ def _cut(
                 mask = np.where((numbers == center).all(axis=-1), mask, VOID_ID).astype(np.uint8)
                 window = window_of(rows, columns)
                 if (mask != VOID_ID).any():
-                    mask[dataset.dataset_mask(window=window) == 0] = VOID_ID
+                    with _readable(scene):
+                        mask[dataset.dataset_mask(window=window) == 0] = VOID_ID
                 counts = np.bincount(mask.ravel(), minlength=VOID_ID + 1)
                 if not counts[:VOID_ID].any():
                     report.num_empty += 1
@@ -223,7 +246,14 @@ def _cut(
                 report.blocks.add(block)
                 if folder is not None:
                     name = f"{scene.stem}_{rows.start}_{columns.start}"
-                    _write_tile(folder, block, name, dataset, bands, window, mask)
+                    with _readable(scene):
+                        values = dataset.read(bands, window=window)
+                    _write_tile(folder, block, name, dataset, bands, window, values, mask)
+
+
+def _kind(dataset: rasterio.DatasetReader) -> str:
+    """Describes the bands of a scene, such as "3 bands of uint8"."""
+    return f"{dataset.count} bands of {', '.join(dict.fromkeys(dataset.dtypes))}"
 
 
 def _parts(side: int, tile_size: int) -> list[slice]:
@@ -245,41 +275,48 @@ def _write_tile(
     dataset: rasterio.DatasetReader,
     bands: Sequence[int],
     window: Window,
+    values: np.ndarray,
     mask: np.ndarray,
 ) -> None:
-    """Writes a tile as a GeoTIFF and its mask as PNG."""
+    """Writes a tile as a GeoTIFF and its mask as PNG.
+
+    Raises:
+        OSError: the disk is full.
+    """
     for kind in ("images", "masks"):
         (folder / kind / block).mkdir(parents=True, exist_ok=True)
-    values = dataset.read(bands, window=window)
     colors = [dataset.colorinterp[band - 1] for band in bands]
     is_rgb = colors[:3] == [ColorInterp.red, ColorInterp.green, ColorInterp.blue]
-    with rasterio.open(
-        folder / "images" / block / f"{name}.tif",
-        "w",
-        driver="GTiff",
-        height=mask.shape[0],
-        width=mask.shape[1],
-        count=len(bands),
-        dtype=values.dtype,
-        crs=dataset.crs,
-        transform=dataset.window_transform(window),
-        nodata=dataset.nodata,
-        compress="deflate",
-        photometric="RGB" if is_rgb else "MINISBLACK",
-    ) as file:
-        file.write(values)
-        file.descriptions = [dataset.descriptions[band - 1] for band in bands]
+    file_name = folder / "images" / block / f"{name}.tif"
+    try:
+        with rasterio.open(
+            file_name,
+            "w",
+            driver="GTiff",
+            height=mask.shape[0],
+            width=mask.shape[1],
+            count=len(bands),
+            dtype=values.dtype,
+            crs=dataset.crs,
+            transform=dataset.window_transform(window),
+            nodata=dataset.nodata,
+            compress="deflate",
+            photometric="RGB" if is_rgb else "MINISBLACK",
+        ) as file:
+            file.write(values)
+            file.descriptions = [dataset.descriptions[band - 1] for band in bands]
+    except RasterioError as error:
+        raise not_written(file_name, error) from error
     Image.fromarray(mask).save(folder / "masks" / block / f"{name}.png")
 
 
 @contextlib.contextmanager
-def _opened(scene: Path) -> Iterator[rasterio.DatasetReader]:
-    """Opens a scene, and converts the errors of GDAL."""
+def _readable(scene: Path) -> Iterator[None]:
+    """Converts read errors of GDAL to an `InputError`."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(scene) as dataset:
-                yield dataset
+            yield
     except RasterioError as error:
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise InputError(

@@ -91,7 +91,7 @@ def joined(folder, side=SIDE):
     return whole
 
 
-@pytest.mark.parametrize("tile_size", [24, 32, 40, 200])
+@pytest.mark.parametrize("tile_size", [32, 40, 200])
 def test_masks_equal_the_raster_of_the_polygons(scene, tile_size):
     output = scene / "tiles"
     labels = labels_of(scene / "labels.gpkg")
@@ -113,7 +113,7 @@ def test_masks_equal_the_raster_of_the_polygons(scene, tile_size):
 def test_tiles_can_be_prepared_and_blocks_are_not_separated(scene, tmp_path, capsys):
     output = scene / "tiles"
     labels = labels_of(scene / "labels.gpkg")
-    cut_scenes([scene / "scene.tif"], labels, output, tile_size=16, block_tiles=2)
+    cut_scenes([scene / "scene.tif"], labels, output, tile_size=32, block_tiles=1)
     builder = prepare(output, tmp_path / "tfds", group_by="folder", void=["255"], num_shards=1)
     assert "random split of 9 groups (folder)" in capsys.readouterr().out
     blocks = {}
@@ -122,7 +122,7 @@ def test_tiles_can_be_prepared_and_blocks_are_not_separated(scene, tmp_path, cap
             row, column = map(int, example["id"].decode().split("_")[-2:])
             blocks.setdefault((row // 32, column // 32), set()).add(split)
             mask = example["segmentation_mask"][..., 0]
-            expected = class_ids()[row : row + 16, column : column + 16]
+            expected = class_ids()[row : row + 32, column : column + 32]
             np.testing.assert_array_equal(mask, expected)
     assert len(blocks) == 9
     assert all(len(splits) == 1 for splits in blocks.values())
@@ -219,7 +219,7 @@ def test_ground_of_overlapping_scenes_is_in_one_block(scene):
     write_scene(scene / "second.tif", image_of(ids), transform=moved)
     write_polygons(scene / "all.gpkg", [box(0, 0, 60, 120), box(60, 0, 120, 120)], ["a", "b"])
     scenes = [scene / "scene.tif", scene / "second.tif"]
-    cut_scenes(scenes, labels_of(scene / "all.gpkg"), scene / "tiles", tile_size=24, block_tiles=2)
+    cut_scenes(scenes, labels_of(scene / "all.gpkg"), scene / "tiles", tile_size=32, block_tiles=1)
     blocks = {}
     for file in (scene / "tiles" / "images").glob("*/*.tif"):
         mask = np.asarray(
@@ -282,6 +282,9 @@ def test_bands_and_values_are_kept(scene):
         (("--labels", "far.gpkg"), "contain no valid pixel of the scenes, such as scene.tif"),
         (("--scenes", "photo.tif"), "photo.tif has no coordinate system"),
         (("--scenes", "text.tif"), "text.tif cannot be read as an image"),
+        (("--scenes", "cut.tif"), "cut.tif cannot be read as an image"),
+        (("--scenes", "s[2c]*.tif"), "must have the same bands and dtype.*3 bands of uint8"),
+        (("--tile-size", "16"), "`tile_size` must be 32 pixels or more.*tile_size=16"),
         (("--output", "full"), "full contains other files"),
     ],
 )
@@ -289,6 +292,8 @@ def test_invalid_inputs_raise_and_nothing_is_written(scene, arguments, message):
     write_polygons(scene / "one.gpkg", [box(0, 0, 9, 9)], ["a"])
     write_polygons(scene / "far.gpkg", [box(0, 999, 9, 1000), box(9, 999, 10, 1000)], ["a", "b"])
     Image.new("RGB", (64, 64)).save(scene / "photo.tif")
+    (scene / "cut.tif").write_bytes((scene / "scene.tif").read_bytes()[:9000])
+    write_scene(scene / "s2.tif", image_of(class_ids(), bands=4))
     (scene / "text.tif").write_text("text")
     (scene / "full").mkdir()
     (scene / "full" / "mine.txt").write_text("mine")
@@ -319,3 +324,17 @@ def test_command_prints_the_report_and_the_next_command(scene, capsys):
     assert (
         scene / "tiles" / "class_dict.csv"
     ).read_text() == "name,id\nforest,0\nroad,1\nwater,2\n"
+
+
+def test_full_disk_is_not_reported_as_a_damaged_scene(scene, monkeypatch):
+    opened = rasterio.open
+
+    def fail(path, mode="r", **options):
+        if mode == "w":
+            raise rasterio.errors.RasterioIOError("No space left on device")
+        return opened(path, mode, **options)
+
+    monkeypatch.setattr(rasterio, "open", fail)
+    with pytest.raises(OSError, match="most likely because the disk is full"):
+        cut_scenes([scene / "scene.tif"], labels_of(scene / "labels.gpkg"), scene / "tiles")
+    assert not (scene / "tiles").exists()
