@@ -62,7 +62,9 @@ def command(options: argparse.Namespace) -> None:
     if not options.check:
         print(f"written: {options.output}; next command:")
         data = shlex.quote(str(options.output))
-        print(as_invoked(f"python train.py --data {data} --group-by folder --void 255"))
+        # With a class named 255, `--void 255` would be this class.
+        void = "255,255,255" if "255" in labels.names else "255"
+        print(as_invoked(f"python train.py --data {data} --group-by folder --void {void}"))
 
 
 def parser() -> argparse.ArgumentParser:

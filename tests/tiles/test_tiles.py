@@ -338,3 +338,20 @@ def test_full_disk_is_not_reported_as_a_damaged_scene(scene, monkeypatch):
     with pytest.raises(OSError, match="most likely because the disk is full"):
         cut_scenes([scene / "scene.tif"], labels_of(scene / "labels.gpkg"), scene / "tiles")
     assert not (scene / "tiles").exists()
+
+
+def test_class_named_255_is_not_void(scene, tmp_path, capsys):
+    geometries = [box(0, 0, 96, 48), box(0, 48, 96, 96), box(0, 0, 9, 9)]
+    write_polygons(scene / "codes.gpkg", geometries, ["1", "255", None])
+    command = ["--scenes", "scene.tif", "--labels", "codes.gpkg", "--label-field", "class"]
+    with contextlib.chdir(scene):
+        tiles.command(tiles.parser().parse_args([*command, "--tile-size", "32"]))
+    void = capsys.readouterr().out.split("--void ")[1].strip()
+    builder = prepare(scene / "tiles", tmp_path / "tfds", group_by="none", void=[void])
+    assert builder.info.metadata["class_names"] == ["1", "255"]
+    pixels = np.zeros(256, int)
+    for split in builder.info.splits:
+        for example in builder.as_dataset(split=split).as_numpy_iterator():
+            pixels += np.bincount(example["segmentation_mask"].ravel(), minlength=256)
+    assert pixels[:2].tolist() == [96 * 48 - 81, 96 * 48]
+    assert pixels[VOID_ID] == 81
