@@ -226,7 +226,7 @@ def _parser() -> argparse.ArgumentParser:
 def _check(options: argparse.Namespace) -> int:
     # These modules are imported here, because numpy and Pillow would delay --help by 0.25 seconds.
     from tfds_deepglobe.archive import open_archive, remarks, verify, with_bands, with_labels
-    from tfds_deepglobe.footprints import distance_groups
+    from tfds_deepglobe.footprints import describe_neighbors, distance_groups
     from tfds_deepglobe.splits import plan_split
 
     names = FileNames.parse_or_none(options.image_glob, options.mask_pattern)
@@ -249,7 +249,7 @@ def _check(options: argparse.Namespace) -> int:
     try:
         near = functools.partial(distance_groups, archive)
         plan = plan_split(folders, split=options.split, group_by=options.group_by, near=near)
-        lines = plan.lines
+        lines = [*plan.lines, *(describe_neighbors(archive) if plan.is_ungrouped else ())]
     except InputError as error:
         lines = [f"warning: {error}"]
     print(_in_options("\n".join([_summary(archive, report), *lines])))

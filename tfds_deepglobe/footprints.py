@@ -7,10 +7,11 @@ from collections.abc import Iterable
 import numpy as np
 
 from tfds_deepglobe.archive import Archive
-from tfds_deepglobe.errors import InputError
+from tfds_deepglobe.errors import InputError, listed
 from tfds_deepglobe.pairing import Pair
 from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.sources import Folder
+from tfds_deepglobe.splits import SPLITS
 
 MAX_IMAGES = 10_000  # with more images, neighbors are searched only if the user wants it
 
@@ -55,6 +56,36 @@ def distance_groups(archive: Archive, meters: float | None) -> dict[str, str] | 
     return {image_id: ids[root] for image_id, root in zip(ids, roots, strict=True)}
 
 
+def describe_neighbors(archive: Archive) -> list[str]:
+    """Returns a warning if images of an archive touch each other on the ground.
+
+    Only the headers of the images are read.
+
+    Args:
+        archive: archive whose random split has no groups.
+
+    Returns:
+        A list with the warning. An empty list if no images touch, or if it is unknown.
+    """
+    groups = distance_groups(archive, None) or {}
+    members: dict[str, list[str]] = {}
+    for image_id, group in groups.items():
+        members.setdefault(group, []).append(image_id)
+    touching = [ids for ids in members.values() if len(ids) > 1]
+    if not touching:
+        return []
+    remedy = "To keep them together, use `group_by=0m`"
+    if len(members) < len(SPLITS):
+        remedy = "To choose the splits yourself, use `split_files`"
+    text = (
+        f"warning: {sum(map(len, touching))} images touch or overlap other images on the ground, "
+        f"such as {listed(touching[0][:2])}, and the random split separates them. Neighbors of "
+        f"training images can then be in the test split, and the scores are too high. {remedy}; "
+        "otherwise, use `group_by=none`."
+    )
+    return [text]
+
+
 def _connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     """Returns the smallest number of the connected group of each number in [0, count)."""
     parents = list(range(count))
@@ -87,10 +118,12 @@ def _corners(archive: Archive) -> tuple[np.ndarray, float]:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(warnings.catch_warnings())
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                memory = stack.enter_context(
-                    rasterio.MemoryFile(archive.source.read(pair.image.name))
-                )
-                image = stack.enter_context(memory.open())
+                if isinstance(archive.source, Folder):
+                    image = stack.enter_context(rasterio.open(archive.path / pair.image.name))
+                else:
+                    content = archive.source.read(pair.image.name)
+                    memory = stack.enter_context(rasterio.MemoryFile(content))
+                    image = stack.enter_context(memory.open())
                 if image.crs is None or image.transform.is_identity:
                     raise InputError(f"{pair.image.name} has no coordinate system.")
                 columns, rows = (

@@ -5,10 +5,12 @@ from PIL import Image
 from rasterio.transform import from_origin
 from rasterio.warp import transform
 
+from tfds_deepglobe.__main__ import main
 from tfds_deepglobe.archive import open_archive
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import zip_folder
-from tfds_deepglobe.footprints import distance_groups
+from tfds_deepglobe.footprints import describe_neighbors, distance_groups
+from tfds_deepglobe.prepare import prepare
 from tfds_deepglobe.splits import plan_split
 
 UTM = "EPSG:32633"
@@ -58,9 +60,10 @@ def test_random_split_of_touching_images_prints_a_warning(tmp_path):
             folders, group_by=group_by, near=lambda meters: distance_groups(archive, meters)
         ).lines
 
-    (_, warning) = lines("auto")
+    (warning,) = describe_neighbors(archive)
     assert "warning: 2 images touch or overlap other images on the ground, such as a, b" in warning
-    assert len(lines("none")) == 1
+    assert plan_split(dict.fromkeys(LEFT, "")).is_ungrouped
+    assert not plan_split(dict.fromkeys(LEFT, ""), group_by="none").is_ungrouped
     assert lines("100m")[0].startswith("random split of 3 groups (at most 100 m apart)")
     groups = [line for line in lines("100m") if ": a" in line]
     assert len(groups) == 1
@@ -79,3 +82,16 @@ def test_zip_is_read_only_for_a_distance(tmp_path):
     archive = open_archive(tmp_path / "data.zip")
     assert distance_groups(archive, None) is None
     assert len(set(distance_groups(archive, 100).values())) == 3
+
+
+def test_warning_is_printed_by_check_and_at_the_first_preparation(tmp_path, capsys):
+    folder = write_images(tmp_path / "data")
+    (folder / "class_dict.csv").write_text("name,id\na,0\nb,1\n")
+    for index, name in enumerate(LEFT):  # equal images would be copies
+        with rasterio.open(folder / "images" / f"{name}.tif", "r+") as file:
+            file.write(np.full((1, 4, 4), index, np.uint8)[0], 1, window=((0, 4), (0, 4)))
+    assert main(["check", "--data", str(folder)]) == 0
+    assert "warning: 2 images touch" in capsys.readouterr().out
+    for expected in (True, False):
+        prepare(folder, tmp_path / "tfds", num_shards=1)
+        assert ("warning: 2 images touch" in capsys.readouterr().out) == expected

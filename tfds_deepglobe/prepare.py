@@ -32,7 +32,7 @@ from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError, NotPreparedError, listed
 from tfds_deepglobe.file_names import FileNames
-from tfds_deepglobe.footprints import distance_groups
+from tfds_deepglobe.footprints import describe_neighbors, distance_groups
 from tfds_deepglobe.shards import open_data_set
 from tfds_deepglobe.source_files import check_unchanged, equal_fingerprints
 from tfds_deepglobe.split_lists import keep_present, read_split_files
@@ -111,10 +111,11 @@ def prepare(
         folders = {pair.id: pair.folder for pair in archive.pairs}
         near = functools.partial(distance_groups, archive)
         plan = plan_split(folders, split=split, group_by=group_by, seed=seed, near=near)
-        splits, chosen_by = plan.splits, plan.chosen_by
+        splits, chosen_by, is_ungrouped = plan.splits, plan.chosen_by, plan.is_ungrouped
         print("\n".join(plan.lines))
     else:
         chosen_by = lists = read_split_files(split_files, archive.names)
+        is_ungrouped = False
         splits, absent, unlisted = keep_present(lists, paths)
         if absent:
             print(f"listed in {split_files}, but not in the archive: {_listed(absent)}")
@@ -133,6 +134,8 @@ def prepare(
         print(f"already prepared: {directory}")
         return builder
 
+    for warning in describe_neighbors(archive) if is_ungrouped else ():
+        print(warning)
     _check_destination(directory, sum(p.image.size + p.mask.size for p in archive.pairs))
     start = time.monotonic()
     config = DeepGlobeConfig(

@@ -25,11 +25,13 @@ class SplitPlan(NamedTuple):
         splits: dictionary from the name of each split in `SPLITS` to its image ids.
         chosen_by: what decides the split, for the fingerprint of the data set.
         lines: description of the split for the user, and warnings.
+        is_ungrouped: True if the split is random, and the user has not decided about groups.
     """
 
     splits: Assignment
     chosen_by: ChosenBy
     lines: list[str]
+    is_ungrouped: bool = False
 
 
 def plan_split(
@@ -38,7 +40,7 @@ def plan_split(
     split: str = "auto",
     group_by: str = "auto",
     seed: int = 0,
-    near: Callable[[float | None], dict[str, str] | None] | None = None,
+    near: Callable[[float], dict[str, str] | None] | None = None,
 ) -> SplitPlan:
     """Splits the images of an archive.
 
@@ -48,8 +50,8 @@ def plan_split(
         group_by: "folder", "none", "auto", a distance or a regular expression, see the same
             function.
         seed: seed of a random split.
-        near: function that returns groups of images at most some meters apart, or groups of
-            touching images for None, see `distance_groups`. None if the images have no positions.
+        near: function that returns groups of images at most some meters apart, see
+            `distance_groups`. None if the images have no positions.
 
     Raises:
         InputError: An argument is invalid, the folders are not the splits, or there are fewer than
@@ -123,36 +125,11 @@ def plan_split(
                 f"test split, and the scores are too high. {remedy}; if the images are not "
                 "neighbors, use `group_by=none`."
             )
-        elif group_by == "auto" and near and (touching := near(None)):
-            lines += filter(None, [describe_neighbors(touching)])
-        return SplitPlan(splits, {"seed": seed}, lines)
+        return SplitPlan(splits, {"seed": seed}, lines, group_by == "auto")
     lines = [f"random split of {len(set(groups.values()))} groups ({what}): {_sizes(splits)}"]
     for name, ids in splits.items():
         lines.append(f"  {name}: {listed(list(dict.fromkeys(map(groups.__getitem__, ids))), 10)}")
     return SplitPlan(splits, splits, lines)
-
-
-def describe_neighbors(groups: Mapping[str, str]) -> str:
-    """Returns a warning for images that touch each other; an empty string if there are none.
-
-    Args:
-        groups: group of each image; touching images are in one group.
-    """
-    members: dict[str, list[str]] = {}
-    for image_id, group in groups.items():
-        members.setdefault(group, []).append(image_id)
-    touching = [ids for ids in members.values() if len(ids) > 1]
-    if not touching:
-        return ""
-    remedy = "To keep them together, use `group_by=0m`"
-    if len(members) < len(SPLITS):
-        remedy = "To choose the splits yourself, use `split_files`"
-    return (
-        f"warning: {sum(map(len, touching))} images touch or overlap other images on the ground, "
-        f"such as {listed(touching[0][:2])}, and the random split separates them. Neighbors of "
-        f"training images can then be in the test split, and the scores are too high. {remedy}; "
-        "otherwise, use `group_by=none`."
-    )
 
 
 def _sizes(splits: Assignment) -> str:
