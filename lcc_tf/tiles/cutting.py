@@ -69,7 +69,7 @@ def cut_scenes(
     The tiles have the bands, the values and the georeference of the scenes. Only a transparency
     band is removed: its transparent pixels are void. Tiles without labelled pixels are not written.
 
-    A block of ground is a square of `block_tiles` x `block_tiles` tiles of the first scene. Each
+    A block of ground consists of `block_tiles` x `block_tiles` tiles of the first scene. Each
     tile is in the folder of the block that contains its center. Pixels of the tile in other blocks
     are void. Therefore no labelled ground is in two blocks, even if scenes overlap.
 
@@ -138,19 +138,21 @@ def _quoted(name: str) -> str:
 
 @dataclass(frozen=True)
 class _Blocks:
-    """Square blocks of ground.
+    """Rectangular blocks of ground.
+
+    If the rows of a scene run from west to east, the blocks consist of whole tiles.
 
     Attributes:
         crs: projected coordinate system.
         left: x coordinate of the left side of block 0.
         top: y coordinate of the top of block 0.
-        side: side of a block, units of `crs`.
+        sides: width and height of a block, units of `crs`.
     """
 
     crs: pyproj.CRS
     left: float
     top: float
-    side: float
+    sides: tuple[float, float]
 
     @classmethod
     def of(cls, dataset: rasterio.DatasetReader, tile_size: int, block_tiles: int) -> "_Blocks":
@@ -162,9 +164,11 @@ class _Blocks:
         x, y = _located(
             dataset, crs, np.array([0, 0, width, width]), np.array([0, height, 0, height])
         )
-        tiles = max(1, round(max(height, width) / tile_size))
-        side = max(np.ptp(x), np.ptp(y)) / tiles * block_tiles
-        return cls(crs, float(x.min()), float(y.max()), float(side))
+        sides = [
+            float(np.ptp(values)) / len(_parts(side, tile_size)) * block_tiles
+            for values, side in ((x, width), (y, height))
+        ]
+        return cls(crs, float(x.min()), float(y.max()), (sides[0], sides[1]))
 
     def numbers(self, dataset: rasterio.DatasetReader, rows: slice, columns: slice) -> np.ndarray:
         """Returns the column and the row of the block of each pixel, int64 `(height, width, 2)`.
@@ -178,11 +182,12 @@ class _Blocks:
         xs, ys = [columns.start, columns.stop] * 2, [rows.start] * 2 + [rows.stop] * 2
         corners = _located(dataset, self.crs, np.array(xs), np.array(ys))
         numbers = []
-        for values, start, sign in zip(corners, (self.left, self.top), (1, -1), strict=True):
+        starts = self.left, self.top
+        for values, start, side, sign in zip(corners, starts, self.sides, (1, -1), strict=True):
             top, bottom = (a * (1 - right) + b * right for a, b in values.reshape(2, 2))
             positions = top * (1 - down[:, None]) + bottom * down[:, None]
             # Ignore rounding errors at the borders of the blocks.
-            numbers.append(np.floor((positions - start) * sign / self.side + 1e-9))
+            numbers.append(np.floor((positions - start) * sign / side + 1e-9))
         return np.stack(numbers, axis=-1).astype(np.int64)
 
 

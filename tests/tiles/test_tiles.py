@@ -355,3 +355,15 @@ def test_class_named_255_is_not_void(scene, tmp_path, capsys):
             pixels += np.bincount(example["segmentation_mask"].ravel(), minlength=256)
     assert pixels[:2].tolist() == [96 * 48 - 81, 96 * 48]
     assert pixels[VOID_ID] == 81
+
+
+def test_scenes_in_degrees_have_no_void_borders(scene):
+    ids = class_ids()
+    degrees = from_origin(15, 47, 1e-5, 1e-5)
+    write_scene(scene / "degrees.tif", image_of(ids), crs="EPSG:4326", transform=degrees)
+    write_polygons(scene / "degrees.gpkg", *polygons_of(ids, degrees), crs="EPSG:4326")
+    labels = labels_of(scene / "degrees.gpkg")
+    output = scene / "tiles"
+    report = cut_scenes([scene / "degrees.tif"], labels, output, tile_size=32, block_tiles=1)
+    assert len(report.blocks) == 9
+    assert (joined(output) == ids).mean() > 0.99
