@@ -46,7 +46,13 @@ class Bands:
         for name in ("names", "numbers"):
             if isinstance(value := getattr(self, name), list):
                 object.__setattr__(self, name, tuple(value))
-        ranges = tuple((float(low), float(high)) for low, high in self.ranges)
+        try:
+            ranges = tuple((float(low), float(high)) for low, high in self.ranges)
+        except (TypeError, ValueError) as error:
+            raise InputError(
+                "`ranges` must be pairs of numbers, one pair per band, such as ((0, 1), (0, 9)). "
+                f"Received: ranges={self.ranges!r}."
+            ) from error
         object.__setattr__(self, "ranges", ranges)
         check_types(self)
         if not self.names or len(self.names) != len(ranges):

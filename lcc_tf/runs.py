@@ -274,15 +274,20 @@ def check_checksum(file: Path) -> None:
 
 def _checksum(content: h5py.File) -> int:
     """Returns the CRC-32 of the names and values of all arrays in a file."""
-    checksum = 0
+    checksum, size = 0, Path(content.filename).stat().st_size
 
     def add(name: str, item: object) -> None:
         nonlocal checksum
         if isinstance(item, h5py.Dataset):
+            if item.nbytes > size:  # reading such an array could take hours
+                raise ValueError(f"the array {name} is larger than the file")
             checksum = zlib.crc32(name.encode(), checksum)
             checksum = zlib.crc32(np.asarray(item[()]).tobytes(), checksum)
 
-    content.visititems(add)
+    try:
+        content.visititems(add)
+    except (RuntimeError, KeyError) as error:  # h5py raises them for damaged structures
+        raise ValueError(f"its structure is damaged: {error}") from error
     return checksum
 
 

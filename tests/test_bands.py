@@ -62,3 +62,9 @@ def test_other_bands_raise():
     check_equal_bands([FOUR, Bands(FOUR.names, ((0, 1),) * 4)])  # the ranges may differ
     with pytest.raises(InputError, match="same bands. Received: RGB and nir, B04, B03, B02"):
         check_equal_bands([None, FOUR])
+
+
+@pytest.mark.parametrize("ranges", [None, (0, 3000), ((0, 1, 2),), (("a", "b"),)])
+def test_ranges_that_are_no_pairs_raise(ranges):
+    with pytest.raises(InputError, match="`ranges` must be"):
+        Bands(("a",), ranges)

@@ -44,12 +44,15 @@ class Bands:
         names: one name per used band, such as "red" or "B08".
         count: number of bands in each image file.
         dtype: dtype of the pixels, one of `DTYPES`.
+        described: names of the used bands in the first image, in the order of the files. They are
+            used to find images with another order.
     """
 
     numbers: tuple[int, ...]
     names: tuple[str, ...]
     count: int
     dtype: str
+    described: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         names = listed(self.names, 13)
@@ -62,8 +65,8 @@ class Raster:
     """Pixels of an image with any number of bands.
 
     Attributes:
-        values: values as they are stored, `(height, width, bands)`; NaN for nodata pixels, if the
-            dtype is float32.
+        values: values of the file, `(height, width, bands)`. Nodata pixels are NaN in float32, and
+            the smallest number of all other dtypes.
         valid: bool `(height, width)`; False for nodata pixels.
         has_value: bool `(height, width, bands)`; False for nodata values.
         orientation: orientation in [1, 8], which is not applied; 1 if there is no orientation tag.
@@ -98,7 +101,7 @@ def parse_bands(text: str) -> tuple[tuple[int, ...], dict[int, str]]:
     """
     numbers, names = [], {}
     for part in text.split(","):
-        found = re.fullmatch(r"\s*(\d{1,4})\s*(?:=\s*(\S.*?)\s*)?", part)
+        found = re.fullmatch(r"\s*([0-9]{1,4})\s*(?:=\s*(\S.*?)\s*)?", part)
         if not found or int(found[1]) < 1 or int(found[1]) in numbers:
             raise InputError(
                 "`bands` must be different numbers of bands, counted from 1, with optional names. "
@@ -118,7 +121,7 @@ def find_bands(
     Args:
         contents: contents of the files of the image: one file, or one file per band.
         kind: Pillow's name of the format, or "NPY".
-        text: bands to use, see `parse_bands`; None for all bands.
+        text: bands to use, see `parse_bands`; None for all bands except transparency.
         part_names: names of the bands, if there is one file per band.
 
     Returns:
@@ -129,7 +132,7 @@ def find_bands(
         InputError: The image is damaged, has an unsupported dtype, or does not have the bands in
             `text`.
     """
-    names, dtypes = [], set()
+    names, dtypes, alpha = [], set(), set()
     for data in contents:
         with _opened(data, kind) as image:
             if text is None and not part_names and image.is_color:
@@ -139,8 +142,10 @@ def find_bands(
                     "contains palette indices instead of values; `gdal_translate -expand rgb in.tif"
                     " out.tif` converts them to colors"
                 )
+            alpha |= {len(names) + band + 1 for band in image.alpha}
             names += image.names
             dtypes |= set(image.dtypes)
+    found = names
     if part_names:
         if len(names) != len(part_names):
             raise InputError("has several bands in one of the files; expected one band per file")
@@ -150,7 +155,7 @@ def find_bands(
             f"has the dtype {', '.join(sorted(dtypes))}; expected one of {', '.join(DTYPES)}; "
             f"{_DTYPE_HINT}"
         )
-    numbers: Sequence[int] = range(1, len(names) + 1)
+    numbers: Sequence[int] = [n for n in range(1, len(names) + 1) if n not in alpha]
     given: dict[int, str] = {}
     if text is not None:
         numbers, given = parse_bands(text)
@@ -161,7 +166,9 @@ def find_bands(
     used = [given.get(number, names[number - 1]) for number in numbers]
     if len({*used}) < len(used):  # equal descriptions cannot identify bands
         used = [given.get(number, f"band {number}") for number in numbers]
-    return Bands(tuple(numbers), tuple(used), len(names), dtypes.pop())
+    order = sorted(numbers) if len(contents) > 1 else numbers
+    described = tuple(found[number - 1] for number in order)
+    return Bands(tuple(numbers), tuple(used), len(names), dtypes.pop(), described)
 
 
 def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
@@ -179,12 +186,14 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
     """
     wanted = [number - 1 for number in bands.numbers]
     values, valid, count, dtypes, orientation = [], [], 0, set(), 1
+    names: list[str] = []
     for data in contents:
         with _opened(data, kind) as image:
             here = [number - count for number in wanted if 0 <= number - count < image.count]
             count += image.count
             dtypes |= set(image.dtypes)
-            if dtypes <= {bands.dtype} and count <= bands.count:
+            if here and dtypes <= {bands.dtype} and count <= bands.count:
+                names += [image.names[band] for band in here]
                 part, part_valid = image.read(here)
                 values.append(part)
                 valid.append(part_valid)
@@ -193,6 +202,11 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
         raise InputError(
             f"has {count} band(s) of {', '.join(sorted(dtypes))}, but the first image has "
             f"{bands.count} band(s) of {bands.dtype}; all images must have the same bands"
+        )
+    if sorted(names) == sorted(bands.described) and names != list(bands.described):
+        raise InputError(
+            f"has the bands {listed(names, 13)}, but the first image has the same bands in another "
+            f"order ({listed(bands.described, 13)}); save all images with the same order"
         )
     sizes = {size_text(part.shape[1::-1]) for part in values}
     if len(sizes) > 1:
@@ -209,6 +223,8 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
         with np.errstate(invalid="ignore"):
             is_valid &= (np.abs(pixels) < LARGEST_VALUE).all(axis=-1)  # False for NaN
         pixels[~is_valid] = np.nan
+    else:
+        pixels[~is_valid] = np.iinfo(bands.dtype).min  # scaled to 0, like nodata pixels of a map
     return Raster(pixels, is_valid, has_value & is_valid[..., None], orientation)
 
 
@@ -243,6 +259,7 @@ class _Image:
         dtypes: one dtype per band.
         is_color: True for RGB with 8 bits per channel, and for a palette.
         has_palette: True if the values are indices of a palette.
+        alpha: bands with transparency, counted from 0.
         source: the pixels, or the open file.
     """
 
@@ -250,6 +267,7 @@ class _Image:
     dtypes: tuple[str, ...]
     is_color: bool
     has_palette: bool
+    alpha: tuple[int, ...]
     source: "np.ndarray | rasterio.DatasetReader"
 
     @property
@@ -312,7 +330,8 @@ def _opened(data: bytes, kind: str) -> Iterator[_Image]:
                         zip(file.descriptions, kinds, strict=True), start=1
                     )
                 ]
-                yield _Image(tuple(names), file.dtypes, is_color, has_palette, file)
+                alpha = tuple(i for i, kind in enumerate(kinds) if kind == ColorInterp.alpha)
+                yield _Image(tuple(names), file.dtypes, is_color, has_palette, alpha, file)
     except RasterioError as error:
         # `error.__cause__` is the error of GDAL. It tells why the file cannot be read.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
@@ -334,6 +353,8 @@ def _array_image(data: bytes) -> _Image:
         array = np.load(io.BytesIO(data), allow_pickle=False)
     except (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError) as error:
         raise InputError(f"is not a complete NumPy file: {error}") from error
+    if not isinstance(array, np.ndarray):  # the content of a `.npz` file
+        raise InputError("is not a NumPy file with one array")
     shape = array.shape
     if array.ndim == 2:
         array = array[..., None]
@@ -347,4 +368,4 @@ def _array_image(data: bytes) -> _Image:
     if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise InputError(f"has the shape {shape}; at most {MAX_PIXELS} pixels are allowed")
     names = tuple(f"band {number}" for number in range(1, array.shape[2] + 1))
-    return _Image(names, (array.dtype.name,) * len(names), False, False, array)
+    return _Image(names, (array.dtype.name,) * len(names), False, False, (), array)

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import rasterio
 from PIL import Image
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 
 from tfds_deepglobe.archive import open_archive, verify, with_bands, with_labels
@@ -25,11 +26,14 @@ def tiff(values, names=(), **options):
     """Returns the content of a GeoTIFF with the values `(height, width, bands)`."""
     height, width, count = values.shape
     options = {"driver": "GTiff", "photometric": "minisblack", **options}
+    colors = options.pop("colorinterp", None)
     with warnings.catch_warnings(), rasterio.MemoryFile() as memory:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(
             height=height, width=width, count=count, dtype=values.dtype, **options
         ) as file:
+            if colors:
+                file.colorinterp = colors
             file.write(np.moveaxis(values, -1, 0))
             for number, name in enumerate(names, start=1):
                 file.set_band_description(number, name)
@@ -258,3 +262,39 @@ def test_bands_of_different_sizes_raise():
     bands = find_bands(contents, "TIFF", text=None, part_names=("a", "b"))
     with pytest.raises(InputError, match=r"different sizes \(4x3, 8x6 pixels\); resample them"):
         read_raster(contents, "TIFF", bands)
+
+
+def test_unused_files_of_bands_are_not_read():
+    contents = [tiff(random_values(*size, 1)) for size in ((6, 8), (3, 4), (6, 8))]
+    bands = find_bands(contents, "TIFF", text="3,1", part_names=("a", "b", "c"))
+    assert read_raster(contents, "TIFF", bands).values.shape == (6, 8, 2)
+
+
+def test_images_with_another_order_of_bands_raise():
+    values = random_values(6, 8, 3)
+    bands = find_bands([tiff(values, ("nir", "red", "green"))], "TIFF", text=None)
+    other = tiff(values, ("red", "green", "nir"))
+    with pytest.raises(InputError, match="has the bands red, green, nir, but .* in another order"):
+        read_raster([other], "TIFF", bands)
+    read_raster([tiff(values, ("2020 nir", "2020 red", "2020 green"))], "TIFF", bands)
+
+
+def test_transparency_is_a_mask_and_not_a_band():
+    values = random_values(6, 8, 5)
+    values[..., 4] = 65535
+    values[:2, :, 4] = 0
+    kinds = [ColorInterp.gray, *[ColorInterp.undefined] * 3, ColorInterp.alpha]
+    content = tiff(values, colorinterp=kinds)
+    bands = find_bands([content], "TIFF", text=None)
+    assert bands.numbers == (1, 2, 3, 4)
+    raster = read_raster([content], "TIFF", bands)
+    assert not raster.valid[:2].any()
+    assert raster.valid[2:].all()
+    assert (raster.values[:2] == 0).all()
+
+
+def test_archives_of_arrays_raise():
+    content = io.BytesIO()
+    np.savez(content, a=np.zeros((4, 4)))
+    with pytest.raises(InputError, match="is not a NumPy file with one array"):
+        find_bands([content.getvalue()], "NPY", text=None)

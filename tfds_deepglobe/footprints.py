@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -136,8 +136,26 @@ def _corners(archive: Archive) -> tuple[np.ndarray, float]:
             raise InputError(f"{pair.image.name} cannot be read: {error}.") from error
 
     found = list(ordered_map(read, archive.pairs, "locating"))
+    try:
+        return _in_meters(found)
+    except pyproj.exceptions.ProjError as error:  # such as a local coordinate system
+        raise InputError(f"The positions of the images are unknown: {error}.") from error
+
+
+def _in_meters(
+    found: Sequence[tuple[str, np.ndarray, tuple[int, int]]],
+) -> tuple[np.ndarray, float]:
+    """Transforms corners to one coordinate system, see `_corners`.
+
+    Args:
+        found: coordinate system, corners, and height and width in pixels of each image.
+    """
+    import pyproj
+
     target = pyproj.CRS.from_wkt(found[0][0])
-    if not target.is_projected or target.axis_info[0].unit_conversion_factor != 1:
+    is_metric = target.is_projected and target.axis_info[0].unit_conversion_factor == 1
+    # Far from the equator, the meters of web Mercator are much shorter than meters.
+    if not is_metric or "mercator" in str(target.to_wkt()).lower().replace("transverse_merc", ""):
         to_degrees = pyproj.Transformer.from_crs(target, 4326, always_xy=True)
         longitude, latitude = to_degrees.transform(*found[0][1].mean(axis=0))
         zone = int((longitude + 180) // 6) % 60 + 1

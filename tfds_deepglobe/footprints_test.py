@@ -95,3 +95,19 @@ def test_warning_is_printed_by_check_and_at_the_first_preparation(tmp_path, caps
     for expected in (True, False):
         prepare(folder, tmp_path / "tfds", num_shards=1)
         assert ("warning: 2 images touch" in capsys.readouterr().out) == expected
+
+
+def test_distances_in_web_mercator_are_meters_on_the_ground(tmp_path):
+    groups = distance_groups(open_archive(write_images(tmp_path, "EPSG:3857")), 90)
+    assert "".join(groups[name] for name in LEFT) == "aaade"
+
+
+def test_local_coordinate_systems_have_no_positions(tmp_path):
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    archive = open_archive(write_images(tmp_path))
+    for name in LEFT:
+        with rasterio.open(tmp_path / "images" / f"{name}.tif", "r+") as file:
+            file.crs = local
+    assert describe_neighbors(archive) == []
+    with pytest.raises(InputError, match="`group_by=5m` needs georeferenced images"):
+        distance_groups(archive, 5)

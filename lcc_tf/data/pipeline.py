@@ -72,7 +72,8 @@ def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.D
     Returns:
         Data set of dictionaries with the keys "image" and "segmentation_mask" (contents of files)
         and "id". The values are string scalars. If the encoding of the images is "raw", "image" is
-        the decoded image. Its nodata pixels have the smallest value of the training images.
+        the decoded image. Its nodata pixels have the smallest value of the training images, or of
+        the dtype.
     """
     is_raw = image_encoding(builder) == "raw"
     decoders = {"segmentation_mask": tfds.decode.SkipDecoding()}
@@ -154,7 +155,8 @@ def training_batches(
         if not bands:
             return augment(image, mask, example_seed)
         factor, offset = bands.affine  # the augmentation needs values in [0, 255]
-        image, mask = augment(image * factor + offset, mask, example_seed)
+        image = tf.clip_by_value(image * factor + offset, 0, 255)
+        image, mask = augment(image, mask, example_seed)
         return (image - offset) / factor, mask
 
     def decoded(example: dict) -> dict:

@@ -77,7 +77,7 @@ def find_color_bands(
     notes = []
     alpha = alpha_bands(dataset)
     used = [band for band in alpha if band not in (bands or ())]
-    masked = _masked_fraction(dataset, used[0]) if used else None
+    masked = masked_fraction(dataset, used[0]) if used else None
     unused_alpha = bool(alpha) and masked is None
     if masked:
         notes.append(
@@ -110,8 +110,8 @@ def find_named_bands(
     If `bands` is None, the first of these rules that applies is used:
 
     1. The descriptions or the color interpretations of the image contain all names of the bands.
-    2. Neither the image nor the training images have descriptions, and the image has the bands with
-       the same numbers as in the training images.
+    2. The image or the training images have no descriptions, and the image has the bands with the
+       same numbers as in the training images. A different color interpretation is an error.
 
     Args:
         path: path of the image file.
@@ -139,7 +139,7 @@ def find_named_bands(
             notes.append(f"bands of the network: band {', '.join(texts[:13])}")
     _check_bands(path, dataset, bands)
     used = [band for band in alpha_bands(dataset) if band not in bands]
-    masked = _masked_fraction(dataset, used[0]) if used else None
+    masked = masked_fraction(dataset, used[0]) if used else None
     return ColorBands(
         tuple(bands), used[0] if masked is not None else None, bool(used), tuple(notes)
     )
@@ -158,7 +158,13 @@ def _numbers_of(path: Path, dataset: rasterio.DatasetReader, names: Bands) -> li
     numbers = names.numbers or tuple(range(1, len(names) + 1))
     is_unnamed = all(name == f"band {n}" for n, name in zip(numbers, wanted, strict=True))
     is_undescribed = not any(dataset.descriptions)
-    if (is_unnamed or is_undescribed) and max(numbers) <= dataset.count:
+    contradicts = any(
+        number <= dataset.count
+        and color is not None
+        and dataset.colorinterp[number - 1].name in set(COLORS) - {color}
+        for number, color in zip(numbers, names.colors, strict=True)
+    )
+    if (is_unnamed or is_undescribed) and max(numbers) <= dataset.count and not contradicts:
         return list(numbers)
     missing = [name for name, key in zip(names.names, wanted, strict=True) if key not in found]
     has = [text or f"band {n}" for n, text in enumerate(dataset.descriptions, start=1)]
@@ -302,7 +308,7 @@ def _palette_message(path: Path) -> str:
     )
 
 
-def _masked_fraction(dataset: rasterio.DatasetReader, alpha: int) -> float | None:
+def masked_fraction(dataset: rasterio.DatasetReader, alpha: int) -> float | None:
     """Returns the fraction of transparent pixels, None if a transparency band is not a mask.
 
     Many programs mark any fourth band as transparency, even near infrared.

@@ -59,7 +59,6 @@ def UNetPlusPlus(
         deep_supervision: True to add a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
             prediction is then the mean of these three heads and the head of X^{0,4}. The paper
             calls this the accurate mode (section 3.2).
-
         bands: bands of the images; None for RGB in [0, 255].
         new_bands: initial weights for bands that are not red, green or blue, "mean" or "zero"; see
             `build_encoder`.

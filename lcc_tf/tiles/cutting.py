@@ -19,9 +19,10 @@ from rasterio.errors import NotGeoreferencedWarning, RasterioError
 from rasterio.windows import Window
 from tqdm import tqdm
 
+from lcc_tf.band_names import COLORS
 from lcc_tf.errors import InputError
 from lcc_tf.files import check_new_folder, new_folder, not_written
-from lcc_tf.mapping.color_bands import alpha_bands
+from lcc_tf.mapping.color_bands import alpha_bands, masked_fraction
 from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.tiles.labels import Labels
@@ -42,6 +43,7 @@ class TileReport:
         pixels: number of pixels per class, int64 `(num_classes,)`.
         num_void: number of void pixels in the written tiles.
         num_tiles: number of written tiles.
+        num_masked: number of scenes whose transparency band was removed.
         num_empty: number of tiles that are not written, because all pixels are void.
         blocks: names of the folders.
         unlabeled: scenes without any labelled pixel.
@@ -51,6 +53,7 @@ class TileReport:
     num_void: int = 0
     num_tiles: int = 0
     num_empty: int = 0
+    num_masked: int = 0
     blocks: set[str] = field(default_factory=set)
     unlabeled: list[Path] = field(default_factory=list)
 
@@ -103,7 +106,9 @@ def cut_scenes(
             with _readable(scene):
                 dataset = rasterio.open(scene)
             with dataset:
-                kinds.setdefault(_kind(dataset), scene)
+                with _readable(scene):
+                    bands, has_mask = _bands_of(dataset)
+                kinds.setdefault(_kind(dataset, bands), scene)
                 if len(kinds) > 1:
                     found = ", ".join(f"{path}: {kind}" for kind, path in kinds.items())
                     raise InputError(
@@ -117,7 +122,8 @@ def cut_scenes(
                     )
                 blocks = blocks or _Blocks.of(dataset, tile_size, block_tiles)
                 before = report.pixels.sum()
-                _cut(scene, dataset, labels, blocks, tile_size, folder, report)
+                report.num_masked += has_mask
+                _cut(scene, dataset, bands, labels, blocks, tile_size, folder, report)
                 if report.pixels.sum() == before:
                     report.unlabeled.append(scene)
         if not report.pixels.any():
@@ -209,6 +215,7 @@ def _located(
 def _cut(
     scene: Path,
     dataset: rasterio.DatasetReader,
+    bands: Sequence[int],
     labels: Labels,
     blocks: _Blocks,
     tile_size: int,
@@ -217,8 +224,6 @@ def _cut(
 ) -> None:
     """Cuts one scene, and adds its tiles to the report."""
     grid = Grid.of(dataset)
-    alpha = alpha_bands(dataset)
-    bands = [band for band in dataset.indexes if band not in alpha]
     row_parts, column_parts = (_parts(side, tile_size) for side in grid.size)
     total = len(row_parts) * len(column_parts)
     with tqdm(total=total, desc=scene.name, unit="tile", leave=None) as progress:
@@ -239,7 +244,7 @@ def _cut(
                 window = window_of(rows, columns)
                 if (mask != VOID_ID).any():
                     with _readable(scene):
-                        mask[dataset.dataset_mask(window=window) == 0] = VOID_ID
+                        mask[~_valid(dataset, bands, window)] = VOID_ID
                 counts = np.bincount(mask.ravel(), minlength=VOID_ID + 1)
                 if not counts[:VOID_ID].any():
                     report.num_empty += 1
@@ -256,9 +261,34 @@ def _cut(
                     _write_tile(folder, block, name, dataset, bands, window, values, mask)
 
 
-def _kind(dataset: rasterio.DatasetReader) -> str:
-    """Describes the bands of a scene, such as "3 bands of uint8"."""
-    return f"{dataset.count} bands of {', '.join(dict.fromkeys(dataset.dtypes))}"
+def _bands_of(dataset: rasterio.DatasetReader) -> tuple[list[int], bool]:
+    """Returns the bands of the tiles, and True if another band is a transparency mask.
+
+    Many programs mark any fourth band as transparency, even near infrared. Such a band is kept.
+    Red, green and blue are returned in this order, because training reads RGB images in this order.
+    """
+    alpha = alpha_bands(dataset)
+    masks = [band for band in alpha if masked_fraction(dataset, band) is not None]
+    bands = [band for band in dataset.indexes if band not in masks]
+    kinds = [dataset.colorinterp[band - 1].name for band in bands]
+    if sorted(kinds) == sorted(COLORS):
+        bands = [bands[kinds.index(color)] for color in COLORS]
+    return bands, bool(masks)
+
+
+def _valid(dataset: rasterio.DatasetReader, bands: Sequence[int], window: Window) -> np.ndarray:
+    """Returns False for nodata and transparent pixels, bool `(height, width)`."""
+    if set(alpha_bands(dataset)) & set(bands):  # GDAL would use this band as a mask
+        if dataset.nodata is None:
+            return np.ones((window.height, window.width), bool)
+        return (dataset.read(bands, window=window) != dataset.nodata).any(axis=0)
+    return dataset.dataset_mask(window=window) > 0
+
+
+def _kind(dataset: rasterio.DatasetReader, bands: Sequence[int]) -> str:
+    """Describes the bands of the tiles, such as "3 bands of uint8"."""
+    dtypes = [dataset.dtypes[band - 1] for band in bands]
+    return f"{len(bands)} bands of {', '.join(dict.fromkeys(dtypes))}"
 
 
 def _parts(side: int, tile_size: int) -> list[slice]:
@@ -309,7 +339,10 @@ def _write_tile(
             photometric="RGB" if is_rgb else "MINISBLACK",
         ) as file:
             file.write(values)
-            file.descriptions = [dataset.descriptions[band - 1] for band in bands]
+            file.descriptions = [
+                dataset.descriptions[band - 1] or (kind.name if kind.name in COLORS else None)
+                for band, kind in zip(bands, colors, strict=True)
+            ]
     except RasterioError as error:
         raise not_written(file_name, error) from error
     Image.fromarray(mask).save(folder / "masks" / block / f"{name}.png")

@@ -35,6 +35,11 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
             f"warning: {len(rare)} classes have less than {RARE_FRACTION:.1%} of the labelled "
             f"pixels: {listed(rare, 10)}"
         )
+    if report.num_masked:
+        lines.append(
+            f"the transparency band of {report.num_masked} scenes was removed; their transparent "
+            "pixels are void"
+        )
     if labels.num_overlapping:
         lines.append(
             f"warning: polygons of different classes overlap on {labels.num_overlapping} pixels; "

@@ -363,3 +363,24 @@ def test_scenes_in_degrees_have_no_void_borders(scene):
     report = cut_scenes([scene / "degrees.tif"], labels, output, tile_size=32, block_tiles=1)
     assert len(report.blocks) == 9
     assert (joined(output) == ids).mean() > 0.99
+
+
+def test_near_infrared_that_is_marked_as_transparency_is_kept(scene):
+    image = image_of(class_ids(), bands=4)
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    write_scene(scene / "nir.tif", image, colorinterp=kinds)
+    labels = labels_of(scene / "labels.gpkg")
+    report = cut_scenes([scene / "nir.tif"], labels, scene / "tiles", tile_size=96)
+    assert report.num_masked == report.num_void == 0
+    (file,) = (scene / "tiles" / "images").glob("*/*.tif")
+    with rasterio.open(file) as tile:
+        np.testing.assert_array_equal(np.moveaxis(tile.read(), 0, -1), image)
+
+
+def test_blue_green_red_becomes_red_green_blue(scene):
+    image = image_of(class_ids())
+    kinds = (ColorInterp.blue, ColorInterp.green, ColorInterp.red)
+    write_scene(scene / "bgr.tif", image, colorinterp=kinds)
+    cut_scenes([scene / "bgr.tif"], labels_of(scene / "labels.gpkg"), scene / "tiles", tile_size=96)
+    (file,) = (scene / "tiles" / "images").glob("*/*.tif")
+    np.testing.assert_array_equal(np.asarray(Image.open(file)), image[..., ::-1])
