@@ -286,7 +286,10 @@ class _Image:
             return values, np.ones(values.shape, bool)
         numbers = [band + 1 for band in bands]
         values = np.moveaxis(self.source.read(numbers), 0, -1)
-        return values, np.moveaxis(self.source.read_masks(numbers), 0, -1) > 0
+        valid = np.moveaxis(self.source.read_masks(numbers), 0, -1) > 0
+        for band in set(self.alpha) - set(bands):
+            valid &= self.source.read(band + 1)[..., None] > 0
+        return values, valid
 
 
 @contextlib.contextmanager

@@ -278,11 +278,17 @@ def _bands_of(dataset: rasterio.DatasetReader) -> tuple[list[int], bool]:
 
 def _valid(dataset: rasterio.DatasetReader, bands: Sequence[int], window: Window) -> np.ndarray:
     """Returns False for nodata and transparent pixels, bool `(height, width)`."""
-    if set(alpha_bands(dataset)) & set(bands):  # GDAL would use this band as a mask
-        if dataset.nodata is None:
-            return np.ones((window.height, window.width), bool)
-        return (dataset.read(bands, window=window) != dataset.nodata).any(axis=0)
-    return dataset.dataset_mask(window=window) > 0
+    alpha = set(alpha_bands(dataset))
+    if not alpha & set(bands):
+        valid = dataset.dataset_mask(window=window) > 0
+        for band in alpha:  # GDAL ignores transparency if there are not two or four bands
+            valid &= dataset.read(band, window=window) > 0
+        return valid
+    # GDAL would use the kept band as a mask.
+    values = dataset.read(bands, window=window)
+    if dataset.nodata is None:
+        return np.ones(values.shape[1:], bool)
+    return (values != dataset.nodata).any(axis=0)
 
 
 def _kind(dataset: rasterio.DatasetReader, bands: Sequence[int]) -> str:

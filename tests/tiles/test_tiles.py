@@ -384,3 +384,17 @@ def test_blue_green_red_becomes_red_green_blue(scene):
     cut_scenes([scene / "bgr.tif"], labels_of(scene / "labels.gpkg"), scene / "tiles", tile_size=96)
     (file,) = (scene / "tiles" / "images").glob("*/*.tif")
     np.testing.assert_array_equal(np.asarray(Image.open(file)), image[..., ::-1])
+
+
+def test_transparency_beside_five_bands_is_void(scene):
+    image = image_of(class_ids(), bands=6, dtype=np.uint16)
+    image[..., 5] = 65535
+    image[:10, :, 5] = 0
+    kinds = (ColorInterp.gray, *[ColorInterp.undefined] * 4, ColorInterp.alpha)
+    write_scene(scene / "six.tif", image, colorinterp=kinds, photometric="minisblack")
+    labels = labels_of(scene / "labels.gpkg")
+    report = cut_scenes([scene / "six.tif"], labels, scene / "tiles", tile_size=96)
+    assert (report.num_masked, report.num_void) == (1, 10 * SIDE)
+    (file,) = (scene / "tiles" / "images").glob("*/*.tif")
+    with rasterio.open(file) as tile:
+        assert tile.count == 5
