@@ -58,8 +58,8 @@ def build_encoder(
             torchvision or timm (see `read_torch_weights`).
         output_stride: stride of the deepest features: 32, 16 or 8.
         input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
-            channels without `bands`. A height or width that can vary is None. The whole argument
-            can be None, too.
+            channels without `bands`. A height or width that can vary is None. None for images
+            of any size.
         preprocessing: None for the preprocessing of the ImageNet weights, or one of
             `PREPROCESSING_MODES` for weights that were trained with another preprocessing.
         bands: bands of the images; None for RGB in [0, 255].

@@ -24,8 +24,8 @@ class Labels:
     Args:
         polygons: polygons and their attributes.
         column: name of the attribute that contains the class.
-        areas: polygons in which the labels are complete. Pixels outside are void. None if all
-            pixels outside `polygons` are void.
+        areas: polygons in which the labels are complete. Pixels outside the areas are void. If
+            None, pixels outside `polygons` are void.
         background: class of pixels inside `areas` and outside `polygons`; None if they are void.
 
     Attributes:
@@ -117,7 +117,7 @@ class Labels:
 
 
 def _pixels(grid: Grid, zones: Zones) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
-    """Yields the pixels in polygons like `pixels_inside`, and converts its errors."""
+    """Yields the results of `pixels_inside`, and converts its `ProjError` to an `InputError`."""
     try:
         yield from pixels_inside(grid, zones.polygons, zones.crs)
     except pyproj.exceptions.ProjError as error:  # such as the Moon and the Earth
@@ -133,7 +133,7 @@ def _name(value: object) -> str:
 
 
 def _order(name: str) -> tuple[bool, float, str]:
-    """Sorts numbers before texts."""
+    """Returns a sort key with numbers before texts."""
     try:
         return False, float(name), ""
     except ValueError:
