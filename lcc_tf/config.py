@@ -27,6 +27,7 @@ FRAMINGS = ("crops", "whole")
 CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 # Mapping from values of `TrainConfig.xla` to values of Keras' argument `jit_compile`
+ON_NAN = ("stop", "skip")
 XLA = {"auto": "auto", "on": True, "off": False}
 MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
 MAX_CROPS = 1000  # per image and epoch
@@ -36,6 +37,9 @@ OLD_TRAIN_VALUES = {
     "crops_per_image": 1,
     "scale": "percentile",
     "new_bands": "mean",
+    "deterministic": False,
+    "checkpoint_minutes": 1.0,
+    "on_nan": "stop",
 }
 OLD_DATA_VALUES = {
     "bands": None,
@@ -229,6 +233,14 @@ class TrainConfig:
     # for a single GPU, and "off" for the CPU and for several devices.
     xla: str = "auto"
     seed: int = 0  # random seed of weights, image order and augmentation, but not of the split
+    # True for operations whose results do not depend on the order of parallel computations. They
+    # are slower. On a CPU, the default operations were deterministic in all tests, too.
+    deterministic: bool = False
+    # Longest time between two checkpoints, minutes. A killed training loses at most this time.
+    checkpoint_minutes: float = 1.0
+    # If the loss or its gradient is not a finite number: "stop" ends the training. "skip" undoes
+    # the step and continues; then each step keeps a copy of all variables.
+    on_nan: str = "stop"
 
     def __post_init__(self) -> None:
         from lcc_tf.bands import parse_scale
@@ -246,7 +258,15 @@ class TrainConfig:
         check_choice("schedule", self.schedule, ("cosine", "constant"))
         check_choice("new_bands", self.new_bands, NEW_BANDS)
         parse_scale(self.scale)
-        for name in ("image_size", "batch_size", "epochs", "patience", "learning_rate"):
+        check_choice("on_nan", self.on_nan, ON_NAN)
+        for name in (
+            "image_size",
+            "batch_size",
+            "epochs",
+            "patience",
+            "learning_rate",
+            "checkpoint_minutes",
+        ):
             if not getattr(self, name) > 0:
                 raise InputError(
                     f"`{name}` must be larger than 0. Received: {getattr(self, name)}."

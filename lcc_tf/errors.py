@@ -32,6 +32,21 @@ class InputError(ValueError):
         lcc_tf.errors.InputError: `tile` must be 32 or more. Received: tile=8.
     """
 
+    exit_code = 2
+
+
+class DivergenceError(InputError):
+    """Error for a training whose loss, or the gradient of the loss, is not a finite number.
+
+    The commands exit with code 3, so that a script can start the training again with other options.
+
+    Example:
+        >>> DivergenceError.exit_code
+        3
+    """
+
+    exit_code = 3
+
 
 class InstallationError(InputError, ImportError):
     """Error for a missing package, or for Keras with a backend other than TensorFlow.

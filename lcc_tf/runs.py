@@ -4,7 +4,7 @@ A run folder contains these files:
 
     config.json           configuration, package versions, classes, fingerprint of the data set
     best.weights.h5       weights of the epoch with the best validation score
-    last.weights.h5       weights of the last epoch; an interrupted training resumes from this file
+    checkpoints/          newest two checkpoints; an interrupted training resumes from them
     history.csv           one row of losses and scores per epoch
     curves.png            curves of the losses and scores in `history.csv`
     tensorboard/          losses and scores for TensorBoard

@@ -8,8 +8,8 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import new_folder
 from lcc_tf.models import build_model, load_torch_state_dict, read_torch_weights
 from lcc_tf.models.torch_weights import as_two_classes, describe, network_arrays
-from lcc_tf.runs import Run, write_run
-from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.runs import BEST, Run, write_run
+from lcc_tf.training.checkpoints import save_weights
 from tfds_deepglobe.classes import ClassTable
 
 # Settings of DeepLabV3+ in segmentation_models_pytorch, the same at every output stride
@@ -98,5 +98,5 @@ def import_torch(
             native_size=native_size,
         )
         write_run(run, model.count_params())
-        save_checkpoint(folder, model, TrainingState())
+        save_weights(model, folder / BEST)
     return dataclasses.replace(run, path=workdir)

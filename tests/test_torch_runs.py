@@ -12,10 +12,10 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.savedmodel import export_savedmodel
 from lcc_tf.exporting.source_model import SourceModel
 from lcc_tf.models import build_model
-from lcc_tf.runs import Run, load_model, read_run, write_run
+from lcc_tf.runs import BEST, Run, load_model, read_run, write_run
 from lcc_tf.scoring.evaluate_runs import evaluate_runs, open_dataset
 from lcc_tf.torch_runs import import_torch
-from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.training.checkpoints import save_weights
 from lcc_tf.training.resuming import check_workdir
 from tests.models.smp_networks import (
     EXPECTED_SIZE,
@@ -68,7 +68,7 @@ def trained(builder, tiny_config, tmp_path_factory):
     run = Run(folder, config, DEEPGLOBE_CLASSES, fingerprint, native_size=64)
     model = build_model("unetpp", 7, encoder_weights=None, **config.model_options())
     write_run(run, model.count_params())
-    save_checkpoint(folder, model, TrainingState())
+    save_weights(model, folder / BEST)
     return run
 
 
@@ -138,7 +138,7 @@ def test_interrupted_import_leaves_no_folder(torch_file, tmp_path, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lcc_tf.torch_runs.save_checkpoint", interrupted)
+    monkeypatch.setattr("lcc_tf.torch_runs.save_weights", interrupted)
     with pytest.raises(KeyboardInterrupt):
         import_torch(torch_file[0], tmp_path / "runs" / "run", DEEPGLOBE_CLASSES, **OPTIONS)
     assert list(tmp_path.iterdir()) == []

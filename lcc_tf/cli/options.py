@@ -64,6 +64,7 @@ def run(
 
             - the exit code of the command,
             - 2 if an input cannot be used,
+            - 3 if the loss of a training is not a finite number,
             - 130 after Ctrl-C,
             - 143 after SIGTERM.
     """
@@ -74,7 +75,7 @@ def run(
         code = command(arguments)
     except (InputError, DatasetError, OSError) as error:
         print(in_options(error_line(error), options), file=sys.stderr)
-        sys.exit(2)
+        sys.exit(getattr(error, "exit_code", 2))
     except KeyboardInterrupt as interruption:
         terminated = isinstance(interruption, Terminated)
         word = "terminated" if terminated else "interrupted"

@@ -17,6 +17,7 @@ from lcc_tf.cli.options import (
 )
 from lcc_tf.config import (
     FRAMINGS,
+    ON_NAN,
     PRECISIONS,
     RECIPES,
     REGIMES,
@@ -50,7 +51,7 @@ ORIGINAL = [
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="--resume continues after the last complete epoch")
+    run(command, parser(), when_interrupted="--resume continues at the last checkpoint")
 
 
 def command(options: argparse.Namespace) -> None:
@@ -60,7 +61,7 @@ def command(options: argparse.Namespace) -> None:
         options["class_weights"] = numbers_or_text(
             " ".join(options["class_weights"]), separator=None
         )
-    resume = options.pop("resume")
+    resume = options.pop("resume") or None
     workdir = Path(options.pop("workdir", f"runs/{options.get('arch', TrainConfig.arch)}"))
 
     import_tensorflow()
@@ -375,6 +376,19 @@ def add_training(group: OptionGroup) -> None:
         choices=tuple(XLA),
     )
     add_field(group, "seed", "N", "random seed of weights, image order and augmentation")
+    add_flag(
+        group,
+        "--deterministic",
+        "slower operations that return the same bits each time on the same machine",
+        default=argparse.SUPPRESS,
+    )
+    add_field(
+        group,
+        "on_nan",
+        "|".join(ON_NAN),
+        "if the loss or its gradient is not a finite number; stop: end with exit code 3; skip: "
+        "undo the step and continue, at most 10 times per epoch",
+    )
 
 
 def add_run_folder(group: OptionGroup) -> None:
@@ -388,9 +402,15 @@ def add_run_folder(group: OptionGroup) -> None:
         metavar="DIR",
         type=path,
     )
+    add_field(
+        group,
+        "checkpoint_minutes",
+        "MINUTES",
+        "longest time between two checkpoints; a killed training loses at most this time",
+    )
     add_flag(
         group,
         "--resume",
         "resume the run in --workdir with its saved options; if --workdir contains no run, start a "
-        "new run",
+        "new run. Without --resume, an unfinished run with the same options is resumed",
     )

@@ -110,6 +110,7 @@ def training_batches(
     batch_size: int,
     seed: int,
     first_epoch: int = 0,
+    first_step: int = 0,
     crops: RandomCrops | None = None,
     bands: Bands | None = None,
     cache: bool = False,
@@ -117,8 +118,9 @@ def training_batches(
     """Returns an endless data set of shuffled and augmented batches of the training split.
 
     Order, crops and augmentation depend only on the seed and the number of the epoch. Therefore,
-    training that resumes at `first_epoch` has the same batches as training without interruption. An
-    epoch has `steps_per_epoch` batches. If the last batch of an epoch is incomplete, it is dropped.
+    training that resumes at `first_step` of `first_epoch` has the same batches as training without
+    interruption. An epoch has `steps_per_epoch` batches. If the last batch of an epoch is
+    incomplete, it is dropped.
 
     Args:
         builder: builder of a prepared data set.
@@ -126,6 +128,7 @@ def training_batches(
         batch_size: number of images per batch, summed over all replicas.
         seed: random seed of order, crops and augmentation.
         first_epoch: number of the first epoch, counted from 0.
+        first_step: number of the first step in the first epoch, counted from 0.
         crops: random crops. None to resize the whole images.
         bands: bands of the images; None for RGB in [0, 255].
         cache: if True, keeps the decoded (or decoded and resized) images and masks in memory. The
@@ -176,16 +179,11 @@ def training_batches(
 
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
-        # Set the seed of the graph of this function. Otherwise, the order would also depend on the
-        # global seed of TensorFlow.
-        tf.random.set_seed(seed + 1)
-        # The crops of an image are far apart in this order. A batch with many crops of the same
-        # image would train worse.
-        examples = all_examples.repeat(per_image).shuffle(
-            SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
-        )
+        skipped = tf.where(epoch == first_epoch, first_step * batch_size, 0)
         return (
-            examples.enumerate()
+            _in_random_order(all_examples, per_image, seed, epoch)
+            .enumerate()
+            .skip(tf.cast(skipped, tf.int64))
             .map(
                 lambda index, example: prepare(index, example, epoch),
                 num_parallel_calls=tf.data.AUTOTUNE,
@@ -195,6 +193,50 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+
+
+def training_image_ids(
+    builder: tfds.core.DatasetBuilder,
+    *,
+    batch_size: int,
+    seed: int,
+    epoch: int,
+    step: int,
+    crops: RandomCrops | None = None,
+) -> list[str]:
+    """Returns the ids of the images in a batch of `training_batches`.
+
+    Args:
+        builder: builder of a prepared data set.
+        batch_size: number of images per batch, summed over all replicas.
+        seed: random seed of the order.
+        epoch: number of the epoch, counted from 0.
+        step: number of the batch in the epoch, counted from 0.
+        crops: random crops. None to resize the whole images.
+    """
+    examples = encoded_examples(builder, "train")
+
+    @tf.autograph.experimental.do_not_convert
+    def ids(epoch: tf.Tensor) -> tf.data.Dataset:
+        order = _in_random_order(examples, crops.per_image if crops else 1, seed, epoch)
+        return order.skip(step * batch_size).take(batch_size).map(lambda example: example["id"])
+
+    dataset = tf.data.Dataset.range(epoch, epoch + 1).flat_map(ids)
+    return [image_id.decode() for image_id in dataset.as_numpy_iterator()]
+
+
+def _in_random_order(
+    examples: tf.data.Dataset, per_image: int, seed: int, epoch: tf.Tensor
+) -> tf.data.Dataset:
+    """Repeats and shuffles the examples of an epoch, inside a function of `flat_map`."""
+    # Set the seed of the graph of this function. Otherwise, the order would also depend on the
+    # global seed of TensorFlow.
+    tf.random.set_seed(seed + 1)
+    # The crops of an image are far apart in this order. A batch with many crops of the same image
+    # would train worse.
+    return examples.repeat(per_image).shuffle(
+        SHUFFLE_BUFFER, seed=epoch, reshuffle_each_iteration=False
+    )
 
 
 def evaluation_batches(

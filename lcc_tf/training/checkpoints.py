@@ -1,171 +1,298 @@
 """Checkpoints of a training, which stay usable after an interruption at any moment.
 
-A checkpoint is a weights file that also contains the variables of the optimizer and the state of
-the training. A training resumes from a single file. Weights and state therefore always match.
+A checkpoint is one HDF5 file in the folder `checkpoints` of a run. It contains the state of the
+training and these arrays:
+
+    weights     all weights of the network
+    averages    moving averages of the weights, see `lcc_tf.training.optimizer`
+    optimizer   step counter and moments of the optimizer
+    metrics     sums from which the losses and scores of the current epoch are computed
+    random      random states of the dropout layers
+
+A training therefore resumes from a single file, at the step of the file. HDF5 is used, because
+TensorFlow's own checkpoints consist of several files, which cannot be replaced in a single step.
 
 A phase is a group of consecutive epochs with the same trainable layers, see
-`lcc_tf.training.phases`. In this module, "averages" are moving averages of the
-weights, see `lcc_tf.training.optimizer`.
+`lcc_tf.training.phases`.
 """
 
 import json
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import keras
+import numpy as np
+import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import check_free_space, complete_file, flush, link_or_copy
-from lcc_tf.runs import BEST, check_checksum, load_weights, write_checksum
+from lcc_tf.files import check_free_space, complete_file, flush
+from lcc_tf.models.layers import all_layers
+from lcc_tf.runs import BEST, check_checksum, write_checksum
 from lcc_tf.training.optimizer import averaging_optimizer
 
-LAST = "last.weights.h5"
+CHECKPOINTS = "checkpoints"
+KEPT = 2  # number of checkpoints in a run folder: if the newest is damaged, the other is used
 _STATE = "training_state"
 
 
 @dataclass
 class TrainingState:
-    """State of a training between two epochs."""
+    """State of a training between two steps."""
 
     epoch: int = 0  # number of finished epochs
-    phase: int = 0  # index of the newest phase, to which the optimizer's variables belong
+    step: int = 0  # number of finished training steps of the current epoch
+    validation_step: int = 0  # number of finished validation batches of the current epoch
+    seconds: float = 0.0  # time that the current epoch has needed
+    training_scores: dict[str, float] = field(default_factory=dict)  # empty before the validation
+    phase: int = 0  # index of the phase to which the optimizer's variables belong
     best_score: float = float("-inf")  # highest average of the scores of three epochs
     best_epoch: int = 0  # last of these epochs, counted from 1
     finished: bool = False  # True if early stopping has ended the training
+    skipped_steps: int = 0  # steps without an update, because a value was not finite
     history: list[dict[str, float]] = field(default_factory=list)  # one dictionary per epoch
 
     def __post_init__(self) -> None:
-        counts = (self.epoch, self.phase, self.best_epoch)
+        counts = (self.epoch, self.step, self.validation_step, self.phase, self.best_epoch)
         if (
             not all(type(count) is int and count >= 0 for count in counts)
             or self.best_epoch > self.epoch
             or type(self.finished) is not bool
+            or (self.validation_step and not self.training_scores)
             or [row["epoch"] for row in self.history] != [*range(1, self.epoch + 1)]
         ):
             raise ValueError(f"the state of the training is impossible: {vars(self)}")
 
+    @property
+    def position(self) -> str:
+        """Position in the training in words, such as "after 3 epochs and 20 steps"."""
+        epochs = f"{self.epoch} epoch{'s' if self.epoch != 1 else ''}"
+        steps = f" and {self.step} step{'s' if self.step != 1 else ''}" if self.step else ""
+        return f"after {epochs}{steps}"
 
-def save_checkpoint(folder: Path, model: keras.Model, state: TrainingState) -> None:
-    """Writes `last.weights.h5`. If the newest epoch is the best, also writes `best.weights.h5`.
 
-    Each file is first written under a temporary name. When the new file is complete on the disk, it
-    replaces the old file in a single step.
+def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """Returns all variables that a training changes.
+
+    Args:
+        model: model that is compiled with `AveragingAdamW`.
+
+    Returns:
+        Dictionary from names, such as "weights/00012.kernel" and "optimizer/00003", to variables.
+        The names contain numbers instead of the names of layers, because the names that Keras
+        gives to layers can differ between two processes.
+    """
+    weights = {id(weight): f"{i:05d}.{weight.name}" for i, weight in enumerate(model.weights)}
+    pairs = averaging_optimizer(model).averages
+    averages = {id(average) for _, average in pairs}
+    groups = {
+        "optimizer": [each for each in model.optimizer.variables if id(each) not in averages],
+        "metrics": model.metrics_variables,
+        "random": [
+            layer.seed_generator.state
+            for layer in all_layers(model)
+            if isinstance(layer, keras.layers.Dropout)
+        ],
+    }
+    return {
+        **{f"weights/{weights[id(weight)]}": weight for weight in model.weights},
+        **{f"averages/{weights[id(weight)]}": average for weight, average in pairs},
+        **{
+            f"{group}/{index:05d}": variable
+            for group, variables in groups.items()
+            for index, variable in enumerate(variables)
+        },
+    }
+
+
+class CheckpointWriter:
+    """Writes the checkpoints of a run, and keeps the newest two.
 
     Args:
         folder: the run folder.
-        model: model to save. If it is compiled, the file also contains the optimizer's variables.
-        state: state of the training after the newest epoch.
+        resumed: checkpoint from which the training resumes; None for a new training.
+    """
+
+    def __init__(self, folder: Path, resumed: Path | None = None) -> None:
+        self._folder = folder / CHECKPOINTS
+        self._complete = [resumed] if resumed else []
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: Future | None = None
+
+    @property
+    def is_writing(self) -> bool:
+        """True if a checkpoint is being written in the background."""
+        return self._writing is not None and not self._writing.done()
+
+    def write(self, model: keras.Model, state: TrainingState, *, wait: bool) -> None:
+        """Writes a checkpoint.
+
+        The file is first written under a temporary name. When it is complete on the disk, it gets
+        its final name, and older checkpoints are deleted.
+
+        Args:
+            model: model that is compiled with `AveragingAdamW`.
+            state: state of the training.
+            wait: if False, the file is written in the background. The values are the values at the
+                time of the call: TensorFlow copies a variable before it changes an array that is
+                still in use.
+
+        Raises:
+            OSError: the disk is full, or the checkpoint before this checkpoint was not written.
+        """
+        self.finish()
+        arrays = {
+            name: tf.convert_to_tensor(variable).numpy()
+            for name, variable in training_variables(model).items()
+        }
+        self._writing = self._thread.submit(self._write, arrays, json.dumps(vars(state)))
+        if wait:
+            self.finish()
+
+    def finish(self) -> None:
+        """Waits until the last checkpoint is written.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if self._writing:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def _write(self, arrays: dict[str, np.ndarray], state: str) -> None:
+        self._folder.mkdir(exist_ok=True)
+        numbers = [int(file.stem) for file in _checkpoints_in(self._folder)]
+        file = self._folder / f"{max(numbers, default=0) + 1:06d}.h5"
+        check_free_space(file, sum(array.nbytes for array in arrays.values()))
+        with complete_file(file) as unfinished:
+            with h5py.File(unfinished, "w") as content:
+                content[_STATE] = state
+                for name, array in arrays.items():
+                    content[name] = array
+            write_checksum(unfinished)
+        flush(self._folder)
+        self._complete = [*self._complete, file][-KEPT:]
+        # This also deletes damaged checkpoints and unfinished files of a killed process.
+        for other in (*_checkpoints_in(self._folder), *self._folder.glob(".unfinished.*")):
+            if other not in self._complete:
+                other.unlink(missing_ok=True)
+
+
+def _checkpoints_in(folder: Path) -> list[Path]:
+    """Returns the checkpoints in a folder, from the newest to the oldest."""
+    files = [file for file in folder.glob("*.h5") if file.stem.isdecimal()]
+    return sorted(files, key=lambda file: int(file.stem), reverse=True)
+
+
+def save_weights(model: keras.Model, file: Path) -> None:
+    """Writes the weights of a model to a Keras weights file, with a checksum.
 
     Raises:
         OSError: the disk is full.
     """
-    optimizer = getattr(model, "optimizer", None)  # None if the model is not compiled
-    variables = [*model.variables, *(optimizer.variables if optimizer else [])]
-    check_free_space(folder / LAST, sum(variable.numpy().nbytes for variable in variables))
-    with complete_file(folder / LAST) as unfinished:
-        model.save_weights(unfinished)
-        with h5py.File(unfinished, "a") as file:
-            file[_STATE] = json.dumps(vars(state))
+    check_free_space(file, sum(weight.numpy().nbytes for weight in model.weights))
+    with complete_file(file) as unfinished:
+        # A compiled model would also save its optimizer.
+        keras.Model(model.inputs, model.outputs).save_weights(unfinished)
         write_checksum(unfinished)
-        flush(unfinished)
-        if state.best_epoch == state.epoch:
-            link_or_copy(unfinished, folder / BEST)
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
-    """Reads the state of a training from its run folder.
+    """Reads the state of a training from its newest checkpoint.
 
     Args:
         folder: the run folder.
 
     Returns:
-        The state and the file that contains the state. The file is `last.weights.h5`. If
-        `last.weights.h5` is missing or damaged, the file is `best.weights.h5`. If
-        `best.weights.h5` is missing, the state has no best score. In both cases, a line is printed.
-        If the folder has no weights file, the state is new and the file is None.
+        The state and its checkpoint. If the newest checkpoint is damaged, they are from the older
+        checkpoint, and a line is printed. If `best.weights.h5` is missing, the state has no best
+        score, and a line is printed. If the folder has no checkpoint, the state is new and the
+        checkpoint is None.
 
     Raises:
-        InputError: all weights files in the folder are damaged.
+        InputError: all checkpoints are damaged, or the run is from an earlier version.
     """
     faults = []
-    for file in (folder / LAST, folder / BEST):
+    for file in _checkpoints_in(folder / CHECKPOINTS):
         try:
-            if not file.exists():
-                faults.append(f"{file.name} is missing")
-                continue
             check_checksum(file)
             with h5py.File(file, "r") as content:
                 state = TrainingState(**json.loads(content[_STATE][()]))
         except (OSError, KeyError, ValueError, TypeError) as error:
             faults.append(f"{file.name} is damaged ({' '.join(str(error).split())[:200]})")
-        else:
-            if file.name == LAST and state.best_epoch and not (folder / BEST).exists():
-                state.best_score, state.best_epoch = float("-inf"), 0
-                print(
-                    f"warning: {folder}: {BEST} is missing. Copy it from the original folder. "
-                    "Otherwise, the best of the following epochs replaces it."
-                )
-            if faults:
-                print(
-                    f"warning: {folder}: {faults[0]}. The training resumes from {file.name}, "
-                    f"after epoch {state.epoch}."
-                )
-            return state, file
-    if any("damaged" in fault for fault in faults):
+            continue
+        if state.best_epoch and not (folder / BEST).exists():
+            state.best_score, state.best_epoch = float("-inf"), 0
+            print(
+                f"warning: {folder}: {BEST} is missing. Copy it from the original folder. "
+                "Otherwise, the best of the following epochs replaces it."
+            )
+        if faults:
+            print(
+                f"warning: {folder}: {faults[0]}. The training resumes from {file.name}, "
+                f"{state.position}."
+            )
+        return state, file
+    if faults:
         raise InputError(
-            "The training cannot resume, because no weights file can be read. Received: "
-            f"{folder}, in which {'; '.join(faults)}. Train in another `workdir`."
+            "The training cannot resume, because no checkpoint can be read. Received: "
+            f"{folder / CHECKPOINTS}, in which {'; '.join(faults)}. Train in another `workdir`."
+        )
+    if (folder / BEST).exists():
+        raise InputError(
+            f"The training cannot resume, because {folder} contains {BEST}, but no checkpoint. "
+            f"Received: no file in {folder / CHECKPOINTS}. Copy this folder from the original run, "
+            "resume with the version of lcc_tf in config.json, or train in another `workdir`."
         )
     return TrainingState(), None
 
 
-def restore(model: keras.Model, file: Path, *, with_optimizer: bool) -> None:
+def restore(model: keras.Model, file: Path, *, same_phase: bool) -> dict[str, np.ndarray]:
     """Loads a checkpoint into a model, to resume the training.
 
     Args:
         model: model that is compiled with `AveragingAdamW`.
-        file: file that `save_checkpoint` wrote.
-        with_optimizer: if True, also load the optimizer's variables. Use False if the file is from
-            an earlier phase, because the optimizer of that phase had other variables.
+        file: the checkpoint.
+        same_phase: if True, also load the variables of the optimizer. If False, the file is from
+            the end of an earlier phase, whose optimizer had other variables. The new phase then
+            starts with the averages of the weights.
+
+    Returns:
+        All arrays of the checkpoint. The metrics are not loaded, because the start of an epoch
+        resets them.
 
     Raises:
-        InputError: the file does not fit the model.
+        InputError: the checkpoint does not fit the model.
     """
-    optimizer = averaging_optimizer(model)
-    if with_optimizer:
-        # In float16, `model.optimizer` is a `LossScaleOptimizer`, which has more variables.
-        model.optimizer.build(model.trainable_variables)
-        _check_optimizer(model, file)
-        load_weights(model, file)
-        # In the file, the averages are in the place of the weights, and the weights are in the
-        # place of the averages. Swap them back.
-        optimizer.swap_averages()
-    else:
-        load_weights(keras.Model(model.inputs, model.outputs), file)
-        optimizer.start_averages()
-
-
-def _check_optimizer(model: keras.Model, file: Path) -> None:
-    """Verifies that a checkpoint contains all variables of the optimizer.
-
-    Keras would load a checkpoint without these variables silently.
-
-    Raises:
-        InputError: variables are missing.
-    """
-    names: list[str] = []
-
-    def add(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            names.append(name)
-
     with h5py.File(file, "r") as content:
-        if "optimizer" in content:
-            content["optimizer"].visititems(add)
-    expected = len(model.optimizer.variables)
-    if len(names) != expected:
+        arrays = {
+            f"{group}/{name}": np.asarray(array[()])
+            for group, members in content.items()
+            if group != _STATE
+            for name, array in members.items()
+        }
+    if not same_phase:
+        arrays |= {
+            name.replace("averages/", "weights/"): array
+            for name, array in arrays.items()
+            if name.startswith("averages/")
+        }
+    groups = ("weights/", "averages/", "optimizer/", "random/") if same_phase else ("weights/",)
+    expected = {
+        name: variable
+        for name, variable in training_variables(model).items()
+        if name.startswith(groups)
+    }
+    received = {name: array.shape for name, array in arrays.items() if name.startswith(groups)}
+    if received != {name: tuple(variable.shape) for name, variable in expected.items()}:
         raise InputError(
-            f"{file} must contain {expected} variables of the optimizer. Received: {len(names)}. "
+            f"{file} does not fit the network of the run. Received: {len(received)} arrays; "
+            f"expected: {len(expected)} arrays with the shapes of the network and its optimizer. "
             "The training cannot resume. Train in another `workdir`."
         )
+    for name, variable in expected.items():
+        variable.assign(arrays[name])
+    if not same_phase:
+        averaging_optimizer(model).start_averages()
+    return arrays

@@ -80,7 +80,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         self._averaged = lambda: averaged_variables
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Creates the moments of Adam and the averages."""
+        """Creates the moments of Adam, the averages and the norm of the gradient."""
         if self.built:
             return
         super().build(variables)
@@ -91,12 +91,18 @@ class AveragingAdamW(keras.optimizers.Optimizer):
             for variable, *pair in zip(variables, *moments, strict=True)
             for copy in copies(variable.value)
         }
+        self.gradient_norm = self.add_variable((), name="gradient_norm", initializer="zeros")
         self._averages = self.add_optimizer_variables(self._averaged(), "average")
         self.start_averages()
 
+    @property
+    def averages(self) -> list[tuple[keras.Variable, keras.Variable]]:
+        """Pairs of an averaged variable and its average."""
+        return list(zip(self._averaged(), self._averages, strict=True))
+
     def start_averages(self) -> None:
         """Sets the averages to the current weights."""
-        for variable, average in zip(self._averaged(), self._averages, strict=True):
+        for variable, average in self.averages:
             average.assign(variable)
 
     def update_step(
@@ -130,16 +136,18 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         variables and the averages then stay the same.
         """
         super().apply(grads, trainable_variables)
+        # A single number that is not finite if a gradient is not finite
+        self.gradient_norm.assign(tf.linalg.global_norm([*map(tf.convert_to_tensor, grads)]))
         step = tf.cast(tf.convert_to_tensor(self.iterations) - 1, tf.float32)
         decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
-        for variable, average in zip(self._averaged(), self._averages, strict=True):
+        for variable, average in self.averages:
             fraction = 1 - tf.cast(decay, average.dtype)
             self.assign_sub(average, fraction * (average - tf.convert_to_tensor(variable)))
 
     def swap_averages(self) -> None:
         """Swaps the averages and the weights of the model; a second call swaps them back."""
-        for variable, average in zip(self._averaged(), self._averages, strict=True):
-            weight = variable.numpy()
+        for variable, average in self.averages:
+            weight = tf.convert_to_tensor(variable)  # keeps its values when the variable changes
             variable.assign(average)
             average.assign(weight)
 

@@ -1,4 +1,4 @@
-"""Records the epochs of a training in its run folder."""
+"""Records the steps and epochs of a training in its run folder."""
 
 import math
 import time
@@ -8,17 +8,27 @@ import numpy as np
 import tensorflow as tf
 from tqdm import tqdm
 
-from lcc_tf.errors import InputError
+from lcc_tf.errors import DivergenceError
 from lcc_tf.models.layers import all_layers
-from lcc_tf.runs import Run
-from lcc_tf.training.checkpoints import TrainingState, save_checkpoint
+from lcc_tf.runs import BEST, Run
+from lcc_tf.training.checkpoints import (
+    CheckpointWriter,
+    TrainingState,
+    save_weights,
+    training_variables,
+)
+from lcc_tf.training.event_files import EventFiles
 from lcc_tf.training.history import with_original_scores, write_table
+from lcc_tf.training.interruption import SignalDelay
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import Phase
+from lcc_tf.training.training_data import TrainingData
 
 # Number of epochs whose average score selects the best weights. The score of a single epoch varies
 # at random if the validation split is small.
 AVERAGED_EPOCHS = 3
+# Largest number of skipped steps per epoch. More skipped steps mean that the training diverges.
+MAX_SKIPPED_STEPS = 10
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -31,44 +41,157 @@ class RunRecorder(keras.callbacks.Callback):
         run: run to record.
         phase: phase to train.
         state: state of the training, updated in place.
-        steps_per_epoch: batches per epoch.
+        data: batches of the training.
+        checkpoints: writer of the checkpoints.
+        delay: delay of signals. If a signal has arrived, a checkpoint is written after the current
+            step, and the training stops.
+        arrays: arrays of the checkpoint from which the training resumes, see
+            `lcc_tf.training.checkpoints.restore`; empty for a new training.
     """
 
-    def __init__(self, run: Run, phase: Phase, state: TrainingState, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        phase: Phase,
+        state: TrainingState,
+        data: TrainingData,
+        checkpoints: CheckpointWriter,
+        delay: SignalDelay,
+        arrays: dict[str, np.ndarray],
+    ) -> None:
         super().__init__()
         self.run = run
         self.phase = phase
         self.state = state
-        self.steps_per_epoch = steps_per_epoch
-
-    def on_train_begin(self, logs: dict | None = None) -> None:
-        """Starts a progress bar over all epochs of the training."""
+        self.data = data
+        self.checkpoints = checkpoints
+        self.delay = delay
+        # Between two epochs, the metrics contain the sums of a finished validation.
+        self.arrays = arrays if state.step else {}
+        self.events = EventFiles(run.path)
+        self.last_checkpoint = time.monotonic()
+        self.start = time.monotonic() - state.seconds
         self.bar = tqdm(
-            total=self.run.config.epochs * self.steps_per_epoch,
-            initial=self.state.epoch * self.steps_per_epoch,
-            desc=f"training {self.run.path.name}",
+            total=run.config.epochs * data.steps_per_epoch,
+            initial=state.epoch * data.steps_per_epoch + state.step,
+            desc=f"training {run.path.name}",
             unit="step",
             mininterval=1.0,
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Records the start time of the epoch and seeds the dropout layers."""
-        self.start = time.monotonic()
-        # Weights files do not contain the random state of dropout layers. With a new seed in each
-        # epoch, a resumed training equals an uninterrupted training. The image order and the
-        # augmentation also have one seed per epoch.
+        self.start = time.monotonic() - self.state.seconds
+        if self.state.step:
+            return  # the checkpoint contains the random states
+        # With a new seed in each epoch, the random numbers depend only on the seed of the run and
+        # on the number of the epoch. The image order and the augmentation have such seeds, too.
         for index, layer in enumerate(all_layers(self.model)):
             if isinstance(layer, keras.layers.Dropout):
                 rng = np.random.default_rng([self.run.config.seed, epoch, index])
                 layer.seed_generator.state.assign(rng.integers(2**32, size=2, dtype=np.uint32))
 
+    def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
+        """Keeps the values of all variables, if a step can be skipped."""
+        if self.run.config.on_nan == "skip":
+            # TensorFlow copies a variable before it changes values that are still in use.
+            self.before = {
+                name: tf.convert_to_tensor(variable)
+                for name, variable in training_variables(self.model).items()
+            }
+
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
-        """Advances the progress bar by one step."""
+        """Counts the step, and writes a checkpoint if one is due."""
+        self.delay.is_active = True
+        norm = float(averaging_optimizer(self.model).gradient_norm)
+        if not (math.isfinite(logs["loss"]) and math.isfinite(norm)):
+            self._stop_or_skip(logs["loss"], norm)
+        self._add_earlier_sums()
+        self.state.step += 1
         self.bar.update(1)
+        # The last step of an epoch needs no checkpoint, because the validation follows.
+        if self.state.step < self.data.steps_per_epoch:
+            self._write_checkpoint_if_due()
+
+    def _stop_or_skip(self, loss: float, norm: float) -> None:
+        """Undoes a step whose loss or gradient is not finite.
+
+        Raises:
+            DivergenceError: `on_nan` is "stop", or too many steps of the epoch were skipped.
+        """
+        config, state = self.run.config, self.state
+        ids = self.data.image_ids(state.epoch, state.step)
+        received = (
+            f"in step {state.step + 1} of epoch {state.epoch + 1}. Received: loss={loss:g}, "
+            f"gradient norm={norm:g}, learning_rate={self._learning_rate():g}, "
+            f"images {', '.join(ids)}."
+        )
+        if config.on_nan == "skip" and state.skipped_steps < MAX_SKIPPED_STEPS:
+            state.skipped_steps += 1
+            for name, variable in training_variables(self.model).items():
+                # Keras creates some metrics in the first step.
+                variable.assign(self.before.get(name, tf.zeros(variable.shape, variable.dtype)))
+            self.bar.write(
+                f"warning: skipped an update, because the loss or the gradient is not finite "
+                f"{received}"
+            )
+            return
+        limit = f"{MAX_SKIPPED_STEPS} steps of this epoch were skipped before. "
+        raise DivergenceError(
+            f"The loss or the gradient is not a finite number {received} "
+            f"{limit if config.on_nan == 'skip' else ''}"
+            "Earlier checkpoints are unchanged. Train in another `workdir` with a lower "
+            "`learning_rate` or with `precision='float32'`"
+            + (", or resume with `on_nan='skip'`." if config.on_nan == "stop" else ".")
+        )
+
+    def _learning_rate(self) -> float:
+        return float(tf.convert_to_tensor(self.model.optimizer.learning_rate))
 
     def on_test_begin(self, logs: dict | None = None) -> None:
-        """Loads the averaged weights into the model, for validation and checkpoints."""
+        """Loads the averaged weights into the model, for validation and weights files."""
+        if not self.state.training_scores:
+            scores = self.model.get_metrics_result()
+            self.state.training_scores = {name: float(value) for name, value in scores.items()}
         averaging_optimizer(self.model).swap_averages()
+
+    def on_test_batch_end(self, batch: int, logs: dict | None = None) -> None:
+        """Counts the batch, and writes a checkpoint if one is due."""
+        self.delay.is_active = True
+        self._add_earlier_sums()
+        self.state.validation_step += 1
+        # The last batch needs no checkpoint, because the end of the epoch follows.
+        is_last = self.state.validation_step == self.data.validation_steps
+        if self._is_checkpoint_due() and not is_last:
+            averaging_optimizer(self.model).swap_averages()
+            self._write_checkpoint_if_due()
+            averaging_optimizer(self.model).swap_averages()
+
+    def _add_earlier_sums(self) -> None:
+        """Adds the sums of the steps before the resumed step to the metrics.
+
+        Keras resets the metrics at the start of an epoch, and creates some of their variables in
+        the first step. Therefore the earlier sums can be added only after the first step.
+        """
+        arrays, self.arrays = self.arrays, {}
+        for name, variable in training_variables(self.model).items() if arrays else ():
+            if name.startswith("metrics/"):
+                variable.assign(variable + arrays[name])
+
+    def _is_checkpoint_due(self) -> bool:
+        if self.delay.received is not None:
+            return True
+        seconds = 60 * self.run.config.checkpoint_minutes
+        is_time = time.monotonic() - self.last_checkpoint >= seconds
+        return is_time and not self.checkpoints.is_writing
+
+    def _write_checkpoint_if_due(self) -> None:
+        if self._is_checkpoint_due():
+            self.state.seconds = time.monotonic() - self.start
+            stops = self.delay.received is not None
+            self.checkpoints.write(self.model, self.state, wait=stops)
+            self.last_checkpoint = time.monotonic()
+            self.delay.deliver()
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch, then loads the trained weights into the model again."""
@@ -79,49 +202,50 @@ class RunRecorder(keras.callbacks.Callback):
             {name.replace(prefix, ""): float(value) for name, value in logs.items()},
             self.run.classes.num_classes,
         )
-        logs |= scores  # `TensorBoard` runs after this callback and reads `logs`
+        state = self.state
         if not all(math.isfinite(scores[name]) for name in ("loss", "val_loss")):
-            self.bar.close()
-            earlier = f"Earlier epochs are in {self.run.path}. " if self.state.history else ""
-            raise InputError(
+            raise DivergenceError(
                 f"The loss is not a finite number in epoch {epoch + 1}. Received: "
-                f"loss={scores['loss']}, val_loss={scores['val_loss']}. "
-                f"{earlier}Train in another `workdir` with a lower `learning_rate` or with "
+                f"loss={scores['loss']}, val_loss={scores['val_loss']}. Earlier checkpoints are "
+                "unchanged. Train in another `workdir` with a lower `learning_rate` or with "
                 "`precision='float32'`."
             )
-        state = self.state
         state.epoch = epoch + 1
         state.history.append(
             {
                 "epoch": state.epoch,
                 "seconds": round(time.monotonic() - self.start, 1),
-                "learning_rate": float(tf.convert_to_tensor(self.model.optimizer.learning_rate)),
+                "learning_rate": self._learning_rate(),
                 **scores,
             }
         )
+        state.step, state.validation_step, state.skipped_steps = 0, 0, 0
+        state.seconds, state.training_scores = 0.0, {}
         last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
         score = sum(last) / len(last)
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
+            save_weights(self.model, self.run.path / BEST)
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
-        save_checkpoint(self.run.path, self.model, state)
-        write_table(self.run.path, state.history)
         averaging_optimizer(self.model).swap_averages()
+        # The event files and the table are written after the checkpoint. If the training is killed
+        # in between, the resumed training adds the missing epoch.
+        self.checkpoints.write(self.model, state, wait=True)
+        self.last_checkpoint = time.monotonic()
+        self.events.write(state.history)
+        write_table(self.run.path, state.history)
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "
             + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
             + f"  {config.monitor} {scores[config.monitor]:.4f}"
             + ("  (best so far)" if state.best_epoch == state.epoch else "")
         )
+        self.delay.deliver()
 
-    def on_train_end(self, logs: dict | None = None) -> None:
-        """Loads the averaged weights into the model and closes the progress bar.
-
-        The weights of the model then equal the weights in `last.weights.h5`.
-        """
-        averaging_optimizer(self.model).swap_averages()
+    def close(self) -> None:
+        """Closes the progress bar; prints the reason if the training stops early."""
         if self.state.finished:
             self.bar.write(
                 f"The training stops early, because {self.run.config.monitor}, averaged over "

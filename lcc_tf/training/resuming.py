@@ -15,21 +15,24 @@ from tfds_deepglobe.source_files import equal_fingerprints
 # - `epochs`: a run can train for more epochs.
 # - `data`: the data set can be in another folder. `check_same_data` compares its content.
 # - `xla`: XLA changes results by rounding errors only.
-FREE_FIELDS = ("epochs", "data", "xla")
+# - `checkpoint_minutes`: the checkpoints have no influence on the results.
+# - `on_nan`: it has no influence before the first value that is not finite.
+FREE_FIELDS = ("epochs", "data", "xla", "checkpoint_minutes", "on_nan")
 
 
-def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
+def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) -> None:
     """Checks that a run folder is empty, or that its run can resume.
 
     Args:
         config: configuration of the training.
         workdir: the run folder.
-        resume: if True and `workdir` contains a run, resume this run.
+        resume: if True and `workdir` contains a run, resume this run. If None, resume this run
+            only if it has the same configuration and is not finished.
 
     Raises:
         InputError: one of the following is wrong.
 
-            - `workdir` is not empty, and `resume` is False.
+            - `workdir` is not empty, and `resume` does not allow to resume its run.
             - `workdir` is not empty and contains no run that can resume.
             - The run in `workdir` has another configuration.
     """
@@ -38,12 +41,12 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
     is_free = not workdir.exists() or (workdir.is_dir() and not {*workdir.iterdir()} - {unfinished})
     if is_free:
         return
-    if not resume:
-        raise InputError(
-            f"{workdir} is not empty, and training never overwrites files. Use `resume=True` to "
-            "resume the run in this folder, or choose another `workdir`."
-        )
-    run = read_run(workdir)
+    if resume is False:
+        raise not_empty(workdir)
+    try:
+        run = read_run(workdir)
+    except InputError as error:
+        raise (error if resume else not_empty(workdir)) from error
     if run.fingerprint is None:
         raise InputError(
             f"{workdir} contains an imported model. The training of an imported model cannot "
@@ -51,6 +54,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
         )
     old, new = run.config.to_json(), config.to_json()
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
+    if changed and resume is None:
+        raise not_empty(workdir)
     if changed:
         raise InputError(
             f"The options differ from the options of the run in {workdir}. Received: "
@@ -58,6 +63,14 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool) -> None:
             + ". Use the options of the run, or train in another `workdir`. These options can "
             f"differ: {', '.join(FREE_FIELDS)}."
         )
+
+
+def not_empty(workdir: Path) -> InputError:
+    """Returns the error for a run folder that contains other files or another run."""
+    return InputError(
+        f"{workdir} is not empty, and training never overwrites files. Use `resume=True` to "
+        "resume the run in this folder, or choose another `workdir`."
+    )
 
 
 def check_same_data(run: Run) -> None:

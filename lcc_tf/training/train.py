@@ -4,6 +4,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 from lcc_tf.config import TrainConfig
@@ -13,7 +14,12 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
 from lcc_tf.runs import Run, write_run
-from lcc_tf.training.checkpoints import TrainingState, read_state, restore
+from lcc_tf.training.checkpoints import (
+    CheckpointWriter,
+    TrainingState,
+    read_state,
+    restore,
+)
 from lcc_tf.training.distribution import (
     check_batch_size,
     check_xla,
@@ -21,19 +27,21 @@ from lcc_tf.training.distribution import (
     describe_devices,
 )
 from lcc_tf.training.history import write_history
+from lcc_tf.training.interruption import delayed_signals
 from lcc_tf.training.label_rules import label_rules_of
 from lcc_tf.training.network import build_network, compile_for
+from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
-from lcc_tf.training.resuming import check_same_data, check_workdir
-from lcc_tf.training.training_data import TrainingData, training_data_of
+from lcc_tf.training.resuming import check_same_data, check_workdir, not_empty
+from lcc_tf.training.training_data import training_data_of
 
 
 def train(
     config: TrainConfig,
     workdir: Path,
     *,
-    resume: bool = False,
+    resume: bool | None = None,
     strategy: tf.distribute.Strategy | None = None,
 ) -> TrainingState:
     """Trains one network and writes its run folder.
@@ -41,7 +49,8 @@ def train(
     Args:
         config: configuration of the training.
         workdir: the run folder.
-        resume: if True and `workdir` contains a run, resume this run.
+        resume: if True and `workdir` contains a run, resume this run. If None, resume this run
+            only if it has the same configuration and is not finished. If False, never resume.
         strategy: `tf.distribute` strategy. If None, the devices of the machine determine the
             strategy.
 
@@ -57,7 +66,7 @@ def train(
             - The batch size is larger than the training split.
             - The batch size is not divisible by the number of devices.
             - The device has too little memory.
-            - The loss is not a finite number.
+        DivergenceError: the loss or its gradient is not a finite number.
         tfds_deepglobe.errors.InputError: a file of the data set cannot be read.
     """
     with locked_folder(workdir, "workdir"):
@@ -65,7 +74,10 @@ def train(
 
 
 def _train(
-    config: TrainConfig, workdir: Path, resume: bool, strategy: tf.distribute.Strategy | None
+    config: TrainConfig,
+    workdir: Path,
+    resume: bool | None,
+    strategy: tf.distribute.Strategy | None,
 ) -> TrainingState:
     """Trains one network in a locked run folder, see `train`."""
     # Checks: they are the first step, because all later steps take a long time
@@ -73,8 +85,11 @@ def _train(
     strategy = strategy or choose_strategy()
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
-    state, checkpoint = read_state(workdir) if resume else (TrainingState(), None)
+    state, checkpoint = read_state(workdir)
+    checkpoints = CheckpointWriter(workdir, resumed=checkpoint)
     if state.finished or state.epoch >= config.epochs:
+        if not resume:
+            raise not_empty(workdir)
         ending = "stopped early" if state.finished else "ended"
         print(f"{workdir}: training {ending} after {state.epoch} epochs; nothing is left to train")
         write_history(workdir, state.history)
@@ -101,6 +116,8 @@ def _train(
 
     # Network
     keras.utils.set_random_seed(config.seed)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     model = build_network(
         config, rules.num_classes, pretrained=not checkpoint, bands=run.bands, strategy=strategy
     )
@@ -108,9 +125,12 @@ def _train(
         f"{config.arch} with {config.encoder}: {model.count_params():,} parameters, "
         f"{config.precision}, on {describe_devices(strategy)}"
     )
+    if checkpoint:
+        print(f"resuming the run in {workdir}, {state.position}")
     write_run(run, model.count_params())
 
     # Epochs
+    arrays: dict[str, np.ndarray] = {}
     try:
         for index, phase in enumerate(phases_of(config)):
             if state.epoch >= phase.end:
@@ -118,11 +138,13 @@ def _train(
             with strategy.scope():
                 compile_for(phase, model, config, rules, data.steps_per_epoch)
                 if checkpoint:
-                    restore(model, checkpoint, with_optimizer=index == state.phase)
+                    arrays = restore(model, checkpoint, same_phase=index == state.phase)
                     checkpoint = None
             state.phase = index
-            with reading(builder):
-                fit(model, data, RunRecorder(run, phase, state, data.steps_per_epoch))
+            with reading(builder), delayed_signals() as delay:
+                fit(model, RunRecorder(run, phase, state, data, checkpoints, delay, arrays))
+            arrays = {}
+        checkpoints.finish()
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             "The device has too little memory. Received: "
@@ -135,27 +157,49 @@ def _train(
     return state
 
 
-def fit(model: keras.Model, data: TrainingData, recorder: RunRecorder) -> None:
-    """Trains a model for the epochs of the recorder's phase, or until it stops early."""
-    first_epoch = recorder.state.epoch
-    batches, validation = data.training_batches(first_epoch), data.validation_batches()
-    if (num_outputs := len(model.outputs)) > 1:
-        batches, validation = (
-            dataset.map(lambda image, mask: (image, (mask,) * num_outputs))
-            for dataset in (batches, validation)
+def fit(model: keras.Model, recorder: RunRecorder) -> None:
+    """Trains a model for the epochs of the recorder's phase, or until it stops early.
+
+    If the training resumes in the middle of an epoch, this epoch is finished first. At the end, the
+    weights of the model are the averaged weights.
+    """
+    state, data = recorder.state, recorder.data
+
+    def masks_of_outputs(dataset: tf.data.Dataset) -> tf.data.Dataset:
+        if (num_outputs := len(model.outputs)) == 1:
+            return dataset
+        return dataset.map(lambda image, mask: (image, (mask,) * num_outputs))
+
+    validation = masks_of_outputs(data.validation_batches())
+
+    def fit_epochs(end: int, steps: int) -> None:
+        model.fit(
+            masks_of_outputs(data.training_batches(state.epoch, state.step)),
+            validation_data=validation,
+            initial_epoch=state.epoch,
+            epochs=end,
+            steps_per_epoch=steps,
+            callbacks=[recorder],
+            shuffle=False,
+            verbose=0,
         )
+
     xla = "with XLA" if model.jit_compile else "without XLA"
     print(f"Compiling the first step {xla}; this can take some minutes.")
-    model.fit(
-        batches,
-        validation_data=validation,
-        initial_epoch=first_epoch,
-        epochs=recorder.phase.end,
-        steps_per_epoch=data.steps_per_epoch,
-        callbacks=[
-            recorder,
-            keras.callbacks.TensorBoard(recorder.run.path / "tensorboard", write_graph=False),
-        ],
-        shuffle=False,
-        verbose=0,
-    )
+    try:
+        if state.validation_step:
+            scores = model.evaluate(
+                validation.skip(state.validation_step),
+                callbacks=[recorder],
+                return_dict=True,
+                verbose=0,
+            )
+            scores = {f"val_{name}": score for name, score in scores.items()}
+            recorder.on_epoch_end(state.epoch, state.training_scores | scores)
+        elif state.step:
+            fit_epochs(state.epoch + 1, data.steps_per_epoch - state.step)
+        if not state.finished and state.epoch < recorder.phase.end:
+            fit_epochs(recorder.phase.end, data.steps_per_epoch)
+        averaging_optimizer(model).swap_averages()
+    finally:
+        recorder.close()

@@ -17,6 +17,7 @@ from lcc_tf.data.pipeline import (
     split_size,
     steps_per_epoch,
     training_batches,
+    training_image_ids,
 )
 from lcc_tf.data.statistics import class_pixels, image_pixels
 from lcc_tf.training.label_rules import LabelRules
@@ -62,13 +63,36 @@ class TrainingData:
         """Number of whole batches in the training split."""
         return steps_per_epoch(self.builder, self.batch_size, self.crops)
 
-    def training_batches(self, first_epoch: int = 0) -> tf.data.Dataset:
+    @property
+    def validation_steps(self) -> int:
+        """Number of batches in one pass over the validation split."""
+        per_image = 4 if self.crops else 1
+        return -(-split_size(self.builder, "validation") * per_image // self.batch_size)
+
+    def image_ids(self, epoch: int, step: int) -> list[str]:
+        """Returns the ids of the images of a training step.
+
+        Args:
+            epoch: epoch, counted from 0.
+            step: step of the epoch, counted from 0.
+        """
+        return training_image_ids(
+            self.builder,
+            batch_size=self.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            step=step,
+            crops=self.crops,
+        )
+
+    def training_batches(self, first_epoch: int = 0, first_step: int = 0) -> tf.data.Dataset:
         """Returns an endless sequence of shuffled, augmented batches.
 
         `lcc_tf.data.pipeline.training_batches` describes the batches.
 
         Args:
             first_epoch: epoch of the first batch, counted from 0.
+            first_step: step of this epoch with which the batches start, counted from 0.
         """
         return training_batches(
             self.builder,
@@ -76,6 +100,7 @@ class TrainingData:
             batch_size=self.batch_size,
             seed=self.seed,
             first_epoch=first_epoch,
+            first_step=first_step,
             crops=self.crops,
             bands=self.bands,
             cache=self._decoded_bytes() <= CACHE_SHARE * available_memory(),

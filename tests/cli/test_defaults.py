@@ -40,7 +40,14 @@ FIELDS = {
 WITHOUT_OPTION = {"preprocessing", "dilation_rates", "align_corners", "monitor", "weight_decay"}
 # A flag, and options whose default is shown as a sentence
 SHOWN_OTHERWISE = {
-    *("deep_supervision", "split_files", "map_color", "crops_per_image", "group_by"),
+    *(
+        "deep_supervision",
+        "deterministic",
+        "split_files",
+        "map_color",
+        "crops_per_image",
+        "group_by",
+    ),
     *("image_glob", "mask_pattern", "bands", "merge", "void"),
 }
 

@@ -54,7 +54,7 @@ def project(tmp_path_factory):
     ):
         try:
             deadline = time.monotonic() + 240
-            while not (folder / "runs/trained/last.weights.h5").exists():
+            while not (folder / "runs/trained/history.csv").exists():
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)

@@ -1,9 +1,9 @@
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
+import threading
 
 import h5py
 import keras
@@ -12,14 +12,14 @@ import pytest
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.errors import InputError
-from lcc_tf.files import unfinished_name
 from lcc_tf.runs import BEST, load_weights
 from lcc_tf.training.checkpoints import (
-    LAST,
+    CHECKPOINTS,
+    CheckpointWriter,
     TrainingState,
     read_state,
     restore,
-    save_checkpoint,
+    save_weights,
 )
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
@@ -51,126 +51,180 @@ def state_after(epoch, best_epoch):
     return TrainingState(epoch=epoch, best_epoch=best_epoch, best_score=0.5, history=history)
 
 
+def write(folder, *states, model=None):
+    """Writes one checkpoint per state, and returns the numbers of the kept files."""
+    writer = CheckpointWriter(folder)
+    for state in states:
+        writer.write(model or small_model(1), state, wait=True)
+    return sorted(int(file.stem) for file in (folder / CHECKPOINTS).iterdir())
+
+
 def test_checkpoint_restores_weights_optimizer_and_state(tmp_path):
     model = trained(1)
-    weights = model.get_weights()
+    write(tmp_path, state_after(3, best_epoch=0), model=model)
+    state, file = read_state(tmp_path)
+    assert state == state_after(3, best_epoch=0)
+    assert file == tmp_path / CHECKPOINTS / "000001.h5"
+
+    other = small_model(2)
+    arrays = restore(other, file, same_phase=True)
+    assert int(other.optimizer.iterations) == 2
+    for ours, theirs in zip(
+        [*other.weights, *other.optimizer.variables],
+        [*model.weights, *model.optimizer.variables],
+        strict=True,
+    ):
+        np.testing.assert_array_equal(ours, theirs)
+    sums = {name: array for name, array in arrays.items() if name.startswith("metrics/")}
+    assert sums["metrics/00001"] == 8  # images of the last step
+
+
+def test_next_phase_starts_with_the_averages_and_a_new_optimizer(tmp_path):
+    model = trained(1)
+    write(tmp_path, state_after(1, best_epoch=0), model=model)
     model.optimizer.swap_averages()
     averages = model.get_weights()
-    save_checkpoint(tmp_path, model, state_after(3, best_epoch=3))
-    state, file = read_state(tmp_path)
-    assert state == state_after(3, best_epoch=3)
-    assert file == tmp_path / LAST
-
     other = small_model(2)
-    restore(other, file, with_optimizer=True)
-    assert int(other.optimizer.iterations) == 2
-    restored = other.get_weights()
-    other.optimizer.swap_averages()
-    for ours, theirs in zip([*restored, *other.get_weights()], [*weights, *averages], strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-    for ours, theirs in zip(other.optimizer.variables, model.optimizer.variables, strict=True):
-        np.testing.assert_array_equal(ours, theirs)
-
-
-def test_restored_weights_without_their_optimizer_start_a_new_optimizer(tmp_path):
-    model = trained(1)
-    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
-    other = small_model(2)
-    restore(other, tmp_path / LAST, with_optimizer=False)
+    restore(other, tmp_path / CHECKPOINTS / "000001.h5", same_phase=False)
     assert int(other.optimizer.iterations) == 0
     for _ in ("weights", "averages"):
-        for ours, theirs in zip(other.get_weights(), model.get_weights(), strict=True):
+        for ours, theirs in zip(other.get_weights(), averages, strict=True):
             np.testing.assert_array_equal(ours, theirs)
         other.optimizer.swap_averages()
 
 
-def test_best_weights_are_from_the_best_epoch(tmp_path):
-    best = trained(1)
-    save_checkpoint(tmp_path, best, state_after(1, best_epoch=1))
-    save_checkpoint(tmp_path, trained(2), state_after(2, best_epoch=1))
-    model = small_model(3)
-    model.load_weights(tmp_path / BEST)
-    np.testing.assert_array_equal(model.get_weights()[0], best.get_weights()[0])
-    assert read_state(tmp_path)[0].epoch == 2
+def test_checkpoint_in_the_background_contains_the_values_of_its_step(tmp_path, monkeypatch):
+    model = trained(1)
+    before = [weight.numpy().copy() for weight in model.weights]
+    is_changed = threading.Event()
+    writer = CheckpointWriter(tmp_path)
+    monkeypatch.setattr(
+        "lcc_tf.training.checkpoints.check_free_space", lambda *args: is_changed.wait(10)
+    )
+    writer.write(model, state_after(1, best_epoch=0), wait=False)
+    assert writer.is_writing
+    model.train_on_batch(np.ones((8, 3)), np.ones((8, 2)))
+    is_changed.set()
+    writer.finish()
+    assert np.any(model.weights[0].numpy() != before[0])
+    restore(model, read_state(tmp_path)[1], same_phase=True)
+    for ours, theirs in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
 
 
-def test_checkpoint_on_a_file_system_without_links(tmp_path, monkeypatch):
-    def no_links(*args):
-        raise OSError(errno.EPERM, "links are not supported")
-
-    monkeypatch.setattr("os.link", no_links)
-    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
-    assert (tmp_path / BEST).read_bytes() == (tmp_path / LAST).read_bytes()
-    assert sorted(path.name for path in tmp_path.iterdir()) == [BEST, LAST]
+def test_newest_two_checkpoints_are_kept(tmp_path):
+    states = [state_after(epoch, best_epoch=0) for epoch in (1, 2, 3)]
+    assert write(tmp_path, *states) == [2, 3]
+    state, file = read_state(tmp_path)
+    assert state.epoch == 3
+    (tmp_path / CHECKPOINTS / ".unfinished.000004.h5").write_bytes(b"killed")
+    (tmp_path / CHECKPOINTS / "notes.txt").write_text("mine")
+    writer = CheckpointWriter(tmp_path, resumed=file)
+    writer.write(small_model(1), state_after(4, best_epoch=0), wait=True)
+    names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
+    assert names == ["000003.h5", "000004.h5", "notes.txt"]
 
 
 def test_interrupted_write_does_not_change_earlier_files(tmp_path, monkeypatch):
-    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
-    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    write(tmp_path, state_after(1, best_epoch=0))
+    before = {path.name: path.read_bytes() for path in (tmp_path / CHECKPOINTS).iterdir()}
 
     def disk_full(*args):
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("os.fsync", disk_full)
     with pytest.raises(OSError, match="No space left"):
-        save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=2))
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+        write(tmp_path, state_after(2, best_epoch=2))
+    after = {path.name: path.read_bytes() for path in (tmp_path / CHECKPOINTS).iterdir()}
+    assert after == before
 
 
 def test_full_disk_raises_before_a_file_is_written(tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)._replace(free=10)
     monkeypatch.setattr("shutil.disk_usage", lambda path: usage)
-    with pytest.raises(OSError, match=f"{LAST} cannot be written.*0.0 MB are necessary"):
-        save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
-    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match=r"000001.h5 cannot be written.*0.0 MB are necessary"):
+        write(tmp_path, state_after(1, best_epoch=0))
+    assert list((tmp_path / CHECKPOINTS).iterdir()) == []
+    with pytest.raises(OSError, match=f"{BEST} cannot be written.*0.0 MB are necessary"):
+        save_weights(small_model(1), tmp_path / BEST)
 
 
-def test_best_weights_replace_damaged_last_weights(tmp_path, capsys):
-    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
-    save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=1))
-    content = (tmp_path / LAST).read_bytes()
-    (tmp_path / LAST).write_bytes(content[: len(content) // 2])
+def truncate(file):
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def empty(file):
+    file.write_bytes(b"")
+
+
+def flip_bit_of_a_weight(file):
+    """Flips a bit of the largest array of weights in a file."""
+    arrays = []
+    with h5py.File(file, "r") as content:
+        content["weights" if "weights" in content else "layers"].visititems(
+            lambda name, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None
+        )
+    values = max(arrays, key=np.size)
+    content = bytearray(file.read_bytes())
+    content[content.index(values.tobytes())] ^= 1
+    file.write_bytes(bytes(content))
+
+
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [(truncate, ".*"), (empty, ".*"), (flip_bit_of_a_weight, "the checksum is wrong")],
+)
+def test_older_checkpoint_replaces_the_damaged_newest_checkpoint(damage, reason, tmp_path, capsys):
+    write(tmp_path, state_after(1, best_epoch=0), state_after(2, best_epoch=0), model=trained(1))
+    damage(tmp_path / CHECKPOINTS / "000002.h5")
     state, file = read_state(tmp_path)
-    assert (state.epoch, file) == (1, tmp_path / BEST)
-    expected = f"{LAST} is damaged .*. The training resumes from {BEST}, after epoch 1."
+    assert (state.epoch, file.name) == (1, "000001.h5")
+    expected = rf"000002.h5 is damaged \({reason}.* resumes from 000001.h5, after 1 epoch\."
     assert re.search(expected, capsys.readouterr().out)
-    (tmp_path / LAST).unlink()
-    assert read_state(tmp_path)[0].epoch == 1
-    assert f"{LAST} is missing. The training resumes" in capsys.readouterr().out
-    (tmp_path / BEST).write_bytes(b"")
-    with pytest.raises(
-        InputError, match=f"no weights file can be read.*{LAST} is missing; {BEST} is damaged"
-    ):
+    # The next checkpoint replaces the damaged checkpoint.
+    CheckpointWriter(tmp_path, resumed=file).write(
+        small_model(1), state_after(2, best_epoch=0), wait=True
+    )
+    assert [file.name for file in sorted((tmp_path / CHECKPOINTS).iterdir())] == [
+        "000001.h5",
+        "000003.h5",
+    ]
+
+
+def test_damaged_checkpoints_raise(tmp_path):
+    write(tmp_path, state_after(1, best_epoch=0), state_after(2, best_epoch=0))
+    for file in (tmp_path / CHECKPOINTS).iterdir():
+        truncate(file)
+    with pytest.raises(InputError, match="no checkpoint can be read.*000002.h5.*; 000001.h5 is"):
+        read_state(tmp_path)
+
+
+def test_run_without_checkpoints_raises(tmp_path):
+    """For example, a run of version 0.1.0, or a copy of a run without its checkpoints."""
+    save_weights(small_model(1), tmp_path / BEST)
+    with pytest.raises(InputError, match=f"contains {BEST}, but no checkpoint"):
         read_state(tmp_path)
 
 
 def test_missing_best_weights_are_reported_and_written_again(tmp_path, capsys):
     """For example, a user copies only a part of the run folder to another machine."""
-    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
-    (tmp_path / BEST).unlink()
-    state, file = read_state(tmp_path)
+    write(tmp_path, state_after(1, best_epoch=1))
+    state, _ = read_state(tmp_path)
     assert (state.epoch, state.best_epoch, state.best_score) == (1, 0, float("-inf"))
-    assert file == tmp_path / LAST
     assert f"{BEST} is missing. Copy it from the original folder" in capsys.readouterr().out
 
 
-def test_link_that_a_killed_process_left_does_not_change_the_best_weights(tmp_path):
-    save_checkpoint(tmp_path, small_model(1), state_after(1, best_epoch=1))
-    best = (tmp_path / BEST).read_bytes()
-    os.link(tmp_path / BEST, unfinished_name(tmp_path / LAST))
-    save_checkpoint(tmp_path, small_model(2), state_after(2, best_epoch=1))
-    assert (tmp_path / BEST).read_bytes() == best
-
-
 def test_folder_without_weights_has_a_new_state(tmp_path):
+    (tmp_path / CHECKPOINTS).mkdir()
+    (tmp_path / CHECKPOINTS / ".unfinished.000001.h5").write_bytes(b"killed")
     assert read_state(tmp_path) == (TrainingState(), None)
 
 
 @pytest.mark.parametrize(
     ("arch", "precision", "layout"),
     [
-        ("unetpp", "float32", "d082dbebdd48827f"),
-        ("deeplabv3plus", "mixed_float16", "82fd8fbf3f1cb93e"),
+        ("unetpp", "float32", "d2edf7f5298477ab"),
+        ("deeplabv3plus", "mixed_float16", "0ec23edd614d3c5b"),
     ],
 )
 def test_weights_files_have_the_layout_of_version_0_1(arch, precision, layout, tmp_path):
@@ -186,61 +240,42 @@ def test_weights_files_have_the_layout_of_version_0_1(arch, precision, layout, t
     model = build_network(config, 7, pretrained=False)
     (phase,) = phases_of(config)
     compile_for(phase, model, config, LabelRules(7, ignore_class=6), 10)
-    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
+    save_weights(model, tmp_path / BEST)
     shapes = {}
 
     def add(name, item):
-        if isinstance(item, h5py.Dataset):
+        if isinstance(item, h5py.Dataset) and name.startswith("layers/"):
             shapes[name] = list(item.shape)
 
-    with h5py.File(tmp_path / LAST) as file:
+    with h5py.File(tmp_path / BEST) as file:
         file.visititems(add)
     text = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == layout
 
 
-def flip_byte_of_weights(file):
-    """Flips a bit of a weight in a file."""
-    arrays = []
-    with h5py.File(file, "r") as content:
-        content["layers"].visititems(
-            lambda name, item: arrays.append(item[()]) if isinstance(item, h5py.Dataset) else None
-        )
-    values = max(arrays, key=np.size)
-    content = bytearray(file.read_bytes())
-    place = content.index(values.tobytes())
-    content[place] ^= 1
-    file.write_bytes(bytes(content))
-
-
-def test_flipped_bit_of_the_weights_is_found(tmp_path, capsys):
+def test_flipped_bit_of_the_best_weights_raises(tmp_path):
     model = trained(1)
-    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
-    save_checkpoint(tmp_path, model, state_after(2, best_epoch=1))
-    flip_byte_of_weights(tmp_path / LAST)
-    state, file = read_state(tmp_path)
-    assert (state.epoch, file.name) == (1, BEST)
-    assert "last.weights.h5 is damaged (the checksum is wrong" in capsys.readouterr().out
-    flip_byte_of_weights(tmp_path / BEST)
+    save_weights(model, tmp_path / BEST)
+    flip_bit_of_a_weight(tmp_path / BEST)
     with pytest.raises(InputError, match="the checksum is wrong, because bytes of the file have"):
         load_weights(keras.Model(model.inputs, model.outputs), tmp_path / BEST)
-    with pytest.raises(InputError, match="no weights file can be read"):
-        read_state(tmp_path)
 
 
 def test_file_of_an_earlier_version_has_no_checksum(tmp_path):
     model = trained(1)
-    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
-    with h5py.File(tmp_path / LAST, "a") as content:
+    save_weights(model, tmp_path / BEST)
+    with h5py.File(tmp_path / BEST, "a") as content:
         (name,) = content.attrs
         del content.attrs[name]
-    assert read_state(tmp_path)[0].epoch == 1
+    load_weights(keras.Model(model.inputs, model.outputs), tmp_path / BEST)
 
 
 @pytest.mark.parametrize(
     "changes",
     [
         {"epoch": -3},
+        {"step": -1},
+        {"validation_step": 2},
         {"epoch": 2.0},
         {"best_epoch": 9},
         {"phase": -1},
@@ -250,8 +285,8 @@ def test_file_of_an_earlier_version_has_no_checksum(tmp_path):
     ],
 )
 def test_impossible_state_is_damage(tmp_path, changes):
-    save_checkpoint(tmp_path, trained(1), state_after(2, best_epoch=1))
-    with h5py.File(tmp_path / LAST, "a") as content:
+    write(tmp_path, state_after(2, best_epoch=0))
+    with h5py.File(tmp_path / CHECKPOINTS / "000001.h5", "a") as content:
         state = json.loads(content["training_state"][()]) | changes
         del content["training_state"]
         content["training_state"] = json.dumps(state)
@@ -261,10 +296,11 @@ def test_impossible_state_is_damage(tmp_path, changes):
         read_state(tmp_path)
 
 
-def test_checkpoint_without_variables_of_the_optimizer_raises(tmp_path):
-    model = trained(1)
-    save_checkpoint(tmp_path, model, state_after(1, best_epoch=1))
-    with h5py.File(tmp_path / LAST, "a") as content:
-        del content["optimizer"]
-    with pytest.raises(InputError, match=r"must contain \d+ variables of the opt.*Received: 0"):
-        restore(small_model(2), tmp_path / LAST, with_optimizer=True)
+@pytest.mark.parametrize("group", ["weights", "averages", "optimizer"])
+def test_checkpoint_without_some_variables_raises(group, tmp_path):
+    write(tmp_path, state_after(1, best_epoch=0), model=trained(1))
+    file = tmp_path / CHECKPOINTS / "000001.h5"
+    with h5py.File(file, "a") as content:
+        del content[group]
+    with pytest.raises(InputError, match=r"does not fit the network.*Received: \d+ arrays; exp"):
+        restore(small_model(2), file, same_phase=True)

@@ -9,18 +9,20 @@ import pytest
 import tensorflow as tf
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from lcc_tf.data.pipeline import evaluation_batches
-from lcc_tf.errors import InputError
+from lcc_tf.data.decoding import decode_mask
+from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
+from lcc_tf.errors import DivergenceError, InputError
 from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
 from lcc_tf.runs import BEST, read_run
-from lcc_tf.training.checkpoints import LAST, read_state
+from lcc_tf.training.checkpoints import CHECKPOINTS, read_state
 from lcc_tf.training.history import CURVES, HISTORY
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
 from lcc_tf.training.train import train
+from lcc_tf.training.training_data import training_data_of
 from tfds_deepglobe.errors import InputError as DatasetError
 
 SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
@@ -32,14 +34,20 @@ def one_step(tiny_config):
     return dataclasses.replace(tiny_config, image_size=32, batch_size=13, epochs=1)
 
 
+@pytest.fixture(scope="session")
+def three_steps(tiny_config):
+    """Configuration with two epochs of three training steps."""
+    return dataclasses.replace(tiny_config, image_size=32, schedule="constant")
+
+
 def test_run_folder_contains_its_files(runs):
     folder = runs / "unetpp"
     assert sorted(path.name for path in folder.iterdir()) == [
         BEST,
+        CHECKPOINTS,
         "config.json",
         CURVES,
         HISTORY,
-        LAST,
         "tensorboard",
     ]
     rows = list(csv.DictReader((folder / HISTORY).open()))
@@ -67,17 +75,17 @@ def test_saved_weights_have_the_recorded_validation_loss(runs, builder, tiny_con
     # The saved weights are the moving averages. Validation uses four crops of each image.
     state, file = read_state(runs / "unetpp")
     model = build_model("unetpp", 7, encoder="tiny", encoder_weights=None)
-    model.load_weights(file)
+    model.load_weights(runs / "unetpp" / BEST)
     model.compile(loss=get_loss(tiny_config.loss, ignore_class=6))
     batches = evaluation_batches(
         builder, "validation", image_size=64, batch_size=4, quarters=True, fill_up=True
     )
     loss = model.evaluate(batches, verbose=0)
-    assert loss == pytest.approx(state.history[-1]["val_loss"], rel=1e-4)
+    assert loss == pytest.approx(state.history[state.best_epoch - 1]["val_loss"], rel=1e-4)
     with h5py.File(file) as content:
-        names = list(content["optimizer"]["vars"])
-    # One step counter, two moments per trained variable and one average per variable
-    assert len(names) == 1 + 2 * len(model.trainable_weights) + len(model.weights)
+        # Step counter, learning rate or norm of the gradient, and two moments per trained variable
+        assert len(content["optimizer"]) == 2 + 2 * len(model.trainable_weights)
+        assert len(content["averages"]) == len(content["weights"]) == len(model.weights)
 
 
 def test_configuration_records_the_data_set(runs, builder):
@@ -95,7 +103,7 @@ def test_weights_and_statistics_of_a_frozen_encoder_do_not_change(eagerly, one_s
         dataclasses.replace(one_step, regime="frozen", encoder_weights=str(start)), tmp_path / "run"
     )
     model = build_model("deeplabv3plus", 7, encoder="tiny", encoder_weights=None)
-    model.load_weights(tmp_path / "run" / LAST)
+    model.load_weights(tmp_path / "run" / BEST)
     for ours, theirs in zip(
         model.get_layer("encoder").get_weights(), encoder.get_weights(), strict=True
     ):
@@ -134,24 +142,64 @@ def test_mixed_precision(eagerly, one_step, tmp_path):
 
 def test_infinite_loss_raises(eagerly, one_step, tmp_path):
     config = dataclasses.replace(one_step, learning_rate=1e30, schedule="constant")
-    with pytest.raises(
-        InputError, match="not a finite number in epoch 1.*lower `learning_rate`"
-    ) as error:
+    with pytest.raises(DivergenceError, match="not a finite number in epoch 1.*lower `learning_r"):
         train(config, tmp_path / "run")
-    assert "Earlier epochs" not in str(error.value)  # there are none
-    assert not (tmp_path / "run" / LAST).exists()
+    assert not (tmp_path / "run" / CHECKPOINTS).exists()
 
 
-def test_infinite_loss_names_the_folder_of_earlier_epochs(eagerly, one_step, tmp_path, monkeypatch):
-    class Divergence(RunRecorder):
-        def on_epoch_end(self, epoch, logs=None):
-            super().on_epoch_end(epoch, logs | ({"loss": float("inf")} if epoch else {}))
+class Explosion(RunRecorder):
+    """Recorder that sets a weight to NaN before the second step of the second epoch."""
 
-    config = dataclasses.replace(one_step, epochs=2)
-    monkeypatch.setattr("lcc_tf.training.train.RunRecorder", Divergence)
-    with pytest.raises(InputError, match=f"in epoch 2.*Earlier epochs are in {tmp_path}/run"):
+    def on_train_batch_begin(self, batch, logs=None):
+        super().on_train_batch_begin(batch, logs)
+        if (self.state.epoch, self.state.step) == (1, 1):
+            kernel = self.model.get_layer("head_logits").kernel
+            kernel.assign(np.full(kernel.shape, np.nan))
+
+
+def test_step_that_is_not_finite_is_named(eagerly, three_steps, tmp_path, monkeypatch):
+    monkeypatch.setattr("lcc_tf.training.train.RunRecorder", Explosion)
+    with pytest.raises(DivergenceError, match="in step 2 of epoch 2") as error:
+        train(three_steps, tmp_path / "run")
+    message = str(error.value)
+    assert "loss=nan, gradient norm=nan, learning_rate=0.01, images demo_" in message
+    assert "or resume with `on_nan='skip'`" in message
+    assert error.value.exit_code == 3
+    assert read_state(tmp_path / "run")[0].position == "after 1 epoch"
+
+
+def test_skipped_step_changes_nothing(eagerly, three_steps, tmp_path, monkeypatch, capsys):
+    config = dataclasses.replace(three_steps, on_nan="skip")
+    monkeypatch.setattr("lcc_tf.training.train.RunRecorder", Explosion)
+    state = train(config, tmp_path / "run")
+    assert capsys.readouterr().out.count("skipped an update") == 1
+    assert all(np.isfinite(value) for row in state.history for value in row.values())
+    with h5py.File(read_state(tmp_path / "run")[1]) as content:
+        assert content["optimizer/00000"][()] == 5  # counter of the updates in 6 steps
+
+
+def test_too_many_skipped_steps_raise(eagerly, three_steps, tmp_path, monkeypatch):
+    config = dataclasses.replace(three_steps, on_nan="skip")
+    monkeypatch.setattr("lcc_tf.training.train.RunRecorder", Explosion)
+    monkeypatch.setattr("lcc_tf.training.recorder.MAX_SKIPPED_STEPS", 0)
+    with pytest.raises(DivergenceError, match="0 steps of this epoch were skipped before"):
         train(config, tmp_path / "run")
-    assert read_state(tmp_path / "run")[0].epoch == 1
+
+
+def test_image_ids_are_the_images_of_the_step(three_steps, builder):
+    """Compares the masks of a batch, which are crops of whole images, with the named images."""
+    config = dataclasses.replace(three_steps, crop_scale=(1.0, 1.0), image_size=64)
+    data = training_data_of(config, builder, LabelRules(7))
+    masks = {
+        example["id"].numpy().decode(): np.sort(
+            decode_mask(example["segmentation_mask"]), axis=None
+        )
+        for example in encoded_examples(builder, "train")
+    }
+    (batch,) = data.training_batches(1, 2).take(1)
+    for image_id, mask in zip(data.image_ids(1, 2), batch[1].numpy(), strict=True):
+        counts = np.bincount(mask.ravel(), minlength=7) - np.bincount(masks[image_id], minlength=7)
+        assert np.abs(counts).sum() < 0.1 * mask.size  # the augmentation warps some images
 
 
 def test_batch_larger_than_the_split_raises_before_a_folder_exists(one_step, tmp_path):

@@ -1,0 +1,69 @@
+"""Delay of SIGINT and SIGTERM until the end of a training step."""
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class SignalDelay:
+    """Delays signals that arrive in the middle of a training step.
+
+    A step changes the weights and the metrics. If an exception interrupted the step, a checkpoint
+    could not contain all changes of the step, or none of them.
+
+    Attributes:
+        received: number of the delayed signal; None if no signal has arrived.
+        is_active: False before the first step, which can take minutes. A signal then stops the
+            training at once.
+    """
+
+    def __init__(self) -> None:
+        self.received: int | None = None
+        self.is_active = False
+        self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+
+    def deliver(self) -> None:
+        """Delivers the delayed signal. The earlier handler usually raises `KeyboardInterrupt`."""
+        if self.received is not None:
+            number, self.received = self.received, None
+            self.restore()
+            signal.raise_signal(number)
+
+    def restore(self) -> None:
+        """Sets the earlier signal handlers again."""
+        for number, handler in self._earlier.items():
+            signal.signal(number, handler)
+
+    def receive(self, number: int, frame: FrameType | None) -> None:
+        """Signal handler: delays the first signal, and delivers the second signal at once."""
+        is_second = self.received is not None
+        self.received = number
+        if is_second or not self.is_active:
+            self.deliver()
+
+
+@contextlib.contextmanager
+def delayed_signals() -> Iterator[SignalDelay]:
+    """Delays SIGINT and SIGTERM inside the block, at most until the end of the block.
+
+    In threads other than the main thread, signals are never received. The block then changes
+    nothing.
+
+    Yields:
+        The delay. Call `deliver` at a moment at which the training can stop.
+    """
+    delay = SignalDelay()
+    if threading.current_thread() is not threading.main_thread():
+        yield delay
+        return
+    for number in SIGNALS:
+        signal.signal(number, delay.receive)
+    try:
+        yield delay
+    finally:
+        delay.restore()
+    delay.deliver()
