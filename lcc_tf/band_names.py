@@ -10,12 +10,14 @@ WAVELENGTHS = {"blue": (430, 510), "green": (510, 600), "red": (600, 700)}
 OTHER_WORDS = frozenset(
     ("nir", "infrared", "infra", "swir", "mir", "tir", "rededge", "edge", "coastal", "thermal")
 )
-OTHER_COLOR = "other"
-SHORTEST = 300  # shortest wavelength, nanometers; smaller numbers are widths of bands
+OTHER_COLOR = "other"  # color of a band that is not red, green or blue
+# Shortest wavelength, nanometers. Smaller numbers in descriptions are widths of bands.
+SHORTEST = 300
 UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; Unicode has two micro signs
-MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))  # words in descriptions
-# Names of the blue, green and red band of Sentinel-2. With a single digit, such as B4, the same
-# numbers are other colors for some satellites.
+# Words in descriptions that say nothing about the color
+MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))
+# Names of the blue, green and red band of Sentinel-2. The table does not contain names with one
+# digit, such as B4: band B4 is red in some satellites, and has another color in other satellites.
 SENTINEL2 = {"b02": "blue", "b03": "green", "b04": "red"}
 
 
@@ -57,7 +59,7 @@ def described_color(description: str | None, *, mentioned: bool = False) -> str 
 
 
 def words_of(text: str) -> list[str]:
-    """Returns the words of a description that can have a meaning."""
+    """Returns the words of a description, without numbers and the words in `MEANINGLESS`."""
     words = set(re.findall("[a-z0-9]+", text.lower())) - MEANINGLESS
     return sorted(word for word in words if not word.isdigit())
 

@@ -19,18 +19,18 @@ class Bands:
     """Names and value ranges of the bands of a network's images.
 
     A network with bands scales its input: for each band, the range becomes [0, 255]. Values outside
-    the range are clipped. Therefore the input of the network is images with their original values,
-    and all parts of an image are scaled in the same way.
+    the range are clipped. Therefore the network accepts images with their original values, and all
+    parts of an image are scaled in the same way.
 
     Attributes:
-        names: one name per band. Bands whose names contain red, green or blue, or their wavelength,
-            get the weights of this color from ImageNet.
+        names: one name per band. If a name contains the word red, green or blue, or the wavelength
+            of this color, the band gets the ImageNet weights of the color.
         ranges: range of values per band, in the unit of the images.
-        numbers: number of each band in the image files of the training, counted from 1. None if the
-            numbers are unknown.
+        numbers: number of each band in the files of the training images, counted from 1. None if
+            the numbers are unknown.
 
     Raises:
-        InputError: the numbers of names, ranges and numbers differ, or a range is invalid.
+        InputError: `names`, `ranges` and `numbers` have different lengths, or a range is invalid.
 
     Example:
         >>> bands = Bands(("red", "green", "blue", "nir"), ((0, 3000),) * 4)
@@ -81,7 +81,7 @@ class Bands:
 
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factor and offset per band, float32 `(bands,)`, that convert its range to [0, 255]."""
+        """Factors and offsets, float32 `(bands,)`, that convert the ranges to [0, 255]."""
         low, high = np.array(self.ranges).T
         factor = 255 / (high - low)
         return factor.astype(np.float32), (-low * factor).astype(np.float32)
@@ -90,7 +90,8 @@ class Bands:
         """Returns an RGB picture of an image.
 
         The picture contains the bands of the colors red, green and blue. If one of these bands does
-        not exist, the picture contains the first three bands, or the first band in gray.
+        not exist, the picture contains the first three bands. If the image has only one or two
+        bands, the picture contains the first band in gray.
 
         Args:
             image: `(..., bands)`, in the unit of `ranges`.
@@ -122,7 +123,7 @@ def parse_scale(text: str) -> tuple[float, float] | None:
         text: "percentile", "minmax", "dtype", or two numbers such as "0,3000".
 
     Returns:
-        The two numbers; None for a word.
+        The two numbers; None for a word such as "dtype".
 
     Raises:
         InputError: the text is invalid.
@@ -156,7 +157,7 @@ def as_rgb(image: np.ndarray, bands: Bands | None) -> np.ndarray:
 
 
 def check_equal_bands(bands: Sequence[Bands | None]) -> None:
-    """Verifies that networks have the same bands. Their ranges may differ.
+    """Verifies that networks have the same bands. The ranges of the bands may differ.
 
     Raises:
         InputError: the numbers or the names of the bands differ.

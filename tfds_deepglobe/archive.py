@@ -63,9 +63,9 @@ _USUAL_NAMES = (
 )
 _MAX_COLORS = 12  # colors in a table
 # Limits of the search for class tables with other names: bytes per text file, number of files.
-# They keep the search short in archives with many text files.
+# With these limits, the search is short in archives with many text files.
 _MAX_TABLE_SIZE, _MAX_TEXTS = 100_000, 20
-_MAX_TRIES = 5  # images in which bands are searched
+_MAX_TRIES = 5  # number of images in which bands are searched
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 _ORIENTATIONS = (
     "has the orientation tag {}, but its mask ({}) has the orientation tag {}; lcc_tf ignores "
@@ -80,7 +80,7 @@ class Example:
     """A decoded image and its decoded mask.
 
     Attributes:
-        image: image in RGB, or in RGBA without transparent pixels, with 8 bits per channel. If the
+        image: image with 8 bits per channel, in RGB, or in RGBA without transparent pixels. If the
             archive has `bands`, the pixels of these bands.
         class_ids: mask as class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
         image_file: content of the image file.
@@ -114,7 +114,7 @@ class Archive:
     Attributes:
         path: path of the folder or the zip.
         pairs: pairs of an image and its mask, sorted by id.
-        mask_classes: class table of the masks. If the archive contains no file of
+        mask_classes: class table of the masks. If the archive contains no file with a name in
             `class_files.TABLE_FILES`, the classes of DeepGlobe.
         table: name of the file with the class table; None if the archive contains no class table.
         names: name patterns of images and masks.
@@ -124,11 +124,12 @@ class Archive:
         faults: faults that were found without reading the files, such as missing masks; one line
             per fault.
         source: folder or zip from which the files are read.
-        relabeling: conversion of the classes of the masks to the classes for training; None if they
-            are equal.
+        relabeling: conversion of the classes of the masks to the classes for training; None if the
+            classes are equal.
         bands: bands of the images; None for images in RGB with 8 bits per channel.
-        turned: images that `read` has decoded and whose orientation tags it has not applied.
-        contents: contents of files that `with_bands` has read, so that `read` does not read them
+        turned: names of images with orientation tags, among the images that `read` has decoded.
+            The tags are not applied.
+        contents: contents of files that `with_bands` has read. `read` does not read these files
             again.
     """
 
@@ -168,7 +169,7 @@ class Archive:
 
         Args:
             pair: an element of `pairs`.
-            color_map: class id of each additional color, which is not in the class table.
+            color_map: class ids of colors that are not in the class table.
 
         Raises:
             FileFaultsError: The image or the mask cannot be used.
@@ -275,8 +276,12 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         names: name patterns of images and masks; None to recognize them, see `recognize_layout`.
 
     Raises:
-        InputError: The path does not exist, the file is not a zip, the archive contains no image
-            with a mask, several layouts are possible, or the class table is not valid.
+        InputError: one of these reasons:
+
+            - The path does not exist, or the file is not a zip.
+            - The archive contains no image with a mask.
+            - Several layouts are possible.
+            - The class table is not valid.
         OSError: The files of a folder cannot be listed.
     """
     path = Path(path)
@@ -296,7 +301,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     is_recognized = names is None
     used = files
     if names is None:
-        # Predictions, previews and so on, unless all images are in such folders
+        # Skip folders such as `predictions` and `previews`, unless all images are in such folders.
         used = [file for file in files if not OTHER_WORDS & {*words_of(file.folder)}]
         if not any(looks_like_image(file.name) for file in used):
             used = files
@@ -307,8 +312,9 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
     found = pair_files(used, names, root=path.name if path.is_dir() else "")
     used_names = {file.name for file in used}
     left_out = [f.name for f in files if f.name not in used_names and looks_like_image(f.name)]
-    # If no pair was found, the patterns are probably wrong. In this case, report one error instead
-    # of one fault per file. Images or masks of DeepGlobe without partners have one fault per file.
+    # If no pair was found, the patterns are probably wrong. In this case, raise one error instead
+    # of one fault per file. DeepGlobe images without masks, and masks without images, are reported
+    # as one fault per file.
     if not found.pairs and not (is_recognized and (faults or found.faults)):
         remedies = [_USUAL_NAMES] * is_recognized + [_OTHER_NAMES] * bool(files)
         if is_recognized and not any(looks_like_image(file.name) for file in files):
@@ -332,7 +338,7 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
 
 
 def with_bands(archive: Archive, text: str | None) -> Archive:
-    """Finds the bands of the images of an archive in its first readable images.
+    """Reads the first images of an archive to find its bands.
 
     Args:
         archive: archive, as returned by `open_archive`.
@@ -360,8 +366,8 @@ def with_bands(archive: Archive, text: str | None) -> Archive:
             break
     if text is not None and fault and not found:
         raise fault
-    # One RGB image is enough: among RGB images, a gray image is a fault. If no image can be read,
-    # `read` reports the faults.
+    # If one of the images is RGB, read all images as RGB. A gray image is then a fault. If no image
+    # can be read, `read` reports the faults.
     bands = found[0] if found and None not in found else None
     return dataclasses.replace(archive, bands=bands, contents=contents)
 
@@ -396,7 +402,7 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
 
     Args:
         archive: archive, as returned by `open_archive`.
-        color_map: class id of each additional color, which is not in the class table.
+        color_map: class ids of colors that are not in the class table.
 
     Returns:
         All faults, and statistics of the pairs without faults.
@@ -427,11 +433,11 @@ def verify(archive: Archive, color_map: Mapping[RGB, int]) -> Report:
 def copies(archive: Archive, pairs: Sequence[Pair]) -> list[str]:
     """Returns one fault per image that exists twice, because copies could be in two splits.
 
-    Images of a single color, such as areas without data, are not copies.
+    Copies of images with a single color, such as areas without data, are accepted.
 
     Args:
         archive: the archive.
-        pairs: pairs that `Archive.read` has already read.
+        pairs: pairs that `Archive.read` has read before.
     """
     by_size = collections.defaultdict[int, list[File]](list)
     for pair in pairs:
@@ -470,9 +476,12 @@ def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
 def _lines(archive: Archive, faults: Sequence[tuple[str, InputError]]) -> list[str]:
     """Formats faults with one line per file.
 
-    A fault of all images, or of all masks, is formatted as one line. Masks that need another class
-    table are formatted as one line, which proposes a class table for all of them. Colors without a
-    class in several masks are formatted as one table.
+    There are three exceptions:
+
+    - If all images, or all masks, have the same fault, the fault is formatted as one line.
+    - All masks that need another class table are formatted as one line, which proposes a class
+      table.
+    - If several masks contain colors without a class, all these colors are formatted as one table.
     """
     images = {pair.image.name for pair in archive.pairs}
     colors = [error.colors for _, error in faults if isinstance(error, OtherPaletteError)]
@@ -501,7 +510,8 @@ def _color_table(counts: Mapping[str, Mapping[RGB, int]], classes: ClassTable) -
     """Formats a table of the colors without a class in several masks.
 
     Args:
-        counts: number of pixels of each color without a class, for each mask.
+        counts: dictionary from the name of a mask to the number of pixels of each color without a
+            class.
         classes: the class table.
     """
     pixels, masks = collections.Counter[RGB](), collections.Counter[RGB]()
@@ -575,7 +585,7 @@ def describe(archive: Archive) -> str:
 
 
 def remarks(archive: Archive) -> list[str]:
-    """Describes the properties of an archive that can be mistakes of the user, one line each."""
+    """Describes properties of an archive that can be mistakes of the user, one per line."""
     lines = []
     grays = [color[0] for color in archive.mask_classes.palette if len({*color}) == 1]
     if len(grays) == len(archive.mask_classes.palette) and min(grays) > 0 and max(grays) < 255:
@@ -588,7 +598,7 @@ def remarks(archive: Archive) -> list[str]:
         count = len(archive.left_out)
         files = "image file that matches" if count == 1 else "image files that match"
         lines.append(
-            f"left out {count} {files} neither "
+            f"skipped {count} {files} neither "
             f"{archive.names.images} nor {archive.names.masks}: {listed(archive.left_out)}"
         )
     if not archive.has_class_table:
@@ -612,7 +622,7 @@ def _leaves_archive(name: str) -> bool:
 
 
 def _is_text(name: str) -> bool:
-    """Returns False if a file name contains bytes that are not UTF-8, which Python then escapes."""
+    """Returns False if a file name contains bytes that are not UTF-8. Python escapes such bytes."""
     try:
         name.encode()
     except UnicodeEncodeError:
@@ -629,7 +639,8 @@ def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> tuple[Clas
         The class table and the name of its file; None if the archive contains no class table.
 
     Raises:
-        InputError: A table is not valid, two tables differ, or a table has another file name.
+        InputError: A table is not valid, two tables differ, or the only table has a file name that
+            is not in `TABLE_FILES`.
     """
     for base in TABLE_FILES:
         tables = {}
@@ -671,6 +682,7 @@ def _misnamed_table(source: Folder | Zip, files: Sequence[File]) -> str | None:
         except InputError:  # another kind of text
             continue
         is_gray = all(red == green == blue for red, green, blue in table.palette)
-        if table != DEEPGLOBE_CLASSES and not is_gray:  # names and numbers can be any other table
+        # A file with names and numbers, but without colors, is usually not a class table.
+        if table != DEEPGLOBE_CLASSES and not is_gray:
             return name
     return None

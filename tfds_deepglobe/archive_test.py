@@ -366,9 +366,7 @@ def test_classes_of_deepglobe_and_left_out_images_are_reported(tmp_path):
     for i in range(30):
         (root / f"{i:02d}{'x' * 200}.tif").touch()
     left_out, no_table = remarks(open_archive(root))
-    assert left_out.startswith(
-        "left out 30 image files that match neither *_sat.jpg nor *_mask.png"
-    )
+    assert left_out.startswith("skipped 30 image files that match neither *_sat.jpg nor *_mask.png")
     assert left_out.endswith(" and 27 more")
     assert len(left_out) < 400
     assert no_table.endswith("no class_dict.csv, therefore the classes of DeepGlobe are used")

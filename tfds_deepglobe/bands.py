@@ -1,7 +1,7 @@
 """Images with any number of bands, such as red, green, blue and near infrared.
 
 RGB images with 8 bits per channel do not need this module: `decoding` decodes them with Pillow. All
-other images are read with GDAL or NumPy, and their values are not changed.
+other images are read with GDAL or NumPy. Their values are not changed.
 """
 
 import contextlib
@@ -24,14 +24,15 @@ if TYPE_CHECKING:
 # Supported dtypes of pixels. TFRecords, TensorFlow's image operations and GDAL support all of them.
 DTYPES = ("uint8", "uint16", "int16", "float32")
 MAX_BANDS = 1000
-# Measurements are never so large. Such values mark nodata pixels, often without a nodata value in
-# the file.
+# Measured values are smaller. Larger values mark nodata pixels, often in files that do not define a
+# nodata value.
 LARGEST_VALUE = 1e30
 # Dictionary from Pillow's name of a format to GDAL's name
 _DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "BMP": "BMP"}
 _COLORS = ("red", "green", "blue")
 _DTYPE_HINT = "`gdal_translate -ot Float32 in.tif out.tif` converts the dtype"
-# Number of pixels per image for the statistics of the values
+# For the statistics of the values: largest and smallest number of pixels per image, and number of
+# pixels of all images
 _MAX_SAMPLES, _MIN_SAMPLES, _ALL_SAMPLES = 4096, 256, 1 << 22
 
 
@@ -44,8 +45,9 @@ class Bands:
         names: one name per used band, such as "red" or "B08".
         count: number of bands in each image file.
         dtype: dtype of the pixels, one of `DTYPES`.
-        described: names of the used bands in the first image, in the order of the files. They are
-            used to find images with another order.
+        described: names of the used bands in the files of the first image. The order is the order
+            of `numbers`, or of the files if there is one file per band. If another image has the
+            same names in another order, this is a fault.
     """
 
     numbers: tuple[int, ...]
@@ -65,8 +67,8 @@ class Raster:
     """Pixels of an image with any number of bands.
 
     Attributes:
-        values: values of the file, `(height, width, bands)`. Nodata pixels are NaN in float32, and
-            the smallest number of all other dtypes.
+        values: values of the file, `(height, width, bands)`. The value of nodata pixels is NaN for
+            float32, and the smallest number of the dtype for all other dtypes.
         valid: bool `(height, width)`; False for nodata pixels.
         has_value: bool `(height, width, bands)`; False for nodata values.
         orientation: orientation in [1, 8], which is not applied; 1 if there is no orientation tag.
@@ -90,7 +92,8 @@ def parse_bands(text: str) -> tuple[tuple[int, ...], dict[int, str]]:
         text: numbers of bands, counted from 1, with optional names.
 
     Returns:
-        The numbers of the bands, and the names of some of these numbers.
+        The numbers of the bands, and a dictionary from a number to a name. Bands without a name are
+        not in the dictionary.
 
     Raises:
         InputError: The text is not valid.
@@ -125,8 +128,8 @@ def find_bands(
         part_names: names of the bands, if there is one file per band.
 
     Returns:
-        The bands. None for an image in RGB with 8 bits per channel or with a palette, for which
-        `decoding.decode_image` is enough, if `text` is None.
+        The bands. If `text` is None, None for an image with 8-bit colors or a palette.
+        `decoding.decode_image` decodes RGB images, and reports a fault of CMYK images and palettes.
 
     Raises:
         InputError: The image is damaged, has an unsupported dtype, or does not have the bands in
@@ -140,7 +143,7 @@ def find_bands(
             if image.has_palette:
                 raise InputError(
                     "contains palette indices instead of values; `gdal_translate -expand rgb in.tif"
-                    " out.tif` converts them to colors"
+                    " out.tif` converts the indices to colors"
                 )
             alpha |= {len(names) + band + 1 for band in image.alpha}
             names += image.names
@@ -174,7 +177,8 @@ def find_bands(
 def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
     """Reads the pixels of an image.
 
-    A pixel is nodata if it is nodata in all bands, or if a value is not a finite number.
+    A pixel is nodata if it is nodata in all bands, if one of its values is not a finite number, or
+    if the absolute value of a number is `LARGEST_VALUE` or more.
 
     Args:
         contents: contents of the files of the image: one file, or one file per band.
@@ -182,7 +186,7 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
         bands: bands to read.
 
     Raises:
-        InputError: The image is damaged or too large, or has other bands than `bands`.
+        InputError: The image is damaged or too large, or its bands are different from `bands`.
     """
     wanted = [number - 1 for number in bands.numbers]
     values, valid, count, dtypes, orientation = [], [], 0, set(), 1
@@ -211,10 +215,10 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
     sizes = {size_text(part.shape[1::-1]) for part in values}
     if len(sizes) > 1:
         raise InputError(
-            f"has bands of different sizes ({', '.join(sorted(sizes))} pixels); resample them to "
-            "one size, for example with `gdalwarp -tr METERS METERS in.tif out.tif`"
+            f"has bands of different sizes ({', '.join(sorted(sizes))} pixels); resample the bands "
+            "to one size, for example with `gdalwarp -tr METERS METERS in.tif out.tif`"
         )
-    # One file per band has the bands in the order of the files.
+    # With one file per band, the values are in the order of the files. Sort them like `bands`.
     order = np.argsort(np.argsort(wanted)) if len(contents) > 1 else slice(None)
     pixels = np.concatenate(values, axis=-1)[..., order]
     has_value = np.concatenate(valid, axis=-1)[..., order]
@@ -224,7 +228,8 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
             is_valid &= (np.abs(pixels) < LARGEST_VALUE).all(axis=-1)  # False for NaN
         pixels[~is_valid] = np.nan
     else:
-        pixels[~is_valid] = np.iinfo(bands.dtype).min  # scaled to 0, like nodata pixels of a map
+        # The network scales this value to 0, the same as for nodata pixels of a map.
+        pixels[~is_valid] = np.iinfo(bands.dtype).min
     return Raster(pixels, is_valid, has_value & is_valid[..., None], orientation)
 
 
@@ -233,11 +238,12 @@ def sampled_values(raster: Raster, num_images: int) -> np.ndarray:
 
     Args:
         raster: an image.
-        num_images: number of images. If there are many, each image has fewer samples.
+        num_images: number of sampled images. If there are many images, fewer pixels of each image
+            are returned.
 
     Returns:
         float32 `(n + 2, bands)`. The first two rows are the minimum and the maximum of each band.
-        Nodata values are NaN. Zero rows if all pixels are nodata.
+        Nodata values are NaN. If all pixels are nodata, the array has no rows.
     """
     has_value = raster.has_value[raster.valid]
     if not len(has_value):
@@ -257,7 +263,7 @@ class _Image:
     Attributes:
         names: one name per band.
         dtypes: one dtype per band.
-        is_color: True for RGB with 8 bits per channel, and for a palette.
+        is_color: True for 8-bit colors (see `_is_rgb_or_rgba`), and for a palette.
         has_palette: True if the values are indices of a palette.
         alpha: bands with transparency, counted from 0.
         source: the pixels, or the open file.
@@ -279,7 +285,7 @@ class _Image:
         """Reads some bands, counted from 0.
 
         Returns:
-            Values and mask of valid values, both `(height, width, bands)`.
+            Values, and a mask that is True for valid values. Both are `(height, width, bands)`.
         """
         if isinstance(self.source, np.ndarray):
             values = np.array(self.source[..., list(bands)])
@@ -306,7 +312,8 @@ def _opened(data: bytes, kind: str) -> Iterator[_Image]:
         from rasterio.errors import NotGeoreferencedWarning, RasterioError
     except ImportError as error:
         raise InputError(
-            "has other bands than RGB with 8 bits; to read it, run: pip install 'lcc_tf[maps]'"
+            "has other bands than RGB with 8 bits; to read such images, run: pip install "
+            "'lcc_tf[maps]'"
         ) from error
     if kind in ("JPEG", "PNG"):
         check_complete(data, kind)
@@ -336,21 +343,25 @@ def _opened(data: bytes, kind: str) -> Iterator[_Image]:
                 alpha = tuple(i for i, kind in enumerate(kinds) if kind == ColorInterp.alpha)
                 yield _Image(tuple(names), file.dtypes, is_color, has_palette, alpha, file)
     except RasterioError as error:
-        # `error.__cause__` is the error of GDAL. It tells why the file cannot be read.
+        # `error.__cause__` is the error of GDAL, which contains the reason.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
         raise InputError(f"is not a complete {kind} file: {reason}") from error
 
 
 def _is_rgb_or_rgba(kinds: "Sequence[ColorInterp]") -> bool:
-    """Returns True for three bands of colors, or for two to four bands with transparency."""
+    """Returns True for images in RGB, RGBA, gray with transparency, or CMYK.
+
+    Any three bands count as RGB. The name of a band of CMYK is "cyan".
+    """
     names = [kind.name for kind in kinds]
     return len(names) == 3 or (names[-1] == "alpha" and len(names) in (2, 4)) or "cyan" in names
 
 
 def _array_image(data: bytes) -> _Image:
-    """Opens the content of a `.npy` file: `(height, width)`, with bands in the first or last axis.
+    """Opens the content of a `.npy` file.
 
-    The shorter of these two axes contains the bands.
+    The shape is `(height, width)`, `(height, width, bands)` or `(bands, height, width)`. Of the
+    first and the last axis, the shorter axis contains the bands.
     """
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)

@@ -260,7 +260,7 @@ def test_one_file_per_band(layout, tmp_path):
 def test_bands_of_different_sizes_raise():
     contents = [tiff(random_values(6, 8, 1)), tiff(random_values(3, 4, 1))]
     bands = find_bands(contents, "TIFF", text=None, part_names=("a", "b"))
-    with pytest.raises(InputError, match=r"different sizes \(4x3, 8x6 pixels\); resample them"):
+    with pytest.raises(InputError, match=r"sizes \(4x3, 8x6 pixels\); resample the bands"):
         read_raster(contents, "TIFF", bands)
 
 

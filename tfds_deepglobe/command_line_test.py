@@ -91,7 +91,7 @@ def test_class_table_and_letter_case_of_a_data_set_with_user_defined_classes(tmp
     assert main(["check", "--data", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == f"{tmp_path}: 4 images with masks, 2 classes; no faults"
-    assert lines[1].startswith("left out 1 image file that matches neither *_sat.jpg nor")
+    assert lines[1].startswith("skipped 1 image file that matches neither *_sat.jpg nor")
     assert lines[1].endswith(": x/y/train/extra.tif")
     assert any(line.split()[:2] == ["0", "vineyard"] for line in lines)
 

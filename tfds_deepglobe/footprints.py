@@ -13,7 +13,8 @@ from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.sources import Folder
 from tfds_deepglobe.splits import SPLITS
 
-MAX_IMAGES = 10_000  # with more images, neighbors are searched only if the user wants it
+# With more images, neighbors are searched only if the user asks for groups by distance.
+MAX_IMAGES = 10_000
 
 
 def distance_groups(archive: Archive, meters: float | None) -> dict[str, str] | None:
@@ -23,13 +24,13 @@ def distance_groups(archive: Archive, meters: float | None) -> dict[str, str] | 
 
     Args:
         archive: archive with images as GeoTIFF.
-        meters: largest distance of two images of a group, meters. Distances of less than a pixel
-            are rounding errors, and count as 0. None for images that touch or overlap; then the
-            result is None if the images are not georeferenced, or if there are more than
-            `MAX_IMAGES` images.
+        meters: largest distance of neighbors in a group, meters. Distances of less than a pixel
+            are rounding errors, and count as 0. None for images that touch or overlap.
 
     Returns:
-        Dictionary from the id of each image to its group. The name of a group is its first id.
+        Dictionary from the id of each image to its group. The name of a group is the first id in
+        the group. If `meters` is None, the result is None for images that are not georeferenced,
+        for a zip, and for more than `MAX_IMAGES` images.
 
     Raises:
         InputError: `meters` is set, but an image is not georeferenced or cannot be read.
@@ -62,10 +63,11 @@ def describe_neighbors(archive: Archive) -> list[str]:
     Only the headers of the images are read.
 
     Args:
-        archive: archive whose random split has no groups.
+        archive: archive with a random split without groups.
 
     Returns:
-        A list with the warning. An empty list if no images touch, or if it is unknown.
+        A list with the warning. An empty list if no images touch, or if their positions are
+        unknown.
     """
     groups = distance_groups(archive, None) or {}
     members: dict[str, list[str]] = {}
@@ -81,13 +83,21 @@ def describe_neighbors(archive: Archive) -> list[str]:
         f"warning: {sum(map(len, touching))} images touch or overlap other images on the ground, "
         f"such as {listed(touching[0][:2])}, and the random split separates them. Neighbors of "
         f"training images can then be in the test split, and the scores are too high. {remedy}; "
-        "otherwise, use `group_by=none`."
+        "to accept this, use `group_by=none`."
     )
     return [text]
 
 
 def _connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
-    """Returns the smallest number of the connected group of each number in [0, count)."""
+    """Finds groups of connected numbers in [0, count).
+
+    Args:
+        count: number of numbers.
+        pairs: pairs of connected numbers.
+
+    Returns:
+        For each number, the smallest number in its group.
+    """
     parents = list(range(count))
 
     def root(number: int) -> int:
@@ -148,13 +158,13 @@ def _in_meters(
     """Transforms corners to one coordinate system, see `_corners`.
 
     Args:
-        found: coordinate system, corners, and height and width in pixels of each image.
+        found: for each image: coordinate system, corners, and height and width in pixels.
     """
     import pyproj
 
     target = pyproj.CRS.from_wkt(found[0][0])
     is_metric = target.is_projected and target.axis_info[0].unit_conversion_factor == 1
-    # Far from the equator, the meters of web Mercator are much shorter than meters.
+    # Far from the equator, a unit of web Mercator is much shorter than a meter on the ground.
     if not is_metric or "mercator" in str(target.to_wkt()).lower().replace("transverse_merc", ""):
         to_degrees = pyproj.Transformer.from_crs(target, 4326, always_xy=True)
         longitude, latitude = to_degrees.transform(*found[0][1].mean(axis=0))

@@ -17,10 +17,10 @@ from tfds_deepglobe.words import (
     words_of,
 )
 
-_MAX_PATTERNS = 12  # more patterns than any usual layout has
+_MAX_PATTERNS = 12  # only the most frequent patterns are compared; usual layouts have fewer
 _MAX_EXAMPLES = 4  # largest number of other patterns in an error message
 
-# Dictionary from an id and its folders to the name of a file
+# Dictionary from the folders and the id of an image or a mask to the name of the file
 _Files = dict[tuple[str, str], str]
 
 
@@ -30,7 +30,7 @@ class _Candidate(NamedTuple):
     Attributes:
         names: the patterns.
         is_known: True if a word such as "images" is in the pattern of the images.
-        pairs: names of the files of each pair.
+        pairs: file names of the image and the mask of each pair.
     """
 
     names: FileNames
@@ -41,19 +41,24 @@ class _Candidate(NamedTuple):
 def recognize_layout(files: Sequence[File]) -> FileNames | None:
     """Finds the name patterns of images and masks.
 
-    Recognized are pairs in folders (`images/` and `masks/`, `labels/`, `annotations/`, `gt/`, ...)
-    at any depth, and pairs whose names differ in a prefix or a suffix (`7.jpg` and `7_mask.png`).
+    Two kinds of layouts are recognized:
+
+    - folders at any depth: `images/` with `masks/`, `labels/`, `annotations/`, `gt/`, ...;
+    - names that differ in a prefix or a suffix: `7.jpg` and `7_mask.png`.
 
     Args:
         files: all files of an archive.
 
     Returns:
-        The patterns with the largest number of pairs; None if there are no pairs. A word such as
+        The patterns with the largest number of pairs; None if no pairs exist. A word such as
         "images" in the pattern of the images is more important than the number of pairs.
 
     Raises:
-        InputError: Several patterns are possible, for example because there are two folders of
-            masks. The message lists them. Or the masks are JPEG files.
+        InputError: one of these reasons:
+
+            - The masks are JPEG files.
+            - Several patterns are possible, for example because two folders contain masks. The
+              message lists the patterns.
 
     Example:
         >>> files = [File(f"train/{folder}/7.png", 1) for folder in ("images", "gt")]
@@ -77,7 +82,7 @@ def recognize_layout(files: Sequence[File]) -> FileNames | None:
             raise jpeg_masks
         return None
     best = max(candidates, key=lambda candidate: (candidate.is_known, len(candidate.pairs)))
-    # Patterns that find other images, or other masks of the same images
+    # Patterns with at least one pair that the best patterns do not find
     rivals = [c for c in candidates if c.is_known == best.is_known and not c.pairs <= best.pairs]
     if rivals:
         raise InputError(_several([best, *rivals[:_MAX_EXAMPLES]]))
@@ -85,7 +90,7 @@ def recognize_layout(files: Sequence[File]) -> FileNames | None:
 
 
 def _several(candidates: Sequence[_Candidate]) -> str:
-    """Formats an error message for several possible patterns, the best of which is the first."""
+    """Formats an error message for several possible patterns. The best patterns are the first."""
     texts = [
         f"`image_glob={names.images}` with `mask_pattern={names.masks}` ({len(pairs)} pairs)"
         for names, _, pairs in candidates
@@ -108,7 +113,8 @@ def _several(candidates: Sequence[_Candidate]) -> str:
 def _pairs(images: _Files, masks: _Files) -> set[tuple[str, str]]:
     """Returns images and masks with the same id in the same folder.
 
-    If there are none, returns images and masks with the same id in any folder.
+    If no such pairs exist, returns images and masks with the same id in any folder. Ids that are in
+    several folders are then ignored.
     """
     if both := images.keys() & masks.keys():
         return {(images[key], masks[key]) for key in both}
@@ -122,18 +128,19 @@ def _pairs(images: _Files, masks: _Files) -> set[tuple[str, str]]:
 
 
 def _patterns(names: Iterable[str]) -> tuple[dict[str, _Files], dict[str, _Files], set[str]]:
-    """Finds the most frequent patterns of image files.
+    """Finds the most frequent name patterns of images and of masks.
+
+    A name without a known word, such as `7.jpg`, can be an image.
 
     Returns:
         Three values: the files of each pattern of images, the files of each pattern of masks, and
-        the patterns of images with a word such as "images". A name without a known word, such as
-        `7.jpg`, can be an image.
+        the patterns of images that contain a word such as "images".
     """
     found: tuple[dict[str, _Files], dict[str, _Files]] = ({}, {})
-    spelled: dict[str, str] = {}  # the spelling of each pattern, by its text in lower case
+    spelled: dict[str, str] = {}  # dictionary from a pattern in lower case to its first spelling
     known = set()
     names = list(filter(looks_like_image, names))
-    # Words in folders that contain all files say nothing about a file.
+    # If a folder contains all files, its name says nothing about the kind of a file.
     common = len(posixpath.commonprefix([name.split("/")[:-1] for name in names]))
     for name in names:
         *folders, base = name.split("/")
@@ -173,9 +180,10 @@ def _kind(folder: str) -> str | None:
 
 
 def _folder_pattern(folder: str, kind: str) -> str:
-    """Replaces the text before and after the word of a kind, such as "*_images" for "train_images".
+    """Returns a pattern for similar folders, such as "*_images" for "train_images".
 
-    Formats such as "png" remain.
+    `*` replaces the text before and after the word of the kind. A format after the word, such as
+    "png" in "masks_png", is not replaced.
     """
     known = MASK_WORDS if kind == "mask" else IMAGE_WORDS
     word = next(w for w in re.finditer(r"[^\W\d_]+", folder) if folded(w[0]) in known)
@@ -188,9 +196,12 @@ def _folder_pattern(folder: str, kind: str) -> str:
 
 
 def _affixes(stem: str) -> dict[tuple[str, str], str]:
-    """Returns a known prefix and a known suffix of a file name, each with its kind.
+    """Finds a known prefix and a known suffix of a file name.
 
-    A mask can also have the name of its image with the extension, such as `7.jpg.png`.
+    The name of a mask can also be the name of its image with the extension, such as `7.jpg.png`.
+
+    Returns:
+        Dictionary from `(prefix, suffix)` to "image" or "mask". One of the two texts is empty.
     """
     affixes = {}
     if found := re.fullmatch(r"([^\W\d_]+[_-]).+", stem):

@@ -14,7 +14,7 @@ SPLITS = ("train", "validation", "test")
 _NUM_IMAGES, _NUM_VALIDATION, _NUM_TEST = 803, 73, 81
 
 Assignment = dict[str, tuple[str, ...]]
-# What decides a split: the seed, or the ids in each split
+# Seed of a random split, or the ids in each split
 ChosenBy = Mapping[str, int] | Assignment
 
 
@@ -23,9 +23,10 @@ class SplitPlan(NamedTuple):
 
     Attributes:
         splits: dictionary from the name of each split in `SPLITS` to its image ids.
-        chosen_by: what decides the split, for the fingerprint of the data set.
+        chosen_by: seed of a random split without groups, or the ids in each split. The value is
+            part of the fingerprint of the data set.
         lines: description of the split for the user, and warnings.
-        is_ungrouped: True if the split is random, and the user has not decided about groups.
+        is_ungrouped: True if the split is random without groups, and `group_by` is "auto".
     """
 
     splits: Assignment
@@ -47,15 +48,15 @@ def plan_split(
     Args:
         folders: dictionary from the id of each image to its folder.
         split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
-        group_by: "folder", "none", "auto", a distance or a regular expression, see the same
-            function.
+        group_by: "folder", "none", "auto", a distance or a regular expression, see
+            `tfds_deepglobe.prepare.prepare`.
         seed: seed of a random split.
-        near: function that returns groups of images at most some meters apart, see
+        near: function that accepts a distance in meters and returns groups of images, see
             `distance_groups`. None if the images have no positions.
 
     Raises:
-        InputError: An argument is invalid, the folders are not the splits, or there are fewer than
-            three images or groups.
+        InputError: An argument is invalid, the names of the folders do not define the splits, or
+            fewer than three images or groups exist.
 
     Example:
         >>> plan = plan_split({"1": "train", "2": "val", "3": "test"})
@@ -75,13 +76,13 @@ def plan_split(
         lines = [f"split by folders: {_sizes(published)}"]
         if {*map(split_of_folder, folders.values())} != {*SPLITS}:
             lines.append(
-                "  there are no three folders of splits: part of the training images is chosen at "
+                "  one of the three splits has no folder: part of the training images is chosen at "
                 "random for validation"
             )
         elif by_pattern:
             raise InputError(
                 f"`group_by={shorten(group_by)}` has no effect, because the folders are the "
-                "splits. Remove it, or use `split=random`."
+                "splits. Remove `group_by`, or use `split=random`."
             )
         return SplitPlan(published, published, lines)
     if split == "auto" and (named := _named_and_other(folders)):
@@ -110,9 +111,9 @@ def plan_split(
         if group_by == "auto" and count > 1:
             remedy = "`group_by=folder`" if count >= len(SPLITS) else "`split_files`"
             lines.append(
-                f"warning: the random split separates images of the same folder, because there are "
-                f"only {count} folders, or they differ much in size. If images of a folder are "
-                f"neighbors, use {remedy}, otherwise `group_by=none`."
+                "warning: the random split separates images of the same folder, because the "
+                f"{count} folders are too few or too different in size. If images of a folder are "
+                f"neighbors, use {remedy}. If they are not neighbors, use `group_by=none`."
             )
         elif group_by == "auto" and (suspected := suspected_groups(folders)):
             pattern, count = suspected
@@ -142,7 +143,7 @@ def assign(
     """Splits images at random, in the ratio 649 : 73 : 81.
 
     The ids are sorted by a hash of the seed and the id. Therefore, the result depends only on the
-    ids, the groups and the seed. The order of the files and the number of shards do not change it.
+    ids, the groups and the seed. The order of the files and the number of shards have no effect.
 
     Args:
         ids: ids of the images with masks.
@@ -188,8 +189,14 @@ def _assign_groups(
 ) -> Assignment:
     """Splits groups at random.
 
-    Groups are added to a split until it has about the requested size. Groups that are too large
-    for the split are skipped. A split without any group receives the smallest group.
+    Groups are added to the test split and to the validation split until the split has about the
+    requested size. Groups that are too large for the split are skipped. If all groups are too
+    large, the split gets the smallest group. All remaining groups are for training.
+
+    Args:
+        groups: dictionary from each group to the ids of its images.
+        seed: random seed.
+        sizes: requested number of images per split, without the training split.
     """
     if len(groups) < len(SPLITS):
         raise InputError(
@@ -217,9 +224,11 @@ def _assign_groups(
 
 
 def _named_and_other(folders: Mapping[str, str]) -> tuple[list[str], list[str]] | None:
-    """Returns folders that are named as splits, and other folders; None if one list is empty.
+    """Returns the folders with names of splits, and the other folders.
 
-    The splits must include training, and validation or testing.
+    Returns:
+        Two lists of folders. None if all folders have names of splits, or if the named folders do
+        not include a folder for training, and a folder for validation or testing.
     """
     named = sorted({folder for folder in folders.values() if split_of_folder(folder)})
     other = sorted({folder or "." for folder in folders.values() if not split_of_folder(folder)})
@@ -232,17 +241,21 @@ def published_split(
 ) -> Assignment | None:
     """Returns the split of an archive whose folders are splits, such as `train` and `test`.
 
-    Without a folder `test`, the folder `val` is the test split. If only these two splits exist,
-    images of the training folders are chosen at random for validation.
+    Without a folder `test`, the folder `val` is the test split. If no folder is then left for
+    validation, images of the training folders are chosen at random for validation.
 
     Args:
         folders: dictionary from the id of each image to its folder.
         seed: random seed.
-        groups: group of each image, for the random choice; None for the folders.
+        groups: group of each image, for the random choice. If None, the folders are the groups if
+            they are useful groups (see `folder_groups`).
 
     Returns:
-        Dictionary from the name of each split in `SPLITS` to its image ids; None if a folder does
-        not contain the name of a split, or if there are not two splits, one of them `train`.
+        Dictionary from the name of each split in `SPLITS` to its image ids. None in these cases:
+
+        - The name of a folder contains no name of a split.
+        - The split `train` has no folder, or no other split has a folder.
+        - Images for validation must be chosen from fewer than three training images.
 
     Example:
         >>> published_split({"1": "Train", "2": "Val", "3": "Test/city"})
@@ -269,8 +282,8 @@ def published_split(
 def folder_groups(folders: Mapping[str, str]) -> dict[str, str] | None:
     """Returns the folder of each image as its group, or None if the folders are not useful groups.
 
-    Three or more folders are useful groups if the training split contains at least half of the
-    images.
+    Three or more folders are useful groups if at least half of the images are in the training split
+    of the seed 0.
 
     Args:
         folders: dictionary from the id of each image to its folder.
@@ -287,7 +300,7 @@ def folder_groups(folders: Mapping[str, str]) -> dict[str, str] | None:
 
 
 def pattern_groups(ids: Iterable[str], pattern: str) -> dict[str, str]:
-    """Returns the group of each image, which is the part of its id that matches a pattern.
+    """Returns the group of each image: the part of the image id that matches a pattern.
 
     Args:
         ids: ids of the images.
@@ -307,8 +320,7 @@ def pattern_groups(ids: Iterable[str], pattern: str) -> dict[str, str]:
     except re.error as error:
         raise InputError(
             "`group_by` must be auto, folder, none, a distance such as 100m, or a regular "
-            "expression. "
-            f"Received: group_by={shorten(pattern)}, which is not valid: {error}."
+            f"expression. Received: group_by={shorten(pattern)}, which is not valid: {error}."
         ) from error
     for image_id in ids:
         found = expression.search(image_id)
@@ -322,7 +334,7 @@ def pattern_groups(ids: Iterable[str], pattern: str) -> dict[str, str]:
 
 
 def suspected_groups(ids: Collection[str]) -> tuple[str, int] | None:
-    """Finds out if the ids of images look like parts of common scenes, such as `austin_12`.
+    """Detects ids that look like parts of a few scenes, such as `austin_12`.
 
     Args:
         ids: ids of the images.

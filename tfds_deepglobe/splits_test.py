@@ -126,7 +126,7 @@ def test_images_of_similar_folders_are_groups_by_default():
     plan = plan_split(in_folders(9, 9, 9))
     assert plan.chosen_by == {"seed": 0}
     assert plan.lines[1].startswith("warning: the random split separates images of the same folder")
-    assert "use `group_by=folder`, otherwise" in plan.lines[1]
+    assert "use `group_by=folder`. If they are not neighbors" in plan.lines[1]
     assert len(plan_split(in_folders(9, 9), group_by="none").lines) == 1
 
 

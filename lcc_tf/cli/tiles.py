@@ -62,7 +62,7 @@ def command(options: argparse.Namespace) -> None:
     if not options.check:
         print(f"written: {options.output}; next command:")
         data = shlex.quote(str(options.output))
-        # With a class named 255, `--void 255` would be this class.
+        # If a class has the name 255, `--void 255` would select this class.
         void = "255,255,255" if "255" in labels.names else "255"
         print(as_invoked(f"python train.py --data {data} --group-by folder --void {void}"))
 
@@ -93,7 +93,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--areas",
-        "file with polygons in which the labels are complete; ground outside is void",
+        "file with polygons in which the labels are complete; ground outside them is void",
         default_text="ground without labels is void",
         metavar="FILE[:LAYER]",
         type=path,
@@ -108,7 +108,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--tile-size",
-        "side of the tiles",
+        "approximate side of the tiles",
         default=512,
         metavar="PIXELS",
         type=positive_int,
@@ -116,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--block-tiles",
-        "side of a block of ground, whose tiles are in one folder",
+        "side of a block of ground; the tiles of a block are in one folder",
         default=4,
         metavar="TILES",
         type=positive_int,

@@ -1,4 +1,4 @@
-"""Networks whose input is bands that are already scaled to [0, 255], for 8-bit integers."""
+"""Networks that accept bands already scaled to [0, 255], for exports with 8-bit integers."""
 
 import keras
 import numpy as np
@@ -9,17 +9,17 @@ from lcc_tf.models.preprocessing import EncoderPreprocessing, bands_of
 
 
 def with_scaled_input(model: keras.Model) -> keras.Model:
-    """Copies a network such that its input is scaled bands instead of original values.
+    """Copies a network, so that the copy accepts scaled bands instead of original values.
 
-    8-bit integers have only 256 steps. If bands have different units, the original values of all
-    bands do not fit into one range of 256 steps.
+    8-bit integers have only 256 different values. If bands have different units, one range of 256
+    values is not exact enough for the original values of all bands.
 
     Args:
         model: a functional Keras model, which can contain other models.
 
     Returns:
-        A model that shares the variables of `model`. Its input has the values that `Bands.affine`
-        of `bands_of(model)` computes, in [0, 255]. If the model has no bands, `model` itself.
+        A model that shares the variables of `model`. The new model accepts the values in [0, 255]
+        that `bands_of(model).affine` computes. If the model has no bands, `model` itself.
     """
     bands = bands_of(model)
     return _replaced(model, bands) if bands else model
@@ -38,7 +38,10 @@ def _replaced(model: keras.Model, bands: Bands) -> keras.Model:
 
 
 def _for_scaled(layer: EncoderPreprocessing, bands: Bands) -> EncoderPreprocessing:
-    """Returns the preprocessing of a member whose ranges may differ from the ranges of `bands`."""
+    """Returns a preprocessing layer for bands that were scaled with the ranges of `bands`.
+
+    In an ensemble, the ranges of a network can differ from the ranges of `bands`.
+    """
     factor, offset = bands.affine
     ranges = np.array(layer.bands.ranges) * factor[:, None] + offset[:, None]
     config = layer.get_config()

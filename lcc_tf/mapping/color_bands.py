@@ -12,24 +12,25 @@ from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.scene_reading import joined
 
-# These interpretations tell nothing about a band, because many programs write them for any band.
+# These interpretations say nothing about a band, because many programs write them for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
 # Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
 OPAQUE = (1, 255, 32767, 65535)
-# Minimum fraction of the values of a mask that are transparent or opaque. The other values are
-# semitransparent pixels, such as pixels at the border of a resampled image.
+# In a mask, at least this fraction of the pixels is transparent or opaque. The other pixels are
+# semitransparent, such as pixels at the border of a resampled image.
 MASK_FRACTION = 0.99
-# To count these values, a mask is read with at most this height and width, pixels.
+# To count transparent and opaque pixels, a mask is downsampled to at most this height and width,
+# pixels.
 MASK_SIDE = 2048
 MAX_LISTED = 6  # bands in a message
 
 
 @dataclass(frozen=True)
 class ColorBands:
-    """Numbers of the bands that are read. The first band is 1.
+    """Numbers of the bands that are read, counted from 1.
 
     Attributes:
-        colors: numbers of the red, green and blue band.
+        colors: numbers of the red, green and blue band, or of the bands of a network.
         mask: number of the transparency band that masks the pixels; None if no band is a mask.
         unused_alpha: True if the image has a transparency band, but this band is not a mask.
         notes: sentences for the user about decisions that are not obvious.
@@ -46,15 +47,16 @@ def find_color_bands(
 ) -> ColorBands:
     """Finds the red, green and blue band of an image.
 
-    If `bands` is None, the first of these rules that applies is used:
+    If `bands` is None, the first rule that applies is used:
 
     1. The descriptions of three bands are red, green and blue, or contain these words.
     2. The color interpretations of three bands are red, green and blue.
-    3. Apart from transparency, the image has exactly three bands. The first is red, the second
-       green and the third blue. If these bands have descriptions, the notes contain a warning.
+    3. Apart from transparency, the image has exactly three bands. Then the first band is red, the
+       second green and the third blue. If these bands have descriptions, the notes contain a
+       warning.
 
-    A transparency band is a mask if at least 99 % of its values are transparent or opaque. If the
-    band is in `bands`, it is not a mask.
+    A transparency band is a mask if at least 99 % of its values are transparent or opaque. A band
+    in `bands` is never a mask.
 
     Args:
         path: path of the image file.
@@ -84,7 +86,9 @@ def find_color_bands(
             f"band {used[0]} is the transparency mask; about {masked:.1%} of the pixels are nodata"
         )
     if unused_alpha and used:
-        notes.append(f"band {used[0]} is marked as transparency, but ignored: it is not a mask")
+        notes.append(
+            f"band {used[0]} is marked as transparency, but is not used: its values are not a mask"
+        )
     if bands is None:
         bands, rule = _identified(path, dataset, alpha, unused_alpha)
         if bands != sorted(bands) or (rule and dataset.count - len(alpha) > 3):
@@ -107,17 +111,18 @@ def find_named_bands(
 ) -> ColorBands:
     """Finds the bands of a network in an image.
 
-    If `bands` is None, the first of these rules that applies is used:
+    If `bands` is None, the first rule that applies is used:
 
     1. The descriptions or the color interpretations of the image contain all names of the bands.
-    2. The image or the training images have no descriptions, and the image has the bands with the
-       same numbers as in the training images. A different color interpretation is an error.
+    2. The bands of the image or of the training images have no descriptions. Then the band numbers
+       of the training images are used. If one of these bands does not exist, or its color
+       interpretation is another color, an error is raised.
 
     Args:
         path: path of the image file.
         dataset: the open image file.
         names: bands of the network.
-        bands: numbers of the bands; None to find them.
+        bands: numbers of the bands; None to find the bands.
 
     Raises:
         InputError: one of these reasons:
@@ -176,11 +181,11 @@ def _numbers_of(path: Path, dataset: rasterio.DatasetReader, names: Bands) -> li
 
 
 def _check_bands(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
-    """Verifies that bands exist and contain brightnesses.
+    """Verifies that bands exist and contain brightness values.
 
     Raises:
-        InputError: a band does not exist, or it contains complex numbers or palette indices; or see
-            `_check_values`.
+        InputError: a band does not exist, or contains complex numbers or palette indices; other
+            reasons, see `_check_values`.
     """
     if max(bands) > dataset.count:
         raise InputError(
@@ -198,7 +203,7 @@ def _check_bands(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[in
 
 
 def _check_values(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
-    """Verifies that the values of bands are brightnesses.
+    """Verifies that the values of bands are brightness values in one dtype.
 
     Raises:
         InputError: the bands have different dtypes, the image has a color space other than RGB, or
@@ -233,7 +238,7 @@ def alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
 
 
 def integer_range(dataset: rasterio.DatasetReader, band: int) -> tuple[int, int] | None:
-    """Returns the range of an integer band with at most 8 bits, None for other bands."""
+    """Returns the range of values of a band with at most 8 bits; None for other bands."""
     if dataset.dtypes[band - 1] != "uint8":
         return None
     return 0, 2 ** int(dataset.tags(band, ns="IMAGE_STRUCTURE").get("NBITS", 8)) - 1
@@ -243,6 +248,8 @@ def _identified(
     path: Path, dataset: rasterio.DatasetReader, alpha: Sequence[int], unused_alpha: bool
 ) -> tuple[list[int], str]:
     """Returns the red, green and blue band, and the property that identifies these bands.
+
+    The property is "descriptions", "color interpretation", or "" for three bands in their order.
 
     Raises:
         InputError: the bands cannot be identified.
@@ -257,10 +264,11 @@ def _identified(
     if unused_alpha and dataset.count > 3:
         raise InputError(
             f"{path} has {dataset.count} bands. Band {alpha[0]} is marked as transparency, but "
-            "the values of this band are not a mask. The band possibly contains near infrared. "
+            "the values of this band are not a mask. The band may contain near infrared. "
             "Choose the red, green and blue band with `bands`, such as 1,2,3."
         )
-    # Many programs write the interpretation red, green and blue for any three bands.
+    # Many programs write the interpretations red, green and blue for any three bands. Therefore
+    # descriptions are more important.
     contradicts = any(
         color not in (None, kind) for color, kind in zip(described, interpreted, strict=True)
     )
@@ -309,7 +317,7 @@ def _palette_message(path: Path) -> str:
 
 
 def masked_fraction(dataset: rasterio.DatasetReader, alpha: int) -> float | None:
-    """Returns the fraction of transparent pixels, None if a transparency band is not a mask.
+    """Returns the fraction of transparent pixels; None if the transparency band is not a mask.
 
     Many programs mark any fourth band as transparency, even near infrared.
     """
@@ -318,7 +326,8 @@ def masked_fraction(dataset: rasterio.DatasetReader, alpha: int) -> float | None
     values = dataset.read(alpha, out_shape=size)
     transparent, opaque = (values == 0).mean(), (values == values.max()).mean()
     if transparent == 1:
-        # Near infrared can be 0 in the whole image. In an empty image, all bands are 0.
+        # The band is 0 in the whole image. If all other bands are 0, too, the image is empty and
+        # the band can be a mask. If not, the band can be near infrared.
         return None if dataset.read(out_shape=(dataset.count, *size)).any() else 1.0
     is_mask = values.max() in OPAQUE and transparent + opaque >= MASK_FRACTION
     return float(transparent) if is_mask else None

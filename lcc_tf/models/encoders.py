@@ -46,8 +46,8 @@ def build_encoder(
     """Builds an encoder, a model named "encoder" whose outputs are features at several strides.
 
     If `output_stride` is below 32, the last stages are dilated (see `lcc_tf.models.dilation`). The
-    squeeze-and-excitation blocks of EfficientNetV2 then average over denser features than in the
-    training on ImageNet.
+    squeeze-and-excitation blocks of EfficientNetV2 then average over denser features than during
+    the training on ImageNet.
 
     Args:
         name: a key of `ENCODERS`.
@@ -57,20 +57,22 @@ def build_encoder(
             (names that end in `_v1.5`), the file must contain the weights of the same ResNet from
             torchvision or timm (see `read_torch_weights`).
         output_stride: stride of the deepest features: 32, 16 or 8.
-        input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
-            channels without `bands`. A height or width that can vary is None. None for images
-            of any size.
+        input_shape: `(height, width, channels)`, in pixels. There is one channel per band, or 3
+            channels without `bands`. A height or width that can vary is None. If the whole argument
+            is None, the model accepts images of any size.
         preprocessing: None for the preprocessing of the ImageNet weights, or one of
             `PREPROCESSING_MODES` for weights that were trained with another preprocessing.
         bands: bands of the images; None for RGB in [0, 255].
         new_bands: initial weights of the first convolution for bands that are not red, green or
-            blue, if there are `weights`. "mean": the mean of the three colors. All weights are then
-            multiplied by 3 / number of bands, so that the features keep their size. "zero": 0, so
-            that the features are the same as without these bands.
+            blue. Without `weights`, the argument has no effect. "mean": the mean of the three
+            colors; all weights are then multiplied by 3 / number of bands, so that the values of
+            the features have about the same size as before. "zero": 0, so that the features are the
+            same as without these bands.
 
     Returns:
-        A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], or images
-        with the channels `bands` and their original values, to a list of features, float
+        A model that converts images to a list of features. The images are float32
+        `(batch, height, width, 3)`, RGB in [0, 255], or `(batch, height, width, bands)` with the
+        original values of the bands. The features are float
         `(batch, height / s, width / s, channels)`. The strides s are 2, 4, 8, 16
         and 32. Strides above `output_stride` are reduced to `output_stride`. ConvNeXt has no
         features of stride 2.
@@ -113,12 +115,12 @@ def build_encoder(
     network = with_output_stride(network, spec, output_stride)
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # The original PyTorch notebooks used PyTorch's default, which PyTorch writes as 0.1.
-            # With the momentum of Keras (0.99; MobileNetV2: 0.999), the moving statistics would
-            # lag behind the weights for thousands of steps.
+            # The original PyTorch notebooks used PyTorch's default momentum of 0.1. In Keras, the
+            # same momentum is 0.9. With the default momentum of Keras (0.99; MobileNetV2: 0.999),
+            # the moving statistics would lag behind the weights for thousands of steps.
             layer.momentum = 0.9
-            # `BatchNormalization` of lcc_tf only replaces a method of this layer. To copy the
-            # network with new layers would take three seconds for ResNet101.
+            # Change the class of the layer, because `BatchNormalization` of lcc_tf only replaces a
+            # method. A copy of the network with new layers would take three seconds for ResNet101.
             layer.__class__ = BatchNormalization
     if spec.taps_are_inputs:
         features = [*(network.get_layer(tap).input for tap in spec.taps), network.output]
@@ -134,7 +136,7 @@ def _copy_weights(
 
     Args:
         colors: network for RGB.
-        network: network with the same layers for images with `bands`. It is changed in place.
+        network: network with the same layers, for images with `bands`. Its weights are replaced.
         bands: bands of the images.
         mode: preprocessing mode, which defines the order of the colors.
         new_bands: see `build_encoder`.
@@ -172,8 +174,7 @@ def _keras_network(
         warnings.catch_warnings(),
         clear_download_errors(name) if downloads else contextlib.nullcontext(),
     ):
-        # If the image size is unknown, MobileNetV2 warns that it loads the weights for 224x224
-        # images.
+        # For an unknown image size, MobileNetV2 warns that the weights for 224x224 images are used.
         warnings.filterwarnings("ignore", message=".*`input_shape` is undefined.*")
         network = spec.application(
             include_top=False,

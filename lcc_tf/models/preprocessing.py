@@ -24,7 +24,7 @@ class EncoderPreprocessing(keras.layers.Layer):
 
     The layer computes in float32, even under a mixed-precision policy. The mantissa of bfloat16 has
     only 8 bits, which is not enough for an 8-bit pixel minus a mean. The layer also verifies the
-    image size, because it is the first layer of each network.
+    image size, because this layer is the first layer of each network.
 
     | mode | values | used by |
     |---|---|---|
@@ -37,12 +37,13 @@ class EncoderPreprocessing(keras.layers.Layer):
     | "none" | RGB in [0, 255] | segmentation-models' ResNets |
 
     "caffe", "tf" and "torch" are modes of `keras.applications.imagenet_utils.preprocess_input`. The
-    smp example (smp is segmentation_models_pytorch) is described in
+    example for smp (segmentation_models_pytorch) is described in
     https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
 
     With `bands`, the layer first clips each band to its range and scales the range to [0, 255].
-    Then a band of a color is preprocessed like this color, and the other bands like the mean of the
-    three colors. The order of the bands does not change, not even for "caffe".
+    Then the red, green and blue band are preprocessed like this color in RGB images. The other
+    bands are preprocessed like the mean of the three colors. The order of the bands does not
+    change, even for "caffe".
 
     Args:
         mode: one of `PREPROCESSING_MODES`.
@@ -97,7 +98,7 @@ class EncoderPreprocessing(keras.layers.Layer):
         return imagenet_utils.preprocess_input(images, mode=self.mode, data_format="channels_last")
 
     def _affine(self, bands: Bands) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the factor and the offset of each band, float32 `(bands,)`."""
+        """Returns the factors and the offsets of the bands, float32 `(bands,)` each."""
         zero, one = (self._preprocess(np.full((1, 3), value)) for value in (0.0, 1.0))
         offsets = np.array(zero, float)[0]
         factors = np.array(one, float)[0] - offsets
@@ -136,7 +137,7 @@ def channels_of(color: str | None, mode: str) -> list[int]:
 def input_shape_of(
     input_shape: tuple[int | None, int | None, int] | None, bands: Bands | None = None
 ) -> tuple[int | None, int | None, int]:
-    """Verifies the argument `input_shape` of a network.
+    """Verifies and completes the argument `input_shape` of a network.
 
     Args:
         input_shape: argument of a network, in pixels; None for images of any size.
@@ -202,10 +203,10 @@ def bands_of(model: keras.Model) -> Bands | None:
 
 
 def size_divisor(model: keras.Model) -> int:
-    """Returns the required divisor of image height and width for a model.
+    """Returns the number by which image height and width must be divisible for a model.
 
-    The divisor is the largest `size_divisor` of the `EncoderPreprocessing` layers in the model and
-    in its nested models. For a model without such a layer, the divisor is 1.
+    The number is the largest `size_divisor` of the `EncoderPreprocessing` layers in the model and
+    in its nested models. For a model without such a layer, the number is 1.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus

@@ -28,8 +28,8 @@ from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.tiles.labels import Labels
 from tfds_deepglobe.classes import VOID_ID
 
-CONTENTS = {"images", "masks", "class_dict.csv"}  # of the output folder
-# If a class has less than this fraction of the labelled pixels, a line says so.
+CONTENTS = {"images", "masks", "class_dict.csv"}  # files and folders in the output folder
+# If a class has less than this fraction of the labelled pixels, the report contains a warning.
 RARE_FRACTION = 1e-3
 MIN_TILE = 32  # pixels
 EQUAL_AREA = "EPSG:6933"  # for scenes in degrees
@@ -45,7 +45,7 @@ class TileReport:
         num_tiles: number of written tiles.
         num_masked: number of scenes whose transparency band was removed.
         num_empty: number of tiles that are not written, because all pixels are void.
-        blocks: names of the folders.
+        blocks: names of the blocks of ground, which are also names of folders.
         unlabeled: scenes without any labelled pixel.
     """
 
@@ -72,15 +72,17 @@ def cut_scenes(
     The tiles have the bands, the values and the georeference of the scenes. Only a transparency
     band is removed: its transparent pixels are void. Tiles without labelled pixels are not written.
 
-    A block of ground consists of `block_tiles` x `block_tiles` tiles of the first scene. Each
-    tile is in the folder of the block that contains its center. Pixels of the tile in other blocks
-    are void. Therefore no labelled ground is in two blocks, even if scenes overlap.
+    A block of ground has the size of `block_tiles` x `block_tiles` tiles of the first scene. Each
+    tile is in the folder of the block that contains the center of the tile. Pixels of the tile that
+    are in other blocks are void. Therefore no labelled ground is in two blocks, even if scenes
+    overlap.
 
     Args:
         scenes: georeferenced images.
         labels: polygons with classes.
         output: folder for `images`, `masks` and `class_dict.csv`; None to write nothing.
-        tile_size: side of a tile, pixels. The tiles of a scene have equal sizes near this value.
+        tile_size: approximate side of a tile, pixels. All tiles of a scene have about the same
+            size.
         block_tiles: side of a block of ground, tiles.
         overwrite: True to replace an earlier folder.
 
@@ -118,7 +120,8 @@ def cut_scenes(
                 if not has_areas(Grid.of(dataset).crs):
                     raise InputError(
                         f"{scene} has no coordinate system, or a local coordinate system. "
-                        "Therefore polygons cannot be overlaid on it. Use georeferenced images."
+                        "Therefore polygons cannot be placed on this scene. Use georeferenced "
+                        "images."
                     )
                 blocks = blocks or _Blocks.of(dataset, tile_size, block_tiles)
                 before = report.pixels.sum()
@@ -146,7 +149,7 @@ def _quoted(name: str) -> str:
 class _Blocks:
     """Rectangular blocks of ground.
 
-    If the rows of a scene run from west to east, the blocks consist of whole tiles.
+    If the rows of the first scene run from west to east, its blocks consist of whole tiles.
 
     Attributes:
         crs: projected coordinate system.
@@ -162,7 +165,7 @@ class _Blocks:
 
     @classmethod
     def of(cls, dataset: rasterio.DatasetReader, tile_size: int, block_tiles: int) -> "_Blocks":
-        """Defines the blocks such that they begin at the corner of a scene."""
+        """Defines blocks that begin at the northwest corner of a scene."""
         crs = pyproj.CRS.from_user_input(dataset.crs.to_wkt())
         if not crs.is_projected:
             crs = pyproj.CRS.from_user_input(EQUAL_AREA)
@@ -177,9 +180,13 @@ class _Blocks:
         return cls(crs, float(x.min()), float(y.max()), (sides[0], sides[1]))
 
     def numbers(self, dataset: rasterio.DatasetReader, rows: slice, columns: slice) -> np.ndarray:
-        """Returns the column and the row of the block of each pixel, int64 `(height, width, 2)`.
+        """Returns the numbers of the blocks that contain the pixels of a tile.
 
-        Between the corners of the tile, the coordinates are interpolated.
+        Only the corners of the tile are transformed to `crs`. The coordinates of the pixels are
+        interpolated between the corners.
+
+        Returns:
+            int64 `(height, width, 2)`: column and row of the block of each pixel.
         """
         down, right = (
             (np.arange(part.stop - part.start) + 0.5) / (part.stop - part.start)
@@ -200,12 +207,12 @@ class _Blocks:
 def _located(
     dataset: rasterio.DatasetReader, crs: pyproj.CRS, columns: np.ndarray, rows: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Converts columns and rows of a scene to coordinates."""
+    """Converts columns and rows of a scene to coordinates in the system `crs`."""
     x, y = dataset.transform @ (columns, rows)
     try:
         transformer = pyproj.Transformer.from_crs(dataset.crs.to_wkt(), crs, always_xy=True)
         points = transformer.transform(x, y)
-    except pyproj.exceptions.ProjError as error:  # such as the Moon and the Earth
+    except pyproj.exceptions.ProjError as error:  # for example, a scene on the Moon
         raise InputError(
             f"All scenes must be on the Earth. Received: {dataset.name}: {error}"
         ) from error
@@ -262,10 +269,11 @@ def _cut(
 
 
 def _bands_of(dataset: rasterio.DatasetReader) -> tuple[list[int], bool]:
-    """Returns the bands of the tiles, and True if another band is a transparency mask.
+    """Returns the bands of the tiles, and True if a transparency mask is not one of these bands.
 
-    Many programs mark any fourth band as transparency, even near infrared. Such a band is kept.
-    Red, green and blue are returned in this order, because training reads RGB images in this order.
+    Many programs mark any fourth band as transparency, even near infrared. If the values of this
+    band are not a mask, the band is kept. Red, green and blue are returned in this order, because
+    training reads RGB images in this order.
     """
     alpha = alpha_bands(dataset)
     masks = [band for band in alpha if masked_fraction(dataset, band) is not None]
@@ -281,10 +289,10 @@ def _valid(dataset: rasterio.DatasetReader, bands: Sequence[int], window: Window
     alpha = set(alpha_bands(dataset))
     if not alpha & set(bands):
         valid = dataset.dataset_mask(window=window) > 0
-        for band in alpha:  # GDAL ignores transparency if there are not two or four bands
+        for band in alpha:  # GDAL uses transparency only in images with two or four bands
             valid &= dataset.read(band, window=window) > 0
         return valid
-    # GDAL would use the kept band as a mask.
+    # `dataset_mask` would use the band that is marked as transparency, but is not a mask.
     values = dataset.read(bands, window=window)
     if dataset.nodata is None:
         return np.ones(values.shape[1:], bool)
@@ -298,7 +306,7 @@ def _kind(dataset: rasterio.DatasetReader, bands: Sequence[int]) -> str:
 
 
 def _parts(side: int, tile_size: int) -> list[slice]:
-    """Divides a side into parts of about the same length.
+    """Divides the side of a scene into parts of about the same length.
 
     Example:
         >>> _parts(1100, 512)

@@ -25,13 +25,14 @@ class Labels:
         polygons: polygons and their attributes.
         column: name of the attribute that contains the class.
         areas: polygons in which the labels are complete. Pixels outside the areas are void. If
-            None, pixels outside `polygons` are void.
-        background: class of pixels inside `areas` and outside `polygons`; None if they are void.
+            `areas` is None, only pixels outside `polygons` are void.
+        background: class of pixels inside `areas` and outside `polygons`; None if these pixels are
+            void.
 
     Attributes:
-        names: class names in alphabetical order, numbers in increasing order; `background` is the
-            first.
-        num_overlapping: number of pixels on which polygons of different classes overlap.
+        names: class names: first `background`, then numbers in increasing order, then texts in
+            alphabetical order.
+        num_overlapping: number of pixels in which polygons of different classes overlap.
         is_used: bool, one per polygon; True if the polygon contains a pixel of a scene.
 
     Raises:
@@ -117,10 +118,10 @@ class Labels:
 
 
 def _pixels(grid: Grid, zones: Zones) -> Iterator[tuple[int, slice, slice, np.ndarray]]:
-    """Yields the results of `pixels_inside`, and converts its `ProjError` to an `InputError`."""
+    """Yields the results of `pixels_inside`. Converts a `ProjError` to an `InputError`."""
     try:
         yield from pixels_inside(grid, zones.polygons, zones.crs)
-    except pyproj.exceptions.ProjError as error:  # such as the Moon and the Earth
+    except pyproj.exceptions.ProjError as error:  # for example, scenes on the Moon
         raise InputError(
             "Scenes and polygons must be on the same planet and use known coordinate systems. "
             f"Received: {zones.file}: {error}"

@@ -15,13 +15,13 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
         labels: labels of the scenes.
 
     Returns:
-        The lines. Possible mistakes begin with "warning: ".
+        The lines. Lines about possible mistakes begin with "warning: ".
     """
     total = int(report.pixels.sum())
     empty = f"; skipped {report.num_empty} tiles without labels" * bool(report.num_empty)
     lines = [
         f"{report.num_tiles} tiles in {len(report.blocks)} blocks of ground{empty}",
-        f"{total / max(1, total + report.num_void):.1%} of their pixels are labelled",
+        f"{total / max(1, total + report.num_void):.1%} of the pixels of these tiles are labelled",
     ]
     for class_id, (name, count) in enumerate(zip(labels.names, report.pixels, strict=True)):
         lines.append(f"{class_id:3d}  {name:20s} {count / max(1, total):8.3%} of labelled pixels")
@@ -37,7 +37,7 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
         )
     if report.num_masked:
         lines.append(
-            f"the transparency band of {report.num_masked} scenes was removed; their transparent "
+            f"the transparency band of {report.num_masked} scenes was removed; the transparent "
             "pixels are void"
         )
     if labels.num_overlapping:
@@ -47,13 +47,13 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
         )
     if labels.num_without_class:
         lines.append(
-            f"warning: {labels.num_without_class} polygons have no value of {labels.column}; their "
-            "pixels are void"
+            f"warning: {labels.num_without_class} polygons have no value of {labels.column}; the "
+            "pixels in these polygons are void"
         )
     if unused := np.flatnonzero(~labels.is_used).tolist():
         lines.append(
             f"warning: {len(unused)} of {len(labels.is_used)} polygons contain no pixel of a "
-            f"scene, such as number {unused[0] + 1} in the file"
+            f"scene, such as polygon number {unused[0] + 1} in the file"
         )
     if report.unlabeled:
         names = [str(scene) for scene in report.unlabeled]

@@ -152,7 +152,9 @@ def test_near_infrared_marked_as_transparency_is_not_a_mask(tmp_path, water, lan
         found(path)
     bands = found(path, (1, 2, 3))
     assert bands.unused_alpha
-    assert bands.notes == ("band 4 is marked as transparency, but ignored: it is not a mask",)
+    assert bands.notes == (
+        "band 4 is marked as transparency, but is not used: its values are not a mask",
+    )
 
 
 def test_transparency_band_is_no_mask_if_the_user_chooses_it(tmp_path):

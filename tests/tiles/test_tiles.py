@@ -197,7 +197,7 @@ def test_report_lists_problems_of_the_polygons(scene):
     # water and rare on land, rare on water, and the polygon without a class on land
     assert f"overlap on {20 * 20 + 5 * 5} pixels; the last polygon" in text
     assert "warning: 1 polygons have no value of class" in text
-    assert "warning: 1 of 5 polygons contain no pixel of a scene, such as number 4" in text
+    assert "warning: 1 of 5 polygons contain no pixel of a scene, such as polygon number 4" in text
     assert "warning: 1 scenes have no labelled pixel" in text
     assert "warning: a random split needs 3 blocks of ground or more. Received: 1" in text
     assert not (scene / "tiles").exists()
