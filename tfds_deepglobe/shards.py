@@ -144,7 +144,7 @@ def _damaged_text(directory: Path, error: Exception) -> tuple[str, str]:
             return name, "does not exist"
         try:
             json.loads(path.read_bytes() if path.exists() else b"0")
-        except ValueError as wrong:
+        except (ValueError, RecursionError) as wrong:
             return name, f"is not valid JSON ({wrong})"
     return "one of its text files", f"contains wrong values ({error})"
 
