@@ -38,6 +38,10 @@ from tfds_deepglobe.classes import ClassTable
 CONFIG = "config.json"
 BEST = "best.weights.h5"
 MAX_NATIVE_SIZE = 10**6  # pixels
+_KEYS = (  # of the file `CONFIG`
+    *("config", "absolute_paths", "class_names", "palette", "dataset_fingerprint", "native_size"),
+    *("bands", "num_parameters", "versions"),
+)
 _CHECKSUM = "lcc_tf_crc32"  # attribute of a weights file
 PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
 
@@ -128,6 +132,8 @@ def read_run(path: Path) -> Run:
         )
     try:
         content = json.loads(file.read_text())
+        if unknown := sorted({*content} - {*_KEYS}):
+            raise ValueError(f"this version of lcc_tf does not know the keys {unknown}")
         run = Run(
             path=path,
             config=TrainConfig.from_json(content["config"]),
@@ -141,7 +147,7 @@ def read_run(path: Path) -> Run:
         absolute = dict(content.get("absolute_paths", {}))
         data = run.config.data.with_existing_paths(absolute, run.fingerprint)
         return dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
         reason = str(error) if isinstance(error, ValueError) else repr(error)
         raise InputError(
             f"{file} cannot be read: {reason[:300].rstrip('.')}. Choose another run, or train this "

@@ -112,6 +112,7 @@ def test_invalid_run_folders_raise(tmp_path, runs):
         ({"palette": [[0.5, 0, 0]] * 7}, r"color \(0.5, 0, 0\) more than once"),
         ({"palette": [[i / 2, 0, 0] for i in range(7)]}, r"three numbers in \[0, 255\].*0.0, 0"),
         ({"palette": [[i, 0] for i in range(7)]}, r"three numbers in \[0, 255\]"),
+        ({"code": "x"}, r"this version of lcc_tf does not know the keys \['code'\]"),
         ({"config": []}, "another version of lcc_tf|TypeError"),
         ({"config": None}, "another version of lcc_tf|TypeError"),
     ],
@@ -124,7 +125,9 @@ def test_hand_edited_configurations_raise(tmp_path, runs, changes, message):
     assert "\n" not in str(error.value)
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "7", '"a"', "{}", "\x00", '{"config": {}}'])
+@pytest.mark.parametrize(
+    "text", ["[]", "null", "7", '"a"', "{}", "\x00", '{"config": {}}', "[" * 10**5]
+)
 def test_files_that_are_not_configurations_raise(tmp_path, text):
     (tmp_path / CONFIG).write_text(text)
     with pytest.raises(InputError, match="config.json cannot be read: "):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from tfds_deepglobe.bands import Bands, Raster, find_bands, parse_bands, read_raster
 from tfds_deepglobe.class_files import (
+    MAX_SIZE,
     TABLE,
     TABLE_FILES,
     NoClassTableError,
@@ -65,6 +66,7 @@ _MAX_COLORS = 12  # colors in a table
 # Limits of the search for class tables with other names: bytes per text file, number of files.
 # With these limits, the search is short in archives with many text files.
 _MAX_TABLE_SIZE, _MAX_TEXTS = 100_000, 20
+_MAX_DEPTH = 100  # folders in a path; layouts are searched in all folders of a path
 _MAX_TRIES = 5  # number of images in which bands are searched
 _NO_TABLE = "the archive has no class_dict.csv, therefore the classes of DeepGlobe are used"
 _ORIENTATIONS = (
@@ -289,14 +291,19 @@ def open_archive(path: str | Path, names: FileNames | None = None) -> Archive:
         download = "" if names else DOWNLOAD
         raise InputError(f"{path} does not exist. {download or 'Choose a folder or a zip.'}")
     source = Folder(path) if path.is_dir() else Zip(path)
-    files, faults = [], []
+    files, faults, names_found = [], [], set[str]()
     for file in source.files():
-        if _leaves_archive(file.name):
+        if file.name in names_found:
+            faults.append(f"{shorten(file.name)}: the zip contains several files with this name")
+        elif file.name.count("/") > _MAX_DEPTH:
+            faults.append(f"{shorten(file.name)}: the path has more than {_MAX_DEPTH} folders")
+        elif _leaves_archive(file.name):
             faults.append(f"{shorten(file.name)}: the path points outside the archive")
         elif looks_like_image(file.name) and not _is_text(file.name):
             faults.append(f"{shorten(file.name)}: the name is not text in UTF-8; rename the file")
         elif not any(p.startswith(".") or p == "__MACOSX" for p in file.name.split("/")):
             files.append(file)
+        names_found.add(file.name)
     files.sort(key=lambda file: file.name)
     is_recognized = names is None
     used = files
@@ -646,6 +653,12 @@ def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> tuple[Clas
         tables = {}
         for file in files:
             if posixpath.basename(file.name).lower() == base:
+                if file.size > MAX_SIZE:
+                    raise InputError(
+                        f"{shorten(file.name, 120)} has {file.size / 1e6:.0f} MB, but a class "
+                        f"table has at most {MAX_SIZE / 1e6:.0f} MB. If the file is another table, "
+                        "rename the file."
+                    )
                 try:
                     tables[file.name] = read_class_table(file.name, source.read(file.name))
                 except NoClassTableError:  # other content with the same file name

@@ -146,6 +146,32 @@ def test_path_outside_the_archive_is_a_fault(tmp_path, name, reported):
     assert faults_of(path) == [f"{reported}: the path points outside the archive"]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+@pytest.mark.parametrize(
+    ("name", "fault"),
+    [
+        ("train/100_mask.png", "train/100_mask.png: the zip contains several files with this name"),
+        ("class_dict.csv", "class_dict.csv: the zip contains several files with this name"),
+        ("a/" * 101 + "1.png", "the path has more than 100 folders"),
+    ],
+)
+def test_repeated_and_deep_paths_are_faults(tmp_path, name, fault):
+    folder = write_kaggle_folder(tmp_path / "folder")
+    path = zip_folder(folder, tmp_path / "archive.zip")
+    with zipfile.ZipFile(path, "a") as archive:
+        archive.writestr(name, (folder / name).read_bytes() if fault.startswith(name) else b"")
+    (found,) = open_archive(path).faults
+    assert fault in found
+
+
+def test_large_class_table_raises_without_reading(tmp_path):
+    folder = write_kaggle_folder(tmp_path / "folder")
+    with (folder / "class_dict.csv").open("ab") as file:
+        file.truncate(11_000_000)
+    with pytest.raises(InputError, match="class_dict.csv has 11 MB, but a class table has at most"):
+        open_archive(folder)
+
+
 def test_damaged_file_in_a_zip_is_a_fault(tmp_path):
     path = zip_folder(write_kaggle_folder(tmp_path / "a"), tmp_path / "a.zip")
     with zipfile.ZipFile(path) as file:

@@ -8,6 +8,7 @@ import contextlib
 import dataclasses
 import io
 import re
+import tokenize
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
@@ -29,6 +30,12 @@ MAX_BANDS = 1000
 LARGEST_VALUE = 1e30
 # Dictionary from Pillow's name of a format to GDAL's name
 _DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "BMP": "BMP"}
+# Errors that NumPy raises for a damaged file. They were found with randomly damaged files. A file
+# that claims to be very large raises a MemoryError.
+_NUMPY_ERRORS = (
+    *(ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError),
+    *(tokenize.TokenError, RecursionError, MemoryError, OverflowError),
+)
 _COLORS = ("red", "green", "blue")
 _DTYPE_HINT = "`gdal_translate -ot Float32 in.tif out.tif` converts the dtype"
 # For the statistics of the values: largest and smallest number of pixels per image, and number of
@@ -365,7 +372,7 @@ def _array_image(data: bytes) -> _Image:
     """
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)
-    except (ValueError, EOFError, OSError, SyntaxError, TypeError, KeyError) as error:
+    except _NUMPY_ERRORS as error:
         raise InputError(f"is not a complete NumPy file: {error}") from error
     if not isinstance(array, np.ndarray):  # the content of a `.npz` file
         raise InputError("is not a NumPy file with one array")

@@ -157,6 +157,8 @@ def test_numpy_arrays_have_their_bands_in_the_shorter_axis(shape, count):
         (tiff(random_values(64, 64, 4), compress="deflate")[:-9000], "TIFF", "is not a complete"),
         (npy(random_values(4, 4, 4)), "NPY", r"has the shape \(4, 4, 4\); expected"),
         (npy(random_values(4, 4, 2))[:-1], "NPY", "is not a complete NumPy file"),
+        (npy(random_values(4, 4, 2)).replace(b"}", b" "), "NPY", "is not a complete NumPy file"),
+        (npy(np.full((4, 4), None)), "NPY", "Object arrays cannot be loaded"),
         (npy(np.array([["a"]])), "NPY", "has the dtype str32; expected one of uint8"),
         (npy(np.array([[None]])), "NPY", "is not a complete NumPy file"),
         (tiff(np.zeros((4, 5, 4), np.int32)), "TIFF", "has the dtype int32; expected one of"),

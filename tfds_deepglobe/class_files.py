@@ -14,6 +14,8 @@ from tfds_deepglobe.errors import InputError, shorten
 TABLE = "class_dict.csv"
 # Names of files with class tables. If several exist in an archive, the first is used.
 TABLE_FILES = (TABLE, "labelmap.txt", "classes.json", "meta.json")
+# Bytes of the largest class table that is read. JSON files of Supervisely also contain tags.
+MAX_SIZE = 10_000_000
 # Mapping from names of columns to their usual names
 _COLUMNS = {
     **dict.fromkeys(("name", "class", "label", "class_name"), "name"),

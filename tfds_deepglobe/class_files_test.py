@@ -60,9 +60,11 @@ def test_csv_of_spreadsheets_is_read(content):
         ),
         (
             "name,r,g,b\n ,1,2,3\n",
-            r"\(1, 2, 3\) needs a name without line breaks. Received: ''",
+            r"\(1, 2, 3\) needs a name without line breaks and other .*Received: ''",
         ),
-        ('name,r,g,b\n"x\ny",1,2,3\n', r"needs a name without line breaks. Received: 'x\\ny'"),
+        ('name,r,g,b\n"x\ny",1,2,3\n', r"control characters. Received: 'x\\ny'"),
+        ("name,r,g,b\nx\x1b[31m,1,2,3\n", r"control characters. Received: 'x\\x1b\[31m'"),
+        ("name,r,g,b\nx\u202ey,1,2,3\n", r"control characters. Received: 'x\\u202ey'"),
         ("name,r,g,b\nx,1,2,3\nx,4,5,6\n", "the name x more than once"),
         ("name,r,g,b\nx,1,2,3\ny,1,2,3\n", r"the color \(1, 2, 3\) more than once"),
         ("name,r,g,b\n" + "".join(f"{i},0,0,{i}\n" for i in range(256)), "1 to 255 classes"),

@@ -4,6 +4,7 @@ import colorsys
 import dataclasses
 import itertools
 import math
+import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from numbers import Integral
 from typing import TypeGuard
@@ -26,12 +27,22 @@ MAX_CLASSES = 255  # class ids are uint8, and 255 is not a class id
 VOID_ID = 255  # label of void pixels in prepared masks
 _NO_CLASS = 255  # marks pixels in `encode` whose color has no class
 _MAX_ROWS_IN_MESSAGE = 10
+# Classes of Unicode characters that change the direction of the text, so that it looks different
+_DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
 _MIN_STEP = 8  # smallest difference between two shades of gray that can be told apart
 
 
 def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
     return len(color) == 3 and all(
         isinstance(channel, Integral) and 0 <= channel <= 255 for channel in color
+    )
+
+
+def _is_control(character: str) -> bool:
+    """Returns True for line breaks, terminal codes, surrogates, and changes of the direction."""
+    return (
+        unicodedata.category(character) in ("Cc", "Cs", "Zl", "Zp")
+        or unicodedata.bidirectional(character) in _DIRECTIONS
     )
 
 
@@ -44,8 +55,9 @@ class ClassTable:
         palette: one RGB color per class, with channels in [0, 255].
 
     Raises:
-        InputError: The number of classes is not in [1, 255], a name is empty or has a line break,
-            two classes have the same name or color, or a color is not in [0, 255].
+        InputError: The number of classes is not in [1, 255], a name is empty or has a control
+            character such as a line break, two classes have the same name or color, or a color is
+            not in [0, 255].
 
     Example:
         >>> classes = ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255)))
@@ -78,11 +90,11 @@ class ClassTable:
                     f"different {what} for each class."
                 )
         for name, color in zip(self.names, self.palette, strict=True):
-            # A name must not have a line break, because exports write one name per line.
-            if not isinstance(name, str) or len(name.splitlines()) != 1 or not name.strip():
+            # Exports write one name per line. Terminals execute control characters.
+            if not isinstance(name, str) or not name.strip() or any(map(_is_control, name)):
                 raise InputError(
-                    f"The class with the color {color} needs a name without line breaks. "
-                    f"Received: {shorten(repr(name), 80)}."
+                    f"The class with the color {color} needs a name without line breaks and other "
+                    f"control characters. Received: {shorten(repr(name), 80)}."
                 )
             if not _is_rgb(color):
                 raise InputError(

@@ -33,10 +33,10 @@ from PIL.TiffImagePlugin import (
 from tfds_deepglobe.errors import InputError
 
 # Number of pixels of the largest accepted image, 16384x16384. This limit protects the memory. It
-# replaces Pillow's limit for decompression bombs, except for TIFF files. Pillow warns about TIFF
-# files with more than half of its limit.
+# replaces Pillow's limit for decompression bombs, except for TIFF files.
 MAX_PIXELS = 1 << 28
-warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+# Pillow warns about TIFF files with more than half of its limit, and about wrong tags.
+warnings.filterwarnings("ignore", module=r"PIL\.")
 # Dictionary from Pillow's name of a format to the decoder and the possible first bytes of a file.
 # `Image.open` is not used, because it would guess the format.
 _DECODERS = {
@@ -46,8 +46,8 @@ _DECODERS = {
     "BMP": (BmpImagePlugin.BmpImageFile, (b"BM",)),
 }
 # Errors that Pillow raises for a damaged file. They have no common base class. Tests with randomly
-# damaged files raised the first three errors. The last two errors are in Pillow's source code.
-_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, EOFError, struct.error)
+# damaged files raised the first four errors. The last two errors are in Pillow's source code.
+_PILLOW_ERRORS = (OSError, SyntaxError, ValueError, IndexError, EOFError, struct.error)
 _TO_RGB = (
     "`gdal_translate -b 1 -b 2 -b 3 {0} in.{1} out.{1}` converts the first three bands to an RGB "
     "image, if their order is red, green, blue; use `-b 1 -b 1 -b 1` for gray and `-expand rgb` "
@@ -83,6 +83,13 @@ _NO_JPEG_TYPES = (0xC4, 0xC8, 0xCC)
 # A marker of a JPEG segment. In compressed pixels, the byte FF is followed by 0, by a restart
 # marker (D0 to D7), or by another FF.
 _JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
+# Names of the chunks of a PNG file. Names that begin with a lower-case letter are optional.
+_PNG_ORDER = re.compile(
+    rb"IHDR(?:[a-z]...)*(?:PLTE(?:[a-z]...)*)?(?:IDAT)+(?:[a-z]...)*IEND", re.DOTALL
+)
+# Names and possible lengths of the first chunks
+_PNG_SIZES = {(b"IHDR", 13), *((b"PLTE", 3 * num_colors) for num_colors in range(1, 257))}
+_PNG_STEP = 1 << 20  # bytes of pixels to decompress at once
 _ORIENTATION = 274  # number of the orientation tag in TIFF and EXIF
 # Pillow rotates or flips a TIFF image by its orientation. These operations undo this.
 _UNTURN = {
@@ -307,12 +314,16 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
             raise InputError(f"has {unsupported}; {expected}")
         if image.mode in ("1", "L") and image.tag_v2.get(PHOTOMETRIC_INTERPRETATION):
             bits = image.tag_v2.get(BITSPERSAMPLE, (1,))[0]
+        _check_size_of_raw_pixels(image)
         _check_deflate(data, image)
     # When Pillow decodes a TIFF file, it rotates or flips the pixels and deletes the orientation
     # tag. Therefore, the tag is read first.
     orientation = _orientation(image) if kind == "TIFF" else 1
     try:
         image.load()
+        is_transparent = image.has_transparency_data and (
+            image.convert("RGBA").getextrema()[3] != (255, 255)
+        )
     except _PILLOW_ERRORS as error:
         other = ""
         if kind == "TIFF" and image.info["compression"] not in _TIFF_COMPRESSIONS:
@@ -322,12 +333,12 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
             )
         raise InputError(f"is truncated or damaged: {error}{other}") from error
     if kind == "PNG":
-        _check_png_size(data)
+        _check_png_pixels(data)
     if kind != "TIFF":
         orientation = _orientation(image)
     elif orientation != 1:
         image = image.transpose(_UNTURN[orientation])
-    if image.has_transparency_data and image.convert("RGBA").getextrema()[3] != (255, 255):
+    if is_transparent:
         raise InputError(
             f"has transparent pixels; {expected}; if the last band of images is not transparency, "
             "use all bands, such as `bands=1,2,3,4`"
@@ -368,22 +379,30 @@ def _check_jpeg(data: bytes | mmap.mmap) -> None:
 
 
 def _check_png(data: bytes | mmap.mmap) -> None:
-    """Verifies the checksums of a PNG file, because Pillow ignores the checksums of pixels."""
-    start, name = 8, b""
-    while name != b"IEND":
+    """Verifies the checksums, the order and the header of the chunks of a PNG file.
+
+    Pillow ignores the checksums of pixels, and accepts some orders and headers that TensorFlow
+    refuses.
+    """
+    start, names = 8, [b""]
+    while names[-1] != b"IEND":
         name, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4])
         if end + 4 > len(data):
             raise InputError("is truncated or damaged: the end of the PNG data is missing")
         if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
             raise InputError(f"is truncated or damaged: wrong checksum at byte {end}")
-        # If the name of a chunk begins with an upper-case letter, each decoder must know the chunk.
-        known = (b"IHDR",) if start == 8 else (b"PLTE", b"IDAT", b"IEND")
-        if name not in known and name[:1].isupper():
-            raise InputError(f"is damaged: unexpected PNG chunk at byte {start}")
+        if (name, end - start - 8) not in _PNG_SIZES and name in (b"IHDR", b"PLTE"):
+            raise InputError(f"is damaged: the PNG chunk at byte {start} has a wrong length")
+        names.append(name)
         start = end + 4
+    if not _PNG_ORDER.fullmatch(b"".join(names)):
+        raise InputError("is damaged: a PNG chunk is unknown, missing or at a wrong place")
+    color, compression, row_filter, interlaced = data[25:29]
+    if compression or row_filter or interlaced > 1 or (color == 3 and b"PLTE" not in names):
+        raise InputError("is damaged: the PNG header has wrong values")
 
 
-def _check_png_size(data: bytes) -> None:
+def _check_png_pixels(data: bytes) -> None:
     """Verifies that a PNG file contains all rows, because Pillow fills missing rows with black."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
@@ -396,15 +415,20 @@ def _check_png_size(data: bytes) -> None:
         if columns > 0:
             expected += rows * (1 + (columns * bits + 7) // 8)
     decoder, size, start = zlib.decompressobj(), 0, 8
-    while start < len(data):
-        end = start + 8 + int.from_bytes(data[start : start + 4])
-        if data[start + 4 : start + 8] == b"IDAT":
-            size += len(decoder.decompress(data[start + 8 : end]))
-        start = end + 4
-    if size < expected:
-        raise InputError(
-            f"is truncated or damaged: it contains {size} of {expected} bytes of pixels"
-        )
+    with contextlib.suppress(zlib.error):
+        while start < len(data):
+            end = start + 8 + int.from_bytes(data[start : start + 4])
+            rest = data[start + 8 : end] if data[start + 4 : start + 8] == b"IDAT" else b""
+            while rest and size <= expected:  # the limit protects the memory
+                size += len(decoder.decompress(rest, _PNG_STEP))
+                rest = decoder.unconsumed_tail
+            start = end + 4
+        size += len(decoder.flush())
+    if size != expected:
+        found = "more than" if size > expected else f"{size} of"
+        raise InputError(f"is truncated or damaged: it contains {found} {expected} bytes of pixels")
+    if not decoder.eof:
+        raise InputError("is truncated or damaged: the checksum of the pixels is wrong")
 
 
 def _unsupported_tiff(image: TiffImagePlugin.TiffImageFile) -> str:
@@ -426,6 +450,20 @@ def _unsupported_tiff(image: TiffImagePlugin.TiffImageFile) -> str:
     if any(0 in place for place in _strips(image)):
         return "parts without pixels (a sparse file)"
     return ""
+
+
+def _check_size_of_raw_pixels(image: TiffImagePlugin.TiffImageFile) -> None:
+    """Verifies that a TIFF file without compression contains all pixels.
+
+    If the compression tag is damaged, Pillow reads compressed pixels as raw pixels.
+    """
+    size = sum(count for _, count in _strips(image))
+    bits = max(image.tag_v2.get(BITSPERSAMPLE, (1,))) * len(image.getbands())
+    expected = (image.width * image.height * bits + 7) // 8
+    if image.info["compression"] == "raw" and 0 < size < expected:
+        raise InputError(
+            f"is truncated or damaged: it contains {size} of {expected} bytes of pixels"
+        )
 
 
 def _check_deflate(data: bytes, image: TiffImagePlugin.TiffImageFile) -> None:

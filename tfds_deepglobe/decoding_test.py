@@ -381,9 +381,79 @@ def test_truncated_and_cleared_png_masks_raise():
 
 def test_png_files_with_an_unknown_critical_chunk_raise():
     data = PNG[:33] + chunk(b"CgBI", b"1234") + PNG[33:]
-    with pytest.raises(InputError, match="is damaged: unexpected PNG chunk at byte 33"):
+    with pytest.raises(InputError, match="is damaged: a PNG chunk is unknown, missing or at"):
         decode_image(data, "PNG")
     assert decode_image(PNG[:33] + chunk(b"npTc", b"1234") + PNG[33:], "PNG")
+
+
+@pytest.mark.parametrize(
+    ("place", "value"),
+    [(11, 15), (25, 3), (26, 1), (27, 1), (28, 2)],  # length, color type, methods, interlacing
+)
+def test_png_files_with_a_wrong_header_raise(place, value):
+    header = bytearray(PNG[8:29])
+    if place == 11:
+        header += b"12"
+    header[place - 8] = value
+    data = PNG[:8] + header + struct.pack(">I", zlib.crc32(header[4:])) + PNG[33:]
+    with pytest.raises(InputError, match=r"is damaged: |is not a readable PNG file"):
+        decode_image(data, "PNG")
+
+
+def test_png_files_with_chunks_at_wrong_places_raise():
+    mask = Image.fromarray(np.array([[1, 2]], np.uint8), "P")
+    mask.putpalette([0, 0, 0, 1, 2, 3, 4, 5, 6])
+    data = saved(mask, "PNG")
+    start, pixels, end = data.index(b"PLTE") - 4, data.index(b"IDAT") - 4, len(data) - 12
+    palette = data[start:pixels]
+    for wrong in (
+        data[:start] + data[pixels:],  # without a palette
+        data[:start] + data[pixels:end] + palette + data[end:],  # palette behind the pixels
+        data[:pixels] + palette + data[pixels:],  # two palettes
+        data[:start] + chunk(b"PLTE", b"") + data[pixels:],
+        data[:start] + chunk(b"PLTE", bytes(4)) + data[pixels:],
+    ):
+        with pytest.raises(InputError, match=r"is damaged: .*(PNG chunk|PNG header)"):
+            decode_mask(wrong, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        (bytes(1 << 24), "contains more than 2328 bytes of pixels"),  # decompression bomb
+        (None, "the checksum of the pixels is wrong"),
+        (b"", "contains 0 of 2328 bytes"),
+    ],
+)
+def test_png_files_with_wrong_pixels_raise(rows, message):
+    content = zlib.compress(bytes(24 * 97) if rows is None else rows)
+    content = content[:-1] if rows is None else content
+    header = struct.pack(">IIBBBBB", 32, 24, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", content) + chunk(b"IEND", b"")
+    with pytest.raises(InputError, match=f"is truncated or damaged.*({message}|image file is tr)"):
+        decode_image(b"\x89PNG\r\n\x1a\n" + body, "PNG")
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [(b"iCCP", b"name\0"), (b"tRNS", bytes(9000))],
+)
+def test_png_files_with_damaged_optional_chunks_raise(name, content):
+    mask = Image.fromarray(np.array([[1, 2]], np.uint8), "P")
+    mask.putpalette([0, 0, 0, 1, 2, 3, 4, 5, 6])
+    data = saved(mask, "PNG")
+    pixels = data.index(b"IDAT") - 4
+    with pytest.raises(InputError, match=r"is not a readable PNG file|is truncated or damaged"):
+        decode_mask(data[:pixels] + chunk(name, content) + data[pixels:], "PNG")
+
+
+def test_compressed_tiff_files_without_the_compression_tag_raise():
+    data = bytearray(saved(NOISE // 2, "TIFF", compression="tiff_adobe_deflate"))
+    tags = int.from_bytes(data[4:8], "little") + 2
+    (tag,) = (t for t in range(tags, len(data) - 12, 12) if data[t : t + 2] == b"\x03\x01")
+    data[tag + 8] = 1  # no compression
+    with pytest.raises(InputError, match=r"it contains \d+ of 2304 bytes of pixels"):
+        decode_image(bytes(data), "TIFF")
 
 
 def test_progressive_jpeg_files_without_the_last_scan_raise():

@@ -23,6 +23,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.pairing import Pair
 from tfds_deepglobe.parallel import ordered_map
+from tfds_deepglobe.shards import write_checksums
 from tfds_deepglobe.source_files import RECORD, Record, content_hash, record_of
 from tfds_deepglobe.splits import assign
 
@@ -119,6 +120,16 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             for split, ids in config.splits.items()
             if ids
         }
+
+    def _download_and_prepare(
+        self,
+        dl_manager: tfds.download.DownloadManager,
+        download_config: tfds.download.DownloadConfig,
+    ) -> None:
+        # TFDS documents this method for subclasses. Without it, `shards.json` would be missing, and
+        # exchanged shards would not be found.
+        super()._download_and_prepare(dl_manager, download_config)
+        write_checksums(Path(self.data_dir))
 
     def _generate_examples(
         self, config: DeepGlobeConfig, split: str, record: Record

@@ -5,6 +5,7 @@ The images and masks of a split are in several TFRecord files, which are called 
 
 import json
 import struct
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,8 @@ _DAMAGE_ERRORS = (
 # A TFRecord begins with its length and the checksum of the length, 12 bytes. It ends with the
 # checksum of the content, 4 bytes. See https://www.tensorflow.org/tutorials/load_data/tfrecord.
 _HEADER, _FOOTER = struct.Struct("<QI"), 4
+CHECKSUMS = "shards.json"  # file in the folder of the TFRecords: one checksum per shard
+_OPTIONAL = (RECORD, CHECKSUMS)  # files that data sets of earlier versions do not have
 
 
 def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
@@ -55,16 +58,35 @@ def open_data_set(directory: Path) -> tfds.core.DatasetBuilder:
             content_hash(json.loads(record.read_bytes()))
         ):
             raise ValueError("the checksums of the files differ")
+        # Earlier versions did not write the file `CHECKSUMS`.
+        file = directory / CHECKSUMS
+        checksums = json.loads(file.read_bytes()) if file.exists() else {}
+        expected = {path: checksums.get(path.name) for path, _ in _shards(builder)}
+        if checksums and None in expected.values():
+            raise ValueError("a shard has no checksum")
     except _DAMAGE_ERRORS as error:
         raise _damage(directory, *_damaged_text(directory, error)) from error
     for path, count in _shards(builder):
         if not path.is_file():
             raise _damage(directory, path.name, "does not exist")
-        if _count_records(path) != count:
+        found, checksum = _scan(path)
+        if found != count:
             raise _damage(
                 directory, path.name, f"does not contain exactly {count} complete records"
             )
+        if expected[path] not in (None, checksum):
+            raise _damage(directory, path.name, "contains a damaged record, or other records")
     return builder
+
+
+def write_checksums(directory: Path) -> None:
+    """Writes the checksums of all shards of a data set, so that `open_data_set` can compare them.
+
+    Args:
+        directory: folder with the complete shards.
+    """
+    checksums = {path.name: _scan(path)[1] for path in directory.glob("*.tfrecord-*")}
+    (directory / CHECKSUMS).write_text(json.dumps(checksums))
 
 
 def check_records(builder: tfds.core.DatasetBuilder) -> None:
@@ -90,29 +112,39 @@ def _shards(builder: tfds.core.DatasetBuilder) -> Iterator[tuple[Path, int]]:
         yield from zip(map(Path, info.filepaths), info.shard_lengths, strict=True)
 
 
-def _count_records(path: Path) -> int | None:
-    """Counts the records of a shard without reading their content; None for a damaged shard."""
-    size, place, count = path.stat().st_size, 0, 0
+def _scan(path: Path) -> tuple[int | None, int]:
+    """Scans the beginnings and the ends of the records of a shard, without their content.
+
+    Returns:
+        Two values:
+
+        - number of records; None for a damaged shard.
+        - CRC-32 of the lengths and the checksums of all records.
+    """
+    size, place, count, checksum = path.stat().st_size, 0, 0, 0
     with path.open("rb") as file:
         while place < size:
-            file.seek(place)
             header = file.read(_HEADER.size)
             if len(header) < _HEADER.size or not (length := _HEADER.unpack(header)[0]):
-                return None  # a file of zeros has records of length 0
+                return None, 0  # a file of zeros has records of length 0
             place += _HEADER.size + length + _FOOTER
+            if place > size:
+                return None, 0
+            file.seek(place - _FOOTER)
+            checksum = zlib.crc32(header + file.read(_FOOTER), checksum)
             count += 1
-    return count if place == size else None
+    return count, checksum
 
 
 def _damaged_text(directory: Path, error: Exception) -> tuple[str, str]:
     """Returns the name of the damaged text file and the damage."""
-    for name in ("dataset_info.json", "features.json", "metadata.json", RECORD):
+    for name in ("dataset_info.json", "features.json", "metadata.json", *_OPTIONAL):
         path = directory / name
-        if not path.exists() and name != RECORD:
+        if not path.exists() and name not in _OPTIONAL:
             return name, "does not exist"
         try:
             json.loads(path.read_bytes() if path.exists() else b"0")
-        except ValueError as wrong:
+        except (ValueError, RecursionError) as wrong:
             return name, f"is not valid JSON ({wrong})"
     return "one of its text files", f"contains wrong values ({error})"
 

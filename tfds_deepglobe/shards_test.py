@@ -62,6 +62,29 @@ def test_missing_shard_and_other_number_of_shards_raise(directory):
         open_data_set(directory)
 
 
+@pytest.mark.parametrize("place", [0, 8, -1])  # length, its checksum, checksum of the content
+def test_damaged_length_and_damaged_checksums_raise_without_reading_the_content(directory, place):
+    file = directory / SHARD
+    content = bytearray(file.read_bytes())
+    content[place] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(
+        InputError, match=f"{SHARD} (does not contain exactly 2|contains a damaged)"
+    ):
+        open_data_set(directory)
+
+
+def test_exchanged_shards_raise(directory):
+    shards = [directory / SHARD, directory / SHARD.replace("00001-of", "00002-of")]
+    contents = [shard.read_bytes() for shard in shards]
+    for shard, content in zip(shards, reversed(contents), strict=True):
+        shard.write_bytes(content)
+    with pytest.raises(InputError, match=f"{SHARD} contains a damaged record, or other records"):
+        open_data_set(directory)
+    (directory / "shards.json").unlink()  # earlier versions did not write it
+    open_data_set(directory)
+
+
 def test_damaged_record_is_found_by_its_checksum(directory):
     file = directory / SHARD
     file.write_bytes(without(file.read_bytes(), 100, 50))
@@ -78,14 +101,14 @@ def test_complete_data_set_raises_no_error(directory):
     "name",
     [
         *("dataset_info.json", "features.json", "metadata.json", "source_files.json"),
-        "segmentation_mask.labels.txt",
+        *("shards.json", "segmentation_mask.labels.txt"),
     ],
 )
 @pytest.mark.parametrize("content", [None, b"", b"\0" * 99, b"[]", b'{"splits": 1}'])
 def test_damaged_text_file_raises(directory, name, content):
     if content is None:
         (directory / name).unlink()
-        if name == "source_files.json":  # earlier versions did not write it
+        if name in ("source_files.json", "shards.json"):  # earlier versions did not write it
             open_data_set(directory)
             return
     else:

@@ -30,6 +30,9 @@ _ZIP_ERRORS = (
 # large zip with the same purpose (4.3.14). Each record has the number of files at an offset.
 _END, _END_NUMBER = b"PK\5\6", struct.Struct("<10xH")
 _END64, _END64_NUMBER = b"PK\6\6", struct.Struct("<32xQ")
+# Bytes of the largest file that is read from a zip. Without a limit, a small zip could fill the
+# memory ("decompression bomb").
+MAX_SIZE = 1 << 30
 _MAX_END = 65_700  # size of the last record with its longest comment, and of the fields before it
 
 
@@ -165,6 +168,11 @@ class Zip:
             InputError: The file cannot be read.
         """
         member = self._members[name]
+        if member.file_size > MAX_SIZE:  # `zipfile` reads no more than this number of bytes
+            raise InputError(
+                f"has {member.file_size / 1e9:.1f} GB, but at most {MAX_SIZE / 1e9:.1f} GB are "
+                "read from a zip; unpack the zip, if you trust its origin"
+            )
         try:
             return self._zip.read(member)
         except _ZIP_ERRORS as error:

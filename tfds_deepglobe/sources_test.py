@@ -3,6 +3,7 @@ import zipfile
 
 import pytest
 
+from tfds_deepglobe import sources
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.sources import File, Folder, Zip
 
@@ -135,6 +136,16 @@ def test_damaged_file_in_a_zip_raises(tmp_path, compression, place, message):
     with pytest.raises(InputError, match=f"cannot be read from the zip: .*{message}"):
         source.read("1.txt")
     assert source.read("2.txt") == content
+
+
+def test_large_file_in_a_zip_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(sources, "MAX_SIZE", 1000)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("1.txt", bytes(1001))
+    source = Zip(tmp_path / "bomb.zip")
+    list(source.files())
+    with pytest.raises(InputError, match="GB are read from a zip; unpack the zip, if you trust"):
+        source.read("1.txt")
 
 
 def test_encrypted_file_in_a_zip_raises(tmp_path):

@@ -11,6 +11,7 @@ from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.splits import Assignment
 from tfds_deepglobe.words import folded
 
+MAX_SIZE = 100_000_000  # bytes of the largest split list that is read: about a million names
 # File names of published split lists
 _LIST_NAMES = {
     "train": ("train.txt",),
@@ -53,6 +54,11 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
                 f"{names.images.name_of('<id>')} or <id>. Received: split_files={directory}."
             )
         (path,) = paths
+        if path.stat().st_size > MAX_SIZE:
+            raise InputError(
+                f"{path} has {path.stat().st_size / 1e6:.0f} MB, but a split list has at most "
+                f"{MAX_SIZE / 1e6:.0f} MB. Write one id per line."
+            )
         try:
             lines = path.read_text(encoding="utf-8-sig").splitlines()
         except UnicodeDecodeError:

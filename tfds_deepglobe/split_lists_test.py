@@ -122,3 +122,12 @@ def test_image_that_a_list_names_twice_is_used_once(tmp_path):
     kept, absent, _ = keep_present(read_split_files(tmp_path), in_archive(*"01234"))
     assert kept == {"train": ("0", "1"), "validation": ("3",), "test": ("4",)}
     assert absent == []
+
+
+def test_large_list_raises_without_reading(tmp_path):
+    for name in ("train.txt", "val.txt", "test.txt"):
+        (tmp_path / name).write_text("1\n")
+    with (tmp_path / "train.txt").open("ab") as file:
+        file.truncate(101_000_000)
+    with pytest.raises(InputError, match="train.txt has 101 MB, but a split list has at most 100"):
+        read_split_files(tmp_path)

@@ -200,7 +200,8 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         source,
         "--model",
-        "folder of a SavedModel that export.py has written; use it instead of --runs",
+        "folder of a SavedModel that export.py has written; use it instead of --runs; a SavedModel "
+        "is a program, so use only a SavedModel from a source that you trust",
         default_text="no SavedModel",
         metavar="DIR",
         type=path,

@@ -51,7 +51,7 @@ def band_ranges(builder: tfds.core.DatasetBuilder) -> dict[str, list[list[float]
         ranges = json.loads(file.read_bytes())
         if any(np.shape(ranges[name]) != (num_bands, 2) for name in ("percentile", "minmax")):
             raise ValueError("other numbers of bands")
-    except (OSError, ValueError, TypeError, KeyError) as error:
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{file} is missing or damaged: {error}. To prepare the data set again, "
             f"{delete_and_repeat(Path(builder.data_dir))}."

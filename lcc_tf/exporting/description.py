@@ -77,7 +77,7 @@ class Description:
             )
             bands = Bands.from_json(content.get("bands"))
             return cls(classes, content["tile"], content["scale"], bands)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             reason = str(error) if isinstance(error, ValueError) else repr(error)
             raise InputError(
                 f"{file} cannot be read: {reason[:300].rstrip('.')}. Export the model again."

@@ -78,6 +78,8 @@ def load_savedmodel(
 ) -> EnsemblePredictor:
     """Loads a SavedModel that `export_savedmodel` wrote, for prediction.
 
+    A SavedModel is a program. Load only a SavedModel from a source that you trust.
+
     Args:
         folder: folder of the SavedModel.
         tta: test-time augmentation, a key of `lcc_tf.prediction.tta.TTA`.

@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import keras
 import pytest
 
 from tests.mapping.scenes import noise, write_scene
@@ -103,9 +104,13 @@ def test_existing_output_is_an_error(refuse, command, file, texts):
         (("--model", "gone", "--member-weights", "1"), "`--member-weights` needs `--runs`"),
         (("--model", "gone"), "gone is not a SavedModel that lcc_tf exported"),
         (("--model", __file__), "is not a SavedModel that lcc_tf exported"),
+        (("--model", "lambda.keras"), "lambda.keras is not a SavedModel that lcc_tf exported"),
         (("--zones", ""), "argument --zones: must not be empty"),
     ],
 )
 def test_invalid_options_for_mapping_are_errors(refuse, tmp_path, arguments, text):
     write_scene(tmp_path / "scene.tif", noise(8, 8))
+    image = keras.Input((8, 8, 3))
+    lambda_model = keras.Model(image, keras.layers.Lambda(lambda x: x)(image))
+    lambda_model.save(tmp_path / "lambda.keras")
     assert text in refuse("predict", "--input", "scene.tif", *arguments)

@@ -23,7 +23,6 @@ from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
 from lcc_tf.training.train import train
 from lcc_tf.training.training_data import training_data_of
-from tfds_deepglobe.errors import InputError as DatasetError
 
 SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
 
@@ -222,11 +221,3 @@ def test_out_of_memory_error_suggests_other_options(one_step, tmp_path, monkeypa
     monkeypatch.setattr(keras.Model, "fit", out_of_memory)
     with pytest.raises(InputError, match="batch_size=13, image_size=32.*`batch_size`"):
         train(one_step, tmp_path / "run")
-
-
-def test_damaged_record_in_the_middle_of_training_raises_and_names_the_file(
-    one_step, damaged_data, tmp_path, eagerly
-):
-    config = dataclasses.replace(one_step, data=damaged_data)
-    with pytest.raises(DatasetError, match="tfrecord-00002-of-00013 contains a damaged record"):
-        train(config, tmp_path / "run")
