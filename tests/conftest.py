@@ -30,6 +30,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = (
     "tests/integration/test_documentation.py",
     "tests/integration/test_scripts.py",
+    "tests/integration/test_killed_training.py",
     "tests/training/test_train.py",
     "tests/training/test_xla.py",
     "tests/scoring/test_evaluate_runs.py",

@@ -1,12 +1,15 @@
 """Runs scripts in separate processes, like users do. tests/cli uses the process of the tests."""
 
 import json
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pytest
+
+from lcc_tf.training.checkpoints import read_state
 
 ROOT = Path(__file__).parents[2]
 SMALL = (
@@ -40,7 +43,7 @@ def run(folder, script, *arguments):
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
-    """Returns a folder with a run whose training was killed after the first epochs."""
+    """Returns a folder with a run whose training was terminated after the first epochs."""
     folder = tmp_path_factory.mktemp("project")
     log = folder / "log.txt"
     with (
@@ -58,8 +61,11 @@ def project(tmp_path_factory):
                 assert process.poll() is None, log.read_text()
                 assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
+            process.terminate()
+            assert process.wait(timeout=60) == 128 + signal.SIGTERM
         finally:
             process.kill()
+    assert "terminated; --resume continues at the last checkpoint" in log.read_text()
     return folder
 
 
@@ -68,10 +74,12 @@ def epochs(project):
     return [int(row.split(",")[0]) for row in rows]
 
 
-def test_killed_training_is_resumed_and_evaluated(project):
+def test_terminated_training_is_resumed_and_evaluated(project):
     done = len(epochs(project))
     assert 0 < done < 200
+    state, _ = read_state(project / "runs/trained")
     output = run(project, "train.py", "--resume", "--workdir", "runs/trained", "--epochs", done + 1)
+    assert f"resuming the run in runs/trained, {state.position}" in output
     assert "best val_mean_iou" in output
     assert epochs(project) == list(range(1, done + 2))
 
