@@ -436,15 +436,15 @@ def test_png_files_with_wrong_pixels_raise(rows, message):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [(b"iCCP", b"name\0"), (b"tRNS", bytes(9000))],
+    [(b"iCCP", b"name\0"), (b"tRNS", bytes(9000))],  # behind the pixels; before the pixels
 )
 def test_png_files_with_damaged_optional_chunks_raise(name, content):
     mask = Image.fromarray(np.array([[1, 2]], np.uint8), "P")
     mask.putpalette([0, 0, 0, 1, 2, 3, 4, 5, 6])
     data = saved(mask, "PNG")
-    pixels = data.index(b"IDAT") - 4
-    with pytest.raises(InputError, match=r"is not a readable PNG file|is truncated or damaged"):
-        decode_mask(data[:pixels] + chunk(name, content) + data[pixels:], "PNG")
+    place = len(data) - 12 if name == b"iCCP" else data.index(b"IDAT") - 4
+    with pytest.raises(InputError, match="is truncated or damaged"):
+        decode_mask(data[:place] + chunk(name, content) + data[place:], "PNG")
 
 
 def test_compressed_tiff_files_without_the_compression_tag_raise():

@@ -104,7 +104,7 @@ def test_complete_data_set_raises_no_error(directory):
         *("shards.json", "segmentation_mask.labels.txt"),
     ],
 )
-@pytest.mark.parametrize("content", [None, b"", b"\0" * 99, b"[]", b'{"splits": 1}'])
+@pytest.mark.parametrize("content", [None, b"", b"\0" * 99, b"[]", b'{"splits": 1}', b"[" * 10**5])
 def test_damaged_text_file_raises(directory, name, content):
     if content is None:
         (directory / name).unlink()

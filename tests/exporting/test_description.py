@@ -36,7 +36,7 @@ def test_hand_edited_descriptions_raise(tmp_path, changes, message):
         Description.read(tmp_path)
 
 
-@pytest.mark.parametrize("text", ["[]", "null", "{}", "{"])
+@pytest.mark.parametrize("text", ["[]", "null", "{}", "{", "[" * 10**5])
 def test_files_that_are_not_descriptions_raise(tmp_path, text):
     (tmp_path / MODEL_FILE).write_text(text)
     with pytest.raises(InputError, match="model.json cannot be read: "):

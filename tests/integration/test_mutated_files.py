@@ -1,6 +1,6 @@
 """Damaged files through `python -m tfds_deepglobe check`, and through the decoders of training.
 
-The short tests make some changes per format. Many changes take half an hour:
+The short tests make some changes per format. Many changes take ten minutes:
 
     pytest -m slow tests/integration/test_mutated_files.py
 """
@@ -26,7 +26,7 @@ from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import zip_folder
 from tfds_deepglobe.split_lists import keep_present, read_split_files
 
-FEW, MANY = 8, 1500  # changes per file
+FEW, MANY = 8, 500  # changes per file
 SECONDS = 20  # limit per changed file
 SIDE = 40
 CLASSES = ClassTable(("land", "water", "road"), ((10, 200, 30), (0, 0, 0), (90, 90, 91)))
