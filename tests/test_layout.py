@@ -13,7 +13,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 RANKS = [
     {"errors"},
-    {"arguments", "class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
+    {
+        "arguments",
+        "class_weights",
+        "devices",
+        "files",
+        "ground_truth",
+        "keras_backend",
+        "reflect_padding",
+    },
     {"band_names", "confusion_matrix", "figures", "loss_functions"},
     {"bands"},
     {"losses", "metrics"},

@@ -21,6 +21,7 @@ import tensorflow as tf
 
 from lcc_tf.arguments import check_arguments
 from lcc_tf.bands import Bands, check_equal_bands
+from lcc_tf.devices import local_strategy, on_all_replicas
 from lcc_tf.errors import InputError
 from lcc_tf.models.averaging import AVERAGES, check_member_weights, weighted_average
 from lcc_tf.models.model_outputs import (
@@ -127,6 +128,8 @@ def _check_finite(image: np.ndarray) -> None:
 def probability_function(model: keras.Model) -> Predict:
     """Converts a model to a function that returns probabilities.
 
+    If the model was created in the scope of a `MirroredStrategy`, all its devices are used.
+
     Args:
         model: model that returns logits or probabilities, see `predict_tiled`.
 
@@ -137,11 +140,12 @@ def probability_function(model: keras.Model) -> Predict:
     """
     has_softmax = outputs_probabilities(model)
 
-    @tf.function
-    def probabilities(images: tf.Tensor) -> tf.Tensor:
+    def forward(images: tf.Tensor) -> tf.Tensor:
         # A model with deep supervision has several outputs. The first output is the prediction.
         outputs = tf.cast(keras.tree.flatten(model(images, training=False))[0], tf.float32)
         return outputs if has_softmax else tf.nn.softmax(outputs)
+
+    probabilities = tf.function(on_all_replicas(forward, model.distribute_strategy))
 
     def predict(images: np.ndarray) -> np.ndarray:
         # The model is traced once for each height and width. If both were unknown, some layers
@@ -230,7 +234,8 @@ class Predictor:
             InputError: the run has no weights, the weights cannot be loaded, or `tta` is invalid.
         """
         size = run.config.image_size
-        model = load_model(run)
+        with local_strategy().scope():
+            model = load_model(run)
         return cls(
             name=run.name,
             predict_batch=with_tta(probability_function(model), tta),

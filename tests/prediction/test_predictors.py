@@ -52,6 +52,15 @@ def noise_tiles(side):
     return np.random.default_rng(0).integers(0, 256, (2, side, side, 3)).astype(np.float32)
 
 
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_two_devices_predict_the_same_as_one_device(count, two_runs, two_replicas, monkeypatch):
+    tiles = np.random.default_rng(0).integers(0, 256, (count, 64, 64, 3)).astype(np.float32)
+    expected = Predictor.from_run(two_runs[0]).predict_tiles(tiles)
+    monkeypatch.setattr("lcc_tf.prediction.predictors.local_strategy", lambda: two_replicas)
+    predicted = Predictor.from_run(two_runs[0]).predict_tiles(tiles)
+    np.testing.assert_allclose(predicted, expected, atol=1e-5)
+
+
 def test_savedmodel_and_its_runs_predict_equal_probabilities(exported, two_runs):
     from_runs = EnsemblePredictor.from_runs(two_runs, [3, 1], tta="flip", tile=96)
     from_file = load_savedmodel(exported / "ensemble", tta="flip", tile=96)
