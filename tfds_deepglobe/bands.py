@@ -184,8 +184,8 @@ def find_bands(
 def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
     """Reads the pixels of an image.
 
-    A pixel is nodata if it is nodata in all bands, if one of its values is not a finite number, or
-    if the absolute value of a number is `LARGEST_VALUE` or more.
+    A pixel is nodata if all its values are nodata. A pixel is also nodata if one of its values is
+    not a finite number, or has an absolute value of `LARGEST_VALUE` or more.
 
     Args:
         contents: contents of the files of the image: one file, or one file per band.

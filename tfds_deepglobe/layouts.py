@@ -113,8 +113,8 @@ def _several(candidates: Sequence[_Candidate]) -> str:
 def _pairs(images: _Files, masks: _Files) -> set[tuple[str, str]]:
     """Returns images and masks with the same id in the same folder.
 
-    If no such pairs exist, returns images and masks with the same id in any folder. Ids that are in
-    several folders are then ignored.
+    If these pairs do not exist, returns images and masks with the same id in any folder. Ids that
+    are in several folders are then ignored.
     """
     if both := images.keys() & masks.keys():
         return {(images[key], masks[key]) for key in both}
