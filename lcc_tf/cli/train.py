@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,6 +10,7 @@ from lcc_tf.cli.options import (
     OptionGroup,
     add_flag,
     add_option,
+    in_options,
     in_words,
     new_parser,
     numbers_or_text,
@@ -36,6 +38,7 @@ EXAMPLES = """\
       --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
 """
+LOST_WORKER = 3  # exit code
 FIELDS = {
     field.name: field
     for config in (TrainConfig, DataConfig)
@@ -53,27 +56,41 @@ def main() -> NoReturn:
     run(command, parser(), when_interrupted="--resume continues after the last complete epoch")
 
 
-def command(options: argparse.Namespace) -> None:
-    """Trains the network."""
+def command(options: argparse.Namespace) -> int:
+    """Trains the network and returns the exit code."""
     options = vars(options)
     if "class_weights" in options:
         options["class_weights"] = numbers_or_text(
             " ".join(options["class_weights"]), separator=None
         )
     resume = options.pop("resume")
+    workers = options.pop("workers", "")
+    worker_index = options.pop("worker_index", None)
     workdir = Path(options.pop("workdir", f"runs/{options.get('arch', TrainConfig.arch)}"))
 
     import_tensorflow()
     from lcc_tf.runs import CONFIG, read_run
+    from lcc_tf.training.distribution import LostWorkerError
     from lcc_tf.training.train import train
 
     resumes = resume and (workdir / CONFIG).exists()
     config = from_options(options, earlier=read_run(workdir).config if resumes else None)
-    state = train(config, workdir, resume=resume)
+    try:
+        state = train(
+            config,
+            workdir,
+            resume=resume,
+            workers=workers.split(",") if workers else (),
+            worker_index=worker_index,
+        )
+    except LostWorkerError as error:
+        print(in_options(str(error), parser()), file=sys.stderr)
+        return LOST_WORKER
     print(
         f"best {config.monitor} {state.best_score:.4f} (average of up to three epochs) in epoch "
         f"{state.best_epoch}; run: {workdir}"
     )
+    return 0
 
 
 def _none_or_text(value: str) -> str | None:
@@ -118,10 +135,15 @@ def add_field(
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command."""
-    options = new_parser(__doc__, EXAMPLES, {0: "trained"})
+    options = new_parser(
+        __doc__,
+        EXAMPLES,
+        {0: "trained", LOST_WORKER: "another machine was lost; --resume on all machines continues"},
+    )
     add_network(options.add_argument_group("network"))
     add_data(options.add_argument_group("data"))
     add_training(options.add_argument_group("training"))
+    add_machines(options.add_argument_group("several machines"))
     add_run_folder(options.add_argument_group("run folder"))
     return options
 
@@ -375,6 +397,29 @@ def add_training(group: OptionGroup) -> None:
         choices=tuple(XLA),
     )
     add_field(group, "seed", "N", "random seed of weights, image order and augmentation")
+
+
+def add_machines(group: OptionGroup) -> None:
+    """Adds the options of a training on several machines."""
+    add_option(
+        group,
+        "--workers",
+        "addresses of all workers, in the same order on all machines; a worker is one process of "
+        "the training, and the first worker writes the run folder",
+        default=argparse.SUPPRESS,
+        default_text="the environment variable TF_CONFIG, the tasks of a SLURM job step, or one "
+        "machine",
+        metavar="HOST:PORT,...",
+    )
+    add_option(
+        group,
+        "--worker-index",
+        "position of this process in --workers, counted from 0",
+        default=argparse.SUPPRESS,
+        default_text="see --workers",
+        metavar="N",
+        type=int,
+    )
 
 
 def add_run_folder(group: OptionGroup) -> None:

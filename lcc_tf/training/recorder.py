@@ -32,10 +32,21 @@ class RunRecorder(keras.callbacks.Callback):
         phase: phase to train.
         state: state of the training, updated in place.
         steps_per_epoch: batches per epoch.
+        is_chief: True to write files and to show the progress. On several machines, one worker is
+            the chief.
     """
 
-    def __init__(self, run: Run, phase: Phase, state: TrainingState, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        run: Run,
+        phase: Phase,
+        state: TrainingState,
+        steps_per_epoch: int,
+        *,
+        is_chief: bool = True,
+    ) -> None:
         super().__init__()
+        self.is_chief = is_chief
         self.run = run
         self.phase = phase
         self.state = state
@@ -49,6 +60,7 @@ class RunRecorder(keras.callbacks.Callback):
             desc=f"training {self.run.path.name}",
             unit="step",
             mininterval=1.0,
+            disable=not self.is_chief,
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -106,8 +118,9 @@ class RunRecorder(keras.callbacks.Callback):
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
-        save_checkpoint(self.run.path, self.model, state)
-        write_table(self.run.path, state.history)
+        if self.is_chief:
+            save_checkpoint(self.run.path, self.model, state)
+            write_table(self.run.path, state.history)
         averaging_optimizer(self.model).swap_averages()
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "

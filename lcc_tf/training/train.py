@@ -1,6 +1,10 @@
 """Training of one network: checks, data, network, epochs."""
 
+import contextlib
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -8,17 +12,22 @@ import tensorflow as tf
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
+from lcc_tf.data.pipeline import Part
 from lcc_tf.data.statistics import bands_of_data, native_size
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
-from lcc_tf.runs import Run, write_run
+from lcc_tf.runs import PACKAGES, Run, write_run
 from lcc_tf.training.checkpoints import TrainingState, read_state, restore
+from lcc_tf.training.cluster import Cluster, find_cluster
 from lcc_tf.training.distribution import (
+    check_agreement,
     check_batch_size,
     check_xla,
     choose_strategy,
     describe_devices,
+    distribute,
+    naming_lost_workers,
 )
 from lcc_tf.training.history import write_history
 from lcc_tf.training.label_rules import label_rules_of
@@ -35,15 +44,23 @@ def train(
     *,
     resume: bool = False,
     strategy: tf.distribute.Strategy | None = None,
+    workers: Sequence[str] = (),
+    worker_index: int | None = None,
 ) -> TrainingState:
     """Trains one network and writes its run folder.
+
+    On several machines, each worker calls this function. Only the first worker writes files and
+    prints.
 
     Args:
         config: configuration of the training.
         workdir: the run folder.
         resume: if True and `workdir` contains a run, resume this run.
-        strategy: `tf.distribute` strategy. If None, the devices of the machine determine the
-            strategy.
+        strategy: `tf.distribute` strategy. If None, the workers and the devices of the machine
+            determine the strategy.
+        workers: addresses `host:port` of all workers. If empty, the environment variable
+            `TF_CONFIG` or SLURM can define several workers.
+        worker_index: position of this process in `workers`.
 
     Returns:
         The state of the training after the last epoch.
@@ -58,27 +75,41 @@ def train(
             - The batch size is not divisible by the number of devices.
             - The device has too little memory.
             - The loss is not a finite number.
+            - The description of the workers is invalid, or the workers do not agree.
+        LostWorkerError: another worker has ended or cannot be reached.
         tfds_deepglobe.errors.InputError: a file of the data set cannot be read.
     """
-    with locked_folder(workdir, "workdir"):
-        return _train(config, workdir, resume, strategy)
+    cluster = Cluster() if strategy else find_cluster(workers, worker_index)
+    with contextlib.ExitStack() as stack:
+        if cluster.is_chief:
+            stack.enter_context(locked_folder(workdir, "workdir"))
+        else:
+            silence = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+        stack.enter_context(naming_lost_workers(cluster))
+        return _train(config, workdir, resume, strategy, cluster)
 
 
 def _train(
-    config: TrainConfig, workdir: Path, resume: bool, strategy: tf.distribute.Strategy | None
+    config: TrainConfig,
+    workdir: Path,
+    resume: bool,
+    strategy: tf.distribute.Strategy | None,
+    cluster: Cluster,
 ) -> TrainingState:
     """Trains one network in a locked run folder, see `train`."""
     # Checks: they are the first step, because all later steps take a long time
     check_workdir(config, workdir, resume=resume)
-    strategy = strategy or choose_strategy()
-    check_batch_size(config.batch_size, strategy)
-    check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir) if resume else (TrainingState(), None)
     if state.finished or state.epoch >= config.epochs:
         ending = "stopped early" if state.finished else "ended"
         print(f"{workdir}: training {ending} after {state.epoch} epochs; nothing is left to train")
-        write_history(workdir, state.history)
+        if cluster.is_chief:
+            write_history(workdir, state.history)
         return state
+    strategy = strategy or choose_strategy(cluster)
+    check_batch_size(config.batch_size, strategy)
+    check_xla(config.xla, strategy)
 
     # Data set: it is prepared at its first use
     builder = prepare_dataset(**asdict(config.data))
@@ -97,7 +128,17 @@ def _train(
         )
     check_same_data(run)
     rules = label_rules_of(config, builder)
-    data = training_data_of(config, builder, rules, run.bands)
+    data = training_data_of(config, builder, rules, run.bands, Part(cluster.index, cluster.size))
+    check_agreement(
+        strategy,
+        cluster,
+        {
+            "options": config.to_json() | {"data": None},  # paths of the data can differ
+            "data set": (run.fingerprint, run.classes.names, run.bands),
+            "checkpoint": vars(state),
+            "packages": [version(name) for name in PACKAGES if name != "lcc_tf"],
+        },
+    )
 
     # Network
     keras.utils.set_random_seed(config.seed)
@@ -108,7 +149,8 @@ def _train(
         f"{config.arch} with {config.encoder}: {model.count_params():,} parameters, "
         f"{config.precision}, on {describe_devices(strategy)}"
     )
-    write_run(run, model.count_params())
+    if cluster.is_chief:
+        write_run(run, model.count_params())
 
     # Epochs
     try:
@@ -122,7 +164,10 @@ def _train(
                     checkpoint = None
             state.phase = index
             with reading(builder):
-                fit(model, data, RunRecorder(run, phase, state, data.steps_per_epoch))
+                recorder = RunRecorder(
+                    run, phase, state, data.steps_per_epoch, is_chief=cluster.is_chief
+                )
+                fit(model, data, recorder)
     except tf.errors.ResourceExhaustedError as error:
         raise InputError(
             "The device has too little memory. Received: "
@@ -131,7 +176,8 @@ def _train(
             "`precision='mixed_bfloat16'`."
         ) from error
     finally:
-        write_history(workdir, state.history)
+        if cluster.is_chief:
+            write_history(workdir, state.history)
     return state
 
 
@@ -144,6 +190,14 @@ def fit(model: keras.Model, data: TrainingData, recorder: RunRecorder) -> None:
             dataset.map(lambda image, mask: (image, (mask,) * num_outputs))
             for dataset in (batches, validation)
         )
+    batches, validation = (
+        distribute(dataset, data.batch_size, model.distribute_strategy)
+        for dataset in (batches, validation)
+    )
+    callbacks = [recorder]
+    if recorder.is_chief:
+        logs = recorder.run.path / "tensorboard"
+        callbacks.append(keras.callbacks.TensorBoard(logs, write_graph=False))
     xla = "with XLA" if model.jit_compile else "without XLA"
     print(f"Compiling the first step {xla}; this can take some minutes.")
     model.fit(
@@ -152,10 +206,7 @@ def fit(model: keras.Model, data: TrainingData, recorder: RunRecorder) -> None:
         initial_epoch=first_epoch,
         epochs=recorder.phase.end,
         steps_per_epoch=data.steps_per_epoch,
-        callbacks=[
-            recorder,
-            keras.callbacks.TensorBoard(recorder.run.path / "tensorboard", write_graph=False),
-        ],
+        callbacks=callbacks,
         shuffle=False,
         verbose=0,
     )

@@ -13,6 +13,8 @@ from lcc_tf.config import MAX_CROPS, TrainConfig
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.memory import available_memory
 from lcc_tf.data.pipeline import (
+    WHOLE,
+    Part,
     evaluation_batches,
     split_size,
     steps_per_epoch,
@@ -40,6 +42,7 @@ class TrainingData:
             images.
         seed: random seed of the image order, the crops and the augmentation.
         bands: bands of the images; None for RGB in [0, 255].
+        part: part of each batch that this machine produces.
 
     Raises:
         InputError: the training split has fewer images or crops than a batch, or the validation
@@ -52,6 +55,7 @@ class TrainingData:
     crops: RandomCrops | None
     seed: int
     bands: Bands | None = None
+    part: Part = WHOLE
 
     def __post_init__(self) -> None:
         steps_per_epoch(self.builder, self.batch_size, self.crops)
@@ -79,6 +83,7 @@ class TrainingData:
             crops=self.crops,
             bands=self.bands,
             cache=self._decoded_bytes() <= CACHE_SHARE * available_memory(),
+            part=self.part,
         )
 
     def _decoded_bytes(self) -> int:
@@ -109,6 +114,7 @@ class TrainingData:
             batch_size=self.batch_size,
             quarters=self.crops is not None,
             fill_up=True,
+            part=self.part,
         )
 
 
@@ -117,6 +123,7 @@ def training_data_of(
     builder: tfds.core.DatasetBuilder,
     rules: LabelRules,
     bands: Bands | None = None,
+    part: Part = WHOLE,
 ) -> TrainingData:
     """Returns the training and validation batches of a configuration.
 
@@ -130,6 +137,7 @@ def training_data_of(
         crops=crops_of(config, builder, rules),
         seed=config.seed,
         bands=bands,
+        part=part,
     )
 
 
