@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import os
 import sys
 from pathlib import Path
 from typing import Any, NoReturn
@@ -56,8 +57,8 @@ def main() -> NoReturn:
     run(command, parser(), when_interrupted="--resume continues after the last complete epoch")
 
 
-def command(options: argparse.Namespace) -> int:
-    """Trains the network and returns the exit code."""
+def command(options: argparse.Namespace) -> None:
+    """Trains the network."""
     options = vars(options)
     if "class_weights" in options:
         options["class_weights"] = numbers_or_text(
@@ -84,13 +85,13 @@ def command(options: argparse.Namespace) -> int:
             worker_index=worker_index,
         )
     except LostWorkerError as error:
-        print(in_options(str(error), parser()), file=sys.stderr)
-        return LOST_WORKER
+        print(in_options(str(error), parser()), file=sys.stderr, flush=True)
+        # Do not run the exit handlers of TensorFlow, because they wait for the lost worker.
+        os._exit(LOST_WORKER)
     print(
         f"best {config.monitor} {state.best_score:.4f} (average of up to three epochs) in epoch "
         f"{state.best_epoch}; run: {workdir}"
     )
-    return 0
 
 
 def _none_or_text(value: str) -> str | None:

@@ -5,6 +5,7 @@ encoder.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -237,7 +238,9 @@ def training_batches(
         )
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+    # Without a known length, TensorFlow asks all machines before each step if they have a batch.
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return epochs.flat_map(one_epoch).apply(endless).prefetch(tf.data.AUTOTUNE)
 
 
 def evaluation_batches(
@@ -294,6 +297,7 @@ def evaluation_batches(
         dataset = dataset.concatenate(filling)
     if part.count > 1:
         dataset = part.of(dataset.enumerate(), batch_size).map(lambda position, example: example)
-    return dataset.batch(batch_size // part.count, drop_remainder=fill_up).prefetch(
-        tf.data.AUTOTUNE
-    )
+    # Without a known length, Keras warns at the end of the first validation.
+    known = tf.data.experimental.assert_cardinality(math.ceil(num_images / batch_size))
+    batches = dataset.batch(batch_size // part.count, drop_remainder=fill_up)
+    return batches.apply(known).prefetch(tf.data.AUTOTUNE)

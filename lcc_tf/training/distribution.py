@@ -182,8 +182,10 @@ def distribute(
     """
     if not is_multi_worker(strategy):
         return batches
-    per_replica = batches.rebatch(batch_size // strategy.num_replicas_in_sync, drop_remainder=True)
-    return strategy.distribute_datasets_from_function(lambda context: per_replica)
+    if len(strategy.extended.worker_devices) > 1:
+        per_replica = batch_size // strategy.num_replicas_in_sync
+        batches = batches.rebatch(per_replica, drop_remainder=True)
+    return strategy.distribute_datasets_from_function(lambda context: batches)
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:

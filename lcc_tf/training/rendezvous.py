@@ -10,6 +10,7 @@ import select
 import socket
 import sys
 import time
+from collections.abc import Collection
 
 from lcc_tf.errors import InputError
 from lcc_tf.training.cluster import Cluster
@@ -17,7 +18,10 @@ from lcc_tf.training.cluster import Cluster
 # Seconds that a worker waits until all other workers have started. Queues and Kubernetes often
 # start the workers one after the other.
 START_LIMIT = 600
-_GO = b"lcc_tf: start\n"  # answer of the chief when all workers have started
+# The other workers wait this number of seconds longer, for the answer of the chief.
+ANSWER_LIMIT = 10
+# Answers of the chief: all workers have started, or the beginning of an error message
+_GO, _FAULT = b"lcc_tf: start\n", b"lcc_tf error: "
 
 
 def wait_for_all(cluster: Cluster, limit: float = START_LIMIT) -> None:
@@ -43,7 +47,7 @@ def wait_for_all(cluster: Cluster, limit: float = START_LIMIT) -> None:
         if cluster.is_chief:
             _gather_workers(cluster, listener, deadline)
         else:
-            _report_to_chief(cluster, deadline)
+            _report_to_chief(cluster, deadline + ANSWER_LIMIT)
 
 
 def _split(address: str) -> tuple[str, int]:
@@ -72,35 +76,51 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
     listener.settimeout(1)
     print(f"Waiting for {cluster.size - 1} other workers.", file=sys.stderr)
     with contextlib.ExitStack() as opened:
-        while len(connections) < cluster.size - 1:
+        while True:
+            # A worker that was stopped can start again.
+            connections = {i: other for i, other in connections.items() if not _is_closed(other)}
+            if len(connections) == cluster.size - 1:
+                break
             if time.monotonic() > deadline:
-                missing = [
-                    f"{index} ({worker})"
-                    for index, worker in enumerate(cluster.workers)
-                    if index and index not in connections
-                ]
-                raise InputError(
-                    f"These workers have not started: {', '.join(missing)}. Start all workers with "
-                    "the same `workers` within "
-                    f"{START_LIMIT // 60} minutes."
-                )
+                error = _missing_workers(cluster, connections)
+                for connection in connections.values():
+                    _send(connection, _FAULT + f"{error}\n".encode())
+                raise error
             try:
                 connection = opened.enter_context(listener.accept()[0])
             except TimeoutError:
                 continue
-            # A worker that was stopped can start again.
-            connections = {i: other for i, other in connections.items() if not _is_closed(other)}
             index, fault = _read_report(connection, cluster)
             if index in connections:
-                fault = f"Another process is already worker {index}"
-            if fault:
-                with contextlib.suppress(OSError):
-                    connection.sendall(fault.encode() + b"\n")
-                connection.close()
-            elif index is not None:
+                fault = (
+                    f"Another process is already worker {index}. Received: worker_index={index}. "
+                    "Start one process per `worker_index`."
+                )
+            if index is not None and not fault:
                 connections[index] = connection
+                continue
+            _send(connection, _FAULT + f"{fault}\n".encode())
+            connection.close()
         for connection in connections.values():
-            connection.sendall(_GO)
+            _send(connection, _GO)
+
+
+def _send(connection: socket.socket, answer: bytes) -> None:
+    """Sends an answer to a worker that can have stopped."""
+    with contextlib.suppress(OSError):
+        connection.sendall(answer)
+
+
+def _missing_workers(cluster: Cluster, present: Collection[int]) -> InputError:
+    missing = [
+        f"{index} ({worker})"
+        for index, worker in enumerate(cluster.workers)
+        if index and index not in present
+    ]
+    return InputError(
+        f"These workers have not started: {', '.join(missing)}. Start all workers with the same "
+        f"`workers` within {START_LIMIT // 60} minutes."
+    )
 
 
 def _is_closed(connection: socket.socket) -> bool:
@@ -109,9 +129,9 @@ def _is_closed(connection: socket.socket) -> bool:
 
 
 def _read_report(connection: socket.socket, cluster: Cluster) -> tuple[int | None, str]:
-    """Returns the index of the worker that has connected, and a fault or an empty text.
+    """Returns the index of the worker that has connected, and an error message or an empty text.
 
-    Connections of other programs, such as port scanners, have no index and no fault.
+    Connections of other programs, such as port scanners, have no index and no message.
     """
     connection.settimeout(5)
     try:
@@ -120,7 +140,10 @@ def _read_report(connection: socket.socket, cluster: Cluster) -> tuple[int | Non
     except (OSError, ValueError, KeyError, TypeError):
         return None, ""
     if workers != list(cluster.workers):
-        return index, f"The chief has other workers: {','.join(cluster.workers)}"
+        return index, (
+            f"All machines must have the same `workers`. Received: {','.join(map(str, workers))} "
+            f"instead of {','.join(cluster.workers)}, which the chief has."
+        )
     return index, ""
 
 
@@ -144,12 +167,8 @@ def _report_to_chief(cluster: Cluster, deadline: float) -> None:
             pass  # the chief has not started yet, or has stopped
         if answer == _GO:
             return
-        if answer.startswith((b"Another process", b"The chief")):
-            raise InputError(
-                f"{answer.decode().strip()}. Received: worker_index={cluster.index}, "
-                f"workers={','.join(cluster.workers)}. Use the same `workers` on all machines, and "
-                "one `worker_index` per process."
-            )
+        if answer.startswith(_FAULT):
+            raise InputError(answer.removeprefix(_FAULT).decode().strip())
         time.sleep(1)
     raise InputError(
         f"The chief at {chief} has not started all workers in time. Verify that the chief runs, "

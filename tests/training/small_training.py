@@ -5,6 +5,7 @@ Tests start this command several times, once per worker of a training on several
 
 import os
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
 import keras

@@ -1,0 +1,157 @@
+"""Training in two processes on this machine, which communicate like two machines."""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from lcc_tf.models import build_model
+from lcc_tf.training.checkpoints import LAST, read_state
+from lcc_tf.training.train import train
+from tests.training.ports import free_addresses
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.slow
+
+
+@contextlib.contextmanager
+def processes(module, *arguments, count=2):
+    """Starts one process per worker, and kills the processes at the end."""
+    workers = free_addresses(count)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", module, "--workers", ",".join(workers)]
+            + ["--worker-index", str(index), *map(str, arguments)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(count)
+    ]
+    try:
+        yield started
+    finally:
+        for process in started:
+            process.kill()
+            process.communicate()
+
+
+def ended(process):
+    """Returns exit code, standard output and standard error of a process that ends."""
+    output, errors = process.communicate(timeout=300)
+    return process.returncode, output, errors
+
+
+@pytest.fixture
+def config(tiny_config):
+    # The learning rate is small for the reason that tests/training/test_replicas.py explains.
+    return dataclasses.replace(
+        tiny_config,
+        arch="unetpp",
+        encoder="mobilenetv2",
+        batch_size=6,
+        epochs=200,
+        learning_rate=1e-5,
+        schedule="constant",
+    )
+
+
+def options_of(config):
+    """Returns the options of train.py for a configuration."""
+    data = config.data
+    return [
+        *("--arch", config.arch, "--encoder", config.encoder, "--encoder-weights", "none"),
+        *("--data", "demo", "--demo-count", data.demo_count, "--demo-size", data.demo_size),
+        *("--cache-dir", data.cache_dir, "--image-size", config.image_size),
+        *("--batch-size", config.batch_size, "--crops-per-image", 1, "--schedule", "constant"),
+        *("--learning-rate", config.learning_rate, "--ema-decay", config.ema_decay),
+    ]
+
+
+def test_lost_worker_ends_the_training_which_resumes_like_one_device(
+    config, builder, small_networks, tmp_path, monkeypatch
+):
+    options = [*options_of(config), "--workdir", tmp_path / "two"]
+    with processes("tests.training.small_training", *options, "--epochs", 200) as (chief, other):
+        deadline = time.monotonic() + 240
+        while not (tmp_path / "two" / LAST).exists():
+            assert chief.poll() is None, ended(chief)
+            assert other.poll() is None, ended(other)
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+        other.kill()
+        start = time.monotonic()
+        code, _, errors = ended(chief)
+        assert code == 3
+        assert "Worker 1 (127.0.0.1:" in errors
+        assert "with `--resume`" in errors
+        assert "Traceback" not in errors
+        assert time.monotonic() - start < 60  # docs/scaling.md states the time on an idle machine
+    epochs = read_state(tmp_path / "two")[0].epoch + 1
+    assert 2 <= epochs <= 200
+
+    options += ["--epochs", epochs, "--resume"]
+    with processes("tests.training.small_training", *options) as (chief, other):
+        for process in (chief, other):
+            code, output, errors = ended(process)
+            assert code == 0, errors
+            assert "best val_mean_iou" in output
+        assert "epoch" not in output.split("best val_mean_iou")[0]  # only the chief prints
+
+    # Dropout is off in both trainings, because its random numbers differ between replicas.
+    monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
+    one = train(dataclasses.replace(config, epochs=epochs), tmp_path / "one").history
+    two = read_state(tmp_path / "two")[0].history
+    for row, expected in zip(two, one, strict=True):
+        for name in row.keys() - {"seconds"}:
+            # Counts of pixels are equal. Losses and means of the scores of images are rounded.
+            rel = 0 if name.endswith("mean_iou") else 1e-5 if name.endswith("loss") else 1e-6
+            assert row[name] == pytest.approx(expected[name], rel=rel, abs=0), name
+    models = []
+    for folder in ("one", "two"):
+        model = build_model(config.arch, 7, encoder=config.encoder, encoder_weights=None)
+        model.load_weights(tmp_path / folder / LAST)
+        models.append(model.get_weights())
+    for weights, expected in zip(*models, strict=True):
+        np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_different_options_raise(config, builder, tmp_path):
+    options = [*options_of(config), "--workdir", tmp_path / "run"]
+    workers = free_addresses(2)
+    started = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tests.training.small_training", *map(str, options)]
+            + ["--workers", ",".join(workers), "--worker-index", str(index), "--seed", str(index)],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for index in range(2)
+    ]
+    for process in started:
+        code, _, errors = ended(process)
+        assert code == 2
+        assert "All workers must have the same options" in errors
+    assert not (tmp_path / "run").exists()
+
+
+def test_keras_still_needs_the_patches():
+    """If this test fails, remove the patches that `adapt_to_workers` no longer needs."""
+    with processes("tests.training.keras_patches") as started:
+        for process in started:
+            code, output, errors = ended(process)
+            assert code == 0, errors
+            results = json.loads(output)
+            assert "PerReplica" in results["without patches"]
+            assert "Invalid reduction dimension" in results["without the patch of the logs"]
+            assert results["with both patches"] == "trained"
