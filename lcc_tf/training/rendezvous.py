@@ -74,7 +74,7 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
     """Waits as the chief until each other worker has reported, then lets all workers start."""
     connections: dict[int, socket.socket] = {}
     listener.settimeout(1)
-    print(f"Waiting for {cluster.size - 1} other workers.", file=sys.stderr)
+    print(f"Waiting for the workers {', '.join(cluster.workers[1:])}.", file=sys.stderr)
     with contextlib.ExitStack() as opened:
         while True:
             # A worker that was stopped can start again.

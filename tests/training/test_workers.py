@@ -22,19 +22,20 @@ pytestmark = pytest.mark.slow
 
 
 @contextlib.contextmanager
-def processes(module, *arguments, count=2):
-    """Starts one process per worker, and kills the processes at the end."""
-    workers = free_addresses(count)
+def processes(module, *arguments, seeds=(None, None)):
+    """Starts one process per seed, and kills the processes at the end."""
+    workers = free_addresses(len(seeds))
     started = [
         subprocess.Popen(
             [sys.executable, "-m", module, "--workers", ",".join(workers)]
-            + ["--worker-index", str(index), *map(str, arguments)],
+            + ["--worker-index", str(index), *map(str, arguments)]
+            + ([] if seed is None else ["--seed", str(seed)]),
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        for index in range(count)
+        for index, seed in enumerate(seeds)
     ]
     try:
         yield started
@@ -126,22 +127,11 @@ def test_lost_worker_ends_the_training_which_resumes_like_one_device(
 
 def test_different_options_raise(config, builder, tmp_path):
     options = [*options_of(config), "--workdir", tmp_path / "run"]
-    workers = free_addresses(2)
-    started = [
-        subprocess.Popen(
-            [sys.executable, "-m", "tests.training.small_training", *map(str, options)]
-            + ["--workers", ",".join(workers), "--worker-index", str(index), "--seed", str(index)],
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for index in range(2)
-    ]
-    for process in started:
-        code, _, errors = ended(process)
-        assert code == 2
-        assert "All workers must have the same options" in errors
+    with processes("tests.training.small_training", *options, seeds=(0, 1)) as started:
+        for process in started:
+            code, _, errors = ended(process)
+            assert code == 2
+            assert "All workers must have the same options" in errors
     assert not (tmp_path / "run").exists()
 
 
