@@ -82,7 +82,7 @@ def test_lost_worker_ends_the_training_which_resumes_like_one_device(
 ):
     options = [*options_of(config), "--workdir", tmp_path / "two"]
     with processes("tests.training.small_training", *options, "--epochs", 200) as (chief, other):
-        deadline = time.monotonic() + 240
+        deadline = time.monotonic() + 300
         while not (tmp_path / "two" / LAST).exists():
             assert chief.poll() is None, ended(chief)
             assert other.poll() is None, ended(other)
@@ -101,11 +101,13 @@ def test_lost_worker_ends_the_training_which_resumes_like_one_device(
 
     options += ["--epochs", epochs, "--resume"]
     with processes("tests.training.small_training", *options) as (chief, other):
+        printed = []
         for process in (chief, other):
             code, output, errors = ended(process)
             assert code == 0, errors
-            assert "best val_mean_iou" in output
-        assert "epoch" not in output.split("best val_mean_iou")[0]  # only the chief prints
+            printed.append(output.splitlines())
+        assert len(printed[0]) > 1
+        assert printed[1] == printed[0][-1:]  # only the chief prints, and both have equal scores
 
     # Dropout is off in both trainings, because its random numbers differ between replicas.
     monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
@@ -116,13 +118,15 @@ def test_lost_worker_ends_the_training_which_resumes_like_one_device(
             # Counts of pixels are equal. Losses and means of the scores of images are rounded.
             rel = 0 if name.endswith("mean_iou") else 1e-5 if name.endswith("loss") else 1e-6
             assert row[name] == pytest.approx(expected[name], rel=rel, abs=0), name
-    models = []
+    weights = []
     for folder in ("one", "two"):
         model = build_model(config.arch, 7, encoder=config.encoder, encoder_weights=None)
         model.load_weights(tmp_path / folder / LAST)
-        models.append(model.get_weights())
-    for weights, expected in zip(*models, strict=True):
-        np.testing.assert_allclose(weights, expected, rtol=1e-4, atol=1e-5)
+        weights.append(np.concatenate([values.ravel() for values in model.get_weights()]))
+    # The gradients of the bias before a batch normalization are 0, except for rounding errors. A
+    # step of AdamW still changes these weights by the learning rate, 1e-5, in any direction.
+    differences = np.abs(weights[1] - weights[0])
+    assert np.mean(differences > 1e-6) < 2e-3
 
 
 def test_different_options_raise(config, builder, tmp_path):
@@ -136,7 +140,7 @@ def test_different_options_raise(config, builder, tmp_path):
 
 
 def test_keras_still_needs_the_patches():
-    """If this test fails, remove the patches that `adapt_to_workers` no longer needs."""
+    # If this test fails, remove the patches that `adapt_to_workers` no longer needs.
     with processes("tests.training.keras_patches") as started:
         for process in started:
             code, output, errors = ended(process)
