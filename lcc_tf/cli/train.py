@@ -2,6 +2,8 @@
 
 import argparse
 import dataclasses
+import os
+import sys
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -9,6 +11,7 @@ from lcc_tf.cli.options import (
     OptionGroup,
     add_flag,
     add_option,
+    in_options,
     in_words,
     new_parser,
     numbers_or_text,
@@ -37,6 +40,7 @@ EXAMPLES = """\
       --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
 """
+LOST_WORKER = 3  # exit code
 FIELDS = {
     field.name: field
     for config in (TrainConfig, DataConfig)
@@ -62,15 +66,29 @@ def command(options: argparse.Namespace) -> None:
             " ".join(options["class_weights"]), separator=None
         )
     resume = options.pop("resume") or None
+    workers = options.pop("workers", "")
+    worker_index = options.pop("worker_index", None)
     workdir = Path(options.pop("workdir", f"runs/{options.get('arch', TrainConfig.arch)}"))
 
     import_tensorflow()
     from lcc_tf.runs import CONFIG, read_run
+    from lcc_tf.training.distribution import LostWorkerError
     from lcc_tf.training.train import train
 
     resumes = resume and (workdir / CONFIG).exists()
     config = from_options(options, earlier=read_run(workdir).config if resumes else None)
-    state = train(config, workdir, resume=resume)
+    try:
+        state = train(
+            config,
+            workdir,
+            resume=resume,
+            workers=workers.split(",") if workers else (),
+            worker_index=worker_index,
+        )
+    except LostWorkerError as error:
+        print(in_options(str(error), parser()), file=sys.stderr, flush=True)
+        # Do not run the exit handlers of TensorFlow, because they wait for the lost worker.
+        os._exit(LOST_WORKER)
     print(
         f"best {config.monitor} {state.best_score:.4f} (average of up to three epochs) in epoch "
         f"{state.best_epoch}; run: {workdir}"
@@ -119,10 +137,15 @@ def add_field(
 
 def parser() -> argparse.ArgumentParser:
     """Returns the parser of the command."""
-    options = new_parser(__doc__, EXAMPLES, {0: "trained"})
+    options = new_parser(
+        __doc__,
+        EXAMPLES,
+        {0: "trained", LOST_WORKER: "another machine was lost; --resume on all machines continues"},
+    )
     add_network(options.add_argument_group("network"))
     add_data(options.add_argument_group("data"))
     add_training(options.add_argument_group("training"))
+    add_machines(options.add_argument_group("several machines"))
     add_run_folder(options.add_argument_group("run folder"))
     return options
 
@@ -388,6 +411,29 @@ def add_training(group: OptionGroup) -> None:
         "|".join(ON_NAN),
         "if the loss or its gradient is not a finite number; stop: end with exit code 3; skip: "
         "undo the step and continue, at most 10 times per epoch",
+    )
+
+
+def add_machines(group: OptionGroup) -> None:
+    """Adds the options of a training on several machines."""
+    add_option(
+        group,
+        "--workers",
+        "addresses of all workers, in the same order on all machines; a worker is one process of "
+        "the training, and the first worker writes the run folder",
+        default=argparse.SUPPRESS,
+        default_text="the environment variable TF_CONFIG, the tasks of a SLURM job step, or one "
+        "machine",
+        metavar="HOST:PORT,...",
+    )
+    add_option(
+        group,
+        "--worker-index",
+        "position of this process in --workers, counted from 0",
+        default=argparse.SUPPRESS,
+        default_text="see --workers",
+        metavar="N",
+        type=int,
     )
 
 

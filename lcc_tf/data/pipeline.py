@@ -5,7 +5,9 @@ encoder.
 """
 
 import contextlib
+import math
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import tensorflow as tf
 import tensorflow_datasets as tfds
@@ -22,6 +24,44 @@ from lcc_tf.ground_truth import NO_TRUTH
 # to 3 MB per example. A larger buffer is not needed, because the examples in the TFRecords are
 # already in random order.
 SHUFFLE_BUFFER = 256
+
+
+@dataclass(frozen=True)
+class Part:
+    """Part of each batch that one of several machines produces.
+
+    The first machine produces the first images of each batch. The batches of all machines together
+    therefore do not depend on the number of machines.
+
+    Attributes:
+        index: position of the machine, counted from 0.
+        count: number of machines; it must divide the batch size.
+
+    Example:
+        >>> examples = tf.data.Dataset.range(8).enumerate()
+        >>> [int(example) for _, example in Part(index=1, count=2).of(examples, batch_size=4)]
+        [2, 3, 6, 7]
+    """
+
+    index: int = 0
+    count: int = 1
+
+    def of(self, enumerated: tf.data.Dataset, batch_size: int) -> tf.data.Dataset:
+        """Returns the examples of the part.
+
+        Args:
+            enumerated: pairs of a position, int64, and an example.
+            batch_size: number of examples per batch, summed over all machines.
+        """
+        if self.count == 1:
+            return enumerated
+        return enumerated.filter(lambda position, *example: self._has(position, batch_size))
+
+    def _has(self, position: tf.Tensor, batch_size: int) -> tf.Tensor:
+        return tf.equal(position % batch_size // (batch_size // self.count), self.index)
+
+
+WHOLE = Part()
 
 
 def split_size(builder: tfds.core.DatasetBuilder, split: str) -> int:
@@ -114,6 +154,7 @@ def training_batches(
     crops: RandomCrops | None = None,
     bands: Bands | None = None,
     cache: bool = False,
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """Returns an endless data set of shuffled and augmented batches of the training split.
 
@@ -133,6 +174,8 @@ def training_batches(
         bands: bands of the images; None for RGB in [0, 255].
         cache: if True, keeps the decoded (or decoded and resized) images and masks in memory. The
             batches are the same.
+        part: part of each batch to produce. The other images of the batch are not decoded, unless
+            `cache` is True.
 
     Returns:
         Batches of images, float32 `(batch, image_size, image_size, channels)`, and masks, int32
@@ -180,19 +223,25 @@ def training_batches(
     @tf.autograph.experimental.do_not_convert
     def one_epoch(epoch: tf.Tensor) -> tf.data.Dataset:
         skipped = tf.where(epoch == first_epoch, first_step * batch_size, 0)
-        return (
+        used = (
             _in_random_order(all_examples, per_image, seed, epoch)
             .enumerate()
+            .take(num_images // batch_size * batch_size)
             .skip(tf.cast(skipped, tf.int64))
+        )
+        return (
+            part.of(used, batch_size)
             .map(
                 lambda index, example: prepare(index, example, epoch),
                 num_parallel_calls=tf.data.AUTOTUNE,
             )
-            .batch(batch_size, drop_remainder=True)
+            .batch(batch_size // part.count, drop_remainder=True)
         )
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    return epochs.flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)
+    # Without a known length, TensorFlow asks all machines before each step if they have a batch.
+    endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
+    return epochs.flat_map(one_epoch).apply(endless).prefetch(tf.data.AUTOTUNE)
 
 
 def training_image_ids(
@@ -247,6 +296,7 @@ def evaluation_batches(
     batch_size: int,
     quarters: bool = False,
     fill_up: bool = False,
+    part: Part = WHOLE,
 ) -> tf.data.Dataset:
     """Returns the batches of a split in the order of the TFRecords, without augmentation.
 
@@ -260,6 +310,7 @@ def evaluation_batches(
             resize the whole images.
         fill_up: True to add black images to the last batch until it is complete. All pixels of
             their masks are `NO_TRUTH`. Therefore, losses and metrics ignore these images.
+        part: part of each batch to produce; a part needs `fill_up=True`.
 
     Returns:
         Batches with the same structure as the batches of `training_batches`.
@@ -289,4 +340,9 @@ def evaluation_batches(
         )
         filling = tf.data.Dataset.from_tensors(black).repeat(-num_images % batch_size)
         dataset = dataset.concatenate(filling)
-    return dataset.batch(batch_size, drop_remainder=fill_up).prefetch(tf.data.AUTOTUNE)
+    if part.count > 1:
+        dataset = part.of(dataset.enumerate(), batch_size).map(lambda position, example: example)
+    # Without a known length, Keras warns at the end of the first validation.
+    known = tf.data.experimental.assert_cardinality(math.ceil(num_images / batch_size))
+    batches = dataset.batch(batch_size // part.count, drop_remainder=fill_up)
+    return batches.apply(known).prefetch(tf.data.AUTOTUNE)

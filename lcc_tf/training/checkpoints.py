@@ -112,9 +112,11 @@ class CheckpointWriter:
     Args:
         folder: the run folder.
         resumed: checkpoint from which the training resumes; None for a new training.
+        is_chief: on several machines, only one worker writes files.
     """
 
-    def __init__(self, folder: Path, resumed: Path | None = None) -> None:
+    def __init__(self, folder: Path, resumed: Path | None = None, *, is_chief: bool = True) -> None:
+        self._is_chief = is_chief
         self._folder = folder / CHECKPOINTS
         self._complete = [resumed] if resumed else []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -142,11 +144,13 @@ class CheckpointWriter:
             OSError: the disk is full, or the checkpoint before this checkpoint was not written.
         """
         self.finish()
+        # The values of metrics are sums over all machines. Therefore all workers read them.
         arrays = {
             name: tf.convert_to_tensor(variable).numpy()
             for name, variable in training_variables(model).items()
         }
-        self._writing = self._thread.submit(self._write, arrays, json.dumps(vars(state)))
+        if self._is_chief:
+            self._writing = self._thread.submit(self._write, arrays, json.dumps(vars(state)))
         if wait:
             self.finish()
 

@@ -1,48 +1,203 @@
-"""Choice of the `tf.distribute` strategy, and checks of options that depend on the strategy.
+"""Choice of the `tf.distribute` strategy, and everything that depends on the strategy.
 
-A replica is the copy of a model on one device.
+A replica is the copy of a model on one device. A worker is one process of a training on several
+machines, see `lcc_tf.training.cluster`.
 """
 
+import contextlib
 import json
-import os
+import re
+import signal
+import threading
+import zlib
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
 
+from lcc_tf.devices import local_strategy
 from lcc_tf.errors import InputError
 from lcc_tf.models.layers import all_layers
+from lcc_tf.training.cluster import Cluster
+from lcc_tf.training.rendezvous import wait_for_all
 
 
-def choose_strategy() -> tf.distribute.Strategy:
-    """Returns `MirroredStrategy` for several GPUs, otherwise TensorFlow's default strategy.
+class LostWorkerError(Exception):
+    """Error of a worker whose training ends because another worker has ended."""
 
-    A single GPU does not need `MirroredStrategy`. With this strategy, Keras does not use XLA.
+
+def choose_strategy(cluster: Cluster) -> tf.distribute.Strategy:
+    """Returns the strategy for several machines, several GPUs or one device.
+
+    Args:
+        cluster: workers of the training. With several workers, TensorFlow must not have run any
+            operation before. The function then waits until all workers have started.
 
     Raises:
-        InputError: the environment variable `TF_CONFIG` describes several machines.
+        InputError: see `wait_for_all`.
     """
-    _check_one_machine()
-    if len(tf.config.list_physical_devices("GPU")) > 1:
-        return tf.distribute.MirroredStrategy()
-    return tf.distribute.get_strategy()
+    if cluster.size > 1:
+        return _strategy_of_workers(cluster)
+    return local_strategy()
 
 
-def _check_one_machine() -> None:
-    """Verifies that the environment does not describe several machines.
+def _strategy_of_workers(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredStrategy:
+    wait_for_all(cluster)
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        tf.train.ClusterSpec({"worker": list(cluster.workers)}),
+        task_type="worker",
+        task_id=cluster.index,
+        num_accelerators={"GPU": len(tf.config.list_physical_devices("GPU"))},
+        rpc_layer="grpc",
+    )
+    handler = signal.getsignal(signal.SIGTERM)
+    strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
+    if threading.current_thread() is threading.main_thread():
+        # The coordination service of TensorFlow replaces the handler.
+        signal.signal(signal.SIGTERM, handler)
+    return strategy
 
-    Without this check, each machine would train its own network in the same run folder.
+
+def is_multi_worker(strategy: tf.distribute.Strategy) -> bool:
+    """Returns True if a strategy trains on several machines."""
+    return isinstance(strategy, tf.distribute.MultiWorkerMirroredStrategy)
+
+
+def check_agreement(
+    strategy: tf.distribute.Strategy, cluster: Cluster, facts: Mapping[str, object]
+) -> None:
+    """Checks that all workers train the same network in the same way.
+
+    Otherwise, the workers would wait for each other forever, or average unrelated gradients.
+
+    Args:
+        strategy: strategy of the training.
+        cluster: workers of the training.
+        facts: dictionary from a description, such as "options", to a value with a fixed text.
+
+    Raises:
+        InputError: a value differs between workers. All workers raise the error.
+    """
+    if not is_multi_worker(strategy):
+        return
+    hashes = [zlib.crc32(json.dumps(fact, default=str).encode()) for fact in facts.values()]
+    by_worker = strategy.gather(tf.constant([hashes], tf.int64), axis=0).numpy()
+    for name, column in zip(facts, by_worker.T, strict=True):
+        others = [index for index, value in enumerate(column) if value != column[0]]
+        if others:
+            raise InputError(
+                f"All workers must have the same {name}. Received: other {name} at worker "
+                f"{', '.join(map(str, others))} than at worker 0. Start train.py with the same "
+                "options and packages on all machines. The `workdir` must be on a file system that "
+                "all machines share."
+            )
+
+
+def at_any_worker(flags: Sequence[bool], strategy: tf.distribute.Strategy) -> list[bool]:
+    """Returns for each flag if it is True at one worker or more.
+
+    All workers must call this function at the same time.
+
+    Args:
+        flags: values of this worker.
+        strategy: strategy of the training. Without several machines, `flags` are returned.
+    """
+    if not is_multi_worker(strategy):
+        return [*flags]
+    by_worker = strategy.gather(tf.constant([flags], tf.int64), axis=0).numpy()
+    return [bool(flag) for flag in by_worker.any(axis=0)]
+
+
+@contextlib.contextmanager
+def naming_lost_workers(cluster: Cluster) -> Iterator[None]:
+    """Context manager that names the lost worker if the connection to a worker ends.
+
+    The chief notices after 10 seconds without a sign of life that a worker is lost. Other workers
+    notice at once that the chief is lost. The error of TensorFlow can occur in any operation.
+
+    Raises:
+        LostWorkerError: a worker has ended or cannot be reached.
     """
     try:
-        cluster = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
-        tasks = [task for name in ("chief", "worker") for task in cluster.get(name, [])]
-    except (ValueError, AttributeError, TypeError):
+        yield
+    except tf.errors.OpError as error:
+        text = str(error)
+        tasks = [int(task) for task in re.findall(r"/task:(\d+)", text.split("unhealthy")[-1])]
+        lost = sorted({task for task in tasks if task < cluster.size} - {cluster.index})
+        if cluster.size == 1 or not lost:
+            raise
+        names = ", ".join(f"{index} ({cluster.workers[index]})" for index in lost)
+        raise LostWorkerError(
+            f"Worker {names} has ended or cannot be reached. Worker {cluster.index} therefore "
+            "ends, too. The output of the lost worker tells the reason. Start all workers again "
+            "with `resume=True`, to continue after the last checkpoint."
+        ) from error
+
+
+def adapt_to_workers(model: keras.Model, strategy: tf.distribute.Strategy) -> None:
+    """Changes a model so that `fit` works on several machines.
+
+    Keras 3.15 does not support `MultiWorkerMirroredStrategy`
+    (https://github.com/keras-team/keras/issues/20585), for two reasons:
+
+    - Before the first step, Keras builds the metrics from one batch. Keras converts the batch to a
+      tensor, which fails, because the batch is distributed. Here, Keras receives the part of the
+      first local replica. `_maybe_symbolic_build` is a private name of Keras. If Keras renames the
+      method, the original error returns.
+    - Keras computes the mean of the logs of all replicas along their first axis. The logs are
+      scalars. Here, the logs are arrays of one number. After an epoch, Keras reads the scores from
+      the metrics and not from these logs.
+
+    `test_keras_still_needs_the_patches` fails when Keras no longer needs these changes.
+
+    Args:
+        model: model to change in place.
+        strategy: strategy of the training. Without several machines, the model does not change.
+    """
+    if not is_multi_worker(strategy):
         return
-    if len(tasks) > 1:
-        raise InputError(
-            "Training uses the GPUs of one machine only. Received: the environment variable "
-            f"TF_CONFIG with {len(tasks)} machines. Remove TF_CONFIG, and start train.py on one "
-            "machine."
-        )
+    build, train_step, test_step = (
+        model._maybe_symbolic_build,
+        model.train_step,
+        model.test_step,
+    )
+
+    def build_from_local_part(iterator: Any = None, data_batch: Any = None) -> None:
+        for _, _, batches in iterator or ():
+            data_batch = tf.nest.map_structure(
+                lambda value: strategy.experimental_local_results(value)[0], next(batches)
+            )
+            break
+        build(data_batch=data_batch)
+
+    def with_axis(logs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        return {name: tf.reshape(value, [1]) for name, value in logs.items()}
+
+    model._maybe_symbolic_build = build_from_local_part
+    model.train_step = lambda data: with_axis(train_step(data))
+    model.test_step = lambda data: with_axis(test_step(data))
+
+
+def distribute(
+    batches: tf.data.Dataset, batch_size: int, strategy: tf.distribute.Strategy
+) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+    """Distributes the batches of this worker over its devices.
+
+    On several machines, each worker only produces its own part of each batch. TensorFlow must not
+    divide the batches again. On one machine, `fit` divides the batches.
+
+    Args:
+        batches: batches, or on several machines the part of this worker.
+        batch_size: number of images per step, summed over all replicas.
+        strategy: strategy of the training.
+    """
+    if not is_multi_worker(strategy):
+        return batches
+    if len(strategy.extended.worker_devices) > 1:
+        per_replica = batch_size // strategy.num_replicas_in_sync
+        batches = batches.rebatch(per_replica, drop_remainder=True)
+    return strategy.distribute_datasets_from_function(lambda context: batches)
 
 
 def describe_devices(strategy: tf.distribute.Strategy) -> str:

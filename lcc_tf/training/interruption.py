@@ -26,10 +26,15 @@ class SignalDelay:
         self.is_active = False
         self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
 
-    def deliver(self) -> None:
-        """Delivers the delayed signal. The earlier handler usually raises `KeyboardInterrupt`."""
-        if self.received is not None:
-            number, self.received = self.received, None
+    def deliver(self, default: int | None = None) -> None:
+        """Delivers the delayed signal. The earlier handler usually raises `KeyboardInterrupt`.
+
+        Args:
+            default: signal to deliver if no signal has arrived; None for no signal.
+        """
+        number = default if self.received is None else self.received
+        self.received = None
+        if number is not None:
             self.restore()
             signal.raise_signal(number)
 

@@ -11,7 +11,7 @@ from lcc_tf.config import XLA, TrainConfig
 from lcc_tf.losses import get_loss
 from lcc_tf.metrics import ImagewiseScore, MeanIoU
 from lcc_tf.models import build_model
-from lcc_tf.training.distribution import synchronize_batch_norm
+from lcc_tf.training.distribution import adapt_to_workers, synchronize_batch_norm
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.optimizer import AveragingAdamW
 from lcc_tf.training.phases import Phase, learning_rate_of
@@ -62,6 +62,7 @@ def build_network(
     finally:
         keras.config.set_dtype_policy(policy)
     synchronize_batch_norm(model, strategy)
+    adapt_to_workers(model, strategy)
     return model
 
 

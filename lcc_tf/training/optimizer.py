@@ -91,7 +91,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
             for variable, *pair in zip(variables, *moments, strict=True)
             for copy in copies(variable.value)
         }
-        self.gradient_norm = self.add_variable((), name="gradient_norm", initializer="zeros")
+        self.gradient_norm = self.add_variable((), name="gradient_norm", aggregation="mean")
         self._averages = self.add_optimizer_variables(self._averaged(), "average")
         self.start_averages()
 

@@ -1,6 +1,7 @@
 """Records the steps and epochs of a training in its run folder."""
 
 import math
+import signal
 import time
 
 import keras
@@ -17,6 +18,7 @@ from lcc_tf.training.checkpoints import (
     save_weights,
     training_variables,
 )
+from lcc_tf.training.distribution import at_any_worker
 from lcc_tf.training.event_files import EventFiles
 from lcc_tf.training.history import with_original_scores, write_table
 from lcc_tf.training.interruption import SignalDelay
@@ -47,6 +49,8 @@ class RunRecorder(keras.callbacks.Callback):
             step, and the training stops.
         arrays: arrays of the checkpoint from which the training resumes, see
             `lcc_tf.training.checkpoints.restore`; empty for a new training.
+        is_chief: True to write files and to show the progress. On several machines, one worker is
+            the chief.
     """
 
     def __init__(
@@ -58,8 +62,11 @@ class RunRecorder(keras.callbacks.Callback):
         checkpoints: CheckpointWriter,
         delay: SignalDelay,
         arrays: dict[str, np.ndarray],
+        *,
+        is_chief: bool = True,
     ) -> None:
         super().__init__()
+        self.is_chief = is_chief
         self.run = run
         self.phase = phase
         self.state = state
@@ -68,7 +75,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.delay = delay
         # Between two epochs, the metrics contain the sums of a finished validation.
         self.arrays = arrays if state.step else {}
-        self.events = EventFiles(run.path)
+        self.events = EventFiles(run.path) if is_chief else None
         self.last_checkpoint = time.monotonic()
         self.start = time.monotonic() - state.seconds
         self.bar = tqdm(
@@ -77,6 +84,7 @@ class RunRecorder(keras.callbacks.Callback):
             desc=f"training {run.path.name}",
             unit="step",
             mininterval=1.0,
+            disable=not self.is_chief,
         )
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
@@ -103,7 +111,7 @@ class RunRecorder(keras.callbacks.Callback):
     def on_train_batch_end(self, batch: int, logs: dict | None = None) -> None:
         """Counts the step, and writes a checkpoint if one is due."""
         self.delay.is_active = True
-        norm = float(averaging_optimizer(self.model).gradient_norm)
+        norm = float(tf.convert_to_tensor(averaging_optimizer(self.model).gradient_norm))
         if not (math.isfinite(logs["loss"]) and math.isfinite(norm)):
             self._stop_or_skip(logs["loss"], norm)
         self._add_earlier_sums()
@@ -161,11 +169,8 @@ class RunRecorder(keras.callbacks.Callback):
         self._add_earlier_sums()
         self.state.validation_step += 1
         # The last batch needs no checkpoint, because the end of the epoch follows.
-        is_last = self.state.validation_step == self.data.validation_steps
-        if self._is_checkpoint_due() and not is_last:
-            averaging_optimizer(self.model).swap_averages()
+        if self.state.validation_step < self.data.validation_steps:
             self._write_checkpoint_if_due()
-            averaging_optimizer(self.model).swap_averages()
 
     def _add_earlier_sums(self) -> None:
         """Adds the sums of the steps before the resumed step to the metrics.
@@ -178,20 +183,29 @@ class RunRecorder(keras.callbacks.Callback):
             if name.startswith("metrics/"):
                 variable.assign(variable + arrays[name])
 
-    def _is_checkpoint_due(self) -> bool:
-        if self.delay.received is not None:
-            return True
-        seconds = 60 * self.run.config.checkpoint_minutes
-        is_time = time.monotonic() - self.last_checkpoint >= seconds
-        return is_time and not self.checkpoints.is_writing
-
     def _write_checkpoint_if_due(self) -> None:
-        if self._is_checkpoint_due():
-            self.state.seconds = time.monotonic() - self.start
-            stops = self.delay.received is not None
-            self.checkpoints.write(self.model, self.state, wait=stops)
-            self.last_checkpoint = time.monotonic()
-            self.delay.deliver()
+        """Writes a checkpoint if a signal has arrived, or if the last checkpoint is too old.
+
+        During validation, the weights of the model are the averages. Checkpoints contain the
+        trained weights.
+        """
+        seconds = 60 * self.run.config.checkpoint_minutes
+        is_time = self.is_chief and time.monotonic() - self.last_checkpoint >= seconds
+        is_due, stops = at_any_worker(
+            [is_time and not self.checkpoints.is_writing, self.delay.received is not None],
+            self.model.distribute_strategy,
+        )
+        if not (is_due or stops):
+            return
+        self.state.seconds = time.monotonic() - self.start
+        if self.state.training_scores:
+            averaging_optimizer(self.model).swap_averages()
+        self.checkpoints.write(self.model, self.state, wait=stops)
+        if self.state.training_scores:
+            averaging_optimizer(self.model).swap_averages()
+        self.last_checkpoint = time.monotonic()
+        if stops:
+            self.delay.deliver(default=signal.SIGTERM)
 
     def on_epoch_end(self, epoch: int, logs: dict | None = None) -> None:
         """Records the epoch, then loads the trained weights into the model again."""
@@ -225,7 +239,8 @@ class RunRecorder(keras.callbacks.Callback):
         score = sum(last) / len(last)
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            save_weights(self.model, self.run.path / BEST)
+            if self.is_chief:
+                save_weights(self.model, self.run.path / BEST)
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
@@ -234,8 +249,9 @@ class RunRecorder(keras.callbacks.Callback):
         # in between, the resumed training adds the missing epoch.
         self.checkpoints.write(self.model, state, wait=True)
         self.last_checkpoint = time.monotonic()
-        self.events.write(state.history)
-        write_table(self.run.path, state.history)
+        if self.events:
+            self.events.write(state.history)
+            write_table(self.run.path, state.history)
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "
             + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))

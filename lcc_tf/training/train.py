@@ -1,6 +1,10 @@
 """Training of one network: checks, data, network, epochs."""
 
+import contextlib
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -9,22 +13,27 @@ import tensorflow as tf
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
+from lcc_tf.data.pipeline import Part
 from lcc_tf.data.statistics import bands_of_data, native_size
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
-from lcc_tf.runs import Run, write_run
+from lcc_tf.runs import PACKAGES, Run, write_run
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
     TrainingState,
     read_state,
     restore,
 )
+from lcc_tf.training.cluster import Cluster, find_cluster
 from lcc_tf.training.distribution import (
+    check_agreement,
     check_batch_size,
     check_xla,
     choose_strategy,
     describe_devices,
+    distribute,
+    naming_lost_workers,
 )
 from lcc_tf.training.history import write_history
 from lcc_tf.training.interruption import delayed_signals
@@ -43,16 +52,24 @@ def train(
     *,
     resume: bool | None = None,
     strategy: tf.distribute.Strategy | None = None,
+    workers: Sequence[str] = (),
+    worker_index: int | None = None,
 ) -> TrainingState:
     """Trains one network and writes its run folder.
+
+    On several machines, each worker calls this function. Only the first worker writes files and
+    prints.
 
     Args:
         config: configuration of the training.
         workdir: the run folder.
         resume: if True and `workdir` contains a run, resume this run. If None, resume this run
             only if it has the same configuration and is not finished. If False, never resume.
-        strategy: `tf.distribute` strategy. If None, the devices of the machine determine the
-            strategy.
+        strategy: `tf.distribute` strategy. If None, the workers and the devices of the machine
+            determine the strategy.
+        workers: addresses `host:port` of all workers. If empty, the environment variable
+            `TF_CONFIG` or SLURM can define several workers.
+        worker_index: position of this process in `workers`.
 
     Returns:
         The state of the training after the last epoch.
@@ -66,11 +83,20 @@ def train(
             - The batch size is larger than the training split.
             - The batch size is not divisible by the number of devices.
             - The device has too little memory.
+            - The description of the workers is invalid, or the workers do not agree.
         DivergenceError: the loss or its gradient is not a finite number.
+        LostWorkerError: another worker has ended or cannot be reached.
         tfds_deepglobe.errors.InputError: a file of the data set cannot be read.
     """
-    with locked_folder(workdir, "workdir"):
-        return _train(config, workdir, resume, strategy)
+    cluster = Cluster() if strategy else find_cluster(workers, worker_index)
+    with contextlib.ExitStack() as stack:
+        if cluster.is_chief:
+            stack.enter_context(locked_folder(workdir, "workdir"))
+        else:
+            silence = stack.enter_context(open(os.devnull, "w"))
+            stack.enter_context(contextlib.redirect_stdout(silence))
+        stack.enter_context(naming_lost_workers(cluster))
+        return _train(config, workdir, resume, strategy, cluster)
 
 
 def _train(
@@ -78,22 +104,24 @@ def _train(
     workdir: Path,
     resume: bool | None,
     strategy: tf.distribute.Strategy | None,
+    cluster: Cluster,
 ) -> TrainingState:
     """Trains one network in a locked run folder, see `train`."""
     # Checks: they are the first step, because all later steps take a long time
     check_workdir(config, workdir, resume=resume)
-    strategy = strategy or choose_strategy()
-    check_batch_size(config.batch_size, strategy)
-    check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir)
-    checkpoints = CheckpointWriter(workdir, resumed=checkpoint)
+    checkpoints = CheckpointWriter(workdir, resumed=checkpoint, is_chief=cluster.is_chief)
     if state.finished or state.epoch >= config.epochs:
         if not resume:
             raise not_empty(workdir)
         ending = "stopped early" if state.finished else "ended"
         print(f"{workdir}: training {ending} after {state.epoch} epochs; nothing is left to train")
-        write_history(workdir, state.history)
+        if cluster.is_chief:
+            write_history(workdir, state.history)
         return state
+    strategy = strategy or choose_strategy(cluster)
+    check_batch_size(config.batch_size, strategy)
+    check_xla(config.xla, strategy)
 
     # Data set: it is prepared at its first use
     builder = prepare_dataset(**asdict(config.data))
@@ -112,7 +140,17 @@ def _train(
         )
     check_same_data(run)
     rules = label_rules_of(config, builder)
-    data = training_data_of(config, builder, rules, run.bands)
+    data = training_data_of(config, builder, rules, run.bands, Part(cluster.index, cluster.size))
+    check_agreement(
+        strategy,
+        cluster,
+        {
+            "options": config.to_json() | {"data": None},  # paths of the data can differ
+            "data set": (run.fingerprint, run.classes.names, run.bands),
+            "checkpoint": vars(state),
+            "packages": [version(name) for name in PACKAGES if name != "lcc_tf"],
+        },
+    )
 
     # Network
     keras.utils.set_random_seed(config.seed)
@@ -127,7 +165,8 @@ def _train(
     )
     if checkpoint:
         print(f"resuming the run in {workdir}, {state.position}")
-    write_run(run, model.count_params())
+    if cluster.is_chief:
+        write_run(run, model.count_params())
 
     # Epochs
     arrays: dict[str, np.ndarray] = {}
@@ -142,7 +181,11 @@ def _train(
                     checkpoint = None
             state.phase = index
             with reading(builder), delayed_signals() as delay:
-                fit(model, RunRecorder(run, phase, state, data, checkpoints, delay, arrays))
+                recorder = RunRecorder(
+                    *(run, phase, state, data, checkpoints, delay, arrays),
+                    is_chief=cluster.is_chief,
+                )
+                fit(model, recorder)
             arrays = {}
         checkpoints.finish()
     except tf.errors.ResourceExhaustedError as error:
@@ -153,7 +196,8 @@ def _train(
             "`precision='mixed_bfloat16'`."
         ) from error
     finally:
-        write_history(workdir, state.history)
+        if cluster.is_chief:
+            write_history(workdir, state.history)
     return state
 
 
@@ -165,17 +209,17 @@ def fit(model: keras.Model, recorder: RunRecorder) -> None:
     """
     state, data = recorder.state, recorder.data
 
-    def masks_of_outputs(dataset: tf.data.Dataset) -> tf.data.Dataset:
-        if (num_outputs := len(model.outputs)) == 1:
-            return dataset
-        return dataset.map(lambda image, mask: (image, (mask,) * num_outputs))
+    def prepared(batches: tf.data.Dataset) -> tf.data.Dataset | tf.distribute.DistributedDataset:
+        if (num_outputs := len(model.outputs)) > 1:
+            batches = batches.map(lambda image, mask: (image, (mask,) * num_outputs))
+        return distribute(batches, data.batch_size, model.distribute_strategy)
 
-    validation = masks_of_outputs(data.validation_batches())
+    validation = data.validation_batches()
 
     def fit_epochs(end: int, steps: int) -> None:
         model.fit(
-            masks_of_outputs(data.training_batches(state.epoch, state.step)),
-            validation_data=validation,
+            prepared(data.training_batches(state.epoch, state.step)),
+            validation_data=prepared(validation),
             initial_epoch=state.epoch,
             epochs=end,
             steps_per_epoch=steps,
@@ -189,7 +233,7 @@ def fit(model: keras.Model, recorder: RunRecorder) -> None:
     try:
         if state.validation_step:
             scores = model.evaluate(
-                validation.skip(state.validation_step),
+                prepared(validation.skip(state.validation_step)),
                 callbacks=[recorder],
                 return_dict=True,
                 verbose=0,

@@ -13,6 +13,8 @@ from lcc_tf.config import MAX_CROPS, TrainConfig
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.memory import available_memory
 from lcc_tf.data.pipeline import (
+    WHOLE,
+    Part,
     evaluation_batches,
     split_size,
     steps_per_epoch,
@@ -41,6 +43,7 @@ class TrainingData:
             images.
         seed: random seed of the image order, the crops and the augmentation.
         bands: bands of the images; None for RGB in [0, 255].
+        part: part of each batch that this machine produces.
 
     Raises:
         InputError: the training split has fewer images or crops than a batch, or the validation
@@ -53,6 +56,7 @@ class TrainingData:
     crops: RandomCrops | None
     seed: int
     bands: Bands | None = None
+    part: Part = WHOLE
 
     def __post_init__(self) -> None:
         steps_per_epoch(self.builder, self.batch_size, self.crops)
@@ -104,6 +108,7 @@ class TrainingData:
             crops=self.crops,
             bands=self.bands,
             cache=self._decoded_bytes() <= CACHE_SHARE * available_memory(),
+            part=self.part,
         )
 
     def _decoded_bytes(self) -> int:
@@ -134,6 +139,7 @@ class TrainingData:
             batch_size=self.batch_size,
             quarters=self.crops is not None,
             fill_up=True,
+            part=self.part,
         )
 
 
@@ -142,6 +148,7 @@ def training_data_of(
     builder: tfds.core.DatasetBuilder,
     rules: LabelRules,
     bands: Bands | None = None,
+    part: Part = WHOLE,
 ) -> TrainingData:
     """Returns the training and validation batches of a configuration.
 
@@ -155,6 +162,7 @@ def training_data_of(
         crops=crops_of(config, builder, rules),
         seed=config.seed,
         bands=bands,
+        part=part,
     )
 
 

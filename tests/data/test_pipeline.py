@@ -9,6 +9,7 @@ from PIL import Image
 from lcc_tf.data.decoding import decode_image
 from lcc_tf.data.framing import RandomCrops
 from lcc_tf.data.pipeline import (
+    Part,
     decode,
     evaluation_batches,
     split_size,
@@ -61,6 +62,32 @@ def test_resumed_training_has_the_same_batches(builder):
 
 
 CROPS = RandomCrops((0.5, 2.0), 0.5, np.ones(7, np.float32), 2)
+
+
+def test_parts_of_several_machines_are_the_batches_of_one_machine(builder):
+    # 13 images are three batches of 4 images. No machine may use the last image.
+    options = {"image_size": 32, "batch_size": 4, "seed": 1, "cache": True}
+    parts = [take(training_batches(builder, **options, part=Part(i, 4)), 5) for i in range(4)]
+    assert_same(take(training_batches(builder, **options), 5), joined(parts))
+
+
+@pytest.mark.parametrize("quarters", [True, False])
+def test_parts_of_validation_batches(builder, quarters):
+    options = {"image_size": 32, "batch_size": 6, "quarters": quarters, "fill_up": True}
+    parts = [
+        take(evaluation_batches(builder, "test", **options, part=Part(i, 2)), -1) for i in range(2)
+    ]
+    whole = take(evaluation_batches(builder, "test", **options), -1)
+    assert len(whole) == (2 if quarters else 1)
+    assert_same(whole, joined(parts))
+
+
+def joined(parts):
+    """Returns the batches whose parts each machine has produced."""
+    return [
+        tuple(np.concatenate(arrays) for arrays in zip(*batch, strict=True))
+        for batch in zip(*parts, strict=True)
+    ]
 
 
 @pytest.mark.parametrize("crops", [CROPS, None])

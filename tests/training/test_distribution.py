@@ -1,5 +1,3 @@
-import json
-
 import keras
 import pytest
 import tensorflow as tf
@@ -7,10 +5,13 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.models import build_model
 from lcc_tf.models.layers import all_layers
+from lcc_tf.training.cluster import Cluster
 from lcc_tf.training.distribution import (
+    LostWorkerError,
     check_batch_size,
     check_xla,
     choose_strategy,
+    naming_lost_workers,
     synchronize_batch_norm,
 )
 
@@ -21,18 +22,40 @@ def test_several_gpus_use_a_mirrored_strategy(gpus, mirrored, monkeypatch):
     devices = [tf.config.PhysicalDevice(f"/physical_device:GPU:{i}", "GPU") for i in range(gpus)]
     monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: devices)
     monkeypatch.setattr(tf.distribute, "MirroredStrategy", lambda: "mirrored")
-    assert (choose_strategy() == "mirrored") == mirrored
+    assert (choose_strategy(Cluster()) == "mirrored") == mirrored
 
 
-def test_several_machines_raise(monkeypatch):
-    for cluster in ({}, {"worker": ["a:1"]}, {"worker": ["a:1"], "ps": ["b:1"]}):
-        monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": cluster}))
-        choose_strategy()
-    monkeypatch.setenv("TF_CONFIG", json.dumps({"cluster": {"worker": ["a:1", "b:1"]}}))
-    with pytest.raises(InputError, match="variable TF_CONFIG with 2 machines. Remove TF_CONFIG"):
-        choose_strategy()
-    monkeypatch.setenv("TF_CONFIG", "text")
-    choose_strategy()
+CLUSTER = Cluster(("a:1", "b:1", "c:1"), index=1)
+
+
+@pytest.mark.parametrize(
+    ("message", "lost"),
+    [
+        # messages of TensorFlow 2.21 after the loss of worker 2 and of the chief
+        (
+            "Collective ops is aborted by: Error reported from /job:worker/task:0: The following "
+            "tasks are unhealthy (stopped sending heartbeats):\n/job:worker/replica:0/task:2\n",
+            r"Worker 2 \(c:1\)",
+        ),
+        (
+            "Collective ops is aborted by: Socket closed\nAdditional GRPC error information from "
+            "remote target /job:worker/replica:0/task:0 while calling /tensorflow.WorkerService",
+            r"Worker 0 \(a:1\)",
+        ),
+    ],
+)
+def test_error_names_the_lost_worker(message, lost):
+    with (
+        pytest.raises(LostWorkerError, match=f"^{lost} has ended.*Start all workers again"),
+        naming_lost_workers(CLUSTER),
+    ):
+        raise tf.errors.UnavailableError(None, None, message)
+
+
+def test_other_errors_do_not_name_a_worker():
+    for message in ("no such file", "on device /job:worker/replica:0/task:1/device:CPU:0"):
+        with pytest.raises(tf.errors.NotFoundError), naming_lost_workers(CLUSTER):
+            raise tf.errors.NotFoundError(None, None, message)
 
 
 def test_batch_size_not_divisible_by_replicas_raises(two_replicas):
