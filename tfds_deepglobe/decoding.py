@@ -245,7 +245,13 @@ def orientation_of(tiff: bytes) -> int:
     """
     with contextlib.suppress(*_PILLOW_ERRORS), warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return _orientation(TiffImagePlugin.TiffImageFile(io.BytesIO(tiff)))
+        # `TiffImageFile` would print an error for many bands. The header of BigTIFF has 16 bytes.
+        tags = TiffImagePlugin.ImageFileDirectory_v2(tiff[: 16 if tiff[2] == 43 else 8])
+        file = io.BytesIO(tiff)
+        file.seek(tags.next)
+        tags.load(file)
+        orientation = tags.get(_ORIENTATION)
+        return int(orientation) if orientation in _UNTURN else 1
     return 1
 
 
