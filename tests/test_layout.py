@@ -16,7 +16,7 @@ RANKS = [
     {"arguments", "class_weights", "files", "ground_truth", "keras_backend", "reflect_padding"},
     {"band_names", "confusion_matrix", "figures", "loss_functions"},
     {"bands"},
-    {"losses", "metrics"},
+    {"losses", "metrics", "range_check"},
     {"data", "models"},  # below "config", because both accept plain arguments, not a configuration
     {"config"},
     {"recipes", "runs"},
