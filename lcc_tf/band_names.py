@@ -64,6 +64,16 @@ def words_of(text: str) -> list[str]:
     return sorted(word for word in words if not word.isdigit())
 
 
+def key_of(name: str) -> str:
+    """Returns the name of a band in the form that is compared. Upper and lower case are equal.
+
+    Example:
+        >>> key_of(" NIR") == key_of("nir")
+        True
+    """
+    return name.strip().casefold()
+
+
 def colors_of(names: Sequence[str]) -> tuple[str | None, ...]:
     """Returns the color of each band: "red", "green", "blue", or None for other bands.
 
@@ -77,6 +87,6 @@ def colors_of(names: Sequence[str]) -> tuple[str | None, ...]:
     """
     found = []
     for name in names:
-        color = SENTINEL2.get(name.strip().lower()) or described_color(name, mentioned=True)
+        color = SENTINEL2.get(key_of(name)) or described_color(name, mentioned=True)
         found.append(color if color in COLORS else None)
     return tuple(color if found.count(color) == 1 else None for color in found)

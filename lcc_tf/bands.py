@@ -1,13 +1,13 @@
 """Bands of images that are not RGB in [0, 255], such as the bands of a satellite."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
 
 from lcc_tf.arguments import check_types
-from lcc_tf.band_names import COLORS, colors_of
+from lcc_tf.band_names import COLORS, colors_of, key_of
 from lcc_tf.errors import InputError
 
 # Ranges of values that can be scaled to [0, 255]
@@ -23,14 +23,18 @@ class Bands:
     parts of an image are scaled in the same way.
 
     Attributes:
-        names: one name per band. If a name contains the word red, green or blue, or the wavelength
-            of this color, the band gets the ImageNet weights of the color.
+        names: one name per band. Upper and lower case are equal. If a name contains the word red,
+            green or blue, or the wavelength of this color, the band gets the ImageNet weights of
+            the color.
         ranges: range of values per band, in the unit of the images.
         numbers: number of each band in the files of the training images, counted from 1. None if
             the numbers are unknown.
+        count: number of bands in the files of the training images; None if unknown.
+        dtype: dtype of the training images, such as "uint16"; None if unknown.
 
     Raises:
-        InputError: `names`, `ranges` and `numbers` have different lengths, or a range is invalid.
+        InputError: `names`, `ranges` and `numbers` have different lengths; two names or two numbers
+            are equal; or a name, a range or a number is invalid.
 
     Example:
         >>> bands = Bands(("red", "green", "blue", "nir"), ((0, 3000),) * 4)
@@ -41,6 +45,8 @@ class Bands:
     names: tuple[str, ...]
     ranges: tuple[tuple[float, float], ...]
     numbers: tuple[int, ...] | None = None
+    count: int | None = field(default=None, compare=False)
+    dtype: str | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for name in ("names", "numbers"):
@@ -48,7 +54,7 @@ class Bands:
                 object.__setattr__(self, name, tuple(value))
         try:
             ranges = tuple((float(low), float(high)) for low, high in self.ranges)
-        except (TypeError, ValueError) as error:
+        except (TypeError, ValueError, OverflowError) as error:
             raise InputError(
                 "`ranges` must be pairs of numbers, one pair per band, such as ((0, 1), (0, 9)). "
                 f"Received: ranges={self.ranges!r}."
@@ -65,10 +71,22 @@ class Bands:
                 "`numbers` must have one number per band, or be None. Received: "
                 f"{len(self.numbers)} numbers for {len(ranges)} bands."
             )
-        wrong = [pair for pair in ranges if not -np.inf < pair[0] < pair[1] < np.inf]
-        if wrong:
+        names = [*map(key_of, self.names)]
+        if "" in names or len({*names}) < len(names):
             raise InputError(
-                f"`ranges` must contain finite numbers in increasing order. Received: {wrong[0]}."
+                "`names` must be different names, one per band; upper and lower case are equal. "
+                f"Received: names={self.names}."
+            )
+        numbers = self.numbers or (1,)
+        if min(numbers) < 1 or len({*numbers}) < len(numbers):
+            raise InputError(
+                "`numbers` must be different numbers of bands, counted from 1. Received: "
+                f"numbers={self.numbers}."
+            )
+        if wrong := [pair for pair in ranges if not _is_range(*pair)]:
+            raise InputError(
+                "`ranges` must contain finite numbers in increasing order, which also differ as "
+                f"float32. Received: {wrong[0]}."
             )
 
     def __len__(self) -> int:
@@ -138,12 +156,19 @@ def parse_scale(text: str) -> tuple[float, float] | None:
         low, high = map(float, text.split(","))
     except ValueError:
         low, high = 0.0, 0.0
-    if not -np.inf < low < high < np.inf:
+    if not _is_range(low, high):
         raise InputError(
             f"`scale` must be one of {', '.join(SCALES)}, or two numbers such as 0,3000. Received: "
             f"scale={text}."
         )
     return low, high
+
+
+def _is_range(low: float, high: float) -> bool:
+    """Returns True for a range of values that a network can scale with float32."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        size = np.float32(high) - np.float32(low)
+    return bool(0 < size < np.inf)
 
 
 def as_rgb(image: np.ndarray, bands: Bands | None) -> np.ndarray:
@@ -162,9 +187,9 @@ def check_equal_bands(bands: Sequence[Bands | None]) -> None:
     Raises:
         InputError: the numbers or the names of the bands differ.
     """
-    names = {None if one is None else one.names for one in bands}
-    if len(names) > 1:
-        texts = sorted("RGB" if one is None else ", ".join(one) for one in names)
+    names = [None if one is None else one.names for one in bands]
+    if len({one and tuple(map(key_of, one)) for one in names}) > 1:
+        texts = sorted({"RGB" if one is None else ", ".join(one) for one in names})
         raise InputError(
             f"All networks must have the same bands. Received: {' and '.join(texts)}. Use networks "
             "with the same bands."

@@ -15,7 +15,15 @@ FOUR = Bands(("nir", "B04", "B03", "B02"), ((0, 100), (0, 200), (0, 400), (0, 10
         ({"names": ("a", "b"), "ranges": ((0, 1),)}, "Received: 2 names and 1 ranges"),
         ({"names": ("a",), "ranges": ((1, 1),)}, "finite numbers in increasing order"),
         ({"names": ("a",), "ranges": ((0, np.inf),)}, "`ranges` must be"),
+        ({"names": ("a",), "ranges": ((-1e308, 1e308),)}, "`ranges` must contain finite"),
+        ({"names": ("a",), "ranges": ((0, 1e39),)}, "`ranges` must contain finite"),
+        ({"names": ("a",), "ranges": ((-3e38, 3e38),)}, "`ranges` must contain finite"),
+        ({"names": ("a",), "ranges": ((2**25, 2**25 + 1),)}, "`ranges` .* differ as float32"),
         ({"names": ("a",), "ranges": ((0, 1),), "numbers": (1, 2)}, "2 numbers for 1 bands"),
+        ({"names": ("a",), "ranges": ((0, 1),), "numbers": (0,)}, "counted from 1"),
+        ({"names": ("a", "b"), "ranges": ((0, 1),) * 2, "numbers": (1, 1)}, "different numbers"),
+        ({"names": ("Red", "red"), "ranges": ((0, 1),) * 2}, "`names` must be different names"),
+        ({"names": ("a", " "), "ranges": ((0, 1),) * 2}, "`names` must be different names"),
     ],
 )
 def test_invalid_bands_raise(options, message):
@@ -48,7 +56,9 @@ def test_composite_without_colors_contains_the_first_bands(count, expected):
     np.testing.assert_allclose(bands.composite(np.arange(1, count + 1)), expected)
 
 
-@pytest.mark.parametrize("text", ["", "max", "1", "3,1", "1,1", "0,inf", "nan,1", "1,2,3"])
+@pytest.mark.parametrize(
+    "text", ["", "max", "1", "3,1", "1,1", "0,inf", "nan,1", "1,2,3", "0,1e40"]
+)
 def test_invalid_scales_raise(text):
     with pytest.raises(InputError, match="`scale` must be one of percentile, minmax, dtype"):
         parse_scale(text)
@@ -60,6 +70,7 @@ def test_two_bands_with_the_same_color_have_no_color():
 
 def test_other_bands_raise():
     check_equal_bands([FOUR, Bands(FOUR.names, ((0, 1),) * 4)])  # the ranges may differ
+    check_equal_bands([FOUR, Bands(("NIR", "b04", "B03", "B02"), FOUR.ranges)])
     with pytest.raises(InputError, match="same bands. Received: RGB and nir, B04, B03, B02"):
         check_equal_bands([None, FOUR])
 

@@ -24,7 +24,7 @@ RANKS = [
     },
     {"band_names", "confusion_matrix", "figures", "loss_functions"},
     {"bands"},
-    {"losses", "metrics"},
+    {"losses", "metrics", "range_check"},
     {"data", "models"},  # below "config", because both accept plain arguments, not a configuration
     {"config"},
     {"recipes", "runs"},

@@ -9,7 +9,7 @@ import contextlib
 import dataclasses
 import posixpath
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,6 +37,7 @@ from tfds_deepglobe.errors import (
     InputError,
     OtherPaletteError,
     UnknownColorError,
+    UnsupportedBandsError,
     listed,
     shorten,
 )
@@ -129,6 +130,7 @@ class Archive:
         relabeling: conversion of the classes of the masks to the classes for training; None if the
             classes are equal.
         bands: bands of the images; None for images in RGB with 8 bits per channel.
+        named_bands: numbers of the bands that the user named.
         turned: names of images with orientation tags, among the images that `read` has decoded.
             The tags are not applied.
         contents: contents of files that `with_bands` has read. `read` does not read these files
@@ -146,6 +148,7 @@ class Archive:
     source: Folder | Zip
     relabeling: Relabeling | None = None
     bands: Bands | None = None
+    named_bands: Collection[int] = ()
     turned: set[str] = dataclasses.field(default_factory=set, compare=False)
     contents: dict[str, bytes] = dataclasses.field(default_factory=dict, compare=False)
 
@@ -244,7 +247,7 @@ class Archive:
         kind = self.names.images.format
         if self.bands:
             contents = [self._content(name) for name in file.parts or (file.name,)]
-            raster = read_raster(contents, kind, self.bands)
+            raster = read_raster(contents, kind, self.bands, self.named_bands)
             return raster, raster.orientation, b""
         image_file = self._content(file.name)
         return *decode_image(image_file, kind), image_file
@@ -353,30 +356,35 @@ def with_bands(archive: Archive, text: str | None) -> Archive:
             bands, or for RGB if the images have RGB colors with 8 bits per channel.
 
     Raises:
-        InputError: `text` is invalid, or the images do not have these bands.
+        InputError: `text` is invalid, or the images do not have these bands. Without `text`, the
+            first images cannot be read as bands, and the reason is not a damaged file.
     """
-    if text is not None:
-        parse_bands(text)
+    named: Collection[int] = parse_bands(text)[1] if text is not None else ()
+    if archive.names.bands:
+        named = range(1, len(archive.names.bands) + 1)
     kind = archive.names.images.format
-    fault, found, contents = None, [], {}
+    fault, is_unsupported, found, contents = None, False, [], {}
     for pair in archive.pairs[:_MAX_TRIES]:
         try:
             parts = pair.image.parts or (pair.image.name,)
             new = {name: archive.source.read(name) for name in parts}
             bands = find_bands([*new.values()], kind, text=text, part_names=archive.names.bands)
         except InputError as error:
-            fault = fault or InputError(f"{pair.image.name} {error}")
+            if not fault or (isinstance(error, UnsupportedBandsError) and not is_unsupported):
+                fault = InputError(f"{pair.image.name} {error}")
+                is_unsupported = isinstance(error, UnsupportedBandsError)
             continue
         contents |= new
         found.append(bands)
         if bands is None or text is not None:
             break
-    if text is not None and fault and not found:
+    # The decoder of RGB images, which `read` uses without `bands`, cannot name these faults.
+    if fault and not found and (text is not None or kind == "NPY" or is_unsupported):
         raise fault
     # If one of the images is RGB, read all images as RGB. A gray image is then a fault. If no image
     # can be read, `read` reports the faults.
     bands = found[0] if found and None not in found else None
-    return dataclasses.replace(archive, bands=bands, contents=contents)
+    return dataclasses.replace(archive, bands=bands, named_bands=named, contents=contents)
 
 
 def with_labels(

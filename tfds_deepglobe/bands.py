@@ -10,13 +10,15 @@ import io
 import re
 import tokenize
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from tfds_deepglobe.decoding import MAX_PIXELS, check_complete, orientation_of, size_text
-from tfds_deepglobe.errors import InputError, listed
+from tfds_deepglobe.errors import InputError, UnsupportedBandsError, listed
+from tfds_deepglobe.transparency import alpha_bands, masked_fraction
 
 if TYPE_CHECKING:
     import rasterio
@@ -37,7 +39,10 @@ _NUMPY_ERRORS = (
     *(tokenize.TokenError, RecursionError, MemoryError, OverflowError),
 )
 _COLORS = ("red", "green", "blue")
-_DTYPE_HINT = "`gdal_translate -ot Float32 in.tif out.tif` converts the dtype"
+# Words in the descriptions of bands that are not red, green or blue
+_OTHER_BANDS = re.compile("nir|swir|infra|edge|thermal")
+_GDAL_HINT = "`gdal_translate -ot Float32 in.tif out.tif` converts the dtype"
+_NUMPY_HINT = "`array.astype(np.float32)` converts the dtype"
 # For the statistics of the values: largest and smallest number of pixels per image, and number of
 # pixels of all images
 _MAX_SAMPLES, _MIN_SAMPLES, _ALL_SAMPLES = 4096, 256, 1 << 22
@@ -53,8 +58,8 @@ class Bands:
         count: number of bands in each image file.
         dtype: dtype of the pixels, one of `DTYPES`.
         described: names of the used bands in the files of the first image. The order is the order
-            of `numbers`, or of the files if there is one file per band. If another image has the
-            same names in another order, this is a fault.
+            of `numbers`, or of the files if there is one file per band. If another image has other
+            names, or the same names in another order, this is a fault.
     """
 
     numbers: tuple[int, ...]
@@ -120,7 +125,17 @@ def parse_bands(text: str) -> tuple[tuple[int, ...], dict[int, str]]:
         numbers.append(int(found[1]))
         if found[2]:
             names[numbers[-1]] = found[2]
+    _check_unique([*names.values()])
     return tuple(numbers), names
+
+
+def band_names(dataset: "rasterio.DatasetReader") -> tuple[str, ...]:
+    """Returns one name per band: its description, its color, or its number, such as "band 4"."""
+    bands = zip(dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True)
+    return tuple(
+        (description or "").strip() or (kind.name if kind.name in _COLORS else f"band {number}")
+        for number, description, kind in bands
+    )
 
 
 def find_bands(
@@ -139,8 +154,9 @@ def find_bands(
         `decoding.decode_image` decodes RGB images, and reports a fault of CMYK images and palettes.
 
     Raises:
-        InputError: The image is damaged, has an unsupported dtype, or does not have the bands in
-            `text`.
+        UnsupportedBandsError: The image has too many bands, an unsupported dtype, or several bands
+            in a file of one band.
+        InputError: The image is damaged, or does not have the bands in `text`.
     """
     names, dtypes, alpha = [], set(), set()
     for data in contents:
@@ -158,12 +174,18 @@ def find_bands(
     found = names
     if part_names:
         if len(names) != len(part_names):
-            raise InputError("has several bands in one of the files; expected one band per file")
+            raise UnsupportedBandsError(
+                "has several bands in one of the files; expected one band per file"
+            )
         names = list(part_names)
-    if len(dtypes) > 1 or not dtypes <= set(DTYPES):
-        raise InputError(
-            f"has the dtype {', '.join(sorted(dtypes))}; expected one of {', '.join(DTYPES)}; "
-            f"{_DTYPE_HINT}"
+    if len(dtypes) > 1:
+        raise UnsupportedBandsError(
+            f"has bands of the dtypes {', '.join(sorted(dtypes))}; expected one dtype; {_GDAL_HINT}"
+        )
+    if not dtypes <= set(DTYPES):
+        raise UnsupportedBandsError(
+            f"has the dtype {', '.join(dtypes)}; expected one of {', '.join(DTYPES)}; "
+            f"{_NUMPY_HINT if kind == 'NPY' else _GDAL_HINT}"
         )
     numbers: Sequence[int] = [n for n in range(1, len(names) + 1) if n not in alpha]
     given: dict[int, str] = {}
@@ -172,16 +194,19 @@ def find_bands(
         if max(numbers) > len(names):
             raise InputError(f"has {len(names)} band(s), but `bands` contains {max(numbers)}")
     if len(numbers) > MAX_BANDS:
-        raise InputError(f"has {len(numbers)} bands; at most {MAX_BANDS} are supported")
+        raise UnsupportedBandsError(f"has {len(numbers)} bands; at most {MAX_BANDS} are supported")
     used = [given.get(number, names[number - 1]) for number in numbers]
-    if len({*used}) < len(used):  # equal descriptions cannot identify bands
+    if len({*map(_key, used)}) < len(used):  # equal descriptions cannot identify bands
         used = [given.get(number, f"band {number}") for number in numbers]
+    _check_unique(used)
     order = sorted(numbers) if len(contents) > 1 else numbers
     described = tuple(found[number - 1] for number in order)
     return Bands(tuple(numbers), tuple(used), len(names), dtypes.pop(), described)
 
 
-def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
+def read_raster(
+    contents: Sequence[bytes], kind: str, bands: Bands, named: Collection[int] = ()
+) -> Raster:
     """Reads the pixels of an image.
 
     A pixel is nodata if all its values are nodata. A pixel is also nodata if one of its values is
@@ -191,20 +216,28 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
         contents: contents of the files of the image: one file, or one file per band.
         kind: Pillow's name of the format, or "NPY".
         bands: bands to read.
+        named: numbers of the bands that the user named. Their descriptions can differ.
 
     Raises:
         InputError: The image is damaged or too large, or its bands are different from `bands`.
     """
     wanted = [number - 1 for number in bands.numbers]
     values, valid, count, dtypes, orientation = [], [], 0, set(), 1
-    names: list[str] = []
+    names: dict[int, str] = {}
     for data in contents:
         with _opened(data, kind) as image:
+            if image.pages:
+                raise InputError(
+                    f"has {image.pages} pages of the same size, but only the first page would be "
+                    "used; if the pages are bands, join them: `gdalbuildvrt -separate bands.vrt "
+                    "GTIFF_DIR:1:in.tif GTIFF_DIR:2:in.tif && gdal_translate bands.vrt out.tif`; "
+                    "if not, delete the other pages: `gdal_translate in.tif out.tif`"
+                )
             here = [number - count for number in wanted if 0 <= number - count < image.count]
             count += image.count
             dtypes |= set(image.dtypes)
             if here and dtypes <= {bands.dtype} and count <= bands.count:
-                names += [image.names[band] for band in here]
+                names |= {count - image.count + band + 1: image.names[band] for band in here}
                 part, part_valid = image.read(here)
                 values.append(part)
                 valid.append(part_valid)
@@ -214,11 +247,7 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
             f"has {count} band(s) of {', '.join(sorted(dtypes))}, but the first image has "
             f"{bands.count} band(s) of {bands.dtype}; all images must have the same bands"
         )
-    if sorted(names) == sorted(bands.described) and names != list(bands.described):
-        raise InputError(
-            f"has the bands {listed(names, 13)}, but the first image has the same bands in another "
-            f"order ({listed(bands.described, 13)}); save all images with the same order"
-        )
+    _check_names(names, bands, named, one_file=len(contents) == 1)
     sizes = {size_text(part.shape[1::-1]) for part in values}
     if len(sizes) > 1:
         raise InputError(
@@ -238,6 +267,53 @@ def read_raster(contents: Sequence[bytes], kind: str, bands: Bands) -> Raster:
         # The network scales this value to 0, the same as for nodata pixels of a map.
         pixels[~is_valid] = np.iinfo(bands.dtype).min
     return Raster(pixels, is_valid, has_value & is_valid[..., None], orientation)
+
+
+def _check_names(
+    names: Mapping[int, str], bands: Bands, named: Collection[int], *, one_file: bool
+) -> None:
+    """Verifies that an image has the same bands as the first image, in the same order.
+
+    If the user named a band, only a description that the first image has for another band is a
+    fault. A band without a description can be any band.
+
+    Args:
+        names: mapping from the numbers of the used bands to their names in the image.
+        bands: bands of the first image.
+        named: numbers of the bands that the user named.
+        one_file: False for one file per band.
+
+    Raises:
+        InputError: A name is different.
+    """
+    order = bands.numbers if one_file else sorted(bands.numbers)
+    first_names = [*map(_key, bands.described)]
+    for number, first in zip(order, first_names, strict=False):  # `described` can be empty
+        name, unnamed = _key(names[number]), f"band {number if one_file else 1}"
+        is_other = number not in named and unnamed not in (first, name)
+        is_moved = name in first_names and name != unnamed
+        if name != first and (is_other or is_moved):
+            raise InputError(
+                f"has the bands {listed([names[n] for n in order], 13)}, but the first image has "
+                f"the bands {listed(bands.described, 13)}; save all images with the same bands in "
+                "the same order; if only the descriptions differ, name the bands, such as "
+                "`bands=1=red,2=nir`"
+            )
+
+
+def _check_unique(names: Sequence[str]) -> None:
+    """Raises an InputError if two names of bands are equal. Upper and lower case are equal."""
+    keys = [*map(_key, names)]
+    if repeated := [name for name in names if keys.count(_key(name)) > 1]:
+        raise InputError(
+            "The bands must have different names; upper and lower case are equal. Received: "
+            f"{listed(repeated)}. Choose other names in `bands`, such as `bands=1=red,2=nir`."
+        )
+
+
+def _key(name: str) -> str:
+    """Returns the name of a band in the form that is compared."""
+    return name.strip().casefold()
 
 
 def sampled_values(raster: Raster, num_images: int) -> np.ndarray:
@@ -272,8 +348,9 @@ class _Image:
         dtypes: one dtype per band.
         is_color: True for 8-bit colors (see `_is_rgb_or_rgba`), and for a palette.
         has_palette: True if the values are indices of a palette.
-        alpha: bands with transparency, counted from 0.
+        alpha: bands that mask transparent pixels, counted from 0.
         source: the pixels, or the open file.
+        pages: number of pages of the same size, such as in a stack; 0 for a file without pages.
     """
 
     names: tuple[str, ...]
@@ -282,6 +359,7 @@ class _Image:
     has_palette: bool
     alpha: tuple[int, ...]
     source: "np.ndarray | rasterio.DatasetReader"
+    pages: int = 0
 
     @property
     def count(self) -> int:
@@ -299,7 +377,10 @@ class _Image:
             return values, np.ones(values.shape, bool)
         numbers = [band + 1 for band in bands]
         values = np.moveaxis(self.source.read(numbers), 0, -1)
-        valid = np.moveaxis(self.source.read_masks(numbers), 0, -1) > 0
+        valid = np.ones(values.shape, bool)
+        # GDAL uses each band that is marked as transparency as a mask, even near infrared.
+        if not any("alpha" in {flag.name for flag in f} for f in self.source.mask_flag_enums):
+            valid = np.moveaxis(self.source.read_masks(numbers), 0, -1) > 0
         for band in set(self.alpha) - set(bands):
             valid &= self.source.read(band + 1)[..., None] > 0
         return values, valid
@@ -324,12 +405,13 @@ def _opened(data: bytes, kind: str) -> Iterator[_Image]:
         ) from error
     if kind in ("JPEG", "PNG"):
         check_complete(data, kind)
+    memory = rasterio.MemoryFile(data)
     try:
         with (
             warnings.catch_warnings(),
             # By default, GDAL fills damaged parts of a JPEG file with gray.
             rasterio.Env(GDAL_ERROR_ON_LIBJPEG_WARNING="YES"),
-            rasterio.MemoryFile(data) as memory,
+            memory,
         ):
             warnings.simplefilter("ignore", NotGeoreferencedWarning)
             with memory.open(driver=_DRIVERS[kind]) as file:
@@ -338,30 +420,50 @@ def _opened(data: bytes, kind: str) -> Iterator[_Image]:
                         f"has {size_text((file.width, file.height))} pixels; at most {MAX_PIXELS} "
                         "are allowed"
                     )
-                kinds = file.colorinterp
+                kinds, names = file.colorinterp, band_names(file)
                 has_palette = ColorInterp.palette in kinds
-                is_color = has_palette or (set(file.dtypes) == {"uint8"} and _is_rgb_or_rgba(kinds))
-                names = [
-                    description or (kind.name if kind.name in _COLORS else f"band {number}")
-                    for number, (description, kind) in enumerate(
-                        zip(file.descriptions, kinds, strict=True), start=1
-                    )
-                ]
-                alpha = tuple(i for i, kind in enumerate(kinds) if kind == ColorInterp.alpha)
-                yield _Image(tuple(names), file.dtypes, is_color, has_palette, alpha, file)
+                is_color = has_palette or (
+                    set(file.dtypes) == {"uint8"} and _is_rgb_or_rgba(kinds, names)
+                )
+                alpha = tuple(
+                    band - 1
+                    for band in alpha_bands(file)
+                    if masked_fraction(file, band) is not None
+                )
+                pages = _count_pages(file)
+                yield _Image(names, file.dtypes, is_color, has_palette, alpha, file, pages)
     except RasterioError as error:
         # `error.__cause__` is the error of GDAL, which contains the reason.
         reason = " ".join(str(error.__cause__ or error).split()).rstrip(".")
+        # The name of the file in memory says nothing to the user.
+        reason = re.sub(rf"\S*{Path(memory.name).stem}\S*\s*", "", reason)
         raise InputError(f"is not a complete {kind} file: {reason}") from error
 
 
-def _is_rgb_or_rgba(kinds: "Sequence[ColorInterp]") -> bool:
+def _count_pages(file: "rasterio.DatasetReader") -> int:
+    """Returns the number of pages of a file; 0 if the second page has another size."""
+    import rasterio
+
+    if not file.subdatasets:
+        return 0
+    with rasterio.open(file.subdatasets[1]) as second:  # it can be a thumbnail
+        return len(file.subdatasets) if second.shape == file.shape else 0
+
+
+def _is_rgb_or_rgba(kinds: "Sequence[ColorInterp]", names: Sequence[str]) -> bool:
     """Returns True for images in RGB, RGBA, gray with transparency, or CMYK.
 
-    Any three bands count as RGB. The name of a band of CMYK is "cyan".
+    Three bands count as RGB, unless a name contains another color, or infrared. The color
+    interpretation of a band of CMYK is "cyan".
     """
-    names = [kind.name for kind in kinds]
-    return len(names) == 3 or (names[-1] == "alpha" and len(names) in (2, 4)) or "cyan" in names
+    colors = [kind.name for kind in kinds]
+    if len(names) == 3:
+        return not any(
+            _OTHER_BANDS.search(name.lower())
+            or ({*re.findall("[a-z]+", name.lower())} & {*_COLORS}) - {color}
+            for name, color in zip(names, _COLORS, strict=True)
+        )
+    return (colors[-1] == "alpha" and len(colors) in (2, 4)) or "cyan" in colors
 
 
 def _array_image(data: bytes) -> _Image:
@@ -375,14 +477,14 @@ def _array_image(data: bytes) -> _Image:
     except _NUMPY_ERRORS as error:
         raise InputError(f"is not a complete NumPy file: {error}") from error
     if not isinstance(array, np.ndarray):  # the content of a `.npz` file
-        raise InputError("is not a NumPy file with one array")
+        raise UnsupportedBandsError("is not a NumPy file with one array")
     shape = array.shape
     if array.ndim == 2:
         array = array[..., None]
     elif array.ndim == 3 and shape[0] < shape[2]:
         array = np.moveaxis(array, 0, -1)
     if array.ndim != 3 or 0 in shape or (len(shape) == 3 and shape[0] == shape[2]):
-        raise InputError(
+        raise UnsupportedBandsError(
             f"has the shape {shape}; expected (height, width), (height, width, bands) or (bands, "
             "height, width), with fewer bands than rows and columns"
         )

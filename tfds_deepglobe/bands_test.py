@@ -272,13 +272,129 @@ def test_unused_files_of_bands_are_not_read():
     assert read_raster(contents, "TIFF", bands).values.shape == (6, 8, 2)
 
 
-def test_images_with_another_order_of_bands_raise():
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("green", "red", "nir"), None),
+        (("NIR", "Green", "RED"), None),
+        (("B8A", "B04", "B03"), None),
+        (("green", "nir", "red"), "2,1"),  # another set of used bands
+        (("red", "nir", "green"), "1=a,2=b"),
+    ],
+)
+def test_images_with_other_names_or_another_order_raise(names, text):
     values = random_values(6, 8, 3)
-    bands = find_bands([tiff(values, ("nir", "red", "green"))], "TIFF", text=None)
-    other = tiff(values, ("red", "green", "nir"))
-    with pytest.raises(InputError, match="has the bands red, green, nir, but .* in another order"):
-        read_raster([other], "TIFF", bands)
-    read_raster([tiff(values, ("2020 nir", "2020 red", "2020 green"))], "TIFF", bands)
+    bands = find_bands([tiff(values, ("nir", "red", "green"))], "TIFF", text=text)
+    named = parse_bands(text)[1] if text else ()
+    with pytest.raises(InputError, match="has the bands .*, but the first image has the bands"):
+        read_raster([tiff(values, names)], "TIFF", bands, named)
+
+
+@pytest.mark.parametrize(
+    ("names", "text"),
+    [
+        (("NIR", "Red", "GREEN"), None),
+        ((), None),
+        (("2020 nir", "2020 red", "2020 green"), "1=nir,2=red,3=green"),
+    ],
+)
+def test_images_with_the_same_bands_are_read(names, text):
+    values = random_values(6, 8, 3)
+    bands = find_bands([tiff(values, ("nir", "red", "green"))], "TIFF", text=text)
+    named = parse_bands(text)[1] if text else ()
+    raster = read_raster([tiff(values, names)], "TIFF", bands, named)
+    np.testing.assert_array_equal(raster.values, values)
+
+
+def test_names_that_differ_only_in_case_are_equal():
+    with pytest.raises(InputError, match="different names; upper and lower .*Received: x, X"):
+        parse_bands("1=x,2=X,3=y")
+    bands = find_bands([tiff(random_values(4, 5, 3), ("Red", "red", "nir"))], "TIFF", text=None)
+    assert bands.names == ("band 1", "band 2", "band 3")
+    with pytest.raises(InputError, match="different names"):
+        find_bands([npy(random_values(4, 5, 3))], "NPY", text="1=Band 2,2")
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("nir", "red", "green"), ("nir", "red", "green")),
+        (("blue", "green", "red"), ("blue", "green", "red")),
+        (("swir", "nir", "edge"), ("swir", "nir", "edge")),
+        (("Red", "Green (B3)", "blue"), None),
+        (("B4", "B3", "B2"), None),
+    ],
+)
+def test_three_8_bit_bands_with_other_names_are_not_rgb(names, expected):
+    content = tiff(random_values(4, 5, 3, dtype=np.uint8), names, photometric="rgb")
+    bands = find_bands([content], "TIFF", text=None)
+    assert (bands and bands.names) == expected
+
+
+def test_near_infrared_that_is_marked_as_transparency_is_a_band():
+    values = random_values(6, 8, 4)
+    values[0, 0, 3] = 0
+    kinds = [ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha]
+    content = tiff(values, colorinterp=kinds)
+    bands = find_bands([content], "TIFF", text=None)
+    assert (bands.numbers, bands.names) == ((1, 2, 3, 4), ("red", "green", "blue", "band 4"))
+    three = find_bands([content], "TIFF", text="1,2,3")
+    assert read_raster([content], "TIFF", three).valid.all()
+
+
+def test_pages_are_not_bands():
+    pages = [Image.fromarray(random_values(6, 8)) for _ in range(3)]
+    content = io.BytesIO()
+    pages[0].save(content, "TIFF", save_all=True, append_images=pages[1:])
+    bands = find_bands([content.getvalue()], "TIFF", text=None)
+    with pytest.raises(InputError, match="has 3 pages of the same size.*gdalbuildvrt -separate"):
+        read_raster([content.getvalue()], "TIFF", bands)
+
+
+def write_archive(folder, contents):
+    """Writes an archive with one image per content."""
+    (folder / "images").mkdir()
+    for index, (content, extension) in enumerate(contents):
+        (folder / "images" / f"{index}.{extension}").write_bytes(content)
+    write_masks(folder / "masks", range(len(contents)))
+    (folder / "class_dict.csv").write_text("name,id\nland,0\nwater,1\n")
+    return open_archive(folder)
+
+
+@pytest.mark.parametrize(
+    ("content", "extension", "message"),
+    [
+        (npy(np.zeros((6, 8, 2))), "npy", "0.npy has the dtype float64; expected one of uint8"),
+        (npy(np.zeros((1, 5, 6, 8), np.uint8)), "npy", r"0.npy has the shape \(1, 5, 6, 8\)"),
+        (npy(np.array("text")), "npy", "0.npy has the shape"),
+        (npy(random_values(6, 8, 2))[:-9], "npy", "0.npy is not a complete NumPy file"),
+        (tiff(np.zeros((6, 8, 5))), "tif", "0.tif has the dtype float64; expected one of uint8"),
+        (tiff(np.zeros((2, 3, 1100), np.uint16)), "tif", "0.tif has 1100 bands; at most 1000"),
+    ],
+)
+def test_unsupported_images_are_named(content, extension, message, tmp_path):
+    archive = write_archive(tmp_path, [(content, extension)] * 3)
+    with pytest.raises(InputError, match=message):
+        with_bands(archive, None)
+
+
+def test_files_of_bands_with_different_dtypes_raise():
+    contents = [tiff(random_values(4, 5, 1, dtype=dtype)) for dtype in (np.uint8, np.uint16)]
+    with pytest.raises(InputError, match="bands of the dtypes uint16, uint8; expected one dtype"):
+        find_bands(contents, "TIFF", text=None, part_names=("B04", "B03"))
+
+
+def test_messages_about_damaged_files_contain_no_temporary_name():
+    content = tiff(random_values(64, 64, 2))
+    bands = find_bands([content], "TIFF", text=None)
+    with pytest.raises(InputError, match="is not a complete TIFF file: band 1: IReadBlock failed"):
+        read_raster([content[:-4000]], "TIFF", bands)
+
+
+def test_many_bands_print_nothing(caplog):
+    content = tiff(random_values(4, 5, 13))
+    read_raster([content], "TIFF", find_bands([content], "TIFF", text=None))
+    assert not caplog.records  # Pillow would print an error
 
 
 def test_transparency_is_a_mask_and_not_a_band():

@@ -13,6 +13,7 @@ import warnings
 import zlib
 from collections.abc import Collection, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from PIL import BmpImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin
@@ -223,7 +224,9 @@ def read_orientation(path: Path) -> int:
         Orientation in [1, 8]; 1 if the file has no orientation tag or cannot be read.
     """
     with contextlib.suppress(*_PILLOW_ERRORS), path.open("rb") as file:
-        start = file.read(8)
+        start = file.read(16)
+        if start.startswith(_DECODERS["TIFF"][1]):
+            return _tiff_orientation(file)
         file.seek(0)
         for decoder, first_bytes in _DECODERS.values():
             if start.startswith(first_bytes):
@@ -243,10 +246,7 @@ def orientation_of(tiff: bytes) -> int:
     Args:
         tiff: content of the file.
     """
-    with contextlib.suppress(*_PILLOW_ERRORS), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _orientation(TiffImagePlugin.TiffImageFile(io.BytesIO(tiff)))
-    return 1
+    return _tiff_orientation(io.BytesIO(tiff))
 
 
 def encode_png(image: Image.Image) -> bytes:
@@ -492,6 +492,23 @@ def _orientation(image: Image.Image) -> int:
     """Returns the orientation of an open image, in [1, 8]."""
     with contextlib.suppress(*_PILLOW_ERRORS):  # if the EXIF data is damaged, return 1
         orientation = image.getexif().get(_ORIENTATION)
+        return int(orientation) if orientation in _UNTURN else 1
+    return 1
+
+
+def _tiff_orientation(file: BinaryIO) -> int:
+    """Returns the orientation of an open TIFF file, in [1, 8]; 1 for a damaged file.
+
+    `TiffImageFile` would print an error if the file has many bands.
+    """
+    with contextlib.suppress(*_PILLOW_ERRORS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        file.seek(0)
+        header = file.read(16)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(header[: 16 if header[2] == 43 else 8])
+        file.seek(tags.next)
+        tags.load(file)
+        orientation = tags.get(_ORIENTATION)
         return int(orientation) if orientation in _UNTURN else 1
     return 1
 

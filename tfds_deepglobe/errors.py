@@ -28,6 +28,10 @@ class NotPreparedError(InputError):
     """An error for a data set that was not prepared."""
 
 
+class UnsupportedBandsError(InputError):
+    """An error for an image with a dtype, a shape or a number of bands that is not supported."""
+
+
 class FileFaultsError(InputError):
     """An error for faulty files. The message has one line per fault.
 

@@ -82,12 +82,22 @@ def bands_of_data(builder: tfds.core.DatasetBuilder, scale: str) -> Bands | None
         return None
     numbers, names = tuple(stored["numbers"]), tuple(stored["names"])
     if fixed := parse_scale(scale):
-        return Bands(names, (fixed,) * len(names), numbers)
-    if scale == "dtype":
-        return Bands(names, (DTYPE_RANGES[stored["dtype"]],) * len(names), numbers)
-    # A band whose values are all equal contains no information. Any range is valid for it.
-    ranges = ((low, high if high > low else low + 1) for low, high in band_ranges(builder)[scale])
-    return Bands(names, tuple(ranges), numbers)
+        ranges = [fixed] * len(names)
+    elif scale == "dtype":
+        ranges = [DTYPE_RANGES[stored["dtype"]]] * len(names)
+    else:
+        ranges = [_widened(low, high) for low, high in band_ranges(builder)[scale]]
+    return Bands(names, tuple(ranges), numbers, stored["count"], stored["dtype"])
+
+
+def _widened(low: float, high: float) -> tuple[float, float]:
+    """Returns a range that is not empty, also as float32.
+
+    A band whose values are all equal contains no information. Any range is valid for this band.
+    """
+    if np.float32(high) > np.float32(low):
+        return low, high
+    return low, max(low + 1, float(np.nextafter(np.float32(low), np.float32(np.inf))))
 
 
 def _counts(builder: tfds.core.DatasetBuilder) -> np.ndarray:

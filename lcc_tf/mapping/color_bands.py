@@ -7,21 +7,15 @@ from pathlib import Path
 import rasterio
 from rasterio.enums import ColorInterp
 
-from lcc_tf.band_names import COLORS, described_color, words_of
+from lcc_tf.band_names import COLORS, described_color, key_of, words_of
 from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.scene_reading import joined
+from tfds_deepglobe.bands import band_names
+from tfds_deepglobe.transparency import alpha_bands, masked_fraction
 
 # These interpretations say nothing about a band, because many programs write them for any band.
 UNMARKED = (ColorInterp.gray, ColorInterp.undefined)
-# Values of opaque pixels in transparency masks. Some programs use 255 for 16-bit images.
-OPAQUE = (1, 255, 32767, 65535)
-# In a mask, at least this fraction of the pixels is transparent or opaque. The other pixels are
-# semitransparent, such as pixels at the border of a resampled image.
-MASK_FRACTION = 0.99
-# To count transparent and opaque pixels, a mask is downsampled to at most this height and width,
-# pixels.
-MASK_SIDE = 2048
 MAX_LISTED = 6  # bands in a message
 
 
@@ -76,7 +70,7 @@ def find_color_bands(
             "`bands` must be the numbers of the red, green and blue band, such as 3,2,1. Received: "
             f"bands={joined(bands)}."
         )
-    notes = []
+    notes: list[str] = []
     alpha = alpha_bands(dataset)
     used = [band for band in alpha if band not in (bands or ())]
     masked = masked_fraction(dataset, used[0]) if used else None
@@ -114,9 +108,10 @@ def find_named_bands(
     If `bands` is None, the first rule that applies is used:
 
     1. The descriptions or the color interpretations of the image contain all names of the bands.
-    2. The bands of the image or of the training images have no descriptions. Then the band numbers
-       of the training images are used. If one of these bands does not exist, or its color
-       interpretation is another color, an error is raised.
+    2. The bands of the image or of the training images have no descriptions, and the image has as
+       many bands as the training images. Then the band numbers of the training images are used, and
+       the notes contain this assumption. If the color interpretation of one of these bands is
+       another color, an error is raised.
 
     Args:
         path: path of the image file.
@@ -128,6 +123,7 @@ def find_named_bands(
         InputError: one of these reasons:
 
             - The bands cannot be found. The message lists the missing bands.
+            - Several bands have the name of the same band of the network.
             - `bands` does not contain one number per band of the network.
             - The bands contain complex numbers or palette indices, or have different dtypes.
     """
@@ -136,12 +132,10 @@ def find_named_bands(
             f"`bands` must contain {len(names)} numbers, one per band of the network "
             f"({', '.join(names.names)}). Received: bands={joined(bands)}."
         )
-    notes = []
+    notes: list[str] = []
     if bands is None:
-        bands = _numbers_of(path, dataset, names)
-        texts = [f"{n} is {name}" for n, name in zip(bands, names.names, strict=True)]
-        if bands != list(dataset.indexes):
-            notes.append(f"bands of the network: band {', '.join(texts[:13])}")
+        bands, note = _numbers_of(path, dataset, names)
+        notes += [note] if note else []
     _check_bands(path, dataset, bands)
     used = [band for band in alpha_bands(dataset) if band not in bands]
     masked = masked_fraction(dataset, used[0]) if used else None
@@ -150,34 +144,70 @@ def find_named_bands(
     )
 
 
-def _numbers_of(path: Path, dataset: rasterio.DatasetReader, names: Bands) -> list[int]:
-    """Returns the numbers of the bands of a network in an image, see `find_named_bands`."""
-    found: dict[str, int] = {}
-    for number, text, kind in zip(
-        dataset.indexes, dataset.descriptions, dataset.colorinterp, strict=True
-    ):
-        found.setdefault((text or kind.name).strip().lower(), number)
-    wanted = [name.strip().lower() for name in names.names]
-    if all(name in found for name in wanted):
-        return [found[name] for name in wanted]
+def _numbers_of(
+    path: Path, dataset: rasterio.DatasetReader, names: Bands
+) -> tuple[list[int], str | None]:
+    """Finds the bands of a network in an image, see `find_named_bands`.
+
+    Returns:
+        The numbers of the bands, and a note for the user or None.
+    """
+    texts = band_names(dataset)
+    # Names that say more than the number of the band
+    named = {n: key_of(text) for n, text in enumerate(texts, 1) if key_of(text) != f"band {n}"}
+    wanted = [key_of(name) for name in names.names]
+    found = [[n for n, text in named.items() if text == name] for name in wanted]
+    if repeated := [texts[n[0] - 1] for n in found if len(n) > 1]:
+        raise InputError(
+            f"{path} contains several bands with the name {', '.join(repeated)}. Choose the bands "
+            f"with `bands`, in this order: {', '.join(names.names)}."
+        )
+    if all(found):
+        bands = [numbers[0] for numbers in found]
+        is_same = bands == list(dataset.indexes)
+        return bands, None if is_same else f"bands of the network: band {_pairs(bands, names)}"
     numbers = names.numbers or tuple(range(1, len(names) + 1))
-    is_unnamed = all(name == f"band {n}" for n, name in zip(numbers, wanted, strict=True))
-    is_undescribed = not any(dataset.descriptions)
+    without_alpha = dataset.count - len(set(alpha_bands(dataset)) - set(numbers))
+    is_equal_count = {dataset.count, without_alpha} & {names.count, max(numbers)}
+    pairs = [*zip(numbers, wanted, strict=True)]
+    has_no_names = not any(dataset.descriptions[n - 1] for n in named)
+    network_has_no_names = all(name == f"band {n}" for n, name in pairs)
+    is_similar = all(named.get(n, f"band {n}") == name for n, name in pairs)
+    # Many programs write the interpretations red, green and blue for any three bands. Only another
+    # color contradicts the name of a band.
     contradicts = any(
-        number <= dataset.count
-        and color is not None
-        and dataset.colorinterp[number - 1].name in set(COLORS) - {color}
-        for number, color in zip(numbers, names.colors, strict=True)
+        color is not None and named.get(n) in set(COLORS) - {color}
+        for n, color in zip(numbers, names.colors, strict=True)
     )
-    if (is_unnamed or is_undescribed) and max(numbers) <= dataset.count and not contradicts:
-        return list(numbers)
-    missing = [name for name, key in zip(names.names, wanted, strict=True) if key not in found]
-    has = [text or f"band {n}" for n, text in enumerate(dataset.descriptions, start=1)]
+    if (
+        (has_no_names or network_has_no_names or is_similar)
+        and is_equal_count
+        and max(numbers) <= dataset.count
+        and not contradicts
+    ):
+        lacking = "the image" if has_no_names else "the training images"
+        return list(numbers), (
+            f"some bands of {lacking} have no names; assumption: the bands have the same order in "
+            f"the image and in the training images (band {_pairs(numbers, names)})"
+        )
+    missing = [name for name, n in zip(names.names, found, strict=True) if not n]
+    hint = ""
+    if has_no_names and not contradicts and max(numbers) <= dataset.count:
+        hint = (
+            " The numbers of the bands in the training images are used only for an image with "
+            f"{names.count or max(numbers)} band(s)."
+        )
     raise InputError(
         f"{path} does not contain the band(s) {', '.join(missing[:13])} of the network. Received: "
-        f"{dataset.count} band(s), {', '.join(has[:13])}. Choose the bands with `bands`, in this "
-        f"order: {', '.join(names.names)}."
+        f"{dataset.count} band(s), {', '.join(texts[:13])}.{hint} Choose the bands with `bands`, "
+        f"in this order: {', '.join(names.names)}."
     )
+
+
+def _pairs(numbers: Sequence[int], names: Bands) -> str:
+    """Returns the numbers and names of bands as text, such as "3 is red, 2 is green"."""
+    texts = [f"{n} is {name}" for n, name in zip(numbers, names.names, strict=True)]
+    return ", ".join(texts[:13])
 
 
 def _check_bands(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
@@ -229,12 +259,6 @@ def _check_values(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[i
             f"Invert the values, for example with `gdal_translate -scale 0 255 255 0 {path} "
             "inverted.tif`."
         )
-
-
-def alpha_bands(dataset: rasterio.DatasetReader) -> list[int]:
-    """Returns the numbers of the bands that are marked as transparency."""
-    kinds = zip(dataset.indexes, dataset.colorinterp, strict=True)
-    return [band for band, kind in kinds if kind == ColorInterp.alpha]
 
 
 def integer_range(dataset: rasterio.DatasetReader, band: int) -> tuple[int, int] | None:
@@ -314,20 +338,3 @@ def _palette_message(path: Path) -> str:
         f"{path} contains palette indices instead of colors. Save it as RGB, for example with "
         f"`gdal_translate -expand rgb {path} rgb.tif`."
     )
-
-
-def masked_fraction(dataset: rasterio.DatasetReader, alpha: int) -> float | None:
-    """Returns the fraction of transparent pixels; None if the transparency band is not a mask.
-
-    Many programs mark any fourth band as transparency, even near infrared.
-    """
-    factor = min(1, MASK_SIDE / max(dataset.shape))
-    size = tuple(max(1, round(side * factor)) for side in dataset.shape)
-    values = dataset.read(alpha, out_shape=size)
-    transparent, opaque = (values == 0).mean(), (values == values.max()).mean()
-    if transparent == 1:
-        # The band is 0 in the whole image. If all other bands are 0, too, the image is empty and
-        # the band can be a mask. If not, the band can be near infrared.
-        return None if dataset.read(out_shape=(dataset.count, *size)).any() else 1.0
-    is_mask = values.max() in OPAQUE and transparent + opaque >= MASK_FRACTION
-    return float(transparent) if is_mask else None

@@ -1,6 +1,7 @@
 """Reading of image files and GeoTIFFs in parts. Therefore images can have any size."""
 
 import contextlib
+import itertools
 import os
 import threading
 import warnings
@@ -26,6 +27,7 @@ from lcc_tf.mapping.color_bands import (
 from lcc_tf.mapping.geodesy import has_areas, pixel_meters
 from lcc_tf.mapping.grid import Grid, window_of
 from lcc_tf.mapping.scene_reading import SceneReading, joined
+from lcc_tf.range_check import RangeCheck
 from tfds_deepglobe.decoding import decode_image, require_complete
 from tfds_deepglobe.errors import InputError as DatasetError
 
@@ -45,6 +47,8 @@ MAX_DECODED = 1 << 26
 # Float bands contain nodata pixels with values such as -3.4e38, often without a nodata value in the
 # header. Measurements are never so large.
 LARGEST_VALUE = 1e30
+# Number of sampled windows along one side of an image, and their height and width in pixels
+SAMPLED_WINDOWS, SAMPLE_SIDE = 4, 128
 # Minimum fraction of pixels with the same extreme value for a warning
 UNDECLARED_FRACTION = 0.005
 # Files contain rounded pixel sizes. Therefore two pixel sizes are considered equal if their
@@ -126,6 +130,29 @@ class Scene:
         """
         image, valid = self._overview(side)
         return self._stretched(image), valid
+
+    def range_warning(self, bands: Bands) -> str | None:
+        """Compares the dtype and sampled values with the training images of a network.
+
+        Args:
+            bands: bands of the network, which are also the bands of the scene.
+
+        Returns:
+            A warning for the user; None if the scene is similar to the training images.
+        """
+        check = RangeCheck(bands)
+        starts = (
+            np.linspace(0, max(0, side - SAMPLE_SIDE), SAMPLED_WINDOWS, dtype=int)
+            for side in self.grid.size
+        )
+        rows, columns = (
+            [slice(start, min(start + SAMPLE_SIDE, side)) for start in sorted({*along.tolist()})]
+            for along, side in zip(starts, self.grid.size, strict=True)
+        )
+        for window in itertools.product(rows, columns):
+            values = self.read(*window)
+            check.add(values[~np.isnan(values).any(axis=-1)])
+        return check.warning(self._dataset.dtypes[self._bands[0] - 1])
 
     def _overview(self, side: int) -> tuple[np.ndarray, np.ndarray]:
         """Reads a thumbnail, but does not scale the values of the file."""
@@ -294,7 +321,10 @@ def open_scene(
                 read = [*chosen, mask] if mask else chosen
                 dataset = stack.enter_context(_resampled(dataset.name, path, read, size))
                 chosen, mask = range(1, len(chosen) + 1), mask and len(read)
-            yield Scene(path, dataset, chosen, scale, has_mask, mask, notes)
+            scene = Scene(path, dataset, chosen, scale, has_mask, mask, notes)
+            if bands and (warning := scene.range_warning(bands)):
+                scene.notes.append(warning)
+            yield scene
 
 
 @contextlib.contextmanager

@@ -147,13 +147,18 @@ def input_shape_of(
         `(height, width, channels)`.
 
     Raises:
-        InputError: `input_shape` is not `(height, width, channels)`, with three channels or one
-            channel per band.
+        InputError: `bands` is not `lcc_tf.Bands`, or `input_shape` is not `(height, width,
+            channels)`, with three channels or one channel per band.
 
     Example:
         >>> input_shape_of(None), input_shape_of((None, 64, 3))
         ((None, None, 3), (None, 64, 3))
     """
+    if not isinstance(bands, Bands | None):
+        raise InputError(
+            "`bands` must be `lcc_tf.Bands`, or None for RGB. Received: "
+            f"{repr(bands)[:100]}. Use, for example, `lcc_tf.Bands(('red', 'nir'), ((0, 1),) * 2)`."
+        )
     channels = len(bands) if bands else 3
     if input_shape is None:
         return None, None, channels

@@ -6,23 +6,26 @@ content.
 """
 
 import collections
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
 import tensorflow_datasets as tfds
 
+from lcc_tf.band_names import key_of
 from lcc_tf.bands import check_equal_bands
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.pipeline import evaluation_batches, split_size
 from lcc_tf.errors import InputError
+from lcc_tf.ground_truth import NO_TRUTH
 from lcc_tf.models.averaging import check_member_weights
 from lcc_tf.prediction.predictors import Predictor
+from lcc_tf.range_check import RangeCheck
 from lcc_tf.runs import Run, check_same_classes
 from lcc_tf.scoring.color_baseline import ColorBaseline
 from lcc_tf.scoring.ensemble_weights import tune_weights
 from lcc_tf.scoring.evaluate import score
-from lcc_tf.scoring.examples import split_examples
+from lcc_tf.scoring.examples import Example, split_examples
 from lcc_tf.scoring.panels import draw_panels
 from lcc_tf.scoring.protocols import ORIGINAL, scoring_rules
 from lcc_tf.scoring.results import Evaluation
@@ -96,10 +99,31 @@ def evaluate_runs(
         ensembles_of(members, member_weights, average) if ensemble else {},
         _fit_color_baseline(builder, runs[0]) if color_baseline else None,
     )
-    images = predictors.predict(split_examples(builder, split, f"scoring {split}"))
+    examples = split_examples(builder, split, f"scoring {split}")
+    images = predictors.predict(_with_range_check(examples, runs, split))
     if panels:
         images = draw_panels(images, panels, rules[0], split=split, num_images=num_images)
     return score(images, predictors, rules, split=split, tta=tta, tuned=tuned)
+
+
+def _with_range_check(
+    examples: Iterable[Example], runs: Sequence[Run], split: str
+) -> Iterator[Example]:
+    """Yields examples, and then prints a warning if they differ from the training images of runs.
+
+    Args:
+        examples: images and masks of a split, at least one.
+        runs: runs to score.
+        split: name of the split.
+    """
+    checks = {run.bands.ranges: RangeCheck(run.bands) for run in runs if run.bands}
+    for image, mask in examples:
+        for check in checks.values():
+            check.add(image[mask != NO_TRUTH])
+        yield image, mask
+    for text in dict.fromkeys(check.warning(image.dtype.name) for check in checks.values()):
+        if text:
+            print(f"{split} images: {text}")
 
 
 def _check_not_trained_on(runs: Sequence[Run], builder: tfds.core.DatasetBuilder) -> None:
@@ -224,7 +248,8 @@ def open_dataset(
         )
     bands = runs[0].bands
     expected = bands.names if bands else ()
-    if (received := tuple(builder.info.metadata.get("bands", {}).get("names", ()))) != expected:
+    received = tuple(builder.info.metadata.get("bands", {}).get("names", ()))
+    if [*map(key_of, received)] != [*map(key_of, expected)]:
         raise InputError(
             "The images must have the bands of the runs. Received: "
             f"{', '.join(received) or 'RGB'}. Expected: {', '.join(expected) or 'RGB'}. Choose "

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from lcc_tf.data.pipeline import encoded_examples
-from lcc_tf.data.statistics import class_pixels, native_size
+from lcc_tf.data.statistics import bands_of_data, class_pixels, native_size
 from tfds_deepglobe.deepglobe_dataset_builder import CLASS_PIXELS
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.prepare import prepare
@@ -79,3 +80,21 @@ def npy(array):
 
 def test_native_size_is_the_median_side(builder):
     assert native_size(builder) == 50  # sides: 16, 20, 50 (for 100x25), 60, 90
+
+
+def test_range_of_a_constant_band_is_valid(tmp_path):
+    rng = np.random.default_rng(0)
+    for folder in ("images", "masks"):
+        (tmp_path / "raw" / folder).mkdir(parents=True)
+    for index in range(4):
+        image = rng.uniform(0, 1, (8, 9, 3)).astype(np.float32)
+        image[..., 1:] = 1e16, 7
+        np.save(tmp_path / "raw" / "images" / f"{index}.npy", image)
+        mask = Image.fromarray(rng.integers(0, 2, (8, 9), np.uint8))
+        mask.save(tmp_path / "raw" / "masks" / f"{index}.png")
+    (tmp_path / "raw" / "class_dict.csv").write_text("name,id\nland,0\nwater,1\n")
+    bands = bands_of_data(prepare(tmp_path / "raw", tmp_path / "cache"), "minmax")
+    low, high = bands.ranges[1]
+    assert low == np.float32(1e16) < np.float32(high)
+    assert bands.ranges[2] == (7, 8)
+    assert (bands.count, bands.dtype) == (3, "float32")

@@ -3,6 +3,7 @@
 import contextlib
 import importlib
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -160,3 +161,16 @@ def test_exported_network_has_the_same_map(project, tmp_path, capsys):
         run("predict", *source, "--input", scene, "--output", folder)
     maps = [read_map(tmp_path / name / "0_classes.tif") for name in ("runs", "model")]
     assert (maps[0] == maps[1]).mean() > 0.999
+
+
+def test_evaluation_of_images_in_another_unit_prints_a_warning(project, tmp_path, capsys):
+    shutil.copytree(project / "data", tmp_path / "data")
+    for file in (tmp_path / "data" / "images").iterdir():
+        with rasterio.open(file) as dataset:
+            image = np.moveaxis(dataset.read(), 0, -1)
+        write_image(file, image.astype(np.float32) / 10000)
+    options = ("--runs", "runs/five", "--protocol", "glnet", "--output", tmp_path / "results")
+    run("evaluate", *options, "--data", tmp_path / "data")
+    printed = capsys.readouterr().out
+    assert "test images: warning: 100 % of the values of band" in printed
+    assert "the dtype is float32, but the training images have the dtype uint16" in printed

@@ -6,8 +6,9 @@ import rasterio
 from PIL import Image
 from rasterio.enums import ColorInterp
 
+from lcc_tf.bands import Bands
 from lcc_tf.errors import InputError
-from lcc_tf.mapping.color_bands import find_color_bands, integer_range
+from lcc_tf.mapping.color_bands import find_color_bands, find_named_bands, integer_range
 from tests.mapping.scenes import noise, write_scene
 
 RED, GREEN, BLUE, ALPHA, GRAY = (
@@ -235,3 +236,63 @@ def test_bands_of_different_dtypes_raise(tmp_path):
     )
     with pytest.raises(InputError, match="same dtype. Received: uint8, uint16 in .*c.vrt"):
         found(tmp_path / "c.vrt")
+
+
+NAMES = ("red", "green", "blue", "nir", "swir")
+
+
+def named(path, names=NAMES, numbers=(1, 2, 3, 4, 5), count=5, bands=None):
+    network = Bands(names, ((0, 1),) * len(names), numbers, count)
+    with rasterio.open(path) as dataset:
+        return find_named_bands(path, dataset, network, bands)
+
+
+def test_bands_are_found_by_their_names_in_any_case(tmp_path):
+    path = described(tmp_path, ("NIR", "Red", "green", "extra", "blue", "Swir"))
+    bands = named(path)
+    assert bands.colors == (2, 3, 5, 1, 6)
+    assert "band 2 is red, 3 is green, 5 is blue, 1 is nir, 6 is swir" in bands.notes[0]
+
+
+def test_two_bands_with_the_name_of_a_network_band_raise(tmp_path):
+    path = described(tmp_path, ("nir", "red", "green", "blue", "NIR", "swir"))
+    with pytest.raises(InputError, match="several bands with the name nir. Choose .* with `bands`"):
+        named(path)
+    assert named(path, bands=(2, 3, 4, 5, 6)).colors == (2, 3, 4, 5, 6)
+    assert named(path, ("red", "swir"), (1, 5)).colors == (2, 6)  # it needs no band nir
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "names", "numbers", "count"),
+    [
+        ((None,) * 5, NAMES, (1, 2, 3, 4, 5), 5),
+        ((None,) * 5, ("nir", "red"), (4, 1), 5),
+        (NAMES, ("band 4", "band 1"), (4, 1), 5),
+        ((*NAMES[:4], None), (*NAMES[:4], "band 5"), (1, 2, 3, 4, 5), None),
+    ],
+)
+def test_the_use_of_band_numbers_is_reported(tmp_path, descriptions, names, numbers, count):
+    bands = named(
+        described(tmp_path, descriptions, photometric="MINISBLACK"), names, numbers, count
+    )
+    assert bands.colors == numbers
+    expected = f"have no names; assumption: .* [(]band {numbers[0]} is {names[0]}, "
+    assert re.search(expected, *bands.notes)
+
+
+@pytest.mark.parametrize(
+    ("descriptions", "names", "numbers", "count"),
+    [
+        ((None,) * 6, NAMES, (1, 2, 3, 4, 5), 5),
+        ((None,) * 13, NAMES, (1, 2, 3, 4, 5), None),
+        ((None,) * 6, ("nir", "red"), (4, 1), 5),
+        (NAMES, ("band 1", "band 4"), (1, 4), 7),
+        ((*NAMES[:4], "thermal"), NAMES, (1, 2, 3, 4, 5), 5),
+    ],
+)
+def test_band_numbers_are_not_used_for_another_number_of_bands(
+    tmp_path, descriptions, names, numbers, count
+):
+    path = described(tmp_path, descriptions, photometric="MINISBLACK")
+    with pytest.raises(InputError, match="does not contain the band.*Choose the bands with"):
+        named(path, names, numbers, count)

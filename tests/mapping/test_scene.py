@@ -11,6 +11,7 @@ from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import from_origin
 
+from lcc_tf.bands import Bands
 from lcc_tf.data.decoding import decode_image
 from lcc_tf.errors import InputError
 from lcc_tf.mapping.grid import Grid
@@ -531,3 +532,17 @@ def test_descriptions_of_a_jpeg_are_kept(tmp_path):
             "bands 3,2,1 are red, green and blue, according to their descriptions"
         ]
         np.testing.assert_array_equal(whole(scene), np.asarray(Image.open(path))[..., ::-1])
+
+
+@pytest.mark.parametrize(("factor", "warns"), [(1, False), (1e-4, True)])
+def test_scene_in_another_unit_causes_a_warning(tmp_path, factor, warns):
+    image = (np.random.default_rng(0).uniform(200, 3000, (2, 700, 900)) * factor).astype(np.float32)
+    image[:, :600] = np.nan  # the windows at the top contain no valid pixel
+    options = {"driver": "GTiff", "dtype": "float32", "count": 2, "height": 700, "width": 900}
+    with rasterio.open(tmp_path / "a.tif", "w", **options) as dataset:
+        dataset.write(image)
+        dataset.descriptions = ("red", "nir")
+    bands = Bands(("red", "nir"), ((120, 3000),) * 2, dtype="float32")
+    with open_scene(tmp_path / "a.tif", bands=bands) as scene:
+        expected = ["warning: 100 % of the values of band red are outside [120, 3000]"]
+        assert [note[: len(expected[0])] for note in scene.notes] == expected * warns

@@ -104,3 +104,9 @@ def test_members_with_other_bands_raise(tiny_encoder):
     members = [UNetPlusPlus(3, **options), UNetPlusPlus(3, bands=FIVE, **options)]
     with pytest.raises(InputError, match="same bands. Received: RGB and nir, B04"):
         ensemble(members)
+
+
+@pytest.mark.parametrize("bands", [("a", "b"), {"names": ["a"], "ranges": [[0, 1]]}, 4])
+def test_bands_of_another_type_raise(tiny_encoder, bands):
+    with pytest.raises(InputError, match="`bands` must be `lcc_tf.Bands`, or None for RGB"):
+        UNetPlusPlus(7, encoder=tiny_encoder, encoder_weights=None, bands=bands)
