@@ -216,10 +216,15 @@ def check_new_folder(
         argument: name of the argument with which the user sets the path, for error messages.
 
     Raises:
-        InputError: `path` or one of its parents is a file; `path` contains other files; or `path`
-            is not empty, and `overwrite` is False.
+        InputError: `path` or one of its parents is a file; `path` contains the current folder;
+            `path` contains other files; or `path` is not empty, and `overwrite` is False.
     """
     check_no_file(path, argument)
+    if not path.name or Path.cwd().is_relative_to(path.resolve()):
+        raise InputError(
+            f"`{argument}` must not be the current folder or a folder that contains the current "
+            f"folder. Received: {argument}={path}. Choose a new folder."
+        )
     names = {entry.name for entry in path.iterdir()} if path.exists() else set()
     if foreign := sorted(names - contents):
         raise InputError(

@@ -127,6 +127,20 @@ def test_path_that_is_a_file_raises(tmp_path):
     assert (tmp_path / "run").read_text() == "mine"
 
 
+def test_current_folder_is_never_replaced(tmp_path, monkeypatch):
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    monkeypatch.chdir(tmp_path / "a" / "b")
+    for path in (Path("."), Path(".."), tmp_path / "a", Path("c/..")):
+        with (
+            pytest.raises(InputError, match="`output` must not be the current folder or a folder"),
+            new_folder(path, contents={"b"}, overwrite=True),
+        ):
+            pass
+    with new_folder(Path("../c"), contents=set()):
+        pass
+    assert (tmp_path / "a" / "c").is_dir()
+
+
 def test_files_of_a_killed_process_are_deleted(tmp_path):
     left = tmp_path / ".unfinished.a.tif" / "raw.tif"
     left.parent.mkdir()

@@ -95,7 +95,7 @@ def find_color_bands(
                 "no colors. The bands are used as red, green and blue in this order. If this is "
                 "wrong, choose the bands with `bands`, such as 3,2,1"
             )
-    _check_bands(path, dataset, bands)
+    check_bands(path, dataset, bands)
     mask = used[0] if masked is not None else None
     return ColorBands(tuple(bands), mask, unused_alpha, tuple(notes))
 
@@ -136,7 +136,7 @@ def find_named_bands(
     if bands is None:
         bands, note = _numbers_of(path, dataset, names)
         notes += [note] if note else []
-    _check_bands(path, dataset, bands)
+    check_bands(path, dataset, bands)
     used = [band for band in alpha_bands(dataset) if band not in bands]
     masked = masked_fraction(dataset, used[0]) if used else None
     return ColorBands(
@@ -210,7 +210,7 @@ def _pairs(numbers: Sequence[int], names: Bands) -> str:
     return ", ".join(texts[:13])
 
 
-def _check_bands(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
+def check_bands(path: Path, dataset: rasterio.DatasetReader, bands: Sequence[int]) -> None:
     """Verifies that bands exist and contain brightness values.
 
     Raises:

@@ -1,5 +1,6 @@
 """Class ids of pixels from polygons, such as polygons drawn in QGIS."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -12,7 +13,8 @@ from lcc_tf.mapping.polygon_pixels import pixels_inside
 from lcc_tf.mapping.zones import Zones
 from tfds_deepglobe.classes import VOID_ID
 
-MAX_CLASSES = 255  # class ids are 0 to 254, and `VOID_ID` is 255
+# A class table with a void value has at most 254 classes, see `tfds_deepglobe.classes`.
+MAX_CLASSES = 254
 
 
 @dataclass
@@ -64,6 +66,9 @@ class Labels:
         values = [_name(row[fields.index(self.column)]) for row in self.polygons.values]
         names = sorted({value for value in values if value}, key=_order)
         if self.background is not None:
+            self.background = _name(self.background)
+            if not self.background:
+                raise InputError("`background` must be the name of a class. Received: no text.")
             names = [self.background, *(name for name in names if name != self.background)]
         if not 2 <= len(names) <= MAX_CLASSES:
             raise InputError(
@@ -134,8 +139,9 @@ def _name(value: object) -> str:
 
 
 def _order(name: str) -> tuple[bool, float, str]:
-    """Returns a sort key with numbers before texts."""
+    """Returns a sort key with numbers before texts. Different names have different keys."""
     try:
-        return False, float(name), ""
+        number = float(name)
     except ValueError:
-        return True, 0.0, name
+        number = math.nan
+    return (False, number, name) if math.isfinite(number) else (True, 0.0, name)

@@ -40,6 +40,18 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
             f"the transparency band of {report.num_masked} scenes was removed; the transparent "
             "pixels are void"
         )
+    if report.marked:
+        names = [str(scene) for scene in report.marked]
+        lines.append(
+            "warning: a band is marked as transparency, but is a band of the tiles, because its "
+            f"values are not a mask: {listed(names)}. If this band is a mask with soft edges, "
+            "remove the band, for example with `gdal_translate -b 1 -b 2 -b 3`"
+        )
+    if report.num_removed:
+        lines.append(
+            f"removed the labels of {report.num_removed} pixels, because an earlier scene shows "
+            "the same ground in another block"
+        )
     if labels.num_overlapping:
         lines.append(
             f"warning: polygons of different classes overlap on {labels.num_overlapping} pixels; "

@@ -1,6 +1,7 @@
 """Tiles from scenes and polygons."""
 
 import contextlib
+import shutil
 
 import numpy as np
 import pyogrio
@@ -15,6 +16,7 @@ from rasterio.warp import transform_geom
 
 from lcc_tf.cli import tiles
 from lcc_tf.errors import InputError
+from lcc_tf.mapping.color_bands import find_color_bands
 from lcc_tf.mapping.zones import Zones
 from lcc_tf.tiles.cutting import cut_scenes
 from lcc_tf.tiles.labels import Labels
@@ -278,12 +280,20 @@ def test_bands_and_values_are_kept(scene):
         (("--scenes", "gone/*.tif"), "`scenes` must match image files"),
         (("--labels", "gone.gpkg"), "gone.gpkg cannot be read as polygons"),
         (("--labels", "labels.gpkg:gone"), "`labels` must name a layer of labels.gpkg"),
-        (("--labels", "one.gpkg"), "2 to 255 classes. Received: 1 different values of class"),
+        (("--labels", "one.gpkg"), "2 to 254 classes. Received: 1 different values of class"),
         (("--labels", "far.gpkg"), "contain no valid pixel of the scenes, such as scene.tif"),
         (("--scenes", "photo.tif"), "photo.tif has no coordinate system"),
         (("--scenes", "text.tif"), "text.tif cannot be read as an image"),
         (("--scenes", "cut.tif"), "cut.tif cannot be read as an image"),
         (("--scenes", "s[2c]*.tif"), "must have the same bands and dtype.*3 bands of uint8"),
+        (
+            ("--scenes", "[st]c[eo]*.tif"),
+            r"different images. Received: scene.tif and tcopy.tif with",
+        ),
+        (("--scenes", "o?.tif"), "in the same order.*red, green, blue, nir.*blue, green, red, nir"),
+        (("--scenes", "palette.tif"), "palette.tif contains palette indices instead of colors"),
+        (("--scenes", "inverted.tif"), "inverted.tif must store bright pixels as large values"),
+        (("--scenes", "double.tif"), "uint8, uint16, int16, float32. Received: float64 in double"),
         (("--tile-size", "16"), "`tile_size` must be 32 pixels or more.*tile_size=16"),
         (("--output", "full"), "full contains other files"),
     ],
@@ -294,6 +304,17 @@ def test_invalid_inputs_raise_and_nothing_is_written(scene, arguments, message):
     Image.new("RGB", (64, 64)).save(scene / "photo.tif")
     (scene / "cut.tif").write_bytes((scene / "scene.tif").read_bytes()[:9000])
     write_scene(scene / "s2.tif", image_of(class_ids(), bands=4))
+    for name, colors in (("o1", "red green blue nir"), ("o2", "blue green red nir")):
+        write_scene(scene / f"{name}.tif", image_of(class_ids(), bands=4) + int(name[1]))
+        with rasterio.open(scene / f"{name}.tif", "r+") as file:
+            file.descriptions = tuple(colors.split())
+    gray = image_of(class_ids(), bands=1)
+    write_scene(scene / "palette.tif", gray)
+    with rasterio.open(scene / "palette.tif", "r+") as file:
+        file.write_colormap(1, {value: (value, 0, 0, 255) for value in range(256)})
+    write_scene(scene / "inverted.tif", gray, photometric="miniswhite")
+    write_scene(scene / "double.tif", image_of(class_ids(), dtype=np.float64))
+    (scene / "tcopy.tif").write_bytes((scene / "scene.tif").read_bytes())
     (scene / "text.tif").write_text("text")
     (scene / "full").mkdir()
     (scene / "full" / "mine.txt").write_text("mine")
@@ -398,3 +419,144 @@ def test_transparency_beside_five_bands_is_void(scene):
     (file,) = (scene / "tiles" / "images").glob("*/*.tif")
     with rasterio.open(file) as tile:
         assert tile.count == 5
+
+
+def far_scenes(folder):
+    """Yields lists of scenes without common ground. All pixels of the scenes are labelled."""
+    ids = class_ids()
+    scenes = {
+        "first": HALF_METER,
+        "shifted": HALF_METER @ HALF_METER.translation(SIDE, 16),
+        "turned": HALF_METER @ HALF_METER.translation(-2 * SIDE, 0) @ HALF_METER.rotation(30),
+        "coarse": HALF_METER @ HALF_METER.translation(10 * SIDE, 0) @ HALF_METER.scale(20),
+    }
+    for name, transform in scenes.items():
+        write_scene(folder / f"{name}.tif", image_of(ids) + len(name), transform=transform)
+        yield [folder / "first.tif", *[folder / f"{name}.tif"] * (name != "first")]
+    date_line = from_origin(180 - SIDE / 2 * 1e-5, 1e-5, 1e-5, 1e-5)
+    write_scene(folder / "date_line.tif", image_of(ids), crs="EPSG:4326", transform=date_line)
+    yield [folder / "date_line.tif"]
+    # UTM zone 33 is not defined at 105 degrees east on the equator.
+    write_scene(
+        folder / "far.tif",
+        image_of(ids),
+        crs="EPSG:4326",
+        transform=from_origin(105, 0, 1e-5, 1e-5),
+    )
+    yield [folder / "first.tif", folder / "far.tif"]
+
+
+def test_all_labels_are_kept_if_scenes_do_not_overlap(tmp_path):
+    halves = [shapely.box(-180, -90, 0, 90), shapely.box(0, -90, 180, 90)]
+    write_polygons(tmp_path / "halves.gpkg", halves, ["west", "east"], crs="EPSG:4326")
+    for scenes in far_scenes(tmp_path):
+        labels = labels_of(tmp_path / "halves.gpkg")
+        report = cut_scenes(scenes, labels, None, tile_size=32, block_tiles=1)
+        assert report.pixels.sum() == len(scenes) * SIDE**2, scenes
+        assert report.num_removed == report.num_void == 0
+        assert len(report.blocks) >= len(scenes) * 7, (scenes, report.blocks)
+
+
+@pytest.mark.parametrize("names", [("fine", "coarse"), ("coarse", "fine")])
+def test_labels_are_removed_only_where_another_block_shows_the_ground(tmp_path, names):
+    coarse = HALF_METER @ HALF_METER.translation(-20, -52) @ HALF_METER.scale(4)
+    write_scene(tmp_path / "fine.tif", image_of(class_ids()))
+    write_scene(tmp_path / "coarse.tif", image_of(class_ids()), transform=coarse)
+    ground = [box(-999, -999, 50, 999), box(50, -999, 999, 999)]
+    write_polygons(tmp_path / "all.gpkg", ground, ["a", "b"])
+    labels = labels_of(tmp_path / "all.gpkg")
+    scenes = [tmp_path / f"{name}.tif" for name in names]
+    report = cut_scenes(scenes, labels, tmp_path / "tiles", tile_size=32, block_tiles=1)
+    assert report.pixels.sum() + report.num_removed == 2 * SIDE**2
+    assert f"removed the labels of {report.num_removed} pixels, " in "\n".join(
+        report_lines(report, labels)
+    )
+    # At most the pixels of the second scene on the ground of both scenes lose their labels.
+    assert 0 < report.num_removed < SIDE**2 / (16 if names[1] == "coarse" else 1.5)
+    blocks = np.full((200, 200), "", object)  # of ground, half meters
+    for file in (tmp_path / "tiles" / "images").glob("*/*.tif"):
+        mask = tmp_path / "tiles" / "masks" / file.parent.name / f"{file.stem}.png"
+        with rasterio.open(file) as tile:
+            for row, column in np.argwhere(np.asarray(Image.open(mask)) != VOID_ID):
+                x, y = ~HALF_METER @ (tile.transform @ (column + 0.5, row + 0.5))
+                if 0 <= x < 200 and 0 <= y < 200:
+                    size = 4 if file.stem.startswith("coarse") else 1
+                    left, top = round(x - size / 2), round(y - size / 2)
+                    ground = blocks[max(0, top) : top + size, max(0, left) : left + size]
+                    assert set(ground.ravel()) <= {"", file.parent.name}
+                    ground[:] = file.parent.name
+
+
+def test_overwrite_deletes_only_written_files(scene):
+    output, labels = scene / "tiles", labels_of(scene / "labels.gpkg")
+
+    def cut(file=scene / "scene.tif"):
+        cut_scenes([file], labels, output, tile_size=48, overwrite=True)
+
+    cut()
+    cut()
+    mask, table = output / "masks" / "block_+0_+0" / "scene_0_0.png", output / "class_dict.csv"
+    for file, content in (
+        (output / "images" / "photo.jpg", b"photo"),
+        (mask, b"edited"),
+        (table, b"name,id\nforest,0\nroad,1\nlake,2\n"),
+    ):
+        before = file.read_bytes() if file.exists() else None
+        file.write_bytes(content)
+        with pytest.raises(InputError, match=r"1 files that tiles.py did not write, .*changed"):
+            cut()
+        assert file.read_bytes() == content
+        shutil.rmtree(output)
+        cut()
+        assert (file.read_bytes() if file.exists() else None) == before
+    tile = output / "images" / "block_+0_+0" / "scene_0_0.tif"
+    with pytest.raises(InputError, match="must not be a folder that contains the input .*scene_0"):
+        cut(tile)
+    (output / "tiles.json").unlink()  # as in a data set that was not made by tiles.py
+    with pytest.raises(InputError, match="9 files that tiles.py did not write"):
+        cut()
+    assert tile.exists()
+
+
+def test_descriptions_decide_the_order_of_the_colors(scene):
+    image = image_of(class_ids())
+    for descriptions in (("blue", "green", "red"), ("Band 2 - Blue", "Band 3 - Green", "B4 (red)")):
+        write_scene(scene / "bgr.tif", image, photometric="RGB")
+        with rasterio.open(scene / "bgr.tif", "r+") as file:
+            file.descriptions = descriptions
+        labels = labels_of(scene / "labels.gpkg")
+        cut_scenes([scene / "bgr.tif"], labels, scene / "tiles", tile_size=96, overwrite=True)
+        (file,) = (scene / "tiles" / "images").glob("*/*.tif")
+        np.testing.assert_array_equal(np.asarray(Image.open(file)), image[..., ::-1])
+        with rasterio.open(file) as tile:
+            assert find_color_bands(file, tile, None).colors == (1, 2, 3)
+
+
+def test_bands_marked_as_transparency_are_listed_and_their_nodata_is_void(scene):
+    image = image_of(class_ids(), bands=4, dtype=np.float32)
+    image[:10] = np.nan
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    write_scene(scene / "nir.tif", image, colorinterp=kinds, nodata=np.nan)
+    labels = labels_of(scene / "labels.gpkg")
+    report = cut_scenes([scene / "nir.tif"], labels, None, tile_size=96)
+    assert report.num_void == 10 * SIDE
+    assert "marked as transparency, but is a band of the tiles" in "\n".join(
+        report_lines(report, labels)
+    )
+
+
+def test_class_ids_do_not_depend_on_the_order_of_the_polygons(tmp_path):
+    names = ["nan", "1", "01", "5", "1.0", "-1", "inf", "b", "ä"]
+    for order in (names, names[::-1], names[3:] + names[:3]):
+        boxes = [box(k, 0, k + 1, 1) for k in range(len(names))]
+        write_polygons(tmp_path / "codes.gpkg", boxes, order)
+        labels = labels_of(tmp_path / "codes.gpkg")
+        assert labels.names == ("-1", "01", "1", "1.0", "5", "b", "inf", "nan", "ä")
+
+
+def test_background_is_one_line_of_text(scene):
+    areas = Zones(write_polygons(scene / "areas.gpkg", [box(0, 0, 9, 9)], ["x"]))
+    labels = labels_of(scene / "labels.gpkg", areas=areas, background=" bare\nground ")
+    assert labels.names == ("bare ground", *NAMES)
+    with pytest.raises(InputError, match="`background` must be the name of a class"):
+        labels_of(scene / "labels.gpkg", areas=areas, background=" ")
