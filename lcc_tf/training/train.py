@@ -10,6 +10,7 @@ import tensorflow as tf
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.statistics import bands_of_data, native_size
+from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
@@ -128,6 +129,7 @@ def _train(
     if checkpoint:
         print(f"resuming the run in {workdir}, {state.position}")
     write_run(run, model.count_params())
+    write_training_images(workdir, builder)
 
     # Epochs
     arrays: dict[str, np.ndarray] = {}
