@@ -5,6 +5,7 @@ A run folder contains these files:
     config.json           configuration, package versions, classes, fingerprint of the data set
     best.weights.h5       weights of the epoch with the best validation score
     checkpoints/          newest two checkpoints; an interrupted training resumes from them
+    training_images.json  checksums of the images for training and validation
     history.csv           one row of losses and scores per epoch
     curves.png            curves of the losses and scores in `history.csv`
     tensorboard/          losses and scores for TensorBoard

@@ -251,6 +251,9 @@ def _check(options: argparse.Namespace) -> int:
         plan = plan_split(folders, split=options.split, group_by=options.group_by, near=near)
         lines = [*plan.lines, *(describe_neighbors(archive) if plan.is_ungrouped else ())]
     except InputError as error:
+        if (options.split, options.group_by) != ("auto", "auto"):
+            print(_in_options(_summary(archive, report)))
+            raise
         lines = [f"warning: {error}"]
     print(_in_options("\n".join([_summary(archive, report), *lines])))
     return 0

@@ -123,6 +123,16 @@ def test_invalid_options_have_exit_code_2(data, capsys, command, options, messag
     assert captured.err.splitlines()[-1].startswith(message)
 
 
+@pytest.mark.parametrize(
+    "options", [("--group-by", "(["), ("--group-by", "9m"), ("--split", "folders")]
+)
+def test_splits_that_are_not_possible_have_exit_code_2(data, capsys, options):
+    assert main(["check", "--data", str(data), *options]) == 2
+    output, errors = capsys.readouterr()
+    assert "no faults" in output
+    assert f"`{options[0]}" in errors
+
+
 def test_messages_contain_options_instead_of_python_arguments(data, tmp_path, capsys):
     def error_of(*arguments):
         arguments = ["--cache-dir", str(tmp_path / "cache"), *arguments]

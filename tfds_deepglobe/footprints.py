@@ -2,7 +2,7 @@
 
 import contextlib
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -42,17 +42,12 @@ def distance_groups(archive: Archive, meters: float | None) -> dict[str, str] | 
     ):
         return None
     try:
-        corners, pixel = _corners(archive)
+        found = _corners(archive)
     except (InputError, ImportError) as error:
         if meters is None:
             return None
         raise InputError(f"`group_by={meters:g}m` needs georeferenced images: {error}") from error
-    import shapely
-
-    areas = shapely.convex_hull(shapely.multipoints(corners))
-    tree = shapely.STRtree(areas)
-    near = tree.query(areas, predicate="dwithin", distance=max(pixel, meters or 0))
-    roots = _connected(len(areas), near.T.tolist())
+    roots = _connected(len(archive.pairs), _near(*found, meters or 0))
     ids = [pair.id for pair in archive.pairs]
     return {image_id: ids[root] for image_id, root in zip(ids, roots, strict=True)}
 
@@ -112,18 +107,18 @@ def _connected(count: int, pairs: Iterable[tuple[int, int]]) -> list[int]:
     return [root(number) for number in range(count)]
 
 
-def _corners(archive: Archive) -> tuple[np.ndarray, float]:
+def _corners(archive: Archive) -> tuple[np.ndarray, np.ndarray]:
     """Reads the corners of all images.
 
     Returns:
-        Coordinates in one coordinate system, meters, float64 `(num_images, 4, 2)`, and the largest
-        pixel size, meters.
+        Longitudes and latitudes of the corners, degrees, float64 `(num_images, 4, 2)`; and the
+        widths of the images, pixels, int64 `(num_images,)`.
     """
     import pyproj
     import rasterio
     from rasterio.errors import NotGeoreferencedWarning, RasterioError
 
-    def read(pair: Pair) -> tuple[str, np.ndarray, tuple[int, int]]:
+    def read(pair: Pair) -> tuple[str, np.ndarray, int]:
         try:
             with contextlib.ExitStack() as stack:
                 stack.enter_context(warnings.catch_warnings())
@@ -141,43 +136,55 @@ def _corners(archive: Archive) -> tuple[np.ndarray, float]:
                     np.array([0, 0, image.height, image.height]),
                 )
                 x, y = image.transform @ (columns, rows)
-                return image.crs.to_wkt(), np.stack([x, y], axis=-1), image.shape
+                return image.crs.to_wkt(), np.stack([x, y], axis=-1), image.width
         except RasterioError as error:
             raise InputError(f"{pair.image.name} cannot be read: {error}.") from error
 
     found = list(ordered_map(read, archive.pairs, "locating"))
     try:
-        return _in_meters(found)
+        to_degrees = {
+            crs: pyproj.Transformer.from_crs(crs, "EPSG:4326", always_xy=True)
+            for crs in {crs for crs, _, _ in found}
+        }
+        corners = [
+            np.stack(to_degrees[crs].transform(*points.T), axis=-1) for crs, points, _ in found
+        ]
     except pyproj.exceptions.ProjError as error:  # such as a local coordinate system
         raise InputError(f"The positions of the images are unknown: {error}.") from error
+    for pair, points in zip(archive.pairs, corners, strict=True):
+        if not np.isfinite(points).all():
+            raise InputError(f"{pair.image.name} is outside the area of its coordinate system.")
+    return np.stack(corners), np.array([width for _, _, width in found])
 
 
-def _in_meters(
-    found: Sequence[tuple[str, np.ndarray, tuple[int, int]]],
-) -> tuple[np.ndarray, float]:
-    """Transforms corners to one coordinate system, see `_corners`.
+def _near(corners: np.ndarray, widths: np.ndarray, meters: float) -> Iterator[tuple[int, int]]:
+    """Finds pairs of images that are near each other.
+
+    Distances are measured in UTM zones, where a meter is a meter on the ground, up to 0.1 %. Images
+    of neighboring zones are measured in one of the two zones.
 
     Args:
-        found: for each image: coordinate system, corners, and height and width in pixels.
+        corners: longitudes and latitudes, as returned by `_corners`.
+        widths: widths of the images, pixels.
+        meters: largest distance, meters. Distances of less than a pixel count as 0.
+
+    Yields:
+        Pairs of image numbers. An image and itself are also a pair.
     """
     import pyproj
+    import shapely
 
-    target = pyproj.CRS.from_wkt(found[0][0])
-    is_metric = target.is_projected and target.axis_info[0].unit_conversion_factor == 1
-    # Far from the equator, a unit of web Mercator is much shorter than a meter on the ground.
-    if not is_metric or "mercator" in str(target.to_wkt()).lower().replace("transverse_merc", ""):
-        to_degrees = pyproj.Transformer.from_crs(target, 4326, always_xy=True)
-        longitude, latitude = to_degrees.transform(*found[0][1].mean(axis=0))
-        zone = int((longitude + 180) // 6) % 60 + 1
-        target = pyproj.CRS.from_epsg((32600 if latitude >= 0 else 32700) + zone)
-    transformers = {
-        crs: pyproj.Transformer.from_crs(crs, target, always_xy=True)
-        for crs in {crs for crs, _, _ in found}
-    }
-    corners = np.stack(
-        [np.stack(transformers[crs].transform(*points.T), axis=-1) for crs, points, _ in found]
-    )
-    if not np.isfinite(corners).all():
-        raise InputError("The images are too far from each other for one coordinate system.")
-    widths = np.linalg.norm(corners[:, 1] - corners[:, 0], axis=-1)
-    return corners, float(max(w / size[1] for w, (_, _, size) in zip(widths, found, strict=True)))
+    zones = (corners[:, 0, 0] // 6).astype(int) % 60
+    for zone in np.unique(zones).tolist():
+        numbers = np.flatnonzero(np.isin((zones - zone) % 60, (59, 0, 1)))
+        # This projection has meters in both hemispheres: y is negative in the south.
+        utm = f"EPSG:{32601 + (zone + 30) % 60}"
+        transformer = pyproj.Transformer.from_crs("EPSG:4326", utm, always_xy=True)
+        x, y = transformer.transform(*np.moveaxis(corners[numbers], -1, 0))
+        points = np.stack([x, y], axis=-1)
+        pixel = (np.linalg.norm(points[:, 1] - points[:, 0], axis=-1) / widths[numbers]).max()
+        areas = shapely.convex_hull(shapely.multipoints(points))
+        found = shapely.STRtree(areas).query(
+            areas, predicate="dwithin", distance=max(float(pixel), meters)
+        )
+        yield from numbers[found].T.tolist()

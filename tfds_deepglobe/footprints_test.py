@@ -23,16 +23,16 @@ def write_images(folder, crs=UTM):
     for name in ("images", "masks"):
         (folder / name).mkdir(parents=True)
     for name, left in LEFT.items():
-        x, y, size = 500000 + left, 5200000, 10.0
-        if crs != UTM:
-            (x, right), (y, bottom) = transform(UTM, crs, [x, x + 160], [y, y - 160])[:2]
-            size = (right - x) / SIDE
+        x, y = 500000 + left, 5200000
+        # Three corners: northwest, northeast, southwest
+        xs, ys = transform(UTM, crs, [x, x + 160, x], [y, y, y - 160])
+        a, b, d, e = ((v[k] - v[0]) / SIDE for v in (xs, ys) for k in (1, 2))
         options = {"driver": "GTiff", "height": SIDE, "width": SIDE, "count": 3, "dtype": "uint8"}
         with rasterio.open(
             folder / "images" / f"{name}.tif",
             "w",
             crs=crs,
-            transform=from_origin(x, y, size, size),
+            transform=rasterio.Affine(a, b, xs[0], d, e, ys[0]),
             photometric="RGB",
             **options,
         ) as file:
@@ -97,9 +97,27 @@ def test_warning_is_printed_by_check_and_at_the_first_preparation(tmp_path, caps
         assert ("warning: 2 images touch" in capsys.readouterr().out) == expected
 
 
-def test_distances_in_web_mercator_are_meters_on_the_ground(tmp_path):
-    groups = distance_groups(open_archive(write_images(tmp_path, "EPSG:3857")), 90)
-    assert "".join(groups[name] for name in LEFT) == "aaade"
+# Mercator, plate carree, two equal-area projections, and a UTM zone in another part of the world
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4087", "EPSG:6933", "ESRI:54009", "EPSG:32640"])
+def test_distances_are_meters_on_the_ground(tmp_path, crs):
+    archive = open_archive(write_images(tmp_path, crs))
+    for meters, expected in ((70, "aacde"), (90, "aaade")):
+        groups = distance_groups(archive, meters)
+        assert "".join(groups[name] for name in LEFT) == expected
+
+
+@pytest.mark.parametrize(("longitude", "latitude"), [(180, 65), (-6, 0), (24, -70)])
+def test_neighbors_in_two_utm_zones_are_one_group(tmp_path, longitude, latitude):
+    archive = open_archive(write_images(tmp_path))
+    width = 10 / (111_320 * np.cos(np.radians(latitude)))  # degrees per pixel of 10 meters
+    for name, meters in LEFT.items():
+        left = longitude + (meters - 360) / 10 * width
+        left -= 360 * (left >= 180)
+        with rasterio.open(tmp_path / "images" / f"{name}.tif", "r+") as file:
+            file.crs, file.transform = "EPSG:4326", from_origin(left, latitude, width, 9e-5)
+    for meters, expected in ((70, "aacde"), (90, "aaade")):
+        groups = distance_groups(archive, meters)
+        assert "".join(groups[name] for name in LEFT) == expected
 
 
 def test_local_coordinate_systems_have_no_positions(tmp_path):

@@ -100,6 +100,11 @@ def prepare(
     """
     if num_shards < 1:
         raise InputError(f"`num_shards` must be 1 or more. Received: num_shards={num_shards}.")
+    if split_files is not None and (split, group_by) != ("auto", "auto"):
+        raise InputError(
+            "`split_files` defines the splits, and cannot be used with `split` or `group_by`. "
+            f"Received: split={split}, group_by={group_by}. Remove both, or remove `split_files`."
+        )
     archive = open_archive(data, FileNames.parse_or_none(image_glob, mask_pattern))
     archive, color_map = with_labels(with_bands(archive, bands), map_color, merge, void)
     print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))

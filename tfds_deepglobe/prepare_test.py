@@ -331,6 +331,13 @@ def test_number_of_shards_below_one_raises(data, cache):
         prepare(data, cache, num_shards=0)
 
 
+@pytest.mark.parametrize("option", [{"split": "random"}, {"group_by": "folder"}])
+def test_split_files_with_other_options_for_splits_raise(data, cache, option):
+    write_split_files(data, train="100", validation="101", test="102")
+    with pytest.raises(InputError, match="`split_files` .* cannot be used with `split` or `group"):
+        prepare(data, cache, split_files=data, **option)
+
+
 def test_split_files_with_an_empty_split(data, cache, capsys):
     write_split_files(data, train="100\n101\n1\n2\n3\n4", validation="5", test="102")
     builder = prepare(data, cache, split_files=data)

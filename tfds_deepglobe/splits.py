@@ -71,13 +71,24 @@ def plan_split(
         by_pattern = near(float(distance[1]))
     elif group_by not in ("auto", "folder", "none"):
         by_pattern = pattern_groups(folders, group_by)
-    published = published_split(folders, seed, by_pattern) if split != "random" else None
+    what = "folder"
+    if by_pattern:
+        what = f"at most {distance[1]} m apart" if distance else f"{group_by!r} in the id"
+
+    def groups_of(images: Mapping[str, str]) -> Mapping[str, str] | None:
+        """Returns the group of each image; None if the images are not grouped."""
+        if by_pattern or group_by == "none":
+            return by_pattern
+        return images if group_by == "folder" else folder_groups(images)
+
+    published = published_split(folders, seed, groups_of) if split != "random" else None
     if published:
         lines = [f"split by folders: {_sizes(published)}"]
         if {*map(split_of_folder, folders.values())} != {*SPLITS}:
+            train = {i: f for i, f in folders.items() if split_of_folder(f) == "train"}
             lines.append(
                 "  one of the three splits has no folder: part of the training images is chosen at "
-                "random for validation"
+                "random for validation" + f", in groups ({what})" * (groups_of(train) is not None)
             )
         elif by_pattern:
             raise InputError(
@@ -96,14 +107,7 @@ def plan_split(
             "`split=folders` needs images with masks in folders named train and test (or val). "
             f"Received: {shorten(examples, 200)}. Rename the folders, or use `split_files`."
         )
-    groups, what = None, "folder"
-    if group_by == "auto":
-        groups = folder_groups(folders)
-    elif group_by == "folder":
-        groups = dict(folders)
-    elif by_pattern:
-        groups = by_pattern
-        what = f"at most {distance[1]} m apart" if distance else f"{group_by!r} in the id"
+    groups = groups_of(folders)
     splits = assign(folders, seed, groups)
     if groups is None:
         lines = [f"random split: {_sizes(splits)}"]
@@ -237,7 +241,9 @@ def _named_and_other(folders: Mapping[str, str]) -> tuple[list[str], list[str]] 
 
 
 def published_split(
-    folders: Mapping[str, str], seed: int = 0, groups: Mapping[str, str] | None = None
+    folders: Mapping[str, str],
+    seed: int = 0,
+    groups_of: Callable[[Mapping[str, str]], Mapping[str, str] | None] | None = None,
 ) -> Assignment | None:
     """Returns the split of an archive whose folders are splits, such as `train` and `test`.
 
@@ -247,8 +253,8 @@ def published_split(
     Args:
         folders: dictionary from the id of each image to its folder.
         seed: random seed.
-        groups: group of each image, for the random choice. If None, the folders are the groups if
-            they are useful groups (see `folder_groups`).
+        groups_of: function that returns the group of each image in a dictionary such as `folders`,
+            for the random choice. None for `folder_groups`.
 
     Returns:
         Dictionary from the name of each split in `SPLITS` to its image ids. None in these cases:
@@ -270,7 +276,7 @@ def published_split(
         splits["test"] = splits.pop("validation")
     if "validation" not in splits:
         train = {image_id: folders[image_id] for image_id in splits["train"]}
-        groups = folder_groups(train) if groups is None else groups
+        groups = (groups_of or folder_groups)(train)
         if len(train) < len(SPLITS):
             return None
         parts = assign(train, seed, groups)

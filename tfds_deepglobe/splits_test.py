@@ -109,6 +109,21 @@ def test_folders_with_names_of_splits_are_the_splits(folders, expected):
     assert plan_split(folder_of, split="random", group_by="none").chosen_by == {"seed": 0}
 
 
+def test_group_by_is_used_if_the_validation_images_are_in_training_folders():
+    counts = {"train/a": 60, "train/b": 6, "train/c": 6, "train/d": 6, "val": 5}
+    folders = {f"{f}/{i}": f for f, count in counts.items() for i in range(count)}
+    plan = plan_split(folders, group_by="folder")
+    split_of = {folders[i]: name for name, ids in plan.splits.items() for i in ids}
+    assert all(split_of[folders[i]] == name for name, ids in plan.splits.items() for i in ids)
+    assert plan.lines[1].endswith("at random for validation, in groups (folder)")
+    ungrouped = plan_split(folders, group_by="none")
+    assert len({folders[i] for i in ungrouped.splits["validation"]}) > 1
+    assert ungrouped.lines[1].endswith("at random for validation")
+    two = {i: folder for i, folder in folders.items() if folder in ("train/a", "train/b", "val")}
+    with pytest.raises(InputError, match="at least 3 groups of images. Received: 2 groups"):
+        plan_split(two, group_by="folder")
+
+
 def test_images_of_similar_folders_are_groups_by_default():
     folders = in_folders(*6 * [9])
     plan = plan_split(folders)

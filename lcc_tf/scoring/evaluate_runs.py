@@ -16,6 +16,7 @@ from lcc_tf.band_names import key_of
 from lcc_tf.bands import check_equal_bands
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.pipeline import evaluation_batches, split_size
+from lcc_tf.data.training_images import read_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.ground_truth import NO_TRUTH
 from lcc_tf.models.averaging import check_member_weights
@@ -31,7 +32,7 @@ from lcc_tf.scoring.protocols import ORIGINAL, scoring_rules
 from lcc_tf.scoring.results import Evaluation
 from lcc_tf.scoring.scored_predictors import ScoredPredictors, check_names, ensembles_of
 from tfds_deepglobe.errors import NotPreparedError, listed
-from tfds_deepglobe.prepare import directory_of, load
+from tfds_deepglobe.prepare import load
 from tfds_deepglobe.source_files import equal_fingerprints, image_checksums
 
 EQUAL, TUNED = "equal", "tuned"  # names that are accepted as `member_weights`
@@ -77,11 +78,11 @@ def evaluate_runs(
 
     Raises:
         InputError: the split is empty, a run has no weights, a run was trained on an image of the
-            split "test", or an argument is invalid.
+            split "validation" or "test", or an argument is invalid.
     """
     check_runs(runs)
-    if split == "test" and not allow_training_images:
-        _check_not_trained_on(runs, builder)
+    if split != "train" and not allow_training_images:
+        _check_not_trained_on(runs, builder, split)
     num_images = split_size(builder, split)
     _check_ensemble(len(runs), ensemble, member_weights, average)
     classes = runs[0].classes
@@ -126,26 +127,37 @@ def _with_range_check(
             print(f"{split} images: {text}")
 
 
-def _check_not_trained_on(runs: Sequence[Run], builder: tfds.core.DatasetBuilder) -> None:
-    """Checks that the runs were not trained on test images, by the checksums of the image files.
+def _check_not_trained_on(
+    runs: Sequence[Run], builder: tfds.core.DatasetBuilder, split: str
+) -> None:
+    """Checks that the runs were not trained on the images of a split, by checksums of the files.
+
+    The validation images of a run decide which weights are the best. Therefore images of the split
+    "test" must not be validation images of a run.
 
     Raises:
-        InputError: A run was trained on a test image.
+        InputError: A run was trained on an image of the split.
     """
-    scored = image_checksums(Path(builder.data_dir), "test")
+    scored = image_checksums(Path(builder.data_dir), split)
     for run in runs:
         if run.fingerprint is None or equal_fingerprints(
             run.fingerprint, builder.info.metadata["fingerprint"]
         ):
             continue  # imported from another program, or trained on the same data set
-        folder = directory_of(run.config.data.cache_dir, run.fingerprint)
-        # Images that exist twice in a data set have a single color.
-        trained = collections.Counter(image_checksums(folder, "train").values())
-        if found := sorted(i for i, checksum in scored.items() if trained[checksum] == 1):
+        images = read_training_images(run.path)
+        if not scored or images is None:
+            print(
+                f"warning: {run.path} or the data set has no checksums of images, because it is "
+                f"from an earlier version. {split} images can be images on which the run was "
+                "trained."
+            )
+            continue
+        trained = images["train"] | (images["validation"] if split == "test" else set())
+        if found := sorted(i for i, checksum in scored.items() if checksum in trained):
             raise InputError(
-                f"{len(found)} of {len(scored)} test images are images on which {run.path} was "
-                f"trained: {listed(found)}. Their scores would be too high. Choose other images, "
-                "or set `allow_training_images`."
+                f"{len(found)} of {len(scored)} {split} images are images on which {run.path} was "
+                f"trained, or with which its best weights were chosen: {listed(found)}. Their "
+                "scores would be too high. Choose other images, or set `allow_training_images`."
             )
 
 

@@ -15,6 +15,7 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
 from lcc_tf.data.pipeline import Part
 from lcc_tf.data.statistics import bands_of_data, native_size
+from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
@@ -167,6 +168,7 @@ def _train(
         print(f"resuming the run in {workdir}, {state.position}")
     if cluster.is_chief:
         write_run(run, model.count_params())
+        write_training_images(workdir, builder)
 
     # Epochs
     arrays: dict[str, np.ndarray] = {}

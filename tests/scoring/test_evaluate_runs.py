@@ -1,3 +1,4 @@
+import contextlib
 import dataclasses
 import json
 import shutil
@@ -8,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.data.pipeline import evaluation_batches
+from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.prediction.predictors import Predictor
 from lcc_tf.runs import load_model
@@ -22,6 +23,7 @@ from tfds_deepglobe.errors import InputError as DatasetError
 from tfds_deepglobe.fake_archive import write_pair
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.prepare import prepare
+from tfds_deepglobe.source_files import image_checksums
 
 ALL = list(PROTOCOLS)
 
@@ -347,15 +349,36 @@ def test_original_is_the_default_protocol(pair, builder):
     assert evaluate_runs(pair[:1], builder).rules[0].protocol is ORIGINAL
 
 
-def test_images_on_which_a_run_was_trained_are_refused(pair, tiny_config, tmp_path):
+def test_images_on_which_a_run_was_trained_are_refused(pair, tiny_config, tmp_path, capsys):
     data = tiny_config.data
     (archive,) = Path(data.cache_dir).glob(f"demo_{data.demo_count}x{data.demo_size}px")
-    trained = prepare_dataset(**dataclasses.asdict(data))
-    config = dataclasses.replace(pair[0].config, data=data)
-    fingerprint = trained.info.metadata["fingerprint"]
-    run = dataclasses.replace(pair[0], config=config, fingerprint=fingerprint)
+    trained = prepare(archive, tmp_path / "deleted")
+    run = copied(pair[0], tmp_path / "run")
+    run = dataclasses.replace(run, fingerprint=trained.info.metadata["fingerprint"])
+    write_training_images(run.path, trained)
+    shutil.rmtree(tmp_path / "deleted")
     other_split = prepare(archive, tmp_path, seed=1)
-    with pytest.raises(InputError, match="test images are images on which .* was trained: demo_"):
-        evaluate_runs([run], other_split, ensemble=False)
+    for split in ("test", "validation"):
+        with pytest.raises(InputError, match=f"{split} images are images on which .*run was train"):
+            evaluate_runs([run], other_split, split=split, ensemble=False)
     evaluate_runs([run], other_split, ensemble=False, allow_training_images=True)
-    evaluate_runs([run], trained, ensemble=False)
+    assert "warning" not in capsys.readouterr().out
+    (run.path / "training_images.json").unlink()
+    evaluate_runs([run], other_split, ensemble=False)
+    assert "run or the data set has no checksums of images" in capsys.readouterr().out
+    (run.path / "training_images.json").write_text("{}")
+    with pytest.raises(InputError, match="training_images.json cannot be read"):
+        evaluate_runs([run], other_split, ensemble=False)
+
+
+def test_validation_images_are_refused_only_as_test_images(pair, tiny_config, tmp_path):
+    data = tiny_config.data
+    (archive,) = Path(data.cache_dir).glob(f"demo_{data.demo_count}x{data.demo_size}px")
+    run = copied(pair[0], tmp_path / "run")
+    other = prepare(archive, tmp_path, seed=1)
+    for split, is_refused in (("validation", False), ("test", True)):
+        images = image_checksums(Path(other.data_dir), split)
+        checksums = {"train": [], "validation": [*images.values()]}
+        (run.path / "training_images.json").write_text(json.dumps(checksums))
+        with pytest.raises(InputError) if is_refused else contextlib.nullcontext():
+            evaluate_runs([run], other, split=split, ensemble=False)

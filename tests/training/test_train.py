@@ -11,6 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from lcc_tf.data.decoding import decode_mask
 from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
+from lcc_tf.data.training_images import read_training_images
 from lcc_tf.errors import DivergenceError, InputError
 from lcc_tf.losses import get_loss
 from lcc_tf.models import build_model
@@ -48,7 +49,10 @@ def test_run_folder_contains_its_files(runs):
         CURVES,
         HISTORY,
         "tensorboard",
+        "training_images.json",
     ]
+    images = read_training_images(folder)
+    assert min(map(len, images.values())) > 0
     rows = list(csv.DictReader((folder / HISTORY).open()))
     assert [row["epoch"] for row in rows] == ["1", "2"]
     for score in SCORES:
