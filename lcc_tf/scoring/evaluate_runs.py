@@ -5,7 +5,6 @@ training images: crops, or whole, resized images. The fingerprint of a data set 
 content.
 """
 
-import collections
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
