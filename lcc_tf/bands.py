@@ -99,10 +99,10 @@ class Bands:
 
     @property
     def affine(self) -> tuple[np.ndarray, np.ndarray]:
-        """Factors and offsets, float32 `(bands,)`, that convert the ranges to [0, 255]."""
+        """Factors and offsets, float64 `(bands,)`, that convert the ranges to [0, 255]."""
         low, high = np.array(self.ranges).T
         factor = 255 / (high - low)
-        return factor.astype(np.float32), (-low * factor).astype(np.float32)
+        return factor, -low * factor
 
     def composite(self, image: np.ndarray) -> np.ndarray:
         """Returns an RGB picture of an image.
@@ -122,7 +122,7 @@ class Bands:
         if len(shown) < 3:
             shown = [0, 1, 2] if len(self) > 2 else [0, 0, 0]
         values = image[..., shown].astype(np.float32) * factor[shown] + offset[shown]
-        return np.nan_to_num(values).clip(0, 255)
+        return np.nan_to_num(values).clip(0, 255).astype(np.float32)
 
     def to_json(self) -> dict[str, Any]:
         """Returns the attributes as JSON values."""

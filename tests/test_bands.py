@@ -42,6 +42,12 @@ def test_affine_scales_ranges_to_8_bits():
     np.testing.assert_allclose(scaled, [[0, 0], [255, 255]], atol=1e-4)
 
 
+def test_affine_of_a_small_range_far_from_zero_is_exact():
+    factor, offset = Bands(("a",), ((1e7, 1e7 + 4),)).affine
+    values = np.float32([1e7, 1e7 + 1, 1e7 + 4])
+    np.testing.assert_allclose(values * factor + offset, [0, 63.75, 255], atol=1e-4)
+
+
 def test_composite_contains_the_colors_in_their_order():
     image = np.array([[[50, 200, 200, 0], [np.nan, 400, 0, 1000]]])
     np.testing.assert_allclose(FOUR.composite(image), [[[255, 127.5, 0], [255, 0, 255]]])

@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 from absl import logging
@@ -200,10 +201,11 @@ def training_batches(
             image, mask = decode(example, image_size, encoding)
         if not bands:
             return augment(image, mask, example_seed)
-        factor, offset = bands.affine  # the augmentation needs values in [0, 255]
-        image = tf.clip_by_value(image * factor + offset, 0, 255)
+        # The augmentation needs values in [0, 255].
+        low, high = np.array(bands.ranges, np.float32).T
+        image = (tf.clip_by_value(image, low, high) - low) * (255 / (high - low))
         image, mask = augment(image, mask, example_seed)
-        return (image - offset) / factor, mask
+        return image * ((high - low) / 255) + low, mask
 
     def decoded(example: dict) -> dict:
         if crops:

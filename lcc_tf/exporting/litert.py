@@ -104,9 +104,9 @@ def litert_predictor(
 
 
 def _scaled(image: np.ndarray, bands: Bands) -> np.ndarray:
-    """Scales bands to [0, 255]."""
+    """Scales bands to [0, 255], float32."""
     factor, offset = bands.affine
-    return (image * factor + offset).clip(0, 255)
+    return (image * factor + offset).clip(0, 255).astype(np.float32)
 
 
 def _save_with_one_size(source: SourceModel, folder: Path, *, scaled: bool = False) -> None:

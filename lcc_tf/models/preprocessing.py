@@ -82,7 +82,9 @@ class EncoderPreprocessing(keras.layers.Layer):
         if self.bands:
             low, high = np.array(self.bands.ranges, np.float32).T
             factor, offset = self._affine(self.bands)
-            return keras.ops.clip(images, low, high) * factor + offset
+            # `low` is subtracted first. If a range is small and far from 0, the products of the
+            # values would differ only in bits that float32 does not have.
+            return (keras.ops.clip(images, low, high) - low) * factor + offset
         return self._preprocess(images)
 
     def _preprocess(self, images: keras.KerasTensor) -> keras.KerasTensor:
@@ -98,7 +100,10 @@ class EncoderPreprocessing(keras.layers.Layer):
         return imagenet_utils.preprocess_input(images, mode=self.mode, data_format="channels_last")
 
     def _affine(self, bands: Bands) -> tuple[np.ndarray, np.ndarray]:
-        """Returns the factors and the offsets of the bands, float32 `(bands,)` each."""
+        """Returns the factors and the offsets of the bands, float32 `(bands,)` each.
+
+        They convert the difference between a value and the start of the range of its band.
+        """
         zero, one = (self._preprocess(np.full((1, 3), value)) for value in (0.0, 1.0))
         offsets = np.array(zero, float)[0]
         factors = np.array(one, float)[0] - offsets
@@ -106,9 +111,7 @@ class EncoderPreprocessing(keras.layers.Layer):
         factor, offset = (np.array([v[c].mean() for c in channels]) for v in (factors, offsets))
         low, high = np.array(bands.ranges).T
         scale = 255 / (high - low)
-        return (factor * scale).astype(np.float32), (offset - factor * scale * low).astype(
-            np.float32
-        )
+        return (factor * scale).astype(np.float32), offset.astype(np.float32)
 
     def compute_output_shape(self, input_shape: tuple) -> tuple:
         """Returns the input's shape, after the check of the image size."""

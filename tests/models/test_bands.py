@@ -50,6 +50,13 @@ def test_values_outside_the_range_are_clipped():
     np.testing.assert_allclose(layer(image).numpy().ravel(), [0, 0, 0.5, 1, 1], atol=1e-6)
 
 
+@pytest.mark.parametrize("low", [-1e7, 101_000, 1e7])
+def test_small_ranges_far_from_zero_are_exact(low):
+    layer = EncoderPreprocessing("tf", 1, Bands(("a",), ((low, low + 3),)))
+    image = np.array([low, low + 1, low + 3], np.float32).reshape(1, 1, 3, 1)
+    np.testing.assert_allclose(layer(image).numpy().ravel(), [-1, -1 / 3, 1], atol=1e-6)
+
+
 def test_features_of_zero_new_bands_equal_rgb(weights):
     expected = build_encoder("tiny", weights=weights)(RGB)
     encoder = build_encoder("tiny", weights=weights, bands=FIVE, new_bands="zero")
