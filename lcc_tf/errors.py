@@ -2,7 +2,7 @@
 
 from importlib.util import find_spec
 
-# Mapping from an extra of the distribution to the beginning of the error message and to the modules
+# Key: name of an extra of the distribution. Value: beginning of the error message, and the modules
 # of the extra. pyproject.toml lists the packages of these modules.
 _EXTRAS = {
     "maps": ("Maps need", ("rasterio", "pyogrio", "pyproj", "shapely")),

@@ -13,7 +13,7 @@ from tfds_deepglobe.words import folded
 IMAGE_GLOB = "*_sat.jpg"
 MASK_PATTERN = "*_mask.png"
 
-# Dictionary from the extension of a file name, in lower case, to Pillow's name of the format.
+# Key: extension of a file name, in lower case. Value: Pillow's name of the format.
 _FORMATS = {
     ".jpg": "JPEG",
     ".jpeg": "JPEG",
@@ -42,8 +42,8 @@ class Pattern:
     Attributes:
         folders: folders in the pattern, from the outermost to the innermost folder.
         prefix: part of the file name before the id.
-        suffix: part of the file name after the id. If the id is the name of the last folder, such
-            as in `images/*/B02.tif`, the suffix contains a slash and the file name.
+        suffix: part of the file name after the id. If the id is the name of the last folder, the
+            suffix includes the file name: `images/*/B02.tif` has the suffix "/B02.tif".
 
     Example:
         >>> Pattern.parse("images/*.tif", "image_glob").match("train/images/7.tif")
@@ -65,8 +65,12 @@ class Pattern:
             argument: name of the Python argument in error messages.
 
         Raises:
-            InputError: Neither the file name nor the last folder contains exactly one `*`, a folder
-                is empty, `.` or `..`, or the extension is not an image format.
+            InputError: one of the following is wrong.
+
+                - The file name contains several `*`.
+                - The file name contains no `*`, and the last folder does not contain exactly one.
+                - The name of a folder is empty, `.` or `..`.
+                - The extension is not the extension of a supported image format.
         """
         *folders, base = text.replace("\\", "/").removeprefix("./").split("/")
         if "*" not in base and folders and "*" in folders[-1]:
@@ -81,8 +85,8 @@ class Pattern:
             )
         if any(folder in ("", ".", "..") for folder in folders):
             raise InputError(
-                f"`{argument}` has a folder that is empty, . or .. and not a folder name. Write "
-                f"the name of each folder, such as images/*.tif. Received: {argument}={text}."
+                f"`{argument}` contains an empty folder name, '.' or '..'. Write the name of each "
+                f"folder, such as images/*.tif. Received: {argument}={text}."
             )
         if format_of(suffix) is None:
             raise InputError(
@@ -111,9 +115,10 @@ class Pattern:
             name: path relative to the archive's root, with slashes.
 
         Returns:
-            The id of the image, and the folders that the pattern does not define: the folders
-            before the pattern, and folders that match a `*`. For example, "train" for
-            `images/*.tif` and "train/images/7.tif". None if the pattern does not match.
+            The id of the image, and the remaining folders, joined with slashes. Remaining folders
+            are the folders before the pattern and the folders that match a `*`. For example,
+            `images/*.tif` and "train/images/7.tif" return "7" and "train". None if the pattern does
+            not match.
         """
         *folders, base = name.split("/")
         if "/" in self.suffix and folders:
@@ -234,7 +239,7 @@ class FileNames:
             name: path relative to the archive's root, with slashes.
 
         Returns:
-            The id of the image, the folders that the pattern does not define, and True if the file
+            The id of the image, the remaining folders (see `Pattern.match`), and True if the file
             is a mask. None if no pattern matches.
         """
         image, mask = self.images.match(name), self.masks.match(name)
@@ -252,8 +257,9 @@ class FileNames:
             name: path relative to the archive's root, with slashes.
 
         Returns:
-            The number of the band, from 1 for the second band; the id of the image; and the folders
-            that the pattern does not define. None if the file is not a band, or the first band.
+            The index of the band, counted from 0, so that the second band has the index 1; the id
+            of the image; and the remaining folders, see `Pattern.match`. None if the file is not a
+            band, or is the first band.
         """
         for number, pattern in enumerate(self.others, start=1):
             if matched := pattern.match(name):

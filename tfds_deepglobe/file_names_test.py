@@ -53,7 +53,7 @@ def test_pattern_without_exactly_one_star_raises(text):
 
 @pytest.mark.parametrize("text", ["/images/*.tif", "../images/*.tif", "a//*.tif", "a/./*.tif"])
 def test_pattern_with_invalid_folders_raises(text):
-    with pytest.raises(InputError, match="`mask_pattern` has a folder that is empty.*Received"):
+    with pytest.raises(InputError, match="`mask_pattern` contains an empty folder name.*Received"):
         Pattern.parse(text, "mask_pattern")
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tqdm import tqdm
 
-# More threads would not be faster, because the disk limits the speed, and would need more memory.
+# More threads would need more memory. They would not be faster, because the disk limits the speed.
 _MAX_WORKERS = 32
 
 Item = TypeVar("Item")

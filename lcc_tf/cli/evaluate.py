@@ -133,7 +133,8 @@ def parser() -> argparse.ArgumentParser:
     add_flag(
         options,
         "--allow-training-images",
-        "also score images of --data on which a run was trained, whose scores are too high",
+        "also score images of --data that were training images of a run; the scores of these "
+        "images are too high",
     )
     add_output(options, "folder for scores and images", default="results")
     add_flag(options, "--overwrite", "replace earlier results in --output")

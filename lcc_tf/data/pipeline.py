@@ -113,8 +113,9 @@ def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.D
     Returns:
         Data set of dictionaries with the keys "image" and "segmentation_mask" (contents of files)
         and "id". The values are string scalars. If the encoding of the images is "raw", "image" is
-        the decoded image. Its nodata pixels have the smallest value of the training images, or of
-        the dtype.
+        the decoded image. In float32 images, nodata pixels have the smallest value of the same band
+        in the training images. In integer images, nodata pixels have the smallest value of the
+        dtype.
     """
     is_raw = image_encoding(builder) == "raw"
     decoders = {"segmentation_mask": tfds.decode.SkipDecoding()}
@@ -241,7 +242,8 @@ def training_batches(
         )
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
-    # Without a known length, TensorFlow asks all machines before each step if they have a batch.
+    # Declare that the batches never end. Otherwise, TensorFlow would ask all machines before each
+    # step if they have a batch.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return epochs.flat_map(one_epoch).apply(endless).prefetch(tf.data.AUTOTUNE)
 
@@ -279,9 +281,12 @@ def training_image_ids(
 def _in_random_order(
     examples: tf.data.Dataset, per_image: int, seed: int, epoch: tf.Tensor
 ) -> tf.data.Dataset:
-    """Repeats and shuffles the examples of an epoch, inside a function of `flat_map`."""
-    # Set the seed of the graph of this function. Otherwise, the order would also depend on the
-    # global seed of TensorFlow.
+    """Repeats and shuffles the examples of an epoch.
+
+    Call this function only inside a function that `flat_map` receives.
+    """
+    # `flat_map` builds a graph, and this line sets the seed of the graph. Otherwise, the order
+    # would also depend on the global seed of TensorFlow.
     tf.random.set_seed(seed + 1)
     # The crops of an image are far apart in this order. A batch with many crops of the same image
     # would train worse.
@@ -344,7 +349,7 @@ def evaluation_batches(
         dataset = dataset.concatenate(filling)
     if part.count > 1:
         dataset = part.of(dataset.enumerate(), batch_size).map(lambda position, example: example)
-    # Without a known length, Keras warns at the end of the first validation.
+    # Declare the number of batches. Otherwise, Keras would warn at the end of the first validation.
     known = tf.data.experimental.assert_cardinality(math.ceil(num_images / batch_size))
     batches = dataset.batch(batch_size // part.count, drop_remainder=fill_up)
     return batches.apply(known).prefetch(tf.data.AUTOTUNE)

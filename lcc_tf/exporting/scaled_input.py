@@ -11,8 +11,8 @@ from lcc_tf.models.preprocessing import EncoderPreprocessing, bands_of
 def with_scaled_input(model: keras.Model) -> keras.Model:
     """Copies a network, so that the copy accepts scaled bands instead of original values.
 
-    8-bit integers have only 256 different values. If bands have different units, one range of 256
-    values is not exact enough for the original values of all bands.
+    In an 8-bit export, all bands of the input share one scale with 256 values. If the ranges of the
+    original bands differ, this scale is too coarse for the bands with small ranges.
 
     Args:
         model: a functional Keras model, which can contain other models.

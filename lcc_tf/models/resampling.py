@@ -17,8 +17,8 @@ class BilinearUpsampling(keras.layers.Layer):
     Args:
         factor: ratio of the output size to the input size, for height and width.
         align_corners: True to align the centers of the corner pixels of input and output, like
-            `UpsamplingBilinear2d` of PyTorch. False to align the outer corners of the corner
-            pixels.
+            `UpsamplingBilinear2d` of PyTorch. False to align the outer edges of input and
+            output, like `tf.image.resize`.
 
     Raises:
         InputError: `factor` is not a whole number of at least 1.

@@ -14,7 +14,8 @@ from lcc_tf.models.layers import all_layers
 def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
     """Verifies that weights are finite numbers, and that no variance is negative.
 
-    A network with other weights predicts NaN for all classes, and the argmax of NaN is class 0.
+    If a weight is not finite or a variance is negative, the network predicts NaN for all classes.
+    The argmax of NaN is class 0, which looks like a valid prediction.
 
     Args:
         arrays: names and values of the weights.
@@ -48,8 +49,9 @@ def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
 def model_hash(model: keras.Model) -> str:
     """Hashes the weights of a model and the settings of its layers.
 
-    The settings can change the output too, for example the weights of an ensemble's members. The
-    names are not hashed, because Keras numbers the names of layers in the order of creation.
+    The settings can change the output too. For example, the settings of `WeightedAverage` contain
+    one weight per member of an ensemble. The names are not hashed, because Keras numbers the names
+    of layers in the order of creation.
 
     Example:
         >>> model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])

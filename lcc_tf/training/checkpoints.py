@@ -9,8 +9,9 @@ training and these arrays:
     metrics     sums from which the losses and scores of the current epoch are computed
     random      random states of the dropout layers
 
-A training therefore resumes from a single file, at the step of the file. HDF5 is used, because
-TensorFlow's own checkpoints consist of several files, which cannot be replaced in a single step.
+A training therefore resumes from a single file, and continues at the step at which the file was
+written. HDF5 is used, because TensorFlow's own checkpoints consist of several files. Several files
+cannot be replaced at the same moment.
 
 A phase is a group of consecutive epochs with the same trainable layers, see
 `lcc_tf.training.phases`.
@@ -33,7 +34,7 @@ from lcc_tf.runs import BEST, check_checksum, write_checksum
 from lcc_tf.training.optimizer import averaging_optimizer
 
 CHECKPOINTS = "checkpoints"
-KEPT = 2  # number of checkpoints in a run folder: if the newest is damaged, the other is used
+KEPT = 2  # number of checkpoints in a run folder; if the newest is damaged, the older is used
 _STATE = "training_state"
 
 
@@ -47,8 +48,8 @@ class TrainingState:
     seconds: float = 0.0  # time that the current epoch has needed
     training_scores: dict[str, float] = field(default_factory=dict)  # empty before the validation
     phase: int = 0  # index of the phase to which the optimizer's variables belong
-    best_score: float = float("-inf")  # highest average of the scores of three epochs
-    best_epoch: int = 0  # last of these epochs, counted from 1
+    best_score: float = float("-inf")  # highest average score of three consecutive epochs
+    best_epoch: int = 0  # last epoch of this average, counted from 1
     finished: bool = False  # True if early stopping has ended the training
     skipped_steps: int = 0  # steps without an update, because a value was not finite
     history: list[dict[str, float]] = field(default_factory=list)  # one dictionary per epoch
@@ -79,9 +80,9 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
         model: model that is compiled with `AveragingAdamW`.
 
     Returns:
-        Dictionary from names, such as "weights/00012.kernel" and "optimizer/00003", to variables.
-        The names contain numbers instead of the names of layers, because the names that Keras
-        gives to layers can differ between two processes.
+        Dictionary. Key: name, such as "weights/00012.kernel" or "optimizer/00003". Value: variable.
+        The keys contain numbers instead of layer names, because Keras can give a layer another name
+        in another process.
     """
     weights = {id(weight): f"{i:05d}.{weight.name}" for i, weight in enumerate(model.weights)}
     pairs = averaging_optimizer(model).averages
@@ -112,7 +113,8 @@ class CheckpointWriter:
     Args:
         folder: the run folder.
         resumed: checkpoint from which the training resumes; None for a new training.
-        is_chief: on several machines, only one worker writes files.
+        is_chief: True if this worker writes the files. On several machines, only one worker is the
+            chief.
     """
 
     def __init__(self, folder: Path, resumed: Path | None = None, *, is_chief: bool = True) -> None:
@@ -136,15 +138,16 @@ class CheckpointWriter:
         Args:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
-            wait: if False, the file is written in the background. The values are the values at the
-                time of the call: TensorFlow copies a variable before it changes an array that is
-                still in use.
+            wait: if False, the file is written in the background. The file contains the values at
+                the time of the call. Later steps do not change these values: TensorFlow copies an
+                array that is still in use before it changes the variable.
 
         Raises:
             OSError: the disk is full, or the checkpoint before this checkpoint was not written.
         """
         self.finish()
-        # The values of metrics are sums over all machines. Therefore all workers read them.
+        # To read a metric, TensorFlow adds the values of all machines, and each worker must take
+        # part. Therefore all workers read the arrays, not only the chief.
         arrays = {
             name: tf.convert_to_tensor(variable).numpy()
             for name, variable in training_variables(model).items()
@@ -209,10 +212,10 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
         folder: the run folder.
 
     Returns:
-        The state and its checkpoint. If the newest checkpoint is damaged, they are from the older
-        checkpoint, and a line is printed. If `best.weights.h5` is missing, the state has no best
-        score, and a line is printed. If the folder has no checkpoint, the state is new and the
-        checkpoint is None.
+        The state, and the checkpoint from which the state was read. If the newest checkpoint is
+        damaged, the older checkpoint is used, and a line is printed. If `best.weights.h5` is
+        missing, the state has no best score, and a line is printed. If the folder has no
+        checkpoint, the state is new and the checkpoint is None.
 
     Raises:
         InputError: all checkpoints are damaged, or the run is from an earlier version.
@@ -246,8 +249,9 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
     if (folder / BEST).exists():
         raise InputError(
             f"The training cannot resume, because {folder} contains {BEST}, but no checkpoint. "
-            f"Received: no file in {folder / CHECKPOINTS}. Copy this folder from the original run, "
-            "resume with the version of lcc_tf in config.json, or train in another `workdir`."
+            f"Received: no file in {folder / CHECKPOINTS}. Copy the folder {CHECKPOINTS} "
+            "from the original run, or train in another `workdir`. If an earlier version of lcc_tf "
+            "wrote the run, resume with this version, which is in config.json."
         )
     return TrainingState(), None
 

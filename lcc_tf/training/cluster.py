@@ -127,8 +127,9 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
     if "SLURM_PROCID" not in environment or environment.get("SLURM_STEP_NUM_TASKS", "1") == "1":
         return Cluster()
     try:
-        # TensorFlow's resolver would also choose the GPUs, and fail on machines without GPUs. SLURM
-        # chooses the GPUs of a task. Jobs on the same machine have different ports.
+        # By default, the resolver also chooses the GPUs, and fails on machines without GPUs. The
+        # last three arguments prevent this, because SLURM already chooses the GPUs of a task. The
+        # port depends on the job, because jobs on the same machine need different ports.
         resolver = tf.distribute.cluster_resolver.SlurmClusterResolver(
             port_base=20_000 + int(environment.get("SLURM_JOB_ID", "0")) % 10_000,
             gpus_per_node=sys.maxsize,

@@ -74,7 +74,8 @@ def check_agreement(
     Args:
         strategy: strategy of the training.
         cluster: workers of the training.
-        facts: dictionary from a description, such as "options", to a value with a fixed text.
+        facts: values to compare. Key: description of a value, such as "options". Value: object
+            whose JSON text is the same on all machines if the machines agree.
 
     Raises:
         InputError: a value differs between workers. All workers raise the error.
@@ -113,8 +114,9 @@ def at_any_worker(flags: Sequence[bool], strategy: tf.distribute.Strategy) -> li
 def naming_lost_workers(cluster: Cluster) -> Iterator[None]:
     """Context manager that names the lost worker if the connection to a worker ends.
 
-    The chief notices after 10 seconds without a sign of life that a worker is lost. Other workers
-    notice at once that the chief is lost. The error of TensorFlow can occur in any operation.
+    If a worker is lost, the chief notices the loss after 10 seconds without a message from the
+    worker. If the chief is lost, the other workers notice the loss at once. The error of TensorFlow
+    can occur in any operation.
 
     Raises:
         LostWorkerError: a worker has ended or cannot be reached.
@@ -143,11 +145,11 @@ def adapt_to_workers(model: keras.Model, strategy: tf.distribute.Strategy) -> No
 
     - Before the first step, Keras builds the metrics from one batch. Keras converts the batch to a
       tensor, which fails, because the batch is distributed. Here, Keras receives the part of the
-      first local replica. `_maybe_symbolic_build` is a private name of Keras. If Keras renames the
-      method, the original error returns.
-    - Keras computes the mean of the logs of all replicas along their first axis. The logs are
-      scalars. Here, the logs are arrays of one number. After an epoch, Keras reads the scores from
-      the metrics and not from these logs.
+      first local replica. Keras builds the metrics in the private method `_maybe_symbolic_build`.
+      If Keras renames this method, the original error returns.
+    - Keras averages the logs of all replicas along the first axis of the logs. Scalars have no
+      axis, so that the average fails. Therefore, the changed steps return each log as an array of
+      one number. After an epoch, Keras reads the scores from the metrics and not from these logs.
 
     `test_keras_still_needs_the_patches` fails when Keras no longer needs these changes.
 

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-SPLITS = {"train": "", "validation": "val_"}  # folder and beginning of the names of its scores
+# Key: name of a folder. Value: prefix of the scores in this folder, in the history of the training.
+SPLITS = {"train": "", "validation": "val_"}
 
 
 class EventFiles:
@@ -30,9 +31,9 @@ class EventFiles:
         """Writes the scores that the event files do not contain yet.
 
         Args:
-            history: one dictionary per epoch, from "epoch" (counted from 1) and the names of the
-                scores to numbers. In the event files, the score "val_loss" of epoch 1 is
-                "epoch_loss" of step 0 in the folder `validation`.
+            history: one dictionary per epoch. Keys: "epoch" and the names of the scores. Values:
+                numbers; "epoch" is counted from 1. In the event files, the score "val_loss" of
+                epoch 1 is "epoch_loss" of step 0 in the folder `validation`.
         """
         for row in history:
             for name, value in row.items():

@@ -12,13 +12,13 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 class SignalDelay:
     """Delays signals that arrive in the middle of a training step.
 
-    A step changes the weights and the metrics. If an exception interrupted the step, a checkpoint
-    could not contain all changes of the step, or none of them.
+    A step changes the weights and the metrics. If an exception interrupted the step, only a part of
+    the changes would be made. A checkpoint would then contain a wrong state.
 
     Attributes:
         received: number of the delayed signal; None if no signal has arrived.
-        is_active: False before the first step, which can take minutes. A signal then stops the
-            training at once.
+        is_active: False until the first step has ended, because the first step can take minutes.
+            Until then, a signal stops the training at once.
     """
 
     def __init__(self) -> None:
@@ -27,7 +27,9 @@ class SignalDelay:
         self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
 
     def deliver(self, default: int | None = None) -> None:
-        """Delivers the delayed signal. The earlier handler usually raises `KeyboardInterrupt`.
+        """Delivers the delayed signal to the handler that was set before `delayed_signals`.
+
+        This handler usually raises `KeyboardInterrupt`.
 
         Args:
             default: signal to deliver if no signal has arrived; None for no signal.
@@ -39,7 +41,7 @@ class SignalDelay:
             signal.raise_signal(number)
 
     def restore(self) -> None:
-        """Sets the earlier signal handlers again."""
+        """Sets the signal handlers from before `delayed_signals` again."""
         for number, handler in self._earlier.items():
             signal.signal(number, handler)
 

@@ -73,7 +73,8 @@ class RunRecorder(keras.callbacks.Callback):
         self.data = data
         self.checkpoints = checkpoints
         self.delay = delay
-        # Between two epochs, the metrics contain the sums of a finished validation.
+        # The sums in a checkpoint between two epochs belong to a finished validation, and are not
+        # needed.
         self.arrays = arrays if state.step else {}
         self.events = EventFiles(run.path) if is_chief else None
         self.last_checkpoint = time.monotonic()
@@ -93,7 +94,7 @@ class RunRecorder(keras.callbacks.Callback):
         if self.state.step:
             return  # the checkpoint contains the random states
         # With a new seed in each epoch, the random numbers depend only on the seed of the run and
-        # on the number of the epoch. The image order and the augmentation have such seeds, too.
+        # on the number of the epoch. The image order and the augmentation also depend only on both.
         for index, layer in enumerate(all_layers(self.model)):
             if isinstance(layer, keras.layers.Dropout):
                 rng = np.random.default_rng([self.run.config.seed, epoch, index])
@@ -102,7 +103,8 @@ class RunRecorder(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch: int, logs: dict | None = None) -> None:
         """Keeps the values of all variables, if a step can be skipped."""
         if self.run.config.on_nan == "skip":
-            # TensorFlow copies a variable before it changes values that are still in use.
+            # These tensors keep the old values, because TensorFlow copies values that are still in
+            # use before it changes a variable.
             self.before = {
                 name: tf.convert_to_tensor(variable)
                 for name, variable in training_variables(self.model).items()
@@ -137,7 +139,8 @@ class RunRecorder(keras.callbacks.Callback):
         if config.on_nan == "skip" and state.skipped_steps < MAX_SKIPPED_STEPS:
             state.skipped_steps += 1
             for name, variable in training_variables(self.model).items():
-                # Keras creates some metrics in the first step.
+                # Keras creates some metrics in the first step. `before` does not contain these
+                # metrics: their value before the step is 0.
                 variable.assign(self.before.get(name, tf.zeros(variable.shape, variable.dtype)))
             self.bar.write(
                 f"warning: skipped an update, because the loss or the gradient is not finite "
@@ -173,10 +176,11 @@ class RunRecorder(keras.callbacks.Callback):
             self._write_checkpoint_if_due()
 
     def _add_earlier_sums(self) -> None:
-        """Adds the sums of the steps before the resumed step to the metrics.
+        """Adds the sums of the interrupted epoch to the metrics.
 
-        Keras resets the metrics at the start of an epoch, and creates some of their variables in
-        the first step. Therefore the earlier sums can be added only after the first step.
+        The checkpoint contains the sums until the interruption. Keras resets the metrics at the
+        start of an epoch, and creates some of their variables in the first step. Therefore the sums
+        of the checkpoint can be added only after the first step.
         """
         arrays, self.arrays = self.arrays, {}
         for name, variable in training_variables(self.model).items() if arrays else ():
@@ -186,8 +190,8 @@ class RunRecorder(keras.callbacks.Callback):
     def _write_checkpoint_if_due(self) -> None:
         """Writes a checkpoint if a signal has arrived, or if the last checkpoint is too old.
 
-        During validation, the weights of the model are the averages. Checkpoints contain the
-        trained weights.
+        During validation, the model contains the averaged weights, but checkpoints contain the
+        trained weights. Therefore this method swaps the weights before and after it writes.
         """
         seconds = 60 * self.run.config.checkpoint_minutes
         is_time = self.is_chief and time.monotonic() - self.last_checkpoint >= seconds

@@ -20,15 +20,16 @@ from lcc_tf.training.cluster import Cluster
 START_LIMIT = 600
 # The other workers wait this number of seconds longer, for the answer of the chief.
 ANSWER_LIMIT = 10
-# Answers of the chief: all workers have started, or the beginning of an error message
+# Answers of the chief. `_GO`: all workers have started. `_FAULT`: beginning of an error message.
 _GO, _FAULT = b"lcc_tf: start\n", b"lcc_tf error: "
 
 
 def wait_for_all(cluster: Cluster, limit: float = START_LIMIT) -> None:
     """Waits until all workers have started.
 
-    The workers of TensorFlow cannot be interrupted while they wait for each other. Therefore, they
-    only start when all workers are known to run. Each worker reserves its port while it waits.
+    TensorFlow also waits for all workers, but a user cannot interrupt this wait. Therefore this
+    function waits first, and TensorFlow starts only after all workers have started. During the
+    wait, each worker reserves its port.
 
     Args:
         cluster: the workers of the training.
@@ -124,7 +125,11 @@ def _missing_workers(cluster: Cluster, present: Collection[int]) -> InputError:
 
 
 def _is_closed(connection: socket.socket) -> bool:
-    """Returns True if the other side has closed a connection. The other side never sends more."""
+    """Returns True if the other side has closed a connection.
+
+    The other side sends only its report, which was already read. If the connection is readable
+    after the report, the connection is therefore closed.
+    """
     return bool(select.select([connection], [], [], 0)[0])
 
 
