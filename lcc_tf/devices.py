@@ -23,14 +23,15 @@ def on_all_replicas(
     Args:
         function: function of a batch of images, which returns one result per image. Its variables
             must be created in the scope of the strategy.
-        strategy: the strategy. With a single replica, `function` is returned.
+        strategy: the strategy. With a single replica, or with replicas on several machines,
+            `function` is returned.
 
     Returns:
         Function with the same results, for use inside `tf.function`. If the number of images is not
         divisible by the number of replicas, the last image is predicted several times.
     """
     replicas = strategy.num_replicas_in_sync
-    if replicas == 1:
+    if replicas == 1 or replicas != len(strategy.extended.worker_devices):
         return function
 
     def divided(images: tf.Tensor) -> tf.Tensor:

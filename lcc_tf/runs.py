@@ -11,7 +11,7 @@ A run folder contains these files:
     tensorboard/          losses and scores for TensorBoard
 
 The fingerprint of a data set is a hash of its content. Evaluation and export load
-`best.weights.h5`. `lcc_tf.training.checkpoints` writes the weights and the history in such a way
+`best.weights.h5`. `lcc_tf.training` writes the weights and the history in such a way
 that the folder can be used after an interruption at any time.
 """
 

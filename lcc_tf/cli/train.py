@@ -28,6 +28,7 @@ from lcc_tf.config import (
     DataConfig,
     TrainConfig,
 )
+from lcc_tf.errors import DivergenceError
 from lcc_tf.recipes import from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -40,7 +41,7 @@ EXAMPLES = """\
       --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
 """
-LOST_WORKER = 3  # exit code
+LOST_WORKER = 4  # exit code
 FIELDS = {
     field.name: field
     for config in (TrainConfig, DataConfig)
@@ -87,6 +88,7 @@ def command(options: argparse.Namespace) -> None:
         )
     except LostWorkerError as error:
         print(in_options(str(error), parser()), file=sys.stderr, flush=True)
+        sys.stdout.flush()
         # Do not run the exit handlers of TensorFlow, because they wait for the lost worker.
         os._exit(LOST_WORKER)
     print(
@@ -140,7 +142,11 @@ def parser() -> argparse.ArgumentParser:
     options = new_parser(
         __doc__,
         EXAMPLES,
-        {0: "trained", LOST_WORKER: "another machine was lost; --resume on all machines continues"},
+        {
+            0: "trained",
+            DivergenceError.exit_code: "the loss or its gradient is not a finite number",
+            LOST_WORKER: "another machine was lost; --resume on all machines continues",
+        },
     )
     add_network(options.add_argument_group("network"))
     add_data(options.add_argument_group("data"))
@@ -452,7 +458,7 @@ def add_run_folder(group: OptionGroup) -> None:
         group,
         "checkpoint_minutes",
         "MINUTES",
-        "longest time between two checkpoints; a killed training loses at most this time",
+        "time between two checkpoints; a killed training loses at most about this time",
     )
     add_flag(
         group,

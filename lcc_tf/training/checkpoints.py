@@ -21,6 +21,7 @@ import json
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import h5py
 import keras
@@ -124,6 +125,19 @@ class CheckpointWriter:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future | None = None
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
+        """Waits until the last checkpoint is written.
+
+        Raises:
+            OSError: the disk is full, and no other error ends the block.
+        """
+        self._thread.shutdown()
+        if error is None:
+            self.finish()
+
     @property
     def is_writing(self) -> bool:
         """True if a checkpoint is being written in the background."""
@@ -138,9 +152,7 @@ class CheckpointWriter:
         Args:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
-            wait: if False, the file is written in the background. The file contains the values at
-                the time of the call. Later steps do not change these values: TensorFlow copies an
-                array that is still in use before it changes the variable.
+            wait: if False, the file is written in the background, from a copy of all values.
 
         Raises:
             OSError: the disk is full, or the checkpoint before this checkpoint was not written.
@@ -267,7 +279,7 @@ def restore(model: keras.Model, file: Path, *, same_phase: bool) -> dict[str, np
             starts with the averages of the weights.
 
     Returns:
-        All arrays of the checkpoint. The metrics are not loaded, because the start of an epoch
+        The metrics of the checkpoint. They are not loaded, because the start of an epoch
         resets them.
 
     Raises:
@@ -303,4 +315,4 @@ def restore(model: keras.Model, file: Path, *, same_phase: bool) -> dict[str, np
         variable.assign(arrays[name])
     if not same_phase:
         averaging_optimizer(model).start_averages()
-    return arrays
+    return {name: array for name, array in arrays.items() if name.startswith("metrics/")}

@@ -24,7 +24,13 @@ class SignalDelay:
     def __init__(self) -> None:
         self.received: int | None = None
         self.is_active = False
-        self._earlier = {number: signal.getsignal(number) for number in SIGNALS}
+        handlers = {number: signal.getsignal(number) for number in SIGNALS}
+        # A program in the background often ignores SIGINT. None is a handler of another language.
+        self._earlier = {
+            number: handler
+            for number, handler in handlers.items()
+            if handler not in (signal.SIG_IGN, None)
+        }
 
     def deliver(self, default: int | None = None) -> None:
         """Delivers the delayed signal to the handler that was set before `delayed_signals`.
@@ -39,6 +45,11 @@ class SignalDelay:
         if number is not None:
             self.restore()
             signal.raise_signal(number)
+
+    def start(self) -> None:
+        """Sets the signal handlers, except for signals that the process ignores."""
+        for number in self._earlier:
+            signal.signal(number, self.receive)
 
     def restore(self) -> None:
         """Sets the signal handlers from before `delayed_signals` again."""
@@ -67,8 +78,7 @@ def delayed_signals() -> Iterator[SignalDelay]:
     if threading.current_thread() is not threading.main_thread():
         yield delay
         return
-    for number in SIGNALS:
-        signal.signal(number, delay.receive)
+    delay.start()
     try:
         yield delay
     finally:

@@ -110,6 +110,9 @@ def compile_for(
         outputs = {"loss": loss, "metrics": scores}
     optimizer = _optimizer(phase, model, config, steps_per_epoch)
     model.compile(optimizer, jit_compile=XLA[config.xla], **outputs)
+    # In float16, Keras wraps the optimizer. The wrapper would create its variables in the first
+    # step, and a checkpoint could then not be loaded before the first step.
+    model.optimizer.build(model.trainable_variables)
 
 
 def _optimizer(

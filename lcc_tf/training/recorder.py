@@ -47,7 +47,7 @@ class RunRecorder(keras.callbacks.Callback):
         checkpoints: writer of the checkpoints.
         delay: delay of signals. If a signal has arrived, a checkpoint is written after the current
             step, and the training stops.
-        arrays: arrays of the checkpoint from which the training resumes, see
+        sums: metrics of the checkpoint from which the training resumes, see
             `lcc_tf.training.checkpoints.restore`; empty for a new training.
         is_chief: True to write files and to show the progress. On several machines, one worker is
             the chief.
@@ -61,7 +61,7 @@ class RunRecorder(keras.callbacks.Callback):
         data: TrainingData,
         checkpoints: CheckpointWriter,
         delay: SignalDelay,
-        arrays: dict[str, np.ndarray],
+        sums: dict[str, np.ndarray],
         *,
         is_chief: bool = True,
     ) -> None:
@@ -75,7 +75,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.delay = delay
         # The sums in a checkpoint between two epochs belong to a finished validation, and are not
         # needed.
-        self.arrays = arrays if state.step else {}
+        self.sums = sums if state.step else {}
         self.events = EventFiles(run.path) if is_chief else None
         self.last_checkpoint = time.monotonic()
         self.start = time.monotonic() - state.seconds
@@ -132,8 +132,8 @@ class RunRecorder(keras.callbacks.Callback):
         config, state = self.run.config, self.state
         ids = self.data.image_ids(state.epoch, state.step)
         received = (
-            f"in step {state.step + 1} of epoch {state.epoch + 1}. Received: loss={loss:g}, "
-            f"gradient norm={norm:g}, learning_rate={self._learning_rate():g}, "
+            f"in step {state.step + 1} of epoch {state.epoch + 1}. Received: mean loss of the "
+            f"epoch={loss:g}, gradient norm={norm:g}, learning_rate={self._learning_rate():g}, "
             f"images {', '.join(ids)}."
         )
         if config.on_nan == "skip" and state.skipped_steps < MAX_SKIPPED_STEPS:
@@ -141,7 +141,9 @@ class RunRecorder(keras.callbacks.Callback):
             for name, variable in training_variables(self.model).items():
                 # Keras creates some metrics in the first step. `before` does not contain these
                 # metrics: their value before the step is 0.
-                variable.assign(self.before.get(name, tf.zeros(variable.shape, variable.dtype)))
+                is_new = name.startswith("metrics/") and name not in self.before
+                zero = tf.zeros(variable.shape, variable.dtype)
+                variable.assign(zero if is_new else self.before[name])
             self.bar.write(
                 f"warning: skipped an update, because the loss or the gradient is not finite "
                 f"{received}"
@@ -182,10 +184,10 @@ class RunRecorder(keras.callbacks.Callback):
         start of an epoch, and creates some of their variables in the first step. Therefore the sums
         of the checkpoint can be added only after the first step.
         """
-        arrays, self.arrays = self.arrays, {}
-        for name, variable in training_variables(self.model).items() if arrays else ():
-            if name.startswith("metrics/"):
-                variable.assign(variable + arrays[name])
+        sums, self.sums = self.sums, {}
+        for name, variable in training_variables(self.model).items() if sums else ():
+            if name in sums:
+                variable.assign(variable + sums[name])
 
     def _write_checkpoint_if_due(self) -> None:
         """Writes a checkpoint if a signal has arrived, or if the last checkpoint is too old.
@@ -262,7 +264,9 @@ class RunRecorder(keras.callbacks.Callback):
             + f"  {config.monitor} {scores[config.monitor]:.4f}"
             + ("  (best so far)" if state.best_epoch == state.epoch else "")
         )
-        self.delay.deliver()
+        (stops,) = at_any_worker([self.delay.received is not None], self.model.distribute_strategy)
+        if stops:
+            self.delay.deliver(default=signal.SIGTERM)
 
     def close(self) -> None:
         """Closes the progress bar; prints the reason if the training stops early."""

@@ -100,7 +100,9 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
             if index is not None and not fault:
                 connections[index] = connection
                 continue
-            _send(connection, _FAULT + f"{fault}\n".encode())
+            # Other programs, and workers whose report was too slow, receive no answer.
+            if fault:
+                _send(connection, _FAULT + f"{fault}\n".encode())
             connection.close()
         for connection in connections.values():
             _send(connection, _GO)

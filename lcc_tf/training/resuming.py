@@ -53,7 +53,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             "resume. Choose another `workdir`."
         )
     old, new = run.config.to_json(), config.to_json()
-    changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
+    free = FREE_FIELDS if resume else {*FREE_FIELDS} - {"epochs"}
+    changed = [name for name in new if name not in free and new[name] != old[name]]
     if changed and resume is None:
         raise not_empty(workdir)
     if changed:

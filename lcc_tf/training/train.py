@@ -34,6 +34,7 @@ from lcc_tf.training.distribution import (
     choose_strategy,
     describe_devices,
     distribute,
+    is_multi_worker,
     naming_lost_workers,
 )
 from lcc_tf.training.history import write_history
@@ -89,6 +90,12 @@ def train(
         LostWorkerError: another worker has ended or cannot be reached.
         tfds_deepglobe.errors.InputError: a file of the data set cannot be read.
     """
+    if strategy and (workers or is_multi_worker(strategy)):
+        raise InputError(
+            "`strategy` must be a strategy for one machine. Received: "
+            f"{type(strategy).__name__}, workers={workers}. For several machines, use `workers` "
+            "and `worker_index` without `strategy`."
+        )
     cluster = Cluster() if strategy else find_cluster(workers, worker_index)
     with contextlib.ExitStack() as stack:
         if cluster.is_chief:
@@ -110,8 +117,11 @@ def _train(
     """Trains one network in a locked run folder, see `train`."""
     # Checks: they are the first step, because all later steps take a long time
     check_workdir(config, workdir, resume=resume)
+    # On several machines, a checkpoint can be written until all workers have started again.
+    strategy = strategy or choose_strategy(cluster)
+    check_batch_size(config.batch_size, strategy)
+    check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir)
-    checkpoints = CheckpointWriter(workdir, resumed=checkpoint, is_chief=cluster.is_chief)
     if state.finished or state.epoch >= config.epochs:
         if not resume:
             raise not_empty(workdir)
@@ -120,9 +130,6 @@ def _train(
         if cluster.is_chief:
             write_history(workdir, state.history)
         return state
-    strategy = strategy or choose_strategy(cluster)
-    check_batch_size(config.batch_size, strategy)
-    check_xla(config.xla, strategy)
 
     # Data set: it is prepared at its first use
     builder = prepare_dataset(**asdict(config.data))
@@ -171,35 +178,38 @@ def _train(
         write_training_images(workdir, builder)
 
     # Epochs
-    arrays: dict[str, np.ndarray] = {}
-    try:
-        for index, phase in enumerate(phases_of(config)):
-            if state.epoch >= phase.end:
-                continue
-            with strategy.scope():
-                compile_for(phase, model, config, rules, data.steps_per_epoch)
-                if checkpoint:
-                    arrays = restore(model, checkpoint, same_phase=index == state.phase)
-                    checkpoint = None
-            state.phase = index
-            with reading(builder), delayed_signals() as delay:
-                recorder = RunRecorder(
-                    *(run, phase, state, data, checkpoints, delay, arrays),
-                    is_chief=cluster.is_chief,
-                )
-                fit(model, recorder)
-            arrays = {}
-        checkpoints.finish()
-    except tf.errors.ResourceExhaustedError as error:
-        raise InputError(
-            "The device has too little memory. Received: "
-            f"batch_size={config.batch_size}, image_size={config.image_size}, "
-            f"precision={config.precision!r}. Use a smaller `batch_size` or `image_size`, or "
-            "`precision='mixed_bfloat16'`."
-        ) from error
-    finally:
-        if cluster.is_chief:
-            write_history(workdir, state.history)
+    sums: dict[str, np.ndarray] = {}
+    writer = CheckpointWriter(workdir, resumed=checkpoint, is_chief=cluster.is_chief)
+    with writer as checkpoints:
+        try:
+            for index, phase in enumerate(phases_of(config)):
+                if state.epoch >= phase.end:
+                    continue
+                with strategy.scope():
+                    compile_for(phase, model, config, rules, data.steps_per_epoch)
+                    if checkpoint:
+                        sums = restore(model, checkpoint, same_phase=index == state.phase)
+                        checkpoint = None
+                state.phase = index
+                with reading(builder), delayed_signals() as delay:
+                    # On several machines, all workers must stop after the same step.
+                    delay.is_active = cluster.size > 1
+                    recorder = RunRecorder(
+                        *(run, phase, state, data, checkpoints, delay, sums),
+                        is_chief=cluster.is_chief,
+                    )
+                    fit(model, recorder)
+                sums = {}
+        except tf.errors.ResourceExhaustedError as error:
+            raise InputError(
+                "The device has too little memory. Received: "
+                f"batch_size={config.batch_size}, image_size={config.image_size}, "
+                f"precision={config.precision!r}. Use a smaller `batch_size` or `image_size`, or "
+                "`precision='mixed_bfloat16'`."
+            ) from error
+        finally:
+            if cluster.is_chief:
+                write_history(workdir, state.history)
     return state
 
 

@@ -62,6 +62,22 @@ def test_second_signal_is_delivered_at_once():
     assert reached == [1]
 
 
+def test_ignored_signals_stay_ignored():
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        received = []
+
+        def block(delay):
+            signal.raise_signal(signal.SIGINT)
+            received.append(delay.received)
+
+        assert not interrupted(block)
+        assert received == [None]
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, handler)
+
+
 def test_signal_is_delivered_at_the_end_of_the_block():
     assert interrupted(lambda delay: signal.raise_signal(signal.SIGINT))
     assert not interrupted(lambda delay: delay.deliver())  # nothing has arrived

@@ -79,6 +79,27 @@ def test_interrupted_training_equals_uninterrupted_training(
     assert read_state(folder)[0].phase == 1
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"precision": "mixed_float16"},
+        {"deep_supervision": True, "arch": "unetpp"},
+        {"regime": "frozen"},
+        {"batch_size": 13},  # a single step per epoch
+    ],
+    ids=str,
+)
+def test_other_configurations_resume(changes, eagerly, small_networks, tiny_config, tmp_path):
+    """Two trainings of one epoch equal a training of two epochs, and the state is restored."""
+    config = dataclasses.replace(
+        tiny_config, image_size=32, epochs=2, schedule="constant", **changes
+    )
+    train(config, tmp_path / "once")
+    train(dataclasses.replace(config, epochs=1), tmp_path / "twice")
+    train(config, tmp_path / "twice", resume=True)
+    assert_equal_runs(tmp_path / "twice", tmp_path / "once")
+
+
 def test_resume_of_a_finished_run_does_nothing(uninterrupted, config, capsys):
     before = [file.read_bytes() for file in sorted((uninterrupted / CHECKPOINTS).iterdir())]
     state = train(config, uninterrupted, resume=True)
@@ -124,6 +145,8 @@ def test_folders_with_other_content_raise(config, uninterrupted, tmp_path):
         check_workdir(other, uninterrupted, resume=None)
     with pytest.raises(InputError, match="not empty.*`resume=True`"):
         train(config, uninterrupted)  # the training is finished
+    with pytest.raises(InputError, match="not empty.*`resume=True`"):
+        check_workdir(dataclasses.replace(config, epochs=4), uninterrupted, resume=None)
     with pytest.raises(InputError, match="seed=3 instead of 0") as error:
         check_workdir(other, uninterrupted, resume=True)
     assert "epochs=" not in str(error.value)

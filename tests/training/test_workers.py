@@ -101,7 +101,7 @@ def test_lost_worker_ends_the_training_which_resumes_like_one_device(
         other.kill()
         start = time.monotonic()
         code, _, errors = ended(chief)
-        assert code == 3
+        assert code == 4
         assert "Worker 1 (127.0.0.1:" in errors
         assert "with `--resume`" in errors
         assert "Traceback" not in errors
