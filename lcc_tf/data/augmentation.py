@@ -7,7 +7,7 @@ The probabilities are the same as in the original PyTorch notebooks:
 - noise: 0.2,
 - elastic warp: 0.2.
 
-Bands other than RGB must also be scaled to [0, 255]. They are changed like the colors.
+Bands other than RGB must also be scaled to [0, 255], and are changed like the colors.
 
 The original notebooks do not set the strength of the changes. Therefore, this module defines the
 strengths as constants. All random numbers depend only on the seed of the example. Therefore, equal
@@ -39,8 +39,8 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
 
     Returns:
         Augmented image and mask, with the same shapes, dtypes and ranges as the inputs. The mask is
-        flipped, rotated and warped like the image. All its classes are also in the
-        input mask.
+        flipped, rotated and warped like the image. The augmented mask contains no classes that the
+        input mask does not contain.
 
     Example:
         >>> image, mask = tf.zeros((8, 8, 3)), tf.zeros((8, 8), tf.int32)
@@ -171,7 +171,7 @@ def _displaced(
         size: number of rows or columns, int32 scalar.
 
     Returns:
-        Displaced positions, float32; the pixel before each position and the pixel after it, int32.
+        Displaced positions, float32. For each position: the pixel before and the next pixel, int32.
     """
     last = tf.cast(size - 1, tf.float32)
     position = tf.abs(tf.cast(index, tf.float32) + displacement * tf.cast(size, tf.float32))

@@ -283,8 +283,8 @@ def _in_random_order(
 
     Call this function only inside a function that `flat_map` receives.
     """
-    # `flat_map` builds a graph, and this line sets the seed of the graph. Otherwise, the order would
-    # also depend on the global seed of TensorFlow.
+    # `flat_map` builds a graph, and this line sets the seed of the graph. Otherwise, the order
+    # would also depend on the global seed of TensorFlow.
     tf.random.set_seed(seed + 1)
     # The crops of an image are far apart in this order. A batch with many crops of the same image
     # would train worse.

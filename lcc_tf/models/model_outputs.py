@@ -11,7 +11,8 @@ from lcc_tf.models.averaging import WeightedAverage
 from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.models.resampling import BilinearUpsampling
 
-# If the inputs of these layers are probabilities, their outputs are probabilities too.
+# If the input of one of these layers is probabilities, the output is probabilities too. Therefore
+# these layers are skipped when the layer that computes the probabilities is searched.
 _KEEP_PROBABILITIES = (
     BilinearUpsampling,
     keras.layers.Cropping2D,
@@ -36,11 +37,11 @@ def check_segmentation_model(model: keras.Model) -> None:
         InputError: one of these reasons:
 
             - The model is neither functional nor sequential.
-            - It does not have exactly one input, RGB `(batch, height, width, 3)`, or images with
-              the `bands` of the model.
-            - Its first output is not `(batch, height, width, num_classes)` with 2 classes or more.
-            - The height or width of its output differs from the height or width of its input.
-            - A sigmoid computes its output.
+            - The model does not have exactly one input, RGB `(batch, height, width, 3)`, or images
+              with the `bands` of the model.
+            - The first output is not `(batch, height, width, num_classes)` with 2 classes or more.
+            - The height or width of the output differs from the height or width of the input.
+            - A sigmoid computes the output.
 
     Example:
         >>> image = keras.Input((8, 8, 3))

@@ -47,8 +47,8 @@ from lcc_tf.models.resampling import (
     ConcatenateResized,
 )
 
-# Mapping from a backbone of segmentation-models to the mode of `EncoderPreprocessing` that its
-# ImageNet weights expect.
+# Key: name of a backbone of segmentation-models. Value: mode of `EncoderPreprocessing` that the
+# ImageNet weights of the backbone expect.
 # densenet121, densenet169 and densenet201 are missing, because their layer names contain a "/",
 # which Keras 3 rejects. The construction of senet154 and of backbones with "next" in their names
 # takes 30 seconds to several minutes. The reason is that these backbones split each grouped
@@ -80,7 +80,7 @@ BASELINES = {
 }
 
 # Beginnings of the names of the first decoder layers. All other decoder layers depend on the first
-# decoder layers.
+# decoder layers, so that `_split` can find all decoder layers.
 _DECODER = re.compile(r"center_block|decoder_stage|fpn_stage|psp_")
 # Image height and width, in pixels, for which the package builds each network. The PSPNet of the
 # package needs a multiple of 48, and its default is 384. Do not use another multiple of 48: for
@@ -262,7 +262,7 @@ def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
 
 
 def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
-    """Returns a dictionary that maps each layer name of a network to a new layer without weights.
+    """Copies the layers of a network without the weights. Key: name of a layer. Value: the copy.
 
     Automatic names, such as "add_12", depend on the layers that Keras built before. The new layers
     are numbered from 1. Therefore the layers of each new network have the same names.
@@ -318,7 +318,7 @@ def _connect(
 
     Args:
         layers: the original layers, in the order of computation.
-        copies: mapping from the name of an original layer to its copy.
+        copies: key: name of an original layer. Value: copy of the layer.
         inputs: input tensors of the original layers.
         new_inputs: input tensors of the copies, one per tensor of `inputs`.
         outputs: output tensors of the original layers.

@@ -1,9 +1,9 @@
 """Loads the PyTorch weights of ResNets (torchvision, timm) and of whole networks (smp).
 
 smp is segmentation_models_pytorch, https://github.com/qubvel-org/segmentation_models.pytorch,
-versions 0.5 and 0.6. A state dict is a mapping of names to arrays. The axes of a convolution kernel
-are `(output, input, height, width)` in PyTorch and `(height, width, input, output)` in Keras.
-This module works without PyTorch.
+versions 0.5 and 0.6. A state dict is a dictionary (key: name, value: array). The axes of a
+convolution kernel are `(output, input, height, width)` in PyTorch and
+`(height, width, input, output)` in Keras. This module works without PyTorch.
 """
 
 import re
@@ -23,8 +23,8 @@ CLASSIFIER = ("fc.weight", "fc.bias")
 # Modules of a network in smp
 _MODULES = ("encoder", "decoder", "segmentation_head")
 LISTED = 6  # maximum number of names per kind of mismatch in an error message
-# Mapping from the name of a Keras variable to the name of the PyTorch array (within its module) and
-# to the axes of the PyTorch array, in the order of the Keras variable.
+# Key: name of a Keras variable. Value: name of the PyTorch array in the PyTorch module, and axes of
+# the PyTorch array in the order of the Keras axes.
 _VARIABLES = {
     "kernel": ("weight", (2, 3, 1, 0)),
     "bias": ("bias", (0,)),
@@ -37,7 +37,7 @@ _VARIABLES = {
     "pointwise_kernel": ("1.weight", (2, 3, 1, 0)),
 }
 
-# Mapping from a layer of `DeepLabV3Plus` to the module of smp. `_deeplabv3plus_modules` adds the
+# Key: name of a layer of `DeepLabV3Plus`. Value: module of smp. `_deeplabv3plus_modules` adds the
 # layers of the atrous branches, because their names contain the dilation rates of the model.
 _DEEPLABV3PLUS_MODULES = {
     "aspp_1x1_conv": "decoder.aspp.0.convs.0.0",
@@ -90,7 +90,7 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
         model: a model of `UNetPlusPlus` or `DeepLabV3Plus`. The name of its encoder must end in
             `_v1.5` (a ResNet with the layers of torchvision). The model must have no deep
             supervision.
-        state_dict: mapping from smp's names to arrays. The names may have a prefix, for example in
+        state_dict: arrays with the names of smp. The names may have a prefix, for example in
             the state dict of a Lightning module. Arrays outside of the network are ignored, except
             `mean` and `std`, which must have the values of ImageNet.
 
@@ -121,7 +121,7 @@ def load_torch_encoder(network: keras.Model, state_dict: Mapping[str, np.ndarray
 
     Args:
         network: a model that `resnet_v1_5` returned.
-        state_dict: mapping from torchvision's names to arrays. The classifier is ignored.
+        state_dict: arrays with the names of torchvision. The classifier is ignored.
 
     Raises:
         InputError: names or shapes do not match. In this case, no weights are loaded.
@@ -134,7 +134,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
     """Identifies the network of an smp state dict from the names and shapes of the arrays.
 
     Args:
-        state_dict: mapping from smp's names to arrays; see `load_torch_state_dict`.
+        state_dict: arrays with the names of smp; see `load_torch_state_dict`.
 
     Raises:
         InputError: the network is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
@@ -174,13 +174,13 @@ def network_arrays(
     (`DataParallel`), and the name of the attribute of a Lightning module, such as `model`.
 
     Args:
-        state_dict: mapping from names to arrays.
+        state_dict: arrays with their names.
 
     Returns:
         Two values:
 
-        - Mapping from smp's names to the arrays of the network, and to `mean` and `std` of
-          smp's Lightning module.
+        - Dictionary of the arrays of the network, and of `mean` and `std` of smp's Lightning
+          module. Key: name in smp. Value: array.
         - Names of the other arrays, such as class weights of a loss.
 
     Raises:
@@ -223,10 +223,10 @@ def as_two_classes(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Therefore the probabilities do not change.
 
     Args:
-        weights: mapping from smp's names to arrays, see `network_arrays`.
+        weights: arrays with the names of smp, see `network_arrays`.
 
     Returns:
-        The mapping for a network with two output channels, background and class.
+        The arrays for a network with two output channels, background and class.
     """
     head = ("segmentation_head.0.weight", "segmentation_head.0.bias")
     return {
@@ -355,7 +355,7 @@ def _unknown_layer(layer: keras.layers.Layer) -> InputError:
 
 
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """Returns a dictionary that maps each decoder layer of `DeepLabV3Plus` to smp's module."""
+    """Adds the atrous branches of a model to `_DEEPLABV3PLUS_MODULES`, and returns the result."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):
@@ -373,8 +373,8 @@ def _assign(
     """Assigns each array to its variable after a check of all names and shapes.
 
     Args:
-        targets: mapping from the name of a PyTorch array to its target.
-        state_dict: mapping from the name of a PyTorch array to the array.
+        targets: key: name of a PyTorch array. Value: Keras variable for this array.
+        state_dict: key: name of a PyTorch array. Value: the array.
         network: name of the network, for the error message.
         ignored: names of arrays in the state dict that are not loaded.
 
@@ -400,7 +400,7 @@ def _assign(
             for name, target in targets.items()
             if name in received and np.shape(received[name]) != target.torch_shape
         ],
-        # Quantized weights are integers, whose scale factors are not read.
+        # Quantized weights are integers. They cannot be loaded, because no scale factors are read.
         "not of a floating point type": [
             f"{name}, received {np.asarray(array).dtype}"
             for name, array in received.items()

@@ -27,7 +27,7 @@ MAX_TILE = 16384
 # Maximum number of pixels per batch on a CPU. If a tile has more pixels, a batch contains one tile.
 # Larger batches need more memory and are not faster.
 BATCH_PIXELS = 512**2
-# The same for a GPU, whose many cores need more pixels.
+# Maximum number of pixels per batch on a GPU, which has many cores and therefore needs more pixels.
 GPU_BATCH_PIXELS = 8 * 512**2
 
 # Function whose argument is float32 `(batch, side, side, 3)`, RGB in [0, 255]. It returns
@@ -259,7 +259,7 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     """Returns the first row or column of each tile along one side of an image.
 
     The first tile and the last tile extend beyond the borders of the image by half of the overlap
-    or more. Therefore each pixel has this distance or more from the edges of some tile.
+    or more. Therefore each pixel has at least this distance from the edges of at least one tile.
 
     If the image is not larger than a tile, there is a single tile with the image in its center.
 
