@@ -7,7 +7,7 @@ The probabilities are the same as in the original PyTorch notebooks:
 - noise: 0.2,
 - elastic warp: 0.2.
 
-Bands other than RGB must also be scaled to [0, 255], and are changed like the colors.
+Bands other than RGB must also be scaled to [0, 255]. They are changed like the colors.
 
 The original notebooks do not set the strength of the changes. Therefore, this module defines the
 strengths as constants. All random numbers depend only on the seed of the example. Therefore, equal
@@ -171,7 +171,7 @@ def _displaced(
         size: number of rows or columns, int32 scalar.
 
     Returns:
-        Displaced positions, float32. For each position: the pixel before and the next pixel, int32.
+        Displaced positions, float32; the pixel before each position and the pixel after it, int32.
     """
     last = tf.cast(size - 1, tf.float32)
     position = tf.abs(tf.cast(index, tf.float32) + displacement * tf.cast(size, tf.float32))

@@ -2,8 +2,8 @@
 
 All images of a data set have the same encoding, "jpeg" or "png". Therefore, the decoder is chosen
 when the graph is built, and the graph needs no branches. Images and masks that are already decoded
-are not changed. TFDS decodes images with other bands than RGB with 8 bits. These images have one
-channel per band and the dtype of the image files.
+are not changed. TFDS decodes images with other bands than RGB with 8 bits. They have one channel
+per band and the dtype of the image files.
 """
 
 import json

@@ -74,7 +74,7 @@ class WeightedAverage(keras.layers.Layer):
     """Layer that averages probabilities with `weighted_average`.
 
     Args:
-        weights: one weight per tensor; see `weighted_average`.
+        weights: one weight per tensor. Each weight is 0 or more, and at least one is above 0.
         average: "probabilities" or "logits"; see `weighted_average`.
     """
 

@@ -45,7 +45,7 @@ def conv_bn_relu(
 def node_conv_bn_relu(
     maps: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
-    """Upsamples a feature map, concatenates other maps, and applies `conv_bn_relu`.
+    """Upsamples a feature map, concatenates it with others, and applies `conv_bn_relu`.
 
     Args:
         maps: the map to upsample by 2, and any number of other maps, see `NodeConv2D`.

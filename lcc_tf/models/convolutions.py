@@ -11,7 +11,7 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
     For a dilated depthwise convolution, TensorFlow pads the feature map to a multiple of the
     dilation rate. With a rate of 36 and 8x8 pixels, the padding multiplies the work by several
     hundred. This layer instead adds nine shifted copies of the feature map, one per element of the
-    kernel. If the image size is known before the call, copies with only padding are skipped.
+    kernel. If the image size is known before the call, it skips copies that contain only padding.
 
     The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same".
     In all other cases, the layer calls `SeparableConv2D`. Both layers have the same arguments.

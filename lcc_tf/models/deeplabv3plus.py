@@ -21,7 +21,7 @@ from lcc_tf.models.resampling import BilinearUpsampling, BroadcastLike
 FILTERS = 256
 # Number of channels of the stride-4 features: the best number in table 1 of the paper
 LOW_LEVEL_FILTERS = 48
-# Key: output stride. Value: dilation rates.
+# Mapping from an output stride to the dilation rates.
 # - Output stride 16: the rates of segmentation_models_pytorch 0.5 and 0.6. The original PyTorch
 #   notebooks used these rates. The rates of DeepLabV3 (Chen et al. 2017,
 #   https://arxiv.org/abs/1706.05587, section 3.3) are half as large: (6, 12, 18).

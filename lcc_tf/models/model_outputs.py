@@ -37,11 +37,11 @@ def check_segmentation_model(model: keras.Model) -> None:
         InputError: one of these reasons:
 
             - The model is neither functional nor sequential.
-            - The model does not have exactly one input, RGB `(batch, height, width, 3)`, or images
-              with the `bands` of the model.
-            - The first output is not `(batch, height, width, num_classes)` with 2 classes or more.
-            - The height or width of the output differs from the height or width of the input.
-            - A sigmoid computes the output.
+            - It does not have exactly one input, RGB `(batch, height, width, 3)`, or images with
+              the `bands` of the model.
+            - Its first output is not `(batch, height, width, num_classes)` with 2 classes or more.
+            - The height or width of its output differs from the height or width of its input.
+            - A sigmoid computes its output.
 
     Example:
         >>> image = keras.Input((8, 8, 3))

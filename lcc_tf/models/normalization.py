@@ -9,10 +9,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     """`keras.layers.BatchNormalization` that is fast in training.
 
     In training, the layer of Keras adds dozens of operations to the graph. This layer adds one
-    fused operation, and one operation for the gradient. Then a step takes less time and memory, and
-    the first step starts earlier. The layer uses the fused operation for feature maps in float32,
-    unless the statistics are synchronized over replicas. In all other cases, and in predictions,
-    the layer calls the layer of Keras. Both layers have the same arguments and weights.
+    fused operation and one for its gradient. Then a step takes less time and memory, and the first
+    step starts earlier. The layer uses the fused operation for feature maps in float32, unless the
+    statistics are synchronized over replicas. In all other cases, and in predictions, the layer
+    calls the layer of Keras. Both layers have the same arguments and weights.
 
     Example:
         >>> layer = BatchNormalization(momentum=0.9)

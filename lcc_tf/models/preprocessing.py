@@ -211,7 +211,7 @@ def size_divisor(model: keras.Model) -> int:
     """Returns the number by which image height and width must be divisible for a model.
 
     The number is the largest `size_divisor` of the `EncoderPreprocessing` layers in the model and
-    in its nested models. Without these layers, the number is 1.
+    in its nested models. For a model without such a layer, the number is 1.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus

@@ -262,7 +262,7 @@ def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
 
 
 def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
-    """Copies the layers of a network without the weights. Key: name of a layer. Value: the copy.
+    """Returns a dictionary that maps each layer name of a network to a new layer without weights.
 
     Automatic names, such as "add_12", depend on the layers that Keras built before. The new layers
     are numbered from 1. Therefore the layers of each new network have the same names.
@@ -318,7 +318,7 @@ def _connect(
 
     Args:
         layers: the original layers, in the order of computation.
-        copies: key: name of an original layer. Value: copy of the layer.
+        copies: mapping from the name of an original layer to its copy.
         inputs: input tensors of the original layers.
         new_inputs: input tensors of the copies, one per tensor of `inputs`.
         outputs: output tensors of the original layers.

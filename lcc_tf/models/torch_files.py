@@ -37,7 +37,7 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
             state dict. Only files of `torch.save` need PyTorch.
 
     Returns:
-        Dictionary. Key: name of an array. Value: the array. Floating-point arrays are float32.
+        Dictionary that maps names to arrays. Floating-point arrays are float32.
 
     Raises:
         InputError: the file does not exist, is damaged, has another format, contains more than

@@ -37,7 +37,7 @@ _VARIABLES = {
     "pointwise_kernel": ("1.weight", (2, 3, 1, 0)),
 }
 
-# Key: name of a layer of `DeepLabV3Plus`. Value: module of smp. `_deeplabv3plus_modules` adds the
+# Mapping from a layer of `DeepLabV3Plus` to the module of smp. `_deeplabv3plus_modules` adds the
 # layers of the atrous branches, because their names contain the dilation rates of the model.
 _DEEPLABV3PLUS_MODULES = {
     "aspp_1x1_conv": "decoder.aspp.0.convs.0.0",
@@ -90,7 +90,7 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
         model: a model of `UNetPlusPlus` or `DeepLabV3Plus`. The name of its encoder must end in
             `_v1.5` (a ResNet with the layers of torchvision). The model must have no deep
             supervision.
-        state_dict: arrays with the names of smp. The names may have a prefix, for example in
+        state_dict: mapping from smp's names to arrays. The names may have a prefix, for example in
             the state dict of a Lightning module. Arrays outside of the network are ignored, except
             `mean` and `std`, which must have the values of ImageNet.
 
@@ -121,7 +121,7 @@ def load_torch_encoder(network: keras.Model, state_dict: Mapping[str, np.ndarray
 
     Args:
         network: a model that `resnet_v1_5` returned.
-        state_dict: arrays with the names of torchvision. The classifier is ignored.
+        state_dict: mapping from torchvision's names to arrays. The classifier is ignored.
 
     Raises:
         InputError: names or shapes do not match. In this case, no weights are loaded.
@@ -134,7 +134,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
     """Identifies the network of an smp state dict from the names and shapes of the arrays.
 
     Args:
-        state_dict: arrays with the names of smp; see `load_torch_state_dict`.
+        state_dict: mapping from smp's names to arrays; see `load_torch_state_dict`.
 
     Raises:
         InputError: the network is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
@@ -174,7 +174,7 @@ def network_arrays(
     (`DataParallel`), and the name of the attribute of a Lightning module, such as `model`.
 
     Args:
-        state_dict: arrays with their names.
+        state_dict: mapping from names to arrays.
 
     Returns:
         Two values:
@@ -223,10 +223,10 @@ def as_two_classes(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Therefore the probabilities do not change.
 
     Args:
-        weights: arrays with the names of smp, see `network_arrays`.
+        weights: mapping from smp's names to arrays, see `network_arrays`.
 
     Returns:
-        The arrays for a network with two output channels, background and class.
+        The mapping for a network with two output channels, background and class.
     """
     head = ("segmentation_head.0.weight", "segmentation_head.0.bias")
     return {
@@ -355,7 +355,7 @@ def _unknown_layer(layer: keras.layers.Layer) -> InputError:
 
 
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """Adds the atrous branches of a model to `_DEEPLABV3PLUS_MODULES`, and returns the result."""
+    """Returns a dictionary that maps each decoder layer of `DeepLabV3Plus` to smp's module."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):
@@ -400,7 +400,7 @@ def _assign(
             for name, target in targets.items()
             if name in received and np.shape(received[name]) != target.torch_shape
         ],
-        # Quantized weights are integers. They cannot be loaded, because no scale factors are read.
+        # Quantized weights are integers, whose scale factors are not read.
         "not of a floating point type": [
             f"{name}, received {np.asarray(array).dtype}"
             for name, array in received.items()

@@ -67,8 +67,8 @@ def UNetPlusPlus(
         A model that maps images to logits. The images are float32 `(batch, height, width, 3)`, RGB
         in [0, 255], or have the channels `bands` with their original values. The logits are
         float32 `(batch, height, width, num_classes)`. With deep supervision, the model returns five
-        outputs with this shape: first the prediction, then the four heads. In training, apply the
-        loss only to the four heads.
+        such outputs: first the prediction, then the four heads. In training, apply the loss only to
+        the four heads.
 
     Raises:
         InputError: the encoder or the preprocessing is unknown; `num_classes` or `input_shape` is

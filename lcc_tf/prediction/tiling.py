@@ -259,7 +259,7 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     """Returns the first row or column of each tile along one side of an image.
 
     The first tile and the last tile extend beyond the borders of the image by half of the overlap
-    or more. Therefore each pixel has at least this distance from the edges of at least one tile.
+    or more. Therefore each pixel has this distance or more from the edges of some tile.
 
     If the image is not larger than a tile, there is a single tile with the image in its center.
 

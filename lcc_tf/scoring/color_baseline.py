@@ -27,7 +27,7 @@ class ColorBaseline:
 
     Attributes:
         table: float32 `(BINS ** 3, num_classes)`, class probabilities of each fine bin.
-        bands: bands of the images; None for RGB in [0, 255]. Only the colors are used.
+        bands: bands of the images, of which only the colors are used; None for RGB in [0, 255].
     """
 
     table: np.ndarray

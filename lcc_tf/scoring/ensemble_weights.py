@@ -57,7 +57,7 @@ def tune_weights(
 
     Args:
         members: members of the ensemble.
-        builder: a prepared data set. Only the split "validation" is read.
+        builder: a prepared data set, of which only the split "validation" is read.
         rules: scoring rules that define the mean IoU.
         average: "probabilities" or "logits", the values that the ensemble averages.
 
@@ -65,8 +65,7 @@ def tune_weights(
         InputError: the validation split is empty.
     """
     side = rules.protocol.side
-    # One pair per image: the mask, and a list with the probabilities of each member, on the grid
-    samples = []
+    samples = []  # one pair per image: its mask and the probabilities of each member, on the grid
     examples = split_examples(builder, "validation", "tuning weights")
     for predicted in ScoredPredictors(members).predict(examples):
         predicted = predicted if side is None else predicted.resize((side, side))

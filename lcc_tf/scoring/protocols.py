@@ -73,7 +73,7 @@ class ScoringRules:
 
     @cached_property
     def ignore_class(self) -> int | None:
-        """Id of the class whose ground truth is not scored; None if all pixels are scored."""
+        """Id of the class whose ground-truth pixels are not scored; None if all are scored."""
         return self.classes.unknown_id if self.protocol.masks_unknown else None
 
     @cached_property

@@ -140,7 +140,7 @@ def _tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _comparison_remarks(evaluation: Evaluation, rules: ScoringRules) -> list[str]:
-    """Returns a line that names the published scores, and a warning if the images differ."""
+    """Returns a line that names the comparable published scores, and a warning for other images."""
     protocol, published = rules.protocol, comparison(rules)
     remarks = [f"{protocol.name} ({describe(rules)}): compare with {published}."]
     if published != protocol.comparable_with:

@@ -18,7 +18,7 @@ class LabelRules:
 
     num_classes: int
     ignore_class: int | None = None  # class id that loss and training scores ignore, or None
-    class_weights: tuple[float, ...] | None = None  # one weight per class; None for equal weights
+    class_weights: tuple[float, ...] | None = None  # one per class; None for equal weights
 
 
 def label_rules_of(config: TrainConfig, builder: tfds.core.DatasetBuilder) -> LabelRules:

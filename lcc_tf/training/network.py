@@ -31,7 +31,7 @@ def build_network(
         config: configuration with architecture, encoder, image size and precision.
         num_classes: number of classes.
         pretrained: if True, load the initial weights of the encoder. Use False if a checkpoint is
-            loaded afterwards, because the checkpoint replaces all weights.
+            loaded afterwards, because it replaces all weights.
         bands: bands of the images; None for RGB in [0, 255].
         strategy: strategy of the training; None for TensorFlow's default strategy.
 
@@ -77,7 +77,7 @@ def compile_for(
 
     Args:
         phase: phase to train.
-        model: result of `build_network`, changed in place.
+        model: result of `build_network`. It is changed in place.
         config: configuration with the loss, the learning rate schedule, the moving average and the
             use of XLA.
         rules: number of classes, ignored class and class weights.

@@ -119,7 +119,7 @@ class TrainingData:
             # One number per channel, and 1 byte for the class id
             pixel = channels * np.dtype(feature.np_dtype).itemsize + 1
             return pixel * int(image_pixels(self.builder).sum())
-        # Resized images are float32 and resized masks are int32, with 4 bytes per number.
+        # After resizing, each channel and the class id need 4 bytes.
         return 4 * (channels + 1) * self.image_size**2 * split_size(self.builder, "train")
 
     def validation_batches(self) -> tf.data.Dataset:
