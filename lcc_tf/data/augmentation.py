@@ -39,8 +39,8 @@ def augment(image: tf.Tensor, mask: tf.Tensor, seed: tf.Tensor) -> tuple[tf.Tens
 
     Returns:
         Augmented image and mask, with the same shapes, dtypes and ranges as the inputs. The mask is
-        flipped, rotated and warped like the image. All its classes are also in the
-        input mask.
+        flipped, rotated and warped like the image. The augmented mask contains no classes that the
+        input mask does not contain.
 
     Example:
         >>> image, mask = tf.zeros((8, 8, 3)), tf.zeros((8, 8), tf.int32)

@@ -19,7 +19,8 @@ from tfds_deepglobe.classes import VOID_ID
 from tfds_deepglobe.deepglobe_dataset_builder import BAND_RANGES
 from tfds_deepglobe.source_files import delete_and_repeat
 
-# The colors of a JPEG pixel also depend on the colors of its neighbors.
+# Number of pixels that are decoded around a window of a JPEG file, because the decoded colors of a
+# pixel also depend on neighboring pixels.
 JPEG_MARGIN = 16
 
 
@@ -40,7 +41,8 @@ def band_ranges(builder: tfds.core.DatasetBuilder) -> dict[str, list[list[float]
         builder: builder of a prepared data set with bands.
 
     Returns:
-        Mapping from "percentile" and "minmax" to one range per band.
+        Dictionary. Keys: "percentile" and "minmax". Value: a list with one range
+            `[low, high]` per band.
 
     Raises:
         InputError: the file with the ranges is missing or damaged.

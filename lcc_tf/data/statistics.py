@@ -101,9 +101,9 @@ def _widened(low: float, high: float) -> tuple[float, float]:
 
 
 def _counts(builder: tfds.core.DatasetBuilder) -> np.ndarray:
-    """Returns the content of the file `CLASS_PIXELS`: the pixels of each class, and void pixels.
+    """Returns the numbers of pixels per class, and of void pixels, from the file `CLASS_PIXELS`.
 
-    In data sets of earlier versions, the file contains no number of void pixels.
+    Files of earlier versions contain no number of void pixels. Then the result has one column less.
     """
     file = Path(builder.data_dir) / CLASS_PIXELS
     num_images = split_size(builder, "train")

@@ -11,7 +11,8 @@ from lcc_tf.models.averaging import WeightedAverage
 from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.models.resampling import BilinearUpsampling
 
-# If the inputs of these layers are probabilities, their outputs are probabilities too.
+# If the input of one of these layers is probabilities, the output is probabilities too. Therefore
+# these layers are skipped when the layer that computes the probabilities is searched.
 _KEEP_PROBABILITIES = (
     BilinearUpsampling,
     keras.layers.Cropping2D,

@@ -47,7 +47,8 @@ class BatchNormalization(keras.layers.BatchNormalization):
             epsilon=self.epsilon,
             is_training=True,
         )
-        # The operation divides the squared deviations by n - 1, and Keras divides them by n.
+        # The operation divides the squared differences from the mean by n - 1, and Keras by n.
+        # Therefore convert the variance.
         n = tf.reduce_prod(tf.cast(tf.shape(inputs)[:3], tf.float32))
         variance *= (n - 1) / n
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):

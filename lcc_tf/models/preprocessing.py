@@ -41,7 +41,7 @@ class EncoderPreprocessing(keras.layers.Layer):
     https://github.com/qubvel-org/segmentation_models.pytorch/issues/1224
 
     With `bands`, the layer first clips each band to its range and scales the range to [0, 255].
-    Then the red, green and blue band are preprocessed like this color in RGB images. The other
+    Then a red, green or blue band is preprocessed like the same color of RGB images. The other
     bands are preprocessed like the mean of the three colors. The order of the bands does not
     change, even for "caffe".
 

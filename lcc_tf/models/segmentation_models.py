@@ -47,8 +47,8 @@ from lcc_tf.models.resampling import (
     ConcatenateResized,
 )
 
-# Mapping from a backbone of segmentation-models to the mode of `EncoderPreprocessing` that its
-# ImageNet weights expect.
+# Key: name of a backbone of segmentation-models. Value: mode of `EncoderPreprocessing` that the
+# ImageNet weights of the backbone expect.
 # densenet121, densenet169 and densenet201 are missing, because their layer names contain a "/",
 # which Keras 3 rejects. The construction of senet154 and of backbones with "next" in their names
 # takes 30 seconds to several minutes. The reason is that these backbones split each grouped
@@ -80,7 +80,7 @@ BASELINES = {
 }
 
 # Beginnings of the names of the first decoder layers. All other decoder layers depend on the first
-# decoder layers.
+# decoder layers, so that `_split` can find all decoder layers.
 _DECODER = re.compile(r"center_block|decoder_stage|fpn_stage|psp_")
 # Image height and width, in pixels, for which the package builds each network. The PSPNet of the
 # package needs a multiple of 48, and its default is 384. Do not use another multiple of 48: for

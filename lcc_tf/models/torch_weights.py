@@ -1,9 +1,9 @@
 """Loads the PyTorch weights of ResNets (torchvision, timm) and of whole networks (smp).
 
 smp is segmentation_models_pytorch, https://github.com/qubvel-org/segmentation_models.pytorch,
-versions 0.5 and 0.6. A state dict is a mapping of names to arrays. The axes of a convolution kernel
-are `(output, input, height, width)` in PyTorch and `(height, width, input, output)` in Keras.
-This module works without PyTorch.
+versions 0.5 and 0.6. A state dict is a dictionary (key: name, value: array). The axes of a
+convolution kernel are `(output, input, height, width)` in PyTorch and
+`(height, width, input, output)` in Keras. This module works without PyTorch.
 """
 
 import re
@@ -23,8 +23,8 @@ CLASSIFIER = ("fc.weight", "fc.bias")
 # Modules of a network in smp
 _MODULES = ("encoder", "decoder", "segmentation_head")
 LISTED = 6  # maximum number of names per kind of mismatch in an error message
-# Mapping from the name of a Keras variable to the name of the PyTorch array (within its module) and
-# to the axes of the PyTorch array, in the order of the Keras variable.
+# Key: name of a Keras variable. Value: name of the PyTorch array in the PyTorch module, and axes of
+# the PyTorch array in the order of the Keras axes.
 _VARIABLES = {
     "kernel": ("weight", (2, 3, 1, 0)),
     "bias": ("bias", (0,)),
@@ -179,8 +179,8 @@ def network_arrays(
     Returns:
         Two values:
 
-        - Mapping from smp's names to the arrays of the network, and to `mean` and `std` of
-          smp's Lightning module.
+        - Dictionary of the arrays of the network, and of `mean` and `std` of smp's Lightning
+          module. Key: name in smp. Value: array.
         - Names of the other arrays, such as class weights of a loss.
 
     Raises:
@@ -373,8 +373,8 @@ def _assign(
     """Assigns each array to its variable after a check of all names and shapes.
 
     Args:
-        targets: mapping from the name of a PyTorch array to its target.
-        state_dict: mapping from the name of a PyTorch array to the array.
+        targets: key: name of a PyTorch array. Value: Keras variable for this array.
+        state_dict: key: name of a PyTorch array. Value: the array.
         network: name of the network, for the error message.
         ignored: names of arrays in the state dict that are not loaded.
 

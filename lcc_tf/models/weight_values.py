@@ -14,7 +14,7 @@ from lcc_tf.models.layers import all_layers
 def check_finite(arrays: Iterable[tuple[str, np.ndarray]], source: str) -> None:
     """Verifies that weights are finite numbers, and that no variance is negative.
 
-    If a weight is not finite or a variance is negative, the network predicts NaN for all classes.
+    If a weight is not finite or a variance is negative, a network can predict NaN for all classes.
     The argmax of NaN is class 0, which looks like a valid prediction.
 
     Args:

@@ -128,15 +128,16 @@ def _check_finite(image: np.ndarray) -> None:
 def probability_function(model: keras.Model) -> Predict:
     """Converts a model to a function that returns probabilities.
 
-    If the model was created in the scope of a `MirroredStrategy`, all its devices are used.
+    If the model was created in the scope of a `MirroredStrategy`, the function uses all devices of
+    the strategy.
 
     Args:
         model: model that returns logits or probabilities, see `predict_tiled`.
 
     Returns:
-        Function whose argument is the model's input, float32 `(batch, height, width, channels)`. It
-        returns probabilities, float32 `(batch, height, width, num_classes)`. It predicts many
-        images in several batches, see `in_batches`.
+        Function from images to probabilities. Argument: input of the model, float32
+        `(batch, height, width, channels)`. Result: float32 `(batch, height, width, num_classes)`.
+        The function predicts many images in several batches, see `in_batches`.
     """
     has_softmax = outputs_probabilities(model)
 

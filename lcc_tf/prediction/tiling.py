@@ -27,7 +27,7 @@ MAX_TILE = 16384
 # Maximum number of pixels per batch on a CPU. If a tile has more pixels, a batch contains one tile.
 # Larger batches need more memory and are not faster.
 BATCH_PIXELS = 512**2
-# The same for a GPU, whose many cores need more pixels.
+# Maximum number of pixels per batch on a GPU, which has many cores and therefore needs more pixels.
 GPU_BATCH_PIXELS = 8 * 512**2
 
 # Function whose argument is float32 `(batch, side, side, 3)`, RGB in [0, 255]. It returns

@@ -1,9 +1,9 @@
 """Color baseline: a classifier that predicts the class of each pixel from its color only.
 
-Scores of segmentation networks can be compared with the scores of this classifier. It counts the
-classes of the training pixels in a histogram of RGB colors. Each channel has `BINS` fine bins. Many
-fine bins contain few pixels. Their class frequencies are therefore combined with the frequencies of
-a coarse bin, which contains several fine bins.
+Scores of segmentation networks can be compared with the scores of this classifier. The classifier
+counts the classes of the training pixels in a histogram of RGB colors. Each channel has `BINS` fine
+bins. Many fine bins contain few pixels. Therefore the class frequencies of a fine bin are combined
+with the class frequencies of a coarse bin, which contains several fine bins.
 """
 
 from collections.abc import Iterable
@@ -15,8 +15,9 @@ from lcc_tf.bands import Bands, as_rgb
 
 BINS = 32  # number of fine bins per channel; each bin has 8 of the 256 levels
 COARSE_BINS = 8  # number of coarse bins per channel
-# In a fine bin, the class frequencies of its coarse bin have the weight of this number of pixels.
-# In a coarse bin, the class frequencies of all pixels have the same weight.
+# Number of artificial pixels that are added to each bin. In a fine bin, the artificial pixels have
+# the class frequencies of the coarse bin. In a coarse bin, the artificial pixels have the class
+# frequencies of all pixels.
 PRIOR_PIXELS = 10.0
 
 

@@ -18,8 +18,8 @@ from lcc_tf.scoring.scored_predictors import PredictedImage
 # probabilities of all predictors for the whole image would need too much memory.
 STRIP_PIXELS = 2**17
 
-# Mapping from a pair (name of the protocol, name of the predictor) to a pair (confusion matrix,
-# result of `probability_matrix`)
+# Key: name of the protocol and name of the predictor. Value: confusion matrix and result of
+# `probability_matrix`.
 Counts = dict[tuple[str, str], tuple[np.ndarray, np.ndarray]]
 
 
@@ -51,7 +51,7 @@ class ConfusionMatrices:
             rules: the scoring rules of the protocol.
 
         Returns:
-            Dictionary that maps the name of each predictor to two arrays of the shape
+            Dictionary. Key: name of a predictor. Value: two arrays of the shape
             `(num_images, num_classes, num_classes)`. The first array, int64, contains the confusion
             matrices. The second array, float64, contains the results of `probability_matrix`.
         """
@@ -91,8 +91,8 @@ def _count(predicted: PredictedImage, all_rules: Sequence[ScoringRules]) -> Coun
 def probability_matrix(mask: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     """Sums the predicted probabilities over the pixels of each ground-truth class.
 
-    The result is like a confusion matrix. But a pixel does not add 1 to the column of its predicted
-    class: it adds the probability of each class to the column of this class.
+    In a confusion matrix, a pixel adds 1 to the column of the predicted class. In this matrix, a
+    pixel adds the probability of each class to the column of the class.
 
     Args:
         mask: integer `(height, width)`, class ids; pixels with the label

@@ -52,8 +52,8 @@ def tune_weights(
     """Searches weights with which the ensemble has the highest mean IoU on the validation split.
 
     Each member predicts each image once. The probabilities of all images must fit into memory.
-    Therefore the search uses at most about `MAX_PIXELS` pixels, which lie on a regular grid. Before
-    that, the images are resized to the size at which the protocol computes its scores.
+    Therefore the search uses only a regular grid of about `MAX_PIXELS` pixels per image. Before the
+    grid is selected, each image is resized to the size at which the protocol computes scores.
 
     Args:
         members: members of the ensemble.
@@ -99,8 +99,8 @@ def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np
 
     The search starts from equal weights. In each round, it tries all moves from the present
     weights, and computes the score after each move. A move subtracts the step from the weight of
-    one member and adds it to the weight of another member. If the weight is smaller than the step,
-    the move subtracts the whole weight.
+    one member (the source), and adds the step to the weight of another member. If the weight of the
+    source is smaller than the step, the move uses the whole weight instead of the step.
 
     - If the best of these scores is higher than the present score, the search makes this move.
     - Otherwise the search continues from the present weights with half the step.

@@ -28,9 +28,9 @@ def split_examples(
         progress: title of the progress bar.
 
     Yields:
-        Pairs of an image, uint8 `(height, width, 3)`, RGB, or `(height, width, bands)` with the
-        original values, and its mask, int32 `(height, width)`, class ids. Void pixels have the
-        label `lcc_tf.ground_truth.NO_TRUTH`.
+        Pairs of an image and a mask. The image is uint8 `(height, width, 3)`, RGB, or has the shape
+        `(height, width, bands)` and the original values. The mask is int32 `(height, width)`, class
+        ids. Void pixels have the label `lcc_tf.ground_truth.NO_TRUTH`.
 
     Raises:
         InputError: the split is empty.

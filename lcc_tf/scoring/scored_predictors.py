@@ -67,8 +67,9 @@ class PredictedImage:
     Attributes:
         image: uint8 or float32 `(height, width, 3)`, RGB in [0, 255].
         mask: integer `(height, width)`, class ids of the ground truth.
-        member_probabilities: one array per member, float32 `(rows, columns, num_classes)`. Its
-            size is the output size of the member, which can differ from the size of the image.
+        member_probabilities: one array per member, float32 `(rows, columns, num_classes)`. The
+            rows and columns are the output size of the member, which can differ from the size of
+            the image.
         predictors: predictors whose members predicted the image.
     """
 

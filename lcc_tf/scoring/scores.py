@@ -23,7 +23,7 @@ from lcc_tf.scoring.protocols import ScoringRules
 DICE_BATCH = 7  # images per Dice loss; the batch size in the original PyTorch notebooks
 RESAMPLES = 1000  # number of bootstrap resamples
 INTERVAL = (2.5, 97.5)  # lower and upper end of a 95 % interval, percentiles of the resamples
-# For each score of a single class: the function that computes it from a confusion matrix
+# Key: name of a score of a single class. Value: function that computes it from a confusion matrix.
 PER_CLASS = {
     "iou": iou_per_class,
     "precision": precision_per_class,
@@ -44,10 +44,10 @@ def scores(rules: ScoringRules, matrices: np.ndarray, probability_sums: np.ndarr
             `lcc_tf.scoring.confusion.probability_matrix` per image.
 
     Returns:
-        Dictionary that maps the name of each score to its value. The value is a float, or a
-        dictionary with one float per class name. An undefined score is NaN. Two entries are not
-        scores: "intervals" maps names of scores to their 95 % intervals, and "confusion_matrix"
-        contains the confusion matrix over all images.
+        Dictionary. Key: name of a score. Value: a float, or a dictionary with one float per class
+        name. An undefined score is NaN. Two keys are not scores: "intervals" contains a dictionary
+        with the 95 % interval of each score, and "confusion_matrix" contains the confusion matrix
+        over all images.
     """
     if rules.ignore_class is not None:
         probability_sums = probability_sums.copy()
@@ -118,9 +118,9 @@ def dice_loss(matrices: np.ndarray, probability_sums: np.ndarray, classes: Seque
     - y is 1 if the ground truth of the pixel is this class, otherwise 0;
     - the sums are over all pixels of the batch.
 
-    If a class is not in the ground truth of the batch, its loss is 0. The loss of a batch is the
-    mean over classes. The result is the mean over batches, in which the weight of a batch is its
-    number of images.
+    If a class is not in the ground truth of the batch, the loss of this class is 0. The loss of a
+    batch is the mean over classes. The result is the mean over batches, weighted by the number of
+    images per batch.
 
     Args:
         matrices: int64 `(num_images, num_classes, num_classes)`, one confusion matrix per image.

@@ -18,8 +18,8 @@ def with_original_scores(scores: dict[str, float], num_classes: int) -> dict[str
     `lcc_tf.confusion_matrix.micro_scores` explains the formulas.
 
     Args:
-        scores: dictionary that maps the names of an epoch's scores to their values. It must contain
-            "f1" and "val_f1", in [0, 1].
+        scores: scores of an epoch. Key: name of a score. Value: the score. The keys "f1" and
+            "val_f1" are required, with values in [0, 1].
         num_classes: number of classes.
 
     Returns:
