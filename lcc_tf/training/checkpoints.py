@@ -181,7 +181,7 @@ class CheckpointWriter:
 
     def _write(self, arrays: dict[str, np.ndarray], state: str) -> None:
         self._folder.mkdir(exist_ok=True)
-        numbers = [int(file.stem) for file in _checkpoints_in(self._folder)]
+        numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdecimal()]
         file = self._folder / f"{max(numbers, default=0) + 1:06d}.h5"
         check_free_space(file, sum(array.nbytes for array in arrays.values()))
         with complete_file(file) as unfinished:
@@ -200,7 +200,7 @@ class CheckpointWriter:
 
 def _checkpoints_in(folder: Path) -> list[Path]:
     """Returns the checkpoints in a folder, from the newest to the oldest."""
-    files = [file for file in folder.glob("*.h5") if file.stem.isdecimal()]
+    files = [file for file in folder.glob("*.h5") if file.stem.isdecimal() and file.is_file()]
     return sorted(files, key=lambda file: int(file.stem), reverse=True)
 
 

@@ -103,17 +103,20 @@ def _from_tf_config(text: str) -> Cluster:
     """
     try:
         content = json.loads(text or "{}")
-        tasks = {name: content.get("cluster", {}).get(name, []) for name in ("chief", "worker")}
-        addresses = [address for group in tasks.values() for address in group]
-    except (ValueError, AttributeError, TypeError):
-        return Cluster()
+        tasks = {name: [*content.get("cluster", {}).get(name, [])] for name in ("chief", "worker")}
+        addresses = [str(address) for group in tasks.values() for address in group]
+    except (ValueError, AttributeError, TypeError, RecursionError) as error:
+        raise InputError(
+            "The environment variable TF_CONFIG must contain JSON with addresses of workers. "
+            f"Received: {text[:200]!r}. Correct the variable, or remove it to train on one machine."
+        ) from error
     if len(addresses) < 2:
         return Cluster()
     task = content.get("task")
     try:
         names = [(name, index) for name, group in tasks.items() for index in range(len(group))]
         index = names.index((task["type"], int(task["index"])))
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise InputError(
             "The environment variable TF_CONFIG must contain the task of this process: the type "
             "chief or worker, and an index into the addresses of this type. Received: "
@@ -148,7 +151,7 @@ def _from_slurm(environment: Mapping[str, str]) -> Cluster:
 
 def _check_addresses(workers: Sequence[str]) -> None:
     for worker in workers:
-        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):(\d+)", worker)
+        match = re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^\s:/,]+):([1-9][0-9]{0,4})", worker)
         if not match or not 0 < int(match[2]) < 65536:
             raise InputError(
                 "The address of a worker must be a host and a port, such as node1:2222. "

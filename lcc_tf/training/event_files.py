@@ -5,6 +5,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
+from lcc_tf.files import check_no_file
+
 # Key: name of a folder. Value: prefix of the scores in this folder, in the history of the training.
 SPLITS = {"train": "", "validation": "val_"}
 
@@ -20,6 +22,8 @@ class EventFiles:
     """
 
     def __init__(self, folder: Path) -> None:
+        for split in SPLITS:
+            check_no_file(folder / "tensorboard" / split, "workdir")
         self._folders = {split: folder / "tensorboard" / split for split in SPLITS}
         self._written = {split: _events_in(folder) for split, folder in self._folders.items()}
         self._writers = {

@@ -53,10 +53,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             "resume. Choose another `workdir`."
         )
     old, new = run.config.to_json(), config.to_json()
-    free = FREE_FIELDS if resume else {*FREE_FIELDS} - {"epochs"}
-    changed = [name for name in new if name not in free and new[name] != old[name]]
-    if changed and resume is None:
-        raise not_empty(workdir)
+    changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(
             f"The options differ from the options of the run in {workdir}. Received: "
@@ -64,6 +61,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             + ". Use the options of the run, or train in another `workdir`. These options can "
             f"differ: {', '.join(FREE_FIELDS)}."
         )
+    if resume is None and new["epochs"] != old["epochs"]:
+        raise not_empty(workdir)
 
 
 def not_empty(workdir: Path) -> InputError:

@@ -125,6 +125,12 @@ def test_newest_two_checkpoints_are_kept(tmp_path):
     assert names == ["000003.h5", "000004.h5", "notes.txt"]
 
 
+def test_folder_with_the_name_of_a_checkpoint_is_ignored(tmp_path):
+    (tmp_path / CHECKPOINTS / "000002.h5").mkdir(parents=True)
+    assert write(tmp_path, state_after(1, best_epoch=0), state_after(2, best_epoch=0)) == [2, 3, 4]
+    assert read_state(tmp_path)[1].name == "000004.h5"
+
+
 def test_interrupted_write_does_not_change_earlier_files(tmp_path, monkeypatch):
     write(tmp_path, state_after(1, best_epoch=0))
     before = {path.name: path.read_bytes() for path in (tmp_path / CHECKPOINTS).iterdir()}

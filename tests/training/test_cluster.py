@@ -62,8 +62,15 @@ def test_tf_config_of_one_machine_is_ignored(environment):
     for cluster in ({}, {"worker": ["a:1"]}, {"worker": ["a:1"], "ps": ["b:1"]}):
         set_tf_config(environment, {"type": "worker", "index": 0}, **cluster)
         assert find_cluster() == Cluster()
-    environment.setenv("TF_CONFIG", "text")
-    assert find_cluster() == Cluster()
+
+
+@pytest.mark.parametrize(
+    "text", ["text", "[1]", '{"cluster": {"worker": 3}}', '{"cluster": {"worker": [1, 2]}}']
+)
+def test_unreadable_tf_config_raises(text, environment):
+    environment.setenv("TF_CONFIG", text)
+    with pytest.raises(InputError, match="TF_CONFIG must contain"):
+        find_cluster()
 
 
 @pytest.mark.parametrize("task", [None, {"type": "ps", "index": 0}, {"type": "worker", "index": 2}])

@@ -1,3 +1,6 @@
+import pytest
+
+from lcc_tf.errors import InputError
 from lcc_tf.training.event_files import EventFiles
 from tests.run_comparison import scalars_of
 
@@ -18,6 +21,12 @@ def test_each_epoch_is_written_once(tmp_path):
     resumed.write(HISTORY[:1])
     resumed.write(HISTORY)
     assert scalars_of(tmp_path) == SCALARS
+
+
+def test_file_instead_of_the_folder_raises(tmp_path):
+    (tmp_path / "tensorboard").touch()
+    with pytest.raises(InputError, match="tensorboard is a file, not a folder"):
+        EventFiles(tmp_path)
 
 
 def test_epoch_that_a_killed_process_has_not_written_is_added(tmp_path):

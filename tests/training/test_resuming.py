@@ -141,7 +141,7 @@ def test_folders_with_other_content_raise(config, uninterrupted, tmp_path):
     with pytest.raises(InputError, match="not empty.*`resume=True`"):
         check_workdir(config, uninterrupted, resume=False)
     other = dataclasses.replace(config, seed=3, epochs=50)
-    with pytest.raises(InputError, match="not empty.*`resume=True`"):
+    with pytest.raises(InputError, match="seed=3 instead of 0"):
         check_workdir(other, uninterrupted, resume=None)
     with pytest.raises(InputError, match="not empty.*`resume=True`"):
         train(config, uninterrupted)  # the training is finished
