@@ -296,6 +296,10 @@ def test_bands_and_values_are_kept(scene):
             r"different images. Received: scene.tif and tcopy.tif with",
         ),
         (("--scenes", "o?.tif"), "in the same order.*red, green, blue, nir.*blue, green, red, nir"),
+        (
+            ("--scenes", "i?.tif"),
+            "in the same order.*red, green, blue, band 4.*blue, green, red, b",
+        ),
         (("--scenes", "palette.tif"), "palette.tif contains palette indices instead of colors"),
         (("--scenes", "inverted.tif"), "inverted.tif must store bright pixels as large values"),
         (("--scenes", "double.tif"), "uint8, uint16, int16, float32. Received: float64 in double"),
@@ -313,6 +317,11 @@ def test_invalid_inputs_raise_and_nothing_is_written(scene, arguments, message):
         write_scene(scene / f"{name}.tif", image_of(class_ids(), bands=4) + int(name[1]))
         with rasterio.open(scene / f"{name}.tif", "r+") as file:
             file.descriptions = tuple(colors.split())
+    red, green, blue = (ColorInterp[color] for color in ("red", "green", "blue"))
+    image = image_of(class_ids(), bands=4)
+    write_scene(scene / "i1.tif", image, colorinterp=(red, green, blue, ColorInterp.alpha))
+    kinds = blue, green, red, ColorInterp.undefined
+    write_scene(scene / "i2.tif", image, colorinterp=kinds, photometric="minisblack")
     gray = image_of(class_ids(), bands=1)
     write_scene(scene / "palette.tif", gray)
     with rasterio.open(scene / "palette.tif", "r+") as file:
