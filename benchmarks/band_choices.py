@@ -101,7 +101,7 @@ def write_data_set(folder: Path, count: int) -> None:
         ids = np.where(warm, DEEPGLOBE_CLASSES.num_classes, mask).astype(np.uint8)
         Image.fromarray(ids).save(folder / "masks" / f"{index:03d}.png")
     rows = [f"{name},{i}" for i, name in enumerate((*DEEPGLOBE_CLASSES.names, "warm"))]
-    (folder / "class_dict.csv").write_text("\n".join(["name,id", *rows, ""]))
+    (folder / "class_dict.csv").write_text("\n".join(["name,id", *rows, ""]), encoding="utf-8")
 
 
 def score(folder: Path, data: Path, name: str, arguments: tuple[str, ...]) -> tuple[float, float]:
@@ -113,7 +113,7 @@ def score(folder: Path, data: Path, name: str, arguments: tuple[str, ...]) -> tu
         command("train", *common, *TRAINING, *arguments, "--workdir", str(run), "--resume")
         evaluation = ("--protocol", "official6", "--output", str(results))
         command("evaluate", "--runs", str(run), *evaluation)
-    scores = json.loads((results / "metrics.json").read_text())["members"][name]
+    scores = json.loads((results / "metrics.json").read_text(encoding="utf-8"))["members"][name]
     return scores["mean_iou"], scores["iou"]["warm"]
 
 

@@ -114,7 +114,7 @@ def read_or_make(file: Path, make: Callable[[], Any]) -> Any:
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(file, json.dumps(make(), indent=1).encode())
-    return json.loads(file.read_text())
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def measure_paces(options: argparse.Namespace) -> dict[str, dict[str, float]]:

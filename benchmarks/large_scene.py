@@ -125,8 +125,8 @@ def measure(run: Path, scene: Path, folder: Path) -> dict[str, float]:
         if status:
             sys.exit(f"Mapping {scene} failed with status {status}.")
         result = {"seconds": time.monotonic() - start, "peak_mb": usage.ru_maxrss / 1024}
-        file.write_text(json.dumps(result))
-    return json.loads(file.read_text())
+        file.write_text(json.dumps(result), encoding="utf-8")
+    return json.loads(file.read_text(encoding="utf-8"))
 
 
 def check(scene: Path, land_cover: Path) -> None:

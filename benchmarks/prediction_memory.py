@@ -105,8 +105,11 @@ def measure(run: Path, kind: str, source: list[str], tile: int) -> str:
         if status:
             sys.exit(f"{' '.join(command)} failed with status {status}.")
         seconds = time.monotonic() - start
-        file.write_text(json.dumps({"seconds": seconds, "peak_gb": usage.ru_maxrss * 1024 / 1e9}))
-    result = json.loads(file.read_text())
+        file.write_text(
+            json.dumps({"seconds": seconds, "peak_gb": usage.ru_maxrss * 1024 / 1e9}),
+            encoding="utf-8",
+        )
+    result = json.loads(file.read_text(encoding="utf-8"))
     return f"{result['peak_gb']:.1f} ({result['seconds']:.0f})"
 
 

@@ -159,7 +159,7 @@ def score(run: Path, *arguments: object) -> float:
             *(ROOT / "evaluate.py", "--runs", run),
             *("--protocol", "official6", "--output", results),
         )
-    metrics = json.loads((results / "metrics.json").read_text())
+    metrics = json.loads((results / "metrics.json").read_text(encoding="utf-8"))
     (scores,) = metrics["members"].values()
     return scores["mean_iou"]
 

@@ -59,7 +59,7 @@ def main() -> None:
             for name in ("encoder", "image_size", "batch_size", "turns", "steps")
         }
         content = {"machine": machine, "settings": settings, "results": results}
-        options.output.write_text(json.dumps(content, indent=1))
+        options.output.write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -278,7 +278,7 @@ def row(case: dict, measured: dict) -> str:
 def processor() -> str:
     """Returns the name and the vector instructions of the processor, as far as Linux knows them."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor()
     values = dict(line.split(":", 1) for line in lines if ":" in line)

@@ -86,7 +86,7 @@ def unfinished_folder(path: Path) -> Iterator[Path]:
     """
     folder = unfinished_name(path)
     folder.mkdir(exist_ok=True)
-    with (folder / "lock").open("w") as lock:
+    with (folder / "lock").open("wb") as lock:
         _lock(lock.fileno(), path, "output")
         try:
             for file in folder.iterdir():
@@ -296,7 +296,7 @@ def _locked_path(path: Path, argument: str) -> Iterator[None]:
         InputError: another process writes the path.
     """
     lock = path.with_name(f".unfinished.{path.name}.lock")
-    with lock.open("w") as file:
+    with lock.open("wb") as file:
         _lock(file.fileno(), path, argument)
         try:
             yield

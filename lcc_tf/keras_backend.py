@@ -22,7 +22,7 @@ def _configured_backend() -> str:
         return os.environ["KERAS_BACKEND"]
     folder = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     try:
-        return json.loads(Path(folder, "keras.json").read_text())["backend"]
+        return json.loads(Path(folder, "keras.json").read_text(encoding="utf-8"))["backend"]
     except (OSError, ValueError, KeyError):
         return "tensorflow"  # no file, or no backend in the file
 

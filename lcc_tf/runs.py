@@ -132,7 +132,7 @@ def read_run(path: Path) -> Run:
             "that train.py wrote, such as runs/unetpp."
         )
     try:
-        content = json.loads(file.read_text())
+        content = json.loads(file.read_text(encoding="utf-8"))
         if unknown := sorted({*content} - {*_KEYS}):
             raise ValueError(f"this version of lcc_tf does not know the keys {unknown}")
         run = Run(

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from tfds_deepglobe.errors import InputError, error_line
+from tfds_deepglobe.errors import InputError, error_line, escape_unknown_characters
 from tfds_deepglobe.file_names import FileNames
 
 if TYPE_CHECKING:
@@ -71,6 +71,7 @@ def command_line() -> NoReturn:
         raise KeyboardInterrupt  # delete incomplete files, as after Ctrl-C
 
     signal.signal(signal.SIGTERM, terminate)
+    escape_unknown_characters()
     code = main()
     sys.exit(128 + signal.SIGTERM if terminated else code)
 

@@ -186,12 +186,14 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             void = np.array(sizes) - np.sum(counts, axis=1)
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.column_stack([counts, void]))
             if samples:
-                (Path(self.data_dir) / BAND_RANGES).write_text(json.dumps(_ranges(samples)))
+                (Path(self.data_dir) / BAND_RANGES).write_text(
+                    json.dumps(_ranges(samples)), encoding="utf-8"
+                )
         if config.fingerprint:
             record |= record_of(archive, set(config.splits[split]), split)
             if copies(archive, [pair for pair in archive.pairs if pair.id in record]):
                 require_faultless(archive, config.color_map)
-            (Path(self.data_dir) / RECORD).write_text(json.dumps(record))
+            (Path(self.data_dir) / RECORD).write_text(json.dumps(record), encoding="utf-8")
             self.info.metadata["fingerprint"] = config.fingerprint + content_hash(record)
 
 

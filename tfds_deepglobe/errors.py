@@ -1,6 +1,8 @@
 """Errors that a user can fix, and the formatting of errors for the command line."""
 
 import errno
+import io
+import sys
 from collections.abc import Collection, Mapping, Sequence
 
 _MAX_COLORS = 5  # colors in a message
@@ -75,6 +77,13 @@ class OtherPaletteError(InputError):
     def __init__(self, message: str, colors: Collection[tuple[int, int, int]]) -> None:
         super().__init__(message)
         self.colors = colors
+
+
+def escape_unknown_characters() -> None:
+    """Prints characters as escapes if the encoding of the terminal does not contain them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def error_line(error: Exception) -> str:

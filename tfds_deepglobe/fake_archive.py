@@ -53,10 +53,10 @@ def write_kaggle_folder(root: Path, count: int = 5) -> Path:
     for folder, image_id in (("valid", "900"), ("test", "901")):
         write_pair(root / folder, image_id)
         (root / folder / f"{image_id}_mask.png").unlink()
-    (root / "metadata.csv").write_text("image_id,split\n")
+    (root / "metadata.csv").write_text("image_id,split\n", encoding="utf-8")
     rows = zip(DEEPGLOBE_CLASSES.names, DEEPGLOBE_CLASSES.palette, strict=True)
     lines = ["name,r,g,b", *(f"{name},{r},{g},{b}" for name, (r, g, b) in rows)]
-    (root / "class_dict.csv").write_text("\n".join(lines))
+    (root / "class_dict.csv").write_text("\n".join(lines), encoding="utf-8")
     return root
 
 

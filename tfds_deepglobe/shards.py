@@ -86,7 +86,7 @@ def write_checksums(directory: Path) -> None:
         directory: folder with the complete shards.
     """
     checksums = {path.name: _scan(path)[1] for path in directory.glob("*.tfrecord-*")}
-    (directory / CHECKSUMS).write_text(json.dumps(checksums))
+    (directory / CHECKSUMS).write_text(json.dumps(checksums), encoding="utf-8")
 
 
 def check_records(builder: tfds.core.DatasetBuilder) -> None:

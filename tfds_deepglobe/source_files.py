@@ -56,7 +56,7 @@ def image_checksums(directory: Path, split: str) -> dict[str, int]:
         was prepared by an earlier version.
     """
     file = directory / RECORD
-    record: Record = json.loads(file.read_text()) if file.exists() else {}
+    record: Record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     return {i: image[0] for i, (image, _, *splits) in record.items() if splits == [split]}
 
 
@@ -104,7 +104,7 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
                 f"{listed(newer)}. If their content has changed, {again}."
             )
         return
-    record: Record = json.loads(file.read_text())
+    record: Record = json.loads(file.read_text(encoding="utf-8"))
     # In a zip, each file has the times of the zip. Equal times do not show that the same files were
     # chosen, so the checksums of all files are compared.
     is_folder = isinstance(archive.source, Folder)
@@ -143,5 +143,5 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
         # The new times only save time at the next call. The folder may be read-only.
         unfinished = file.with_name(f".{RECORD}.{os.getpid()}")
         with contextlib.suppress(OSError):
-            unfinished.write_text(json.dumps(record))
+            unfinished.write_text(json.dumps(record), encoding="utf-8")
             unfinished.replace(file)

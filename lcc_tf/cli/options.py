@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 
 from lcc_tf.errors import InputError
 from tfds_deepglobe.errors import InputError as DatasetError
-from tfds_deepglobe.errors import error_line
+from tfds_deepglobe.errors import error_line, escape_unknown_characters
 
 # Common base class of parsers and option groups, used only in annotations. It has no public name in
 # argparse. If argparse renames the class, importing this module fails.
@@ -69,6 +69,7 @@ def run(
             - 143 after SIGTERM.
     """
     set_environment()
+    escape_unknown_characters()
     signal.signal(signal.SIGTERM, _terminate)
     arguments = options.parse_args()
     try:

@@ -75,7 +75,7 @@ def write_demo_archive(
         archive = Path(scratch, directory.name)
         with clear_full_disk_errors(directory):
             _write_scenes(archive, count, size, seed)
-            (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n")
+            (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n", encoding="utf-8")
         try:
             archive.rename(directory)
         except OSError:  # another process may have written the same archive
@@ -86,7 +86,7 @@ def write_demo_archive(
 
 def _read_parameters(directory: Path) -> dict[str, int] | None:
     try:
-        return json.loads((directory / PARAMETERS_FILE).read_text())
+        return json.loads((directory / PARAMETERS_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
 

@@ -30,7 +30,7 @@ def _free_in_groups() -> Iterator[int]:
     The files of version 1 and of version 2 of control groups have different names:
     https://docs.kernel.org/admin-guide/cgroup-v2.html
     """
-    for line in CGROUP.read_text().splitlines() if CGROUP.exists() else ():
+    for line in CGROUP.read_text(encoding="utf-8").splitlines() if CGROUP.exists() else ():
         _, controllers, path = line.split(":", 2)
         if controllers == "":
             root, limit, used, cache = CGROUPS, "memory.max", "memory.current", "inactive_file"
@@ -43,14 +43,18 @@ def _free_in_groups() -> Iterator[int]:
         for folder in (group, *group.parents):
             if not folder.is_relative_to(root):
                 break
-            text = (folder / limit).read_text().strip() if (folder / limit).exists() else "max"
+            text = (
+                (folder / limit).read_text(encoding="utf-8").strip()
+                if (folder / limit).exists()
+                else "max"
+            )
             if text != "max":
                 # Linux frees cached files before a program runs out of memory.
                 cached = _numbers(folder / "memory.stat").get(cache, 0)
-                yield int(text) - int((folder / used).read_text()) + cached
+                yield int(text) - int((folder / used).read_text(encoding="utf-8")) + cached
 
 
 def _numbers(file: Path) -> dict[str, int]:
     """Reads a file with a name and a number in each line."""
-    lines = (line.split() for line in file.read_text().splitlines())
+    lines = (line.split() for line in file.read_text(encoding="utf-8").splitlines())
     return {words[0]: int(words[1]) for words in lines if len(words) > 1 and words[1].isdigit()}

@@ -59,7 +59,9 @@ class Description:
             folder: existing folder.
             more: additional keys and JSON values of the file.
         """
-        (folder / MODEL_FILE).write_text(json.dumps(self.to_json() | more, indent=2))
+        (folder / MODEL_FILE).write_text(
+            json.dumps(self.to_json() | more, indent=2), encoding="utf-8"
+        )
 
     @classmethod
     def read(cls, folder: Path) -> "Description":
@@ -71,7 +73,7 @@ class Description:
         """
         file = folder / MODEL_FILE
         try:
-            content = json.loads(file.read_text())
+            content = json.loads(file.read_text(encoding="utf-8"))
             classes = ClassTable(
                 tuple(content["class_names"]), tuple(tuple(color) for color in content["palette"])
             )

@@ -61,8 +61,8 @@ class Blocks:
     names: list[str] = field(init=False, default_factory=list)
     _numbers: dict[str, int] = field(init=False, default_factory=dict)
     _divisions: list[Rectangles] = field(init=False, default_factory=list)
-    # Coordinate system, outline and block number of each tile of the earlier scenes
-    _tiles: list[tuple[rasterio.CRS, shapely.Polygon, int]] = field(
+    # For each earlier scene and each block: coordinate system, ground of the tiles, block number
+    _shown: list[tuple[rasterio.CRS, shapely.Geometry, int]] = field(
         init=False, default_factory=list
     )
 
@@ -100,14 +100,14 @@ class Blocks:
             int32 `(height, width)`, number of the block of each pixel; `NO_BLOCK` for ground that
             is in no earlier scene.
         """
-        first = np.full(grid.size, len(self._tiles), np.int32)
-        for crs in dict.fromkeys(crs for crs, _, _ in self._tiles):
-            found = [(i, tile[1]) for i, tile in enumerate(self._tiles) if tile[0] == crs]
-            indices, outlines = zip(*found, strict=True)
-            for number, rows, columns, inside in pixels_inside(grid, np.array(outlines), crs):
+        first = np.full(grid.size, len(self._shown), np.int32)
+        for crs in dict.fromkeys(crs for crs, _, _ in self._shown):
+            found = [(i, shown[1]) for i, shown in enumerate(self._shown) if shown[0] == crs]
+            indices, grounds = zip(*found, strict=True)
+            for number, rows, columns, inside in pixels_inside(grid, np.array(grounds), crs):
                 part = first[rows, columns]
                 part[inside] = np.minimum(part[inside], indices[number])
-        return np.array([*(number for _, _, number in self._tiles), NO_BLOCK], np.int32)[first]
+        return np.array([*(number for _, _, number in self._shown), NO_BLOCK], np.int32)[first]
 
     def block_of(self, tile: Grid, rectangles: Rectangles, owners: np.ndarray) -> int:
         """Returns the number of the block of a tile.
@@ -127,7 +127,10 @@ class Blocks:
 
     def add(self, tiles: list[tuple[Grid, int]]) -> None:
         """Adds the tiles of a scene, and the numbers of their blocks."""
+        outlines: dict[int, list[shapely.Polygon]] = {}
         for tile, number in tiles:
             corners = [(0, 0), (tile.width, 0), (tile.width, tile.height), (0, tile.height)]
             outline = shapely.Polygon([tile.transform @ corner for corner in corners])
-            self._tiles.append((tile.crs, outline, number))
+            outlines.setdefault(number, []).append(outline)
+        for number, polygons in outlines.items():
+            self._shown.append((tiles[0][0].crs, shapely.union_all(polygons), number))

@@ -280,7 +280,6 @@ def _write_tile(
             photometric="RGB" if bands.is_rgb else "MINISBLACK",
         ) as file:
             file.write(values)
-            # Color interpretations such as "gray" say nothing about a band.
             file.descriptions = [
                 name if dataset.descriptions[number - 1] or name in COLORS else None
                 for number, name in zip(bands.numbers, bands.names, strict=True)

@@ -44,8 +44,9 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
         names = [str(scene) for scene in report.marked]
         lines.append(
             "warning: a band is marked as transparency, but is a band of the tiles, because its "
-            f"values are not a mask: {listed(names)}. If this band is a mask with soft edges, "
-            "remove the band, for example with `gdal_translate -b 1 -b 2 -b 3`"
+            f"values are not a mask: {listed(names)}. If this band is a mask with soft edges, its "
+            "transparent pixels are labelled. Then convert the scenes, for example with "
+            "`gdal_translate -b 1 -b 2 -b 3 -a_nodata 0 SCENE converted.tif`"
         )
     if report.num_removed:
         lines.append(

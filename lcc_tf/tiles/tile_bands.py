@@ -24,7 +24,7 @@ class TileBands:
 
     Attributes:
         numbers: numbers of the bands in the scene, counted from 1.
-        names: descriptions of the bands; if a band has no description, the color interpretation.
+        names: descriptions of the bands; if a band has no description, the color or the number.
         dtype: dtype of the pixels.
         is_rgb: True if the first three bands are red, green and blue.
         masks: numbers of the transparency bands of the scene, which are not bands of the tiles.
@@ -70,7 +70,11 @@ class TileBands:
                 numbers, is_rgb = list(find_color_bands(scene, dataset, None).colors), True
             except InputError:  # such as near infrared, red and green
                 is_rgb = False
-        names = [dataset.descriptions[n - 1] or dataset.colorinterp[n - 1].name for n in numbers]
+        names = []
+        for position, number in enumerate(numbers, start=1):
+            kind = dataset.colorinterp[number - 1].name
+            name = kind if kind in COLORS else f"band {position}"
+            names.append(dataset.descriptions[number - 1] or name)
         marked = [band for band in alpha if band not in masks]
         return cls(*map(tuple, (numbers, names)), dtype, is_rgb, *map(tuple, (masks, marked)))
 

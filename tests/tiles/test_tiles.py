@@ -1,7 +1,11 @@
 """Tiles from scenes and polygons."""
 
 import contextlib
+import os
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
 import pyogrio
@@ -25,6 +29,7 @@ from tests.mapping.scenes import write_scene
 from tfds_deepglobe.classes import VOID_ID
 from tfds_deepglobe.prepare import prepare
 
+ROOT = Path(__file__).parents[2]
 UTM, SIDE = "EPSG:32633", 96
 HALF_METER = from_origin(500000, 5200000, 0.5, 0.5)
 NAMES = ("forest", "road", "water")
@@ -291,6 +296,10 @@ def test_bands_and_values_are_kept(scene):
             r"different images. Received: scene.tif and tcopy.tif with",
         ),
         (("--scenes", "o?.tif"), "in the same order.*red, green, blue, nir.*blue, green, red, nir"),
+        (
+            ("--scenes", "i?.tif"),
+            "in the same order.*red, green, blue, band 4.*blue, green, red, b",
+        ),
         (("--scenes", "palette.tif"), "palette.tif contains palette indices instead of colors"),
         (("--scenes", "inverted.tif"), "inverted.tif must store bright pixels as large values"),
         (("--scenes", "double.tif"), "uint8, uint16, int16, float32. Received: float64 in double"),
@@ -308,6 +317,11 @@ def test_invalid_inputs_raise_and_nothing_is_written(scene, arguments, message):
         write_scene(scene / f"{name}.tif", image_of(class_ids(), bands=4) + int(name[1]))
         with rasterio.open(scene / f"{name}.tif", "r+") as file:
             file.descriptions = tuple(colors.split())
+    red, green, blue = (ColorInterp[color] for color in ("red", "green", "blue"))
+    image = image_of(class_ids(), bands=4)
+    write_scene(scene / "i1.tif", image, colorinterp=(red, green, blue, ColorInterp.alpha))
+    kinds = blue, green, red, ColorInterp.undefined
+    write_scene(scene / "i2.tif", image, colorinterp=kinds, photometric="minisblack")
     gray = image_of(class_ids(), bands=1)
     write_scene(scene / "palette.tif", gray)
     with rasterio.open(scene / "palette.tif", "r+") as file:
@@ -560,3 +574,21 @@ def test_background_is_one_line_of_text(scene):
     assert labels.names == ("bare ground", *NAMES)
     with pytest.raises(InputError, match="`background` must be the name of a class"):
         labels_of(scene / "labels.gpkg", areas=areas, background=" ")
+
+
+def test_class_names_are_utf8_in_every_locale(scene):
+    write_polygons(scene / "names.gpkg", *[[box(0, 0, 9, 9), box(9, 0, 20, 9)], ["ä", "日本"]])
+    command = [sys.executable, ROOT / "tiles.py", "--scenes", "scene.tif", "--labels", "names.gpkg"]
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONPATH": ROOT}
+    done = subprocess.run(
+        [*command, "--label-field", "class"],
+        cwd=scene,
+        env={**os.environ, **locale},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr.count("Traceback")) == (0, 0)
+    assert r"\xe4" in done.stdout
+    table = (scene / "tiles" / "class_dict.csv").read_text(encoding="utf-8")
+    assert table == "name,id\nä,0\n日本,1\n"
