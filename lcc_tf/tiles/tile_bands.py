@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from rasterio.enums import MaskFlags
 from rasterio.windows import Window
 
 from lcc_tf.band_names import COLORS
@@ -94,8 +95,12 @@ class TileBands:
                 valid &= dataset.read(band, window=window) > 0
             return valid
         # `dataset_mask` would use the band that is marked as transparency, but is not a mask.
-        if dataset.nodata is None:
-            return np.ones(values.shape[1:], bool)
-        if np.isnan(dataset.nodata):
-            return ~np.isnan(values).all(axis=0)
-        return (values != dataset.nodata).any(axis=0)
+        valid = np.ones(values.shape[1:], bool)
+        if dataset.nodata is not None:
+            is_nan = np.isnan(dataset.nodata)
+            valid = (~np.isnan(values) if is_nan else values != dataset.nodata).any(axis=0)
+        for band in self.masks:
+            valid &= dataset.read(band, window=window) > 0
+        if dataset.mask_flag_enums[self.numbers[0] - 1] == [MaskFlags.per_dataset]:
+            valid &= dataset.read_masks(self.numbers[0], window=window) > 0
+        return valid

@@ -17,6 +17,7 @@ from rasterio.enums import ColorInterp
 from rasterio.features import shapes
 from rasterio.transform import from_origin
 from rasterio.warp import transform_geom
+from rasterio.windows import Window
 
 from lcc_tf.cli import tiles
 from lcc_tf.errors import InputError
@@ -25,6 +26,7 @@ from lcc_tf.mapping.zones import Zones
 from lcc_tf.tiles.cutting import cut_scenes
 from lcc_tf.tiles.labels import Labels
 from lcc_tf.tiles.report import report_lines
+from lcc_tf.tiles.tile_bands import TileBands
 from tests.mapping.scenes import write_scene
 from tfds_deepglobe.classes import VOID_ID
 from tfds_deepglobe.prepare import prepare
@@ -544,6 +546,25 @@ def test_descriptions_decide_the_order_of_the_colors(scene):
         np.testing.assert_array_equal(np.asarray(Image.open(file)), image[..., ::-1])
         with rasterio.open(file) as tile:
             assert find_color_bands(file, tile, None).colors == (1, 2, 3)
+
+
+def test_internal_mask_beside_a_band_that_is_marked_as_transparency_is_void(scene):
+    """The file has an internal mask and a near infrared band that is marked as transparency."""
+    ids = class_ids()
+    kinds = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
+    write_scene(scene / "near_infrared.tif", image_of(ids, 4), colorinterp=kinds)
+    inside = np.full(ids.shape, 255, np.uint8)
+    inside[:10] = 0
+    with (
+        rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True),
+        rasterio.open(scene / "near_infrared.tif", "r+") as dataset,
+    ):
+        dataset.write_mask(inside)
+        bands = TileBands.of(scene / "near_infrared.tif", dataset)
+        assert bands.marked == (4,)
+        window = Window(0, 0, SIDE, SIDE)
+        valid = bands.valid(dataset, window, dataset.read(list(bands.numbers)))
+    np.testing.assert_array_equal(valid, inside > 0)
 
 
 def test_bands_marked_as_transparency_are_listed_and_their_nodata_is_void(scene):
