@@ -54,7 +54,7 @@ class EventFiles:
 def _events_in(folder: Path) -> set[tuple[str, int]]:
     """Returns the names and steps of all scores in the event files of a folder."""
     events = set()
-    for file in folder.glob("events.out.tfevents.*"):
+    for file in filter(Path.is_file, folder.glob("events.out.tfevents.*")):
         # A killed process can leave a truncated record at the end of a file.
         with contextlib.suppress(tf.errors.DataLossError):
             for record in tf.data.TFRecordDataset(str(file)).as_numpy_iterator():

@@ -153,7 +153,8 @@ def _train(
         strategy,
         cluster,
         {
-            "options": config.to_json() | {"data": None},  # paths of the data can differ
+            # The paths of the data can differ.
+            **{f"`{name}`": value for name, value in config.to_json().items() if name != "data"},
             "data set": (run.fingerprint, run.classes.names, run.bands),
             "checkpoint": vars(state),
             "packages": [version(name) for name in PACKAGES if name != "lcc_tf"],
@@ -208,7 +209,7 @@ def _train(
                 "`precision='mixed_bfloat16'`."
             ) from error
         finally:
-            if cluster.is_chief:
+            if cluster.is_chief and workdir.exists():
                 write_history(workdir, state.history)
     return state
 

@@ -158,7 +158,7 @@ def test_different_options_raise(config, builder, tmp_path):
         for process in started:
             code, _, errors = ended(process)
             assert code == 2
-            assert "All workers must have the same options" in errors
+            assert "All workers must have the same `--seed`" in errors
     assert not (tmp_path / "run").exists()
 
 
