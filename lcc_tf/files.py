@@ -31,8 +31,8 @@ def complete_file(file: Path) -> Iterator[Path]:
         OSError: the file cannot be written, for example because the disk is full.
     """
     unfinished = unfinished_name(file)
-    # If `link_or_copy` was killed, the temporary path can be a hard link to another file. Writing
-    # to the temporary path would change the other file.
+    # Earlier versions could leave a hard link to another file. Writing to the temporary path would
+    # change the other file.
     unfinished.unlink(missing_ok=True)
     try:
         with clear_full_disk_errors(file):
@@ -45,28 +45,16 @@ def complete_file(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def clear_full_disk_errors(file: Path) -> Iterator[None]:
-    """Raises an `OSError` with the name of the file if a library reports that the disk is full."""
+    """Raises an `OSError` with the name of the file if the disk or the user's quota is full."""
     try:
         yield
     except Exception as error:
         # TensorFlow and h5py raise other error classes. Their messages contain the message of the
-        # operating system.
-        text = os.strerror(errno.ENOSPC)  # "No space left on device"
-        if getattr(error, "errno", None) != errno.ENOSPC and text not in str(error):
-            raise
-        raise not_written(file, text) from error
-
-
-def link_or_copy(source: Path, target: Path) -> None:
-    """Links or copies a complete file to `target`; replaces an earlier file with this name."""
-    unfinished = unfinished_name(target)
-    unfinished.unlink(missing_ok=True)
-    try:
-        os.link(source, unfinished)
-    except OSError:  # a file system without links, such as a mounted cloud drive
-        shutil.copyfile(source, unfinished)
-        flush(unfinished)
-    os.replace(unfinished, target)
+        # operating system, such as "No space left on device".
+        for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            if getattr(error, "errno", None) == number or os.strerror(number) in str(error):
+                raise not_written(file, os.strerror(number)) from error
+        raise
 
 
 def unfinished_name(file: Path) -> Path:

@@ -160,6 +160,7 @@ class LibraryError(Exception):
         OSError(errno.ENOSPC, "No space left on device"),
         LibraryError("SaveV2: /a/b.tempstate; No space left on device [Op:SaveV2]"),
         OSError("Can't write data (file write failed: errno = 28, 'No space left on device')"),
+        OSError("Can't write data (file write failed: errno = 27, 'File too large')"),
     ],
 )
 def test_error_of_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error):

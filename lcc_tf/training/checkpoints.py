@@ -32,6 +32,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import check_free_space, complete_file, flush
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import BEST, check_checksum, write_checksum
+from lcc_tf.training.history import HISTORY
 from lcc_tf.training.optimizer import averaging_optimizer
 
 CHECKPOINTS = "checkpoints"
@@ -258,9 +259,9 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
             "The training cannot resume, because no checkpoint can be read. Received: "
             f"{folder / CHECKPOINTS}, in which {'; '.join(faults)}. Train in another `workdir`."
         )
-    if (folder / BEST).exists():
+    if found := [name for name in (BEST, HISTORY) if (folder / name).exists()]:
         raise InputError(
-            f"The training cannot resume, because {folder} contains {BEST}, but no checkpoint. "
+            f"The training cannot resume, because {folder} contains {found[0]}, but no checkpoint. "
             f"Received: no file in {folder / CHECKPOINTS}. Copy the folder {CHECKPOINTS} "
             "from the original run, or train in another `workdir`. If an earlier version of lcc_tf "
             "wrote the run, resume with this version, which is in config.json."

@@ -21,6 +21,7 @@ from lcc_tf.training.checkpoints import (
     restore,
     save_weights,
 )
+from lcc_tf.training.history import HISTORY
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.optimizer import AveragingAdamW
@@ -209,6 +210,9 @@ def test_run_without_checkpoints_raises(tmp_path):
     """For example, a run of version 0.1.0, or a copy of a run without its checkpoints."""
     save_weights(small_model(1), tmp_path / BEST)
     with pytest.raises(InputError, match=f"contains {BEST}, but no checkpoint"):
+        read_state(tmp_path)
+    (tmp_path / BEST).rename(tmp_path / HISTORY)
+    with pytest.raises(InputError, match=f"contains {HISTORY}, but no checkpoint"):
         read_state(tmp_path)
 
 
