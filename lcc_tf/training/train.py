@@ -101,7 +101,7 @@ def train(
         if cluster.is_chief:
             stack.enter_context(locked_folder(workdir, "workdir"))
         else:
-            silence = stack.enter_context(open(os.devnull, "w"))
+            silence = stack.enter_context(open(os.devnull, "w", encoding="utf-8"))
             stack.enter_context(contextlib.redirect_stdout(silence))
         stack.enter_context(naming_lost_workers(cluster))
         return _train(config, workdir, resume, strategy, cluster)

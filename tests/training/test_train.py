@@ -165,7 +165,7 @@ def test_step_that_is_not_finite_is_named(eagerly, three_steps, tmp_path, monkey
     with pytest.raises(DivergenceError, match="in step 2 of epoch 2") as error:
         train(three_steps, tmp_path / "run")
     message = str(error.value)
-    assert "loss=nan, gradient norm=nan, learning_rate=0.01, images demo_" in message
+    assert "epoch=nan, gradient norm=nan, learning_rate=0.01, images demo_" in message
     assert "or resume with `on_nan='skip'`" in message
     assert error.value.exit_code == 3
     assert read_state(tmp_path / "run")[0].position == "after 1 epoch"
