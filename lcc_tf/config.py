@@ -236,7 +236,7 @@ class TrainConfig:
     # True for operations whose results do not depend on the order of parallel computations. They
     # are slower. On a CPU, the default operations were deterministic in all tests, too.
     deterministic: bool = False
-    # Longest time between two checkpoints, minutes. A killed training loses at most this time.
+    # Time between two checkpoints, minutes. A killed training loses at most about this time.
     checkpoint_minutes: float = 1.0
     # If the loss or its gradient is not a finite number: "stop" ends the training. "skip" undoes
     # the step and continues; then each step keeps a copy of all variables.

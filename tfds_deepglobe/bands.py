@@ -83,7 +83,7 @@ class Raster:
             float32, and the smallest number of the dtype for all other dtypes.
         valid: bool `(height, width)`; False for nodata pixels.
         has_value: bool `(height, width, bands)`; False for nodata values.
-        orientation: orientation in [1, 8], which is not applied; 1 if there is no orientation tag.
+        orientation: orientation in [1, 8], which is not applied; 1 without an orientation tag.
     """
 
     values: np.ndarray
