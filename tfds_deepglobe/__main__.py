@@ -57,7 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(_in_options(error_line(error)), file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("interrupted; the incomplete data set was deleted", file=sys.stderr)
+        kept = getattr(options, "beam_runner", None)
+        end = "the same command continues" if kept else "the incomplete data set was deleted"
+        print(f"interrupted; {end}", file=sys.stderr)
         return 130
 
 
@@ -89,6 +91,7 @@ def _in_options(message: str) -> str:
     names = (
         *("data", "output", "image_glob", "mask_pattern", "map_color", "cache_dir", "num_shards"),
         *("split", "split_files", "group_by", "merge", "void", "bands"),
+        *("beam_runner", "beam_options"),
     )
     return re.sub(rf"`({'|'.join(names)})(?:=([^`]*))?`", option, message)
 
@@ -221,6 +224,20 @@ def _parser() -> argparse.ArgumentParser:
         help="number of files per split; a split with fewer images has one file per image "
         "(default: %(default)s)",
     )
+    prepare.add_argument(
+        "--beam-runner",
+        metavar="NAME",
+        help="runner of Apache Beam that writes the files, such as DirectRunner; after an "
+        "interruption, the same command continues (default: this process)",
+    )
+    prepare.add_argument(
+        "--beam-options",
+        metavar="NAME=VALUE",
+        nargs="+",
+        default=[],
+        help="options of Beam and of the runner, such as direct_running_mode=multi_processing "
+        "direct_num_workers=2 (default: no options)",
+    )
     return parser
 
 
@@ -326,6 +343,8 @@ def _prepare(options: argparse.Namespace) -> int:
         merge=options.merge,
         void=options.void,
         num_shards=options.num_shards,
+        beam_runner=options.beam_runner,
+        beam_options=options.beam_options,
     )
     return 0
 

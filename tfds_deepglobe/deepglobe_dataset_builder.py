@@ -2,26 +2,28 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core import writer
+from tensorflow_datasets.core.utils import shard_utils
 
 from tfds_deepglobe.archive import (
     DOWNLOAD,
     Archive,
     binary_masks,
     copies,
-    count_pixels,
     open_archive,
     require_faultless,
 )
-from tfds_deepglobe.bands import Raster, sampled_values
+from tfds_deepglobe.beam import BeamRunner
+from tfds_deepglobe.beam_shards import link_or_copy, write_shards
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES, RGB
 from tfds_deepglobe.errors import InputError
-from tfds_deepglobe.pairing import Pair
+from tfds_deepglobe.examples import Measures, features_of, ordered_record, read_example
 from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.shards import write_checksums
 from tfds_deepglobe.source_files import RECORD, Record, content_hash, record_of
@@ -49,12 +51,23 @@ class DeepGlobeConfig(tfds.core.BuilderConfig):
         color_map: mapping from colors that are not in the class table to class ids.
         fingerprint: first part of the fingerprint, hexadecimal. The builder adds the hash of the
             content.
+        beam_runner: runner of Apache Beam that writes the shards; None for TFDS in this process.
+        beam_folder: folder for the shards that the runner has finished.
     """
 
     archive: Archive
     splits: Mapping[str, Sequence[str]]
     color_map: Mapping[RGB, int]
     fingerprint: str
+    beam_runner: BeamRunner | None = None
+    beam_folder: Path = Path()
+
+
+class _ExampleWriter(writer.ExampleWriter):
+    """Writer of shards. The same examples always have the same bytes."""
+
+    def write(self, path: Any, examples: Iterable[tuple[Any, bytes]]) -> None:
+        super().write(path, ((key, ordered_record(record)) for key, record in examples))
 
 
 class Builder(tfds.core.GeneratorBasedBuilder):
@@ -83,18 +96,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             metadata["fingerprint"] = config.fingerprint
             if config.archive.bands:
                 metadata["bands"] = dataclasses.asdict(config.archive.bands)
-        features = tfds.features.FeaturesDict(
-            {
-                "image": _image_feature(config),
-                "segmentation_mask": tfds.features.LabeledImage(
-                    labels=list(classes.names),
-                    shape=(None, None, 1),
-                    encoding_format="png",
-                    doc="Class ids.",
-                ),
-                "id": tfds.features.Text(doc="Part of the file name that is unique to the image."),
-            }
-        )
+        features = features_of(config.archive if config else None)
         # Do not cite the DeepGlobe paper if the classes are not the classes of DeepGlobe.
         if classes != DEEPGLOBE_CLASSES:
             return tfds.core.DatasetInfo(
@@ -111,9 +113,7 @@ class Builder(tfds.core.GeneratorBasedBuilder):
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager) -> dict[str, Any]:
         config = self.builder_config or _manual_config(dl_manager)
-        self.info.metadata["num_examples"] = {
-            split: len(ids) for split, ids in config.splits.items()
-        }
+        self._set_num_examples(config)
         record: Record = {}
         return {
             split: self._generate_examples(config, split, record)
@@ -128,8 +128,64 @@ class Builder(tfds.core.GeneratorBasedBuilder):
     ) -> None:
         # TFDS documents this method for subclasses. Without it, `shards.json` would be missing, and
         # exchanged shards would not be found.
-        super()._download_and_prepare(dl_manager, download_config)
+        if self.builder_config and self.builder_config.beam_runner:
+            self._write_with_beam(self.builder_config, download_config.get_shard_config())
+        else:
+            super()._download_and_prepare(dl_manager, download_config)
         write_checksums(Path(self.data_dir))
+
+    def _example_writer(self) -> writer.ExampleWriter:
+        # TFDS documents this method for subclasses. Without it, two calls would write records with
+        # another order of the features.
+        return _ExampleWriter(self.info.file_format)
+
+    def _write_with_beam(
+        self, config: DeepGlobeConfig, shard_config: shard_utils.ShardConfig
+    ) -> None:
+        """Writes all splits on the workers of a Beam runner.
+
+        The shards in `config.beam_folder` remain, for the case that this process is killed now.
+        """
+        self._set_num_examples(config)
+        written = write_shards(
+            config.beam_runner,
+            config.archive,
+            config.splits,
+            config.color_map,
+            shard_config,
+            config.beam_folder,
+        )
+        record: Record = {}
+        infos = []
+        for split, result in written.items():
+            self._write_summaries(config, split, result.measures, record)
+            template = tfds.core.ShardedFileTemplate(
+                data_dir=self.data_path,
+                dataset_name=self.name,
+                split=split,
+                filetype_suffix=self.info.file_format.file_suffix,
+            )
+            for index, shard in enumerate(result.shards):
+                link_or_copy(
+                    shard,
+                    Path(
+                        template.sharded_filepath(shard_index=index, num_shards=len(result.shards))
+                    ),
+                )
+            infos.append(
+                tfds.core.SplitInfo(
+                    name=split,
+                    shard_lengths=result.lengths,
+                    num_bytes=result.num_bytes,
+                    filename_template=template,
+                )
+            )
+        self.info.set_splits(tfds.core.SplitDict(infos))
+
+    def _set_num_examples(self, config: DeepGlobeConfig) -> None:
+        self.info.metadata["num_examples"] = {
+            split: len(ids) for split, ids in config.splits.items()
+        }
 
     def _generate_examples(
         self, config: DeepGlobeConfig, split: str, record: Record
@@ -146,45 +202,56 @@ class Builder(tfds.core.GeneratorBasedBuilder):
             InputError: A file of the archive cannot be used. The message lists all faults of the
                 archive.
         """
-        archive = config.archive
-
-        def encode(
-            pair: Pair,
-        ) -> tuple[str, dict[str, Any], tuple[int, np.ndarray, np.ndarray | None]]:
-            example = archive.read(pair, config.color_map)
-            features = {
-                "image": example.encoded_image(),
-                "segmentation_mask": example.encoded_mask(),
-                "id": pair.id,
-            }
-            pixels = count_pixels(example.class_ids, archive.classes.num_classes)
-            sample = None
-            if isinstance(example.image, Raster) and split == "train":
-                sample = sampled_values(example.image, len(config.splits[split]))
-            return pair.id, features, (example.class_ids.size, pixels, sample)
-
+        archive, ids = config.archive, config.splits[split]
+        num_sampled = len(ids) if split == "train" else 0
         pairs = {pair.id: pair for pair in archive.pairs}
-        counts, sizes, samples = [], [], []
+        measures = []
         try:
-            for image_id, features, (size, pixels, sample) in ordered_map(
-                encode, [pairs[image_id] for image_id in config.splits[split]], f"writing {split}"
+            for values, measured in ordered_map(
+                lambda pair: read_example(archive, pair, config.color_map, num_sampled),
+                [pairs[image_id] for image_id in ids],
+                f"writing {split}",
             ):
-                counts.append(pixels)
-                sizes.append(size)
-                samples += [] if sample is None else [sample]
-                yield image_id, features
+                measures.append(measured)
+                yield values["id"], values
         except InputError:
             require_faultless(archive, config.color_map)
             raise
-        # `data_dir` is a temporary folder. After all splits are written, TFDS renames it to the
-        # folder of the data set, so that the following files are also in this folder.
+        self._write_summaries(config, split, measures, record)
+
+    def _write_summaries(
+        self,
+        config: DeepGlobeConfig,
+        split: str,
+        measures: Sequence[Measures],
+        record: Record,
+    ) -> None:
+        """Verifies a split, and writes the files that describe its images.
+
+        `data_dir` is a temporary folder. After all splits are written, TFDS renames it to the
+        folder of the data set, so that the following files are also in this folder.
+
+        Args:
+            config: description of the data set.
+            split: name of the split.
+            measures: measures of the images, in the order of the split.
+            record: record of the files of the earlier splits. This method adds the files of the
+                split to the record.
+
+        Raises:
+            InputError: The images cannot be used.
+        """
+        archive = config.archive
+        counts = [measured.pixels for measured in measures]
         if split != "test" and not np.sum(counts):
             raise InputError(f"No pixel of the split {split} has a class: all pixels are void.")
         if split == "train":
             if binary_masks(archive, np.sum(counts, axis=0)):
                 require_faultless(archive, config.color_map)
-            void = np.array(sizes) - np.sum(counts, axis=1)
+            sizes = np.array([measured.size for measured in measures])
+            void = sizes - np.sum(counts, axis=1)
             np.save(Path(self.data_dir) / CLASS_PIXELS, np.column_stack([counts, void]))
+            samples = [m.sample for m in measures if m.sample is not None]
             if samples:
                 (Path(self.data_dir) / BAND_RANGES).write_text(
                     json.dumps(_ranges(samples)), encoding="utf-8"
@@ -195,23 +262,6 @@ class Builder(tfds.core.GeneratorBasedBuilder):
                 require_faultless(archive, config.color_map)
             (Path(self.data_dir) / RECORD).write_text(json.dumps(record), encoding="utf-8")
             self.info.metadata["fingerprint"] = config.fingerprint + content_hash(record)
-
-
-def _image_feature(config: DeepGlobeConfig | None) -> tfds.features.FeatureConnector:
-    """Returns the TFDS feature that stores the images."""
-    if config and config.archive.bands:
-        bands = config.archive.bands
-        return tfds.features.Tensor(
-            shape=(None, None, len(bands.numbers)),
-            dtype=np.dtype(bands.dtype).type,
-            encoding=tfds.features.Encoding.ZLIB,
-            doc=f"Values of {bands}, as in the archive. Nodata pixels are NaN in float32.",
-        )
-    return tfds.features.Image(
-        shape=(None, None, 3),
-        encoding_format=config.archive.image_encoding if config else "jpeg",
-        doc="RGB. JPEG and PNG images have the same bytes as in the archive.",
-    )
 
 
 def _ranges(samples: Sequence[np.ndarray]) -> dict[str, list[list[float]]]:

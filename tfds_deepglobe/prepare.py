@@ -28,6 +28,7 @@ from tfds_deepglobe.archive import (
     with_bands,
     with_labels,
 )
+from tfds_deepglobe.beam import BeamError, BeamRunner
 from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError, NotPreparedError, listed
@@ -38,6 +39,10 @@ from tfds_deepglobe.source_files import check_unchanged, equal_fingerprints
 from tfds_deepglobe.split_lists import keep_present, read_split_files
 from tfds_deepglobe.splits import ChosenBy, plan_split
 from tfds_deepglobe.tensorflow_import import import_tensorflow
+
+# Folder of the shards that the workers of a Beam runner have finished. It is beside the folder of
+# the data set, and is deleted when the data set is complete.
+_BEAM_FOLDER = "unfinished_shards"
 
 
 def prepare(
@@ -55,6 +60,8 @@ def prepare(
     void: Sequence[str] = (),
     num_shards: int = 16,
     seed: int = 0,
+    beam_runner: str | None = None,
+    beam_options: Sequence[str] = (),
 ) -> tfds.core.DatasetBuilder:
     """Writes the data set of a raw archive as TFRecords, or opens an already prepared data set.
 
@@ -87,6 +94,10 @@ def prepare(
             losses nor scores count these pixels, and they are not a class.
         num_shards: number of files per split. A split with fewer images has one file per image.
         seed: seed of the random split.
+        beam_runner: name of an Apache Beam runner that writes the files, such as "DirectRunner".
+            None to write them in this process. The written bytes are equal. If the call is
+            interrupted, the finished files of the splits are kept, and the next call continues.
+        beam_options: options of Beam, such as "direct_num_workers=2".
 
     Returns:
         A builder that reads the data set, with the splits `train`, `validation` and `test`. A split
@@ -105,6 +116,12 @@ def prepare(
             "`split_files` defines the splits, and cannot be used with `split` or `group_by`. "
             f"Received: split={split}, group_by={group_by}. Remove both, or remove `split_files`."
         )
+    if beam_options and not beam_runner:
+        raise InputError(
+            f"`beam_options` needs `beam_runner`. Received: {' '.join(beam_options)}. Set "
+            "`beam_runner` to the name of a runner, such as DirectRunner."
+        )
+    runner = BeamRunner(beam_runner, tuple(beam_options)) if beam_runner else None
     archive = open_archive(data, FileNames.parse_or_none(image_glob, mask_pattern))
     archive, color_map = with_labels(with_bands(archive, bands), map_color, merge, void)
     print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))
@@ -133,9 +150,11 @@ def prepare(
             )
     fingerprint = _fingerprint(archive, color_map, chosen_by)
     directory = directory_of(cache_dir, fingerprint)
+    beam_folder = directory.parent / _BEAM_FOLDER
     if directory.exists():
         builder = load(cache_dir, fingerprint)
         check_unchanged(archive, directory)
+        shutil.rmtree(beam_folder, ignore_errors=True)
         print(f"already prepared: {directory}")
         return builder
 
@@ -150,10 +169,19 @@ def prepare(
         splits=splits,
         color_map=color_map,
         fingerprint=fingerprint,
+        beam_runner=runner,
+        beam_folder=beam_folder,
     )
     with _exclusive(directory):
         # If another process has written the data set in the meantime, TFDS does not write it again.
-        _write(config, cache_dir, num_shards)
+        try:
+            _write(config, cache_dir, num_shards)
+        except BeamError:  # the next call continues with the finished shards
+            raise
+        except InputError:  # after the files are fixed, they have another fingerprint
+            shutil.rmtree(beam_folder, ignore_errors=True)
+            raise
+        shutil.rmtree(beam_folder, ignore_errors=True)
     builder = load(cache_dir, fingerprint)
     for split, split_ids in splits.items():
         files = f"{builder.info.splits[split].num_shards} files" if split_ids else "skipped"

@@ -85,7 +85,7 @@ def write_checksums(directory: Path) -> None:
     Args:
         directory: folder with the complete shards.
     """
-    checksums = {path.name: _scan(path)[1] for path in directory.glob("*.tfrecord-*")}
+    checksums = {path.name: _scan(path)[1] for path in sorted(directory.glob("*.tfrecord-*"))}
     (directory / CHECKSUMS).write_text(json.dumps(checksums), encoding="utf-8")
 
 

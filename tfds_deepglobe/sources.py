@@ -7,7 +7,7 @@ import posixpath
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from tfds_deepglobe.errors import InputError
@@ -64,7 +64,7 @@ class Folder:
     """An archive that is a folder."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._path = path.absolute()
         self._checksums: dict[str, int] = {}
 
     def files(self) -> Iterator[File]:
@@ -123,6 +123,10 @@ class Folder:
             self.read(name)
         return self._checksums[name]
 
+    def add_checksums(self, checksums: Mapping[str, int]) -> None:
+        """Adds CRC-32 checksums of files that another process has read."""
+        self._checksums.update(checksums)
+
 
 class Zip:
     """An archive that is a zip. Its files are read without extracting the zip.
@@ -135,6 +139,7 @@ class Zip:
 
     def __init__(self, path: Path) -> None:
         self._members: dict[str, zipfile.ZipInfo] = {}
+        self._path = path.absolute()
         stat = path.stat()
         self._times = stat.st_mtime_ns, stat.st_ctime_ns
         try:
@@ -181,6 +186,21 @@ class Zip:
     def checksum(self, name: str) -> int:
         """Returns the CRC-32 of a file from the list of files, without reading the file."""
         return self._members[name].CRC
+
+    def add_checksums(self, checksums: Mapping[str, int]) -> None:
+        """Does nothing, because the list of files contains all checksums."""
+
+    def __reduce__(self) -> tuple[Callable[[Path], "Zip"], tuple[Path]]:
+        # A pickled zip is its path. An open file cannot be pickled.
+        return _reopened, (self._path,)
+
+
+def _reopened(path: Path) -> Zip:
+    """Opens a zip and reads its list of files."""
+    opened = Zip(path)
+    for _ in opened.files():
+        pass
+    return opened
 
 
 def _check_number_of_files(path: Path, found: int) -> None:

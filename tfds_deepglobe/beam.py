@@ -1,0 +1,309 @@
+"""Runs a function on the workers of an Apache Beam runner. Each call writes one file.
+
+A restarted run skips the files that exist. Therefore, all workers need a common file system.
+"""
+
+import _thread
+import contextlib
+import dataclasses
+import importlib.util
+import logging
+import os
+import sys
+import threading
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from tfds_deepglobe.errors import InputError, error_line, shorten
+
+# Runners that only know the options of Beam itself. The job servers of the other runners have more
+# options.
+_LOCAL_RUNNERS = ("directrunner", "fnapirunner", "bundlebaseddirectrunner")
+_POLL_SECONDS = 0.5  # between two updates of the progress bar
+_ERROR = ".error"  # suffix of the file with the error of a worker
+
+# Function that a worker calls: its arguments are an element and the path of the file to write.
+Write = Callable[[Any, Path], None]
+
+
+class BeamError(InputError):
+    """An error of a runner. The finished files are kept."""
+
+
+@dataclasses.dataclass(frozen=True)
+class BeamRunner:
+    """Runner of Apache Beam, which distributes work to processes or machines.
+
+    Attributes:
+        name: name of the runner, such as "DirectRunner", "FlinkRunner" or "DataflowRunner".
+        options: options of Beam and of the runner, "NAME=VALUE", or "NAME" for an option without a
+            value.
+
+    Raises:
+        InputError: Beam is not installed, the runner is unknown, or an option is not valid.
+
+    Example:
+        >>> BeamRunner("DirectRunner", ["direct_num_workers=2"]).name
+        'DirectRunner'
+    """
+
+    name: str
+    options: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        if importlib.util.find_spec("apache_beam") is None:
+            raise InputError(
+                "Apache Beam needs apache-beam, which is not installed. "
+                "Run: pip install 'lcc_tf[beam]'"
+            )
+        self._check_options()
+        try:
+            self._pipeline()
+        # Beam raises other errors for each runner. All of them are about the name or the options.
+        except Exception as error:
+            reason = shorten(str(error))
+            raise InputError(
+                f"`beam_runner={self.name}` cannot be used with these `beam_options`: {reason}"
+            ) from error
+
+    def run(self, write: Write, files: Mapping[Path, Any], description: str) -> dict[Path, str]:
+        """Writes files on the workers of the runner, and skips the files that exist.
+
+        Each file is written under a temporary name, and renamed when it is complete.
+
+        Args:
+            write: function that writes a file. It must be picklable.
+            files: elements to write. The keys are absolute paths; the values must be picklable.
+            description: label of the progress bar.
+
+        Returns:
+            Errors of the files that could not be written, one line per file.
+
+        Raises:
+            BeamError: The runner failed, for example because a worker was killed.
+        """
+        import apache_beam
+
+        todo = {path: element for path, element in files.items() if not path.exists()}
+        for path in todo:
+            path.with_name(path.name + _ERROR).unlink(missing_ok=True)
+        if todo:
+            with _progress(list(files), description), _importable(), _living_workers():
+                try:
+                    with self._pipeline() as pipeline:
+                        _ = (
+                            pipeline
+                            | apache_beam.Create([(str(path), e) for path, e in todo.items()])
+                            | apache_beam.Reshuffle()
+                            | apache_beam.Map(_Worker(write))
+                        )
+                except Exception as error:
+                    reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
+                    raise BeamError(
+                        f"The Beam runner {self.name} failed: {shorten(reason)}. The finished "
+                        "parts are kept: repeat the command to write only the missing parts."
+                    ) from error
+        errors = {}
+        for path in todo:
+            if not path.exists():
+                error_file = path.with_name(path.name + _ERROR)
+                if not error_file.exists():
+                    raise BeamError(
+                        f"The workers of the Beam runner {self.name} have not written {path}. All "
+                        "workers and this machine must use the same file system."
+                    )
+                errors[path] = error_file.read_text(encoding="utf-8")
+        return errors
+
+    def _pipeline(self) -> Any:
+        """Returns a new pipeline for the runner."""
+        apache_beam = _import_beam()
+        from apache_beam.options.pipeline_options import (
+            PipelineOptions,
+            TypeOptions,
+            WorkerOptions,
+        )
+
+        options = PipelineOptions(self._flags())
+        # The log of Beam is long. The errors of workers are returned by `run`.
+        worker = options.view_as(WorkerOptions)
+        worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "CRITICAL"
+        if self.name.lower() in ("directrunner", "direct"):
+            # Without this option, DirectRunner of Beam 2.77 downloads and starts another runner,
+            # Prism. The option has no other effect, because the pipeline has no triggers.
+            options.view_as(TypeOptions).allow_unsafe_triggers = True
+        return apache_beam.Pipeline(runner=self.name, options=options)
+
+    def _check_options(self) -> None:
+        """Raises an InputError if an option is unknown, or if its value is not valid."""
+        _import_beam()
+        from apache_beam.options.pipeline_options import PipelineOptions
+
+        options = PipelineOptions(self._flags())
+        messages: list[str] = []
+        try:
+            with contextlib.redirect_stderr(_Lines(messages)):  # argparse prints its errors
+                known = options.get_all_options()
+        except SystemExit as error:
+            reason = messages[-1].split("error: ")[-1] if messages else "not valid"
+            raise InputError(
+                f"`beam_options` must be options of Apache Beam. Received: {shorten(reason)}. "
+                "Use for example direct_num_workers=2."
+            ) from error
+        every = options.get_all_options(retain_unknown_options=True)
+        unknown = sorted(every.keys() - known.keys())
+        if unknown and self.name.lower() in _LOCAL_RUNNERS:
+            raise InputError(
+                f"`beam_options` must be options of {self.name}. Received: {', '.join(unknown)}. "
+                "Use for example direct_running_mode=multi_processing direct_num_workers=2."
+            )
+
+    def _flags(self) -> list[str]:
+        return [f"--{option.removeprefix('--')}" for option in self.options]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Worker:
+    """Function that each worker calls for each file."""
+
+    write: Write
+
+    def __call__(self, file: tuple[str, Any]) -> None:
+        # A worker process uses one thread, because a runner starts a process per core. These
+        # variables must be set before TensorFlow is imported.
+        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+        os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
+        path, element = Path(file[0]), file[1]
+        try:
+            with complete_file(path) as unfinished:
+                self.write(element, unfinished)
+        # Beam would try the element again and then print long tracebacks. Therefore, each error is
+        # written to a file, and `BeamRunner.run` returns the text.
+        except Exception as error:
+            if isinstance(error, OSError):
+                text = error_line(error).removeprefix("error: ")
+            else:  # an InputError of this package or of `lcc_tf` explains itself
+                text = str(error) if isinstance(error, ValueError) else repr(error)
+            with complete_file(path.with_name(path.name + _ERROR)) as unfinished:
+                unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+@contextlib.contextmanager
+def complete_file(path: Path) -> Iterator[Path]:
+    """Yields a temporary path. When the temporary file is complete, it is renamed to `path`.
+
+    The temporary name is unique, because Beam can call two workers for the same file.
+    """
+    unfinished = path.with_name(f".{uuid.uuid4().hex}.{path.name}")
+    try:
+        yield unfinished
+        with unfinished.open("rb") as file:
+            os.fsync(file.fileno())
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _progress(paths: Sequence[Path], description: str) -> Iterator[None]:
+    """Shows the number of existing files while the workers write them."""
+    stop = threading.Event()
+
+    def count() -> int:
+        return sum(path.exists() for path in paths)
+
+    def watch() -> None:
+        interval = 0.2 if sys.stderr.isatty() else 10.0
+        with tqdm(
+            total=len(paths), initial=count(), desc=description, unit="part", mininterval=interval
+        ) as bar:
+            while True:
+                ended = stop.wait(_POLL_SECONDS)
+                bar.update(count() - bar.n)
+                if ended:
+                    return
+
+    thread = threading.Thread(target=watch, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+
+
+@contextlib.contextmanager
+def _living_workers() -> Iterator[None]:
+    """Raises a BeamError if a local worker process is killed. Beam would wait for it forever.
+
+    Beam reports the end of a process as an error in a thread, with its exit code.
+    """
+    earlier, reasons, is_running = threading.excepthook, list[str](), True
+
+    def hook(arguments: Any) -> None:
+        reason = str(arguments.exc_value)
+        if not reason.startswith("Worker subprocess exited"):
+            earlier(arguments)
+        elif is_running:
+            reasons.append(reason)
+            _thread.interrupt_main()
+
+    threading.excepthook = hook
+    try:
+        yield
+    except KeyboardInterrupt:
+        is_running = False
+        if not reasons:
+            raise
+        raise BeamError(
+            f"A worker process was killed, often because the memory is full: {reasons[0]}. The "
+            "finished parts are kept: repeat the command, for example with fewer workers."
+        ) from None
+    finally:
+        is_running = False
+        threading.excepthook = earlier
+
+
+@contextlib.contextmanager
+def _importable() -> Iterator[None]:
+    """Lets local worker processes import this package, also if it is not installed."""
+    variable, root = "PYTHONPATH", str(Path(__file__).parents[1])
+    earlier = os.environ.get(variable)
+    os.environ[variable] = os.pathsep.join([root, *([earlier] if earlier else [])])
+    try:
+        yield
+    finally:
+        if earlier is None:
+            del os.environ[variable]
+        else:
+            os.environ[variable] = earlier
+
+
+def _import_beam() -> Any:
+    """Imports Beam without its log messages."""
+    earlier = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
+    try:
+        import apache_beam
+    finally:
+        logging.disable(earlier)
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    return apache_beam
+
+
+class _Lines:
+    """Text stream that keeps its non-empty lines in a list."""
+
+    def __init__(self, lines: list[str]) -> None:
+        self._lines = lines
+
+    def write(self, text: str) -> None:
+        """Keeps the lines of a text."""
+        self._lines += filter(None, text.splitlines())
+
+    def flush(self) -> None:
+        """Does nothing, because no text waits."""
