@@ -166,6 +166,23 @@ class BeamRunner:
         return [f"--{option.removeprefix('--')}" for option in self.options]
 
 
+def runner_or_none(name: str | None, options: Sequence[str]) -> BeamRunner | None:
+    """Returns the runner with a name; None without a name.
+
+    Raises:
+        InputError: There are options without a name, or see `BeamRunner`.
+
+    Example:
+        >>> runner_or_none(None, [])
+    """
+    if options and not name:
+        raise InputError(
+            f"`beam_options` needs `beam_runner`. Received: {' '.join(options)}. Set "
+            "`beam_runner` to the name of a runner, such as DirectRunner."
+        )
+    return BeamRunner(name, tuple(options)) if name else None
+
+
 @dataclasses.dataclass(frozen=True)
 class _Worker:
     """Function that each worker calls for each file."""

@@ -28,7 +28,7 @@ from tfds_deepglobe.archive import (
     with_bands,
     with_labels,
 )
-from tfds_deepglobe.beam import BeamError, BeamRunner
+from tfds_deepglobe.beam import BeamError, runner_or_none
 from tfds_deepglobe.classes import RGB
 from tfds_deepglobe.deepglobe_dataset_builder import Builder, DeepGlobeConfig
 from tfds_deepglobe.errors import InputError, NotPreparedError, listed
@@ -116,12 +116,7 @@ def prepare(
             "`split_files` defines the splits, and cannot be used with `split` or `group_by`. "
             f"Received: split={split}, group_by={group_by}. Remove both, or remove `split_files`."
         )
-    if beam_options and not beam_runner:
-        raise InputError(
-            f"`beam_options` needs `beam_runner`. Received: {' '.join(beam_options)}. Set "
-            "`beam_runner` to the name of a runner, such as DirectRunner."
-        )
-    runner = BeamRunner(beam_runner, tuple(beam_options)) if beam_runner else None
+    runner = runner_or_none(beam_runner, beam_options)
     archive = open_archive(data, FileNames.parse_or_none(image_glob, mask_pattern))
     archive, color_map = with_labels(with_bands(archive, bands), map_color, merge, void)
     print("\n".join([f"{archive.path}: {describe(archive)}", *remarks(archive)]))

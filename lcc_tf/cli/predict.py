@@ -1,11 +1,12 @@
 """Writes land-cover maps of images of any size, such as GeoTIFFs."""
 
 import argparse
+import contextlib
 import functools
 import os
 from collections.abc import Iterable
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from lcc_tf.cli.options import (
     add_average,
@@ -22,10 +23,15 @@ from lcc_tf.cli.options import (
     positive_float,
     positive_int,
     run,
+    set_environment,
 )
 from lcc_tf.errors import InputError, require_extra
+from tfds_deepglobe.beam import runner_or_none
 from tfds_deepglobe.errors import error_line
 from tfds_deepglobe.tensorflow_import import import_tensorflow
+
+if TYPE_CHECKING:
+    from lcc_tf.prediction.predictors import EnsemblePredictor
 
 EXAMPLES = """\
   python predict.py --runs runs/unetpp --input scene.tif --output maps
@@ -50,16 +56,16 @@ def main() -> NoReturn:
 def command(options: argparse.Namespace) -> int:
     """Writes the maps of all images and returns the exit code."""
     require_extra("maps")
+    if options.beam_runner:
+        require_extra("beam")
+    runner = runner_or_none(options.beam_runner, options.beam_options)
     import_tensorflow()
-    from lcc_tf.exporting.description import MODEL_FILE, Description
-    from lcc_tf.exporting.savedmodel import load_savedmodel
+    from lcc_tf.mapping.beam_parts import beam_blocks
     from lcc_tf.mapping.input_images import find_images, images_to_map
     from lcc_tf.mapping.map_images import check_earlier_maps, is_mapped, map_images
     from lcc_tf.mapping.outputs import Outputs
     from lcc_tf.mapping.scene_reading import SceneReading
     from lcc_tf.mapping.zones import Zones
-    from lcc_tf.prediction.predictors import EnsemblePredictor
-    from lcc_tf.runs import BEST, read_runs
 
     outputs = Outputs(
         options.output,
@@ -78,22 +84,7 @@ def command(options: argparse.Namespace) -> int:
             "`--member-weights` needs `--runs`, because a SavedModel already contains the weights. "
             "Received: `--model` and `--member-weights`. Omit one of these options."
         )
-    if options.model:
-        extra = options.model / "assets.extra"
-        stored = Description.read(extra).tile if (extra / MODEL_FILE).is_file() else 0
-        limit_memory((options.model / "variables").glob("*"), options.tile or stored)
-        predictor = load_savedmodel(options.model, tta=options.tta, tile=options.tile)
-    else:
-        runs = read_runs(options.runs, Path("runs"))
-        tile = options.tile or max(run.config.image_size for run in runs)
-        limit_memory([run.path / BEST for run in runs], tile)
-        predictor = EnsemblePredictor.from_runs(
-            runs,
-            options.member_weights,
-            average=options.average,
-            tta=options.tta,
-            tile=options.tile,
-        )
+    predictor = load_predictor(options)
     settings = (predictor, outputs, reading, options.overlap)
     if options.resume and options.overwrite:
         todo = [image for image in images if not is_mapped(image, *settings)]
@@ -102,18 +93,51 @@ def command(options: argparse.Namespace) -> int:
     if not todo:
         print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
-    failed = map_images(
-        todo,
-        predictor,
-        outputs,
-        reading=reading,
-        overlap=options.overlap,
-        error_text=lambda error: in_options(error_line(error), parser()),
-    )
+    load = functools.partial(load_predictor, options)
+    shared = {"reading": reading, "overlap": options.overlap}
+    with (
+        beam_blocks(runner, todo, predictor, load, outputs, **shared)
+        if runner
+        else contextlib.nullcontext()
+    ) as blocks_of:
+        failed = map_images(
+            todo,
+            predictor,
+            outputs,
+            **shared,
+            error_text=lambda error: in_options(error_line(error), parser()),
+            blocks_of=blocks_of,
+        )
     earlier = len(images) - len(todo)
     skipped = f"; {earlier} were already mapped" if earlier else ""
     print(f"{len(todo) - len(failed)} of {len(todo)} images mapped to {options.output}{skipped}")
     return 1 if failed else 0
+
+
+def load_predictor(options: argparse.Namespace) -> "EnsemblePredictor":
+    """Loads the networks. The workers of a Beam runner also call this function."""
+    set_environment()
+    import_tensorflow()
+    from lcc_tf.exporting.description import MODEL_FILE, Description
+    from lcc_tf.exporting.savedmodel import load_savedmodel
+    from lcc_tf.prediction.predictors import EnsemblePredictor
+    from lcc_tf.runs import BEST, read_runs
+
+    if options.model:
+        extra = options.model / "assets.extra"
+        stored = Description.read(extra).tile if (extra / MODEL_FILE).is_file() else 0
+        limit_memory((options.model / "variables").glob("*"), options.tile or stored)
+        return load_savedmodel(options.model, tta=options.tta, tile=options.tile)
+    runs = read_runs(options.runs, Path("runs"))
+    tile = options.tile or max(run.config.image_size for run in runs)
+    limit_memory([run.path / BEST for run in runs], tile)
+    return EnsemblePredictor.from_runs(
+        runs,
+        options.member_weights,
+        average=options.average,
+        tta=options.tta,
+        tile=options.tile,
+    )
 
 
 def limit_memory(weights: Iterable[Path], tile: int) -> None:
@@ -192,6 +216,25 @@ def parser() -> argparse.ArgumentParser:
         options,
         "--overwrite",
         "replace existing maps; with --resume, replace only maps of other networks or settings",
+    )
+
+    add_option(
+        options,
+        "--beam-runner",
+        "runner of Apache Beam that predicts the images on several processes or machines, such as "
+        "DirectRunner; after an interruption, the same command predicts only the missing parts",
+        default_text="this process",
+        metavar="NAME",
+    )
+    add_option(
+        options,
+        "--beam-options",
+        "options of Beam and of the runner, such as direct_running_mode=multi_processing "
+        "direct_num_workers=2",
+        default=[],
+        default_text="no options",
+        metavar="NAME=VALUE",
+        nargs="+",
     )
 
     network = options.add_argument_group("network")

@@ -9,11 +9,11 @@ import dataclasses
 import hashlib
 import sys
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from rasterio.io import DatasetWriter
 from tqdm import tqdm
 
 from lcc_tf.bands import as_rgb
@@ -44,6 +44,22 @@ FILES_TAG = "LCC_TF_FILES"
 SEPARATOR = "/"  # between names of files, which cannot contain this character
 
 
+class MappedBlock(NamedTuple):
+    """Rectangular part of a map.
+
+    Attributes:
+        rows: rows of the part in the image.
+        columns: columns of the part in the image.
+        valid: bool `(rows, columns)`, False for nodata pixels.
+        values: mapping from the kind of a raster to its values, uint8 `(rows, columns, bands)`.
+    """
+
+    rows: slice
+    columns: slice
+    valid: np.ndarray
+    values: Mapping[str, np.ndarray]
+
+
 def map_images(
     images: Sequence[Path],
     predictor: EnsemblePredictor,
@@ -53,6 +69,7 @@ def map_images(
     overlap: int | None = None,
     verbose: int = 1,
     error_text: Callable[[Exception], str] = error_line,
+    blocks_of: Mapping[Path, Iterable[MappedBlock]] | None = None,
 ) -> list[Path]:
     """Maps images. If one of several images cannot be mapped, the other images are still mapped.
 
@@ -65,6 +82,8 @@ def map_images(
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         verbose: 1 to show progress bars with the remaining time, 0 to show only errors.
         error_text: function that formats the errors of single images as one line.
+        blocks_of: result of `map_blocks` from other processes for each image; None to predict the
+            images here.
 
     Returns:
         The images that could not be mapped. An error message is printed for each of these images.
@@ -79,12 +98,7 @@ def map_images(
         OSError: the folder is not writable, or the disk is full.
     """
     overlap = overlap_in_pixels(predictor.tile, overlap)
-    if "disagreement" in outputs.extras and len(predictor.members) < 2:
-        raise InputError(
-            "`extras` can contain 'disagreement' only for two networks or more. Received: "
-            f"{', '.join(member.name for member in predictor.members)}. Use more networks, "
-            "or remove 'disagreement'."
-        )
+    check_extras(predictor, outputs)
     if verbose and (line := orientation_line(images)):
         tqdm.write(line)
     failed = []
@@ -106,6 +120,7 @@ def map_images(
                     overlap=overlap,
                     fingerprint=fingerprint,
                     verbose=verbose,
+                    blocks=None if blocks_of is None else blocks_of.get(image, ()),
                 )
         except InputError as error:
             if len(images) == 1:
@@ -125,6 +140,20 @@ def map_images(
                 file=sys.stderr,
             )
     return failed
+
+
+def check_extras(predictor: EnsemblePredictor, outputs: Outputs) -> None:
+    """Verifies that the networks can write the extra files.
+
+    Raises:
+        InputError: `outputs.extras` contains "disagreement", but `predictor` has only one network.
+    """
+    if "disagreement" in outputs.extras and len(predictor.members) < 2:
+        raise InputError(
+            "`extras` can contain 'disagreement' only for two networks or more. Received: "
+            f"{', '.join(member.name for member in predictor.members)}. Use more networks, "
+            "or remove 'disagreement'."
+        )
 
 
 def map_fingerprint(
@@ -246,6 +275,7 @@ def write_map(
     overlap: int | None = None,
     fingerprint: str = "",
     verbose: int = 1,
+    blocks: Iterable[MappedBlock] | None = None,
 ) -> None:
     """Maps a scene. Each output file is created under its final name when it is complete.
 
@@ -256,6 +286,7 @@ def write_map(
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         fingerprint: result of `map_fingerprint`, which is stored in the class map.
         verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
+        blocks: result of `map_blocks` from other processes; None to predict the scene here.
 
     Raises:
         InputError: one of these reasons:
@@ -269,24 +300,26 @@ def write_map(
         OSError: the disk is full.
     """
     classes = predictor.classes
-    if outputs.zones:
-        check_crs(scene.grid.crs, scene.path)
-    if outputs.polygons == "geojson" and not has_areas(scene.grid.crs):
-        raise InputError(
-            "`polygons='geojson'` needs an image with a known position, because GeoJSON contains "
-            f"longitudes and latitudes. Received: {scene.path}, which has no coordinate system or "
-            "a local coordinate system. Use 'gpkg', or georeference the image with `gdalwarp`."
-        )
     files = outputs.files(scene.path)
-    stale = _stale_files(scene.path, outputs)
+    stale = check_scene(scene, outputs)
     names = SEPARATOR.join(file.name for file in files.values())
     tags = {MAP_TAG: fingerprint, FILES_TAG: names} if fingerprint else {}
     areas = Areas(scene.grid, classes.names)
+    layers = layers_of(scene, classes, files)
     with contextlib.ExitStack() as stack:
         writers = {
-            kind: stack.enter_context(_writer(kind, file, scene, classes, tags))
-            for kind, file in files.items()
-            if kind in RASTERS
+            kind: stack.enter_context(
+                new_raster(
+                    files[kind],
+                    scene.grid,
+                    nodata=layer.nodata,
+                    classes=layer.classes,
+                    band_names=layer.band_names,
+                    scale=layer.scale,
+                    tags=tags,
+                )
+            )
+            for kind, layer in layers.items()
         }
         progress = stack.enter_context(
             tqdm(
@@ -299,21 +332,13 @@ def write_map(
                 disable=not verbose,
             )
         )
-        # In the network, nodata pixels have the smallest value of each band, as in the training.
-        fill = np.array(predictor.bands.ranges)[:, 0] if predictor.bands else 0
-        for block in predict_blocks(
-            predictor.predict,
-            scene.read,
-            scene.grid.size,
-            tile=predictor.tile,
-            overlap=overlap,
-            fill=fill,
-        ):
-            values = _values(predictor, block, writers)
+        if blocks is None:
+            blocks = map_blocks(scene, predictor, layers, overlap)
+        for block in blocks:
             window = window_of(block.rows, block.columns)
             for kind, writer in writers.items():
-                writer.write(np.moveaxis(values[kind], -1, 0), window=window)
-            areas.add(values["classes"][..., 0], block.valid, block.rows, block.columns)
+                writer.write(np.moveaxis(block.values[kind], -1, 0), window=window)
+            areas.add(block.values["classes"][..., 0], block.valid, block.rows, block.columns)
             progress.update(block.valid.size)
         # The table of areas is written last. If it exists, all files of the map are complete.
         # Therefore the old table is deleted before old rasters are replaced.
@@ -343,6 +368,26 @@ def write_map(
         tqdm.write(f"warning: {scene.path}: all pixels are nodata, and the map is empty")
 
 
+def check_scene(scene: Scene, outputs: Outputs) -> list[Path]:
+    """Verifies that the files of a map can be written, before the scene is predicted.
+
+    Returns:
+        The files of the earlier map that the new map does not replace.
+
+    Raises:
+        InputError: see `write_map`.
+    """
+    if outputs.zones:
+        check_crs(scene.grid.crs, scene.path)
+    if outputs.polygons == "geojson" and not has_areas(scene.grid.crs):
+        raise InputError(
+            "`polygons='geojson'` needs an image with a known position, because GeoJSON contains "
+            f"longitudes and latitudes. Received: {scene.path}, which has no coordinate system or "
+            "a local coordinate system. Use 'gpkg', or georeference the image with `gdalwarp`."
+        )
+    return _stale_files(scene.path, outputs)
+
+
 def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
     """Returns the files of an image's earlier map, without the files that the new map replaces.
 
@@ -362,54 +407,103 @@ def _stale_files(image: Path, outputs: Outputs) -> list[Path]:
     return stale + [file for file in sidecars(stale) if file.exists()]
 
 
-def _writer(
-    kind: str, file: Path, scene: Scene, classes: ClassTable, tags: Mapping[str, str]
-) -> contextlib.AbstractContextManager:
-    """Creates a raster of the kind `kind` for a scene."""
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """Raster of a map.
+
+    Attributes:
+        band_names: one description per band.
+        nodata: nodata value; None for a raster without nodata pixels.
+        scale: factor that converts stored values to real values.
+        classes: class names and colors of a class map; None for other rasters.
+    """
+
+    band_names: Sequence[str]
+    nodata: int | None
+    scale: float = 1
+    classes: ClassTable | None = None
+
+
+def layers_of(scene: Scene, classes: ClassTable, kinds: Collection[str]) -> dict[str, Layer]:
+    """Returns the rasters of a map, in the order of `kinds`. Other files are skipped."""
+    return {kind: _layer(kind, scene, classes) for kind in kinds if kind in RASTERS}
+
+
+def _layer(kind: str, scene: Scene, classes: ClassTable) -> Layer:
     if kind == "classes":
         # The map has the nodata value of the scene, if this value is a uint8 and not a class id.
         nodata = scene.nodata
         if nodata is None or not classes.num_classes <= nodata <= NODATA or nodata % 1:
             nodata = NODATA
-        nodata = nodata if scene.has_nodata else None
-        return new_raster(file, scene.grid, nodata=nodata, classes=classes, tags=tags)
+        nodata = int(nodata) if scene.has_nodata else None
+        return Layer(("class",), nodata, classes=classes)
     names = classes.names if kind == "probabilities" else (kind,)
-    nodata = NODATA if scene.has_nodata else None
-    return new_raster(file, scene.grid, nodata=nodata, band_names=names, scale=1 / SCALE, tags=tags)
+    return Layer(names, NODATA if scene.has_nodata else None, 1 / SCALE)
+
+
+def map_blocks(
+    scene: Scene,
+    predictor: EnsemblePredictor,
+    layers: Mapping[str, Layer],
+    overlap: int | None,
+    tile_rows: range | None = None,
+) -> Iterator[MappedBlock]:
+    """Predicts a scene and yields the values of its rasters, part by part.
+
+    Args:
+        scene: open image.
+        predictor: one or more networks that predict the classes.
+        layers: mapping from the kind of a raster to the raster.
+        overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
+        tile_rows: consecutive rows of tiles; None for all rows.
+    """
+    # In the network, nodata pixels have the smallest value of each band, as in the training.
+    fill = np.array(predictor.bands.ranges)[:, 0] if predictor.bands else 0
+    for block in predict_blocks(
+        predictor.predict,
+        scene.read,
+        scene.grid.size,
+        tile=predictor.tile,
+        overlap=overlap,
+        fill=fill,
+        tile_rows=tile_rows,
+    ):
+        values = _values(predictor, block, layers)
+        yield MappedBlock(block.rows, block.columns, block.valid, values)
 
 
 def _values(
-    predictor: EnsemblePredictor, block: Block, writers: Mapping[str, DatasetWriter]
+    predictor: EnsemblePredictor, block: Block, layers: Mapping[str, Layer]
 ) -> dict[str, np.ndarray]:
     """Computes the values that each raster stores for a block.
 
     Args:
         predictor: one or more networks that predicted the block.
         block: predicted part of the scene.
-        writers: mapping from the kind of a raster to the open raster.
+        layers: mapping from the kind of a raster to the raster.
 
     Returns:
         Dictionary that maps the kind of a raster to its values, uint8 `(rows, columns, bands)`.
     """
     if block.values is None:
         return {
-            kind: np.full((*block.valid.shape, writer.count), writer.nodata, np.uint8)
-            for kind, writer in writers.items()
+            kind: np.full((*block.valid.shape, len(layer.band_names)), layer.nodata, np.uint8)
+            for kind, layer in layers.items()
         }
     members = predictor.split(block.values)
     probabilities = predictor.average(members)
     class_id = probabilities.argmax(axis=-1).astype(np.uint8)[..., None]
     values = {"classes": class_id}
     fractions = {"probabilities": probabilities, "confidence": probabilities.max(-1, keepdims=True)}
-    if "disagreement" in writers:
+    if "disagreement" in layers:
         weights = np.array(predictor.average.weights) / sum(predictor.average.weights)
         fractions["disagreement"] = sum(
             weight * (p.argmax(axis=-1)[..., None] != class_id)
             for weight, p in zip(weights, members, strict=True)
         )
-    for kind in writers:
+    for kind, layer in layers.items():
         if kind in fractions:
             values[kind] = np.rint(SCALE * fractions[kind]).astype(np.uint8)
-        if writers[kind].nodata is not None:
-            values[kind][~block.valid] = writers[kind].nodata
+        if layer.nodata is not None:
+            values[kind][~block.valid] = layer.nodata
     return values

@@ -87,6 +87,7 @@ def predict_blocks(
     tile: int,
     overlap: int | None = None,
     fill: float | np.ndarray = 0,
+    tile_rows: range | None = None,
 ) -> Iterator[Block]:
     """Predicts an image of any size in overlapping tiles and yields the prediction in parts.
 
@@ -100,9 +101,12 @@ def predict_blocks(
         tile: side of the tiles, pixels.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         fill: value of nodata pixels in the input of the network: a number, or one number per band.
+        tile_rows: consecutive rows of tiles whose blocks are yielded; None for all rows. The first
+            row is 0. The blocks are equal to the blocks of a prediction of all rows. Therefore the
+            row above the first row is also predicted.
 
     Yields:
-        Blocks that do not overlap. Together they cover the whole image.
+        Blocks that do not overlap. Together they cover the whole image, or the rows of tiles.
 
     Raises:
         InputError: `tile` or `overlap` is invalid, see `overlap_in_pixels`.
@@ -116,22 +120,29 @@ def predict_blocks(
     row_weights = _sum_of_weights(tops, size[0], window)[:, None, None]
     column_weights = _sum_of_weights(lefts, size[1], window)[None, :, None]
     weights = window[:, None, None] * window[None, :, None]
-    origins = [(top, left) for top in tops for left in lefts]
+    tile_rows = tile_rows or range(len(tops))
+    predicted_tops = tops[max(tile_rows.start - 1, 0) : tile_rows.stop]
+    origins = [(top, left) for top in predicted_tops for left in lefts]
+    batch_size = _batch_size(len(tops) * len(lefts), tile)
     # Sums of weighted predictions in regions that later tiles overlap:
     # `beside` is the overlap with the next tile, `below` is the overlap with the next row of tiles.
     beside = below = None
     for (top, left), predicted in zip(
-        origins, _predicted_tiles(predict, read, size, origins, tile, fill), strict=True
+        origins,
+        _predicted_tiles(predict, read, size, origins, tile, fill, batch_size),
+        strict=True,
     ):
+        is_yielded = top >= tops[tile_rows.start]
         columns_done = tile if left == lefts[-1] else step
         rows_done = tile if top == tops[-1] else step
-        rows, tile_rows = _intersection(top, rows_done, size[0])
-        columns, tile_columns = _intersection(left, columns_done, size[1])
+        rows, inner_rows = _intersection(top, rows_done, size[0])
+        columns, inner_columns = _intersection(left, columns_done, size[1])
         if predicted is None:
             # All pixels are nodata. Therefore the sums are not needed.
             beside = None
             valid = np.zeros((rows.stop - rows.start, columns.stop - columns.start), bool)
-            yield Block(rows, columns, valid, None)
+            if is_yielded:
+                yield Block(rows, columns, valid, None)
             continue
         valid, values = predicted
         values = values * weights
@@ -145,9 +156,10 @@ def predict_blocks(
         if top != tops[0]:
             values[:overlap] += shared
         shared[:] = values[tile - overlap :]
-        values = values[tile_rows, tile_columns]
-        values = values / row_weights[rows] / column_weights[:, columns]
-        yield Block(rows, columns, valid[tile_rows, tile_columns], values)
+        if is_yielded:
+            values = values[inner_rows, inner_columns]
+            values = values / row_weights[rows] / column_weights[:, columns]
+            yield Block(rows, columns, valid[inner_rows, inner_columns], values)
 
 
 def overlap_in_pixels(tile: int, overlap: int | None = None) -> int:
@@ -207,6 +219,16 @@ def images_per_batch(pixels: int, maximum: float = math.inf) -> int:
     return max(int(min(limit, maximum)) // pixels, 1)
 
 
+def _batch_size(num_tiles: int, tile: int) -> int:
+    """Returns the number of tiles per batch.
+
+    All batches of an image have the same size, because cuDNN selects algorithms again for each new
+    size.
+    """
+    num_batches = math.ceil(num_tiles / images_per_batch(tile**2))
+    return math.ceil(num_tiles / num_batches)
+
+
 def _predicted_tiles(
     predict: Predict,
     read: Read,
@@ -214,6 +236,7 @@ def _predicted_tiles(
     origins: Sequence[tuple[int, int]],
     tile: int,
     fill: float | np.ndarray,
+    batch_size: int,
 ) -> Iterator[tuple[np.ndarray, np.ndarray] | None]:
     """Predicts tiles in batches. At the same time, another thread reads the next batch.
 
@@ -223,10 +246,6 @@ def _predicted_tiles(
         - mask, bool `(tile, tile)`, False for nodata pixels.
         - prediction, float32 `(tile, tile, channels)`.
     """
-    # All batches of an image have the same size, because cuDNN selects algorithms again for each
-    # new size.
-    num_batches = math.ceil(len(origins) / images_per_batch(tile**2))
-    batch_size = math.ceil(len(origins) / num_batches)
     tiles = (read_tile(read, size, origin, tile) for origin in origins)
 
     def read_batch() -> tuple[list[np.ndarray | None], list[np.ndarray]]:
