@@ -65,7 +65,7 @@ class BeamRunner:
             self._pipeline()
         # Beam raises other errors for each runner. All of them are about the name or the options.
         except Exception as error:
-            reason = shorten(str(error))
+            reason = shorten(" ".join(str(error).split()))
             raise InputError(
                 f"`beam_runner={self.name}` cannot be used with these `beam_options`: {reason}"
             ) from error

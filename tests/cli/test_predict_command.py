@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from lcc_tf.cli import predict
+from tests.untrained_runs import write_untrained_run
 
 
 @pytest.fixture
@@ -67,3 +68,26 @@ def test_large_networks_and_tiles_return_unused_memory(
     monkeypatch.delenv(ALLOCATOR)
     predict.limit_memory(files, tile)
     assert os.environ.get(ALLOCATOR) == value
+
+
+def test_two_beam_processes_write_the_local_maps(
+    tiny_config, builder, demo_data, run, refuse, tmp_path, monkeypatch
+):
+    # The workers do not know the encoder "tiny" of the tests.
+    monkeypatch.chdir(tmp_path)
+    write_untrained_run(Path("run"), tiny_config, builder, encoder="mobilenetv2", image_size=32)
+    image = next(Path(demo_data.cache_dir).glob("demo_*/**/*_sat.jpg"))
+    mapped = ("--runs", "run", "--input", image, "--overlap", "16", "--extras", "probabilities")
+    beam = ("--beam-runner", "DirectRunner")
+    error = refuse("predict", *mapped, *beam, "--beam-options", "direct_workers=2")
+    assert "`--beam-options` must be options of DirectRunner. Received: direct_workers" in error
+    assert "`--beam-runner NoRunner`" in refuse("predict", *mapped, "--beam-runner", "NoRunner")
+
+    processes = ("direct_running_mode=multi_processing", "direct_num_workers=2")
+    assert run("predict", *mapped, "--output", "local")[0] == 0
+    monkeypatch.setattr("lcc_tf.mapping.beam_parts.ROWS_PER_PART", 2)  # two parts
+    assert run("predict", *mapped, "--output", "beam", *beam, "--beam-options", *processes)[0] == 0
+    names = sorted(file.name for file in Path("local").iterdir())
+    assert sorted(file.name for file in Path("beam").iterdir()) == names
+    for name in names:
+        assert Path("beam", name).read_bytes() == Path("local", name).read_bytes()

@@ -222,3 +222,30 @@ def test_tiles_outside_the_range_of_sides_raise(tile):
     with pytest.raises(InputError, match=f"`tile` must be.*at most 16384.*Received: tile={tile}"):
         overlap_in_pixels(tile)
     overlap_in_pixels(16384)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_rows_of_tiles_have_the_values_of_the_whole_prediction(seed):
+    rng = np.random.default_rng(seed)
+    image = rng.uniform(0, 255, (150, 70, 3)).astype(np.float32)
+    top, left = rng.integers(0, 60, 2)
+    image[top : top + 60, left:] = np.nan
+    arguments = (predict_mean, reader(image), image.shape[:2])
+    overlap = int(rng.integers(0, 9))
+    options = {"tile": 16, "overlap": overlap}
+    num_rows, part = len(tile_origins(150, 16, overlap)), int(rng.integers(1, 5))
+    whole = list(predict_blocks(*arguments, **options))
+    parts = [
+        block
+        for start in range(0, num_rows, part)
+        for block in predict_blocks(
+            *arguments, **options, tile_rows=range(start, min(start + part, num_rows))
+        )
+    ]
+    assert len(parts) == len(whole)
+    for block, expected in zip(parts, whole, strict=True):
+        assert (block.rows, block.columns) == (expected.rows, expected.columns)
+        np.testing.assert_array_equal(block.valid, expected.valid)
+        if expected.values is not None:
+            valid = expected.valid
+            np.testing.assert_array_equal(block.values[valid], expected.values[valid])
