@@ -40,8 +40,8 @@ class Pairing:
 
     Attributes:
         pairs: pairs of an image and its mask, sorted by id.
-        unlabeled: mapping from a folder name, such as `test`, to the number of images without
-            masks in folders with this name.
+        unlabeled: number of images without masks. Key: name of a folder, such as `test`. Value:
+            number of such images in folders with this name.
         faults: one line per missing image, missing mask or duplicate id.
         left_out: names of image files that match no name pattern.
     """
@@ -66,7 +66,7 @@ class _Place(NamedTuple):
     file: File
 
 
-# Dictionary from the id of an image to the files of images and of masks with this id
+# Key: id of an image. Value: files of images and files of masks with this id.
 _Groups = dict[str, tuple[list[_Place], list[_Place]]]
 
 
@@ -178,7 +178,7 @@ def _with_all_bands(
     Args:
         pairs: id, file of the first band, and mask of each image.
         names: name patterns of images and masks.
-        bands: mapping from the number of a band, the id in the file name and the folders to a file.
+        bands: key: number of a band, id in the file name, and folders. Value: file.
 
     Returns:
         The images with all bands, and one fault per missing band.
@@ -215,13 +215,13 @@ def _common_places(group: tuple[list[_Place], list[_Place]]) -> set[str]:
 
 
 def _unlabeled_folder(top: str, with_masks: Collection[tuple[str, ...]]) -> str | None:
-    """Returns a folder for validation or testing if no mask is below it, or None.
+    """Returns the folder for validation or testing that contains an image and no mask, or None.
 
     In Kaggle's archive of DeepGlobe, for example, images in such folders have no masks.
 
     Args:
         top: folders of an image without a mask.
-        with_masks: all folders below which masks are.
+        with_masks: all folders that contain masks, also in their subfolders.
     """
     parts = _parts(top)
     for depth, part in enumerate(parts, start=1):

@@ -173,8 +173,8 @@ def _numbers_of(
     has_no_names = not any(dataset.descriptions[n - 1] for n in named)
     network_has_no_names = all(name == f"band {n}" for n, name in pairs)
     is_similar = all(named.get(n, f"band {n}") == name for n, name in pairs)
-    # Many programs write the interpretations red, green and blue for any three bands. Only another
-    # color contradicts the name of a band.
+    # Many programs write the interpretations red, green and blue for any three bands. Therefore an
+    # interpretation contradicts the network only if the band of the network is another color.
     contradicts = any(
         color is not None and named.get(n) in set(COLORS) - {color}
         for n, color in zip(numbers, names.colors, strict=True)

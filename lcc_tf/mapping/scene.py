@@ -166,7 +166,7 @@ class Scene:
 
         Args:
             window: part to read; None for the whole image.
-            size: height and width to which the image is downsampled, pixels; None for its size.
+            size: height and width of the downsampled result, pixels; None for no downsampling.
 
         Returns:
             Two arrays:
@@ -248,8 +248,8 @@ def open_scene(
             - The file is broken or is not an image, or its name is not UTF-8.
             - The header of the file claims more pixels than the file can contain.
             - The bands in `reading.bands` do not exist.
-            - `reading.bands` is None, and the red, green and blue band, or `bands`, cannot be
-              identified.
+            - `reading.bands` is None, and the bands cannot be identified. These are the bands of
+              the network, or the red, green and blue band.
             - `bands` is set, and `reading.scale` is not None.
             - `reading.resample_to` is set, but the file has no coordinate system.
     """
@@ -473,8 +473,8 @@ def _georeference_notes(dataset: rasterio.DatasetReader) -> list[str]:
     if dataset.crs is not None:
         if Grid.of(dataset).crs is None:
             return [
-                "warning: the image has a coordinate system, but no geotransform, which contains "
-                "its position; its maps have no coordinate system"
+                "warning: the image has a coordinate system, but no geotransform; therefore its "
+                "position is unknown, and its maps have no coordinate system"
             ]
         return []
     if count := len(dataset.gcps[0]):

@@ -68,7 +68,7 @@ def in_batches(predict: Predict) -> Predict:
 
 
 def _finite(predicted: np.ndarray) -> np.ndarray:
-    """Checks and returns predictions. The argmax of NaN would be class 0 without an error.
+    """Checks and returns predictions. Without this check, NaN would silently become class 0.
 
     Raises:
         InputError: a prediction is NaN or infinite.

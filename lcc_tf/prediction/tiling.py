@@ -259,9 +259,9 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     """Returns the first row or column of each tile along one side of an image.
 
     The first tile and the last tile extend beyond the borders of the image by half of the overlap
-    or more. Therefore each pixel has this distance or more from the edges of some tile.
+    or more. Therefore each pixel is at least this far from the edges of at least one tile.
 
-    If the image is not larger than a tile, there is a single tile with the image in its center.
+    If the image is not larger than a tile, the only tile has the image in its center.
 
     Args:
         side: side of the image, pixels.

@@ -116,7 +116,7 @@ def test_map_that_crosses_180_degrees_is_divided_by_zones(tmp_path):
     ("zone", "cause"),
     [
         (rectangle(0, 0, 1, 1), "1 outside the map.*of the zones.* 0, 0, 1, 1, and the map.* 15"),
-        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 too small.*or at its border"),
+        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 too small.*or at the map border"),
     ],
 )
 def test_zones_without_mapped_pixels_are_reported_with_the_cause(tmp_path, zone, cause):
