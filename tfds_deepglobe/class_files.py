@@ -53,8 +53,12 @@ def read_class_table(name: str, content: bytes) -> ClassTable:
         content: content of the file. The rows are in the order of the class ids.
 
     Raises:
-        InputError: The file is not text, a column is missing or exists twice, a row does not
-            define a class, or the class table is not valid.
+        InputError: one of these reasons:
+
+            - The file is not text.
+            - A column is missing or exists twice.
+            - A row does not define a class.
+            - The class table is not valid.
 
     Example:
         >>> read_class_table("class_dict.csv", b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names

@@ -30,7 +30,7 @@ _MAX_ROWS_IN_MESSAGE = 10
 # Bidirectional classes of Unicode characters that change the direction of a text. With such
 # characters, a name looks different in a terminal.
 _DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-_MIN_STEP = 8  # smallest difference between two shades of gray that can be told apart
+_MIN_STEP = 8  # smallest difference between two shades of gray that people can distinguish
 
 
 def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
@@ -56,9 +56,12 @@ class ClassTable:
         palette: one RGB color per class, with channels in [0, 255].
 
     Raises:
-        InputError: The number of classes is not in [1, 255], a name is empty or has a control
-            character such as a line break, two classes have the same name or color, or a color is
-            not in [0, 255].
+        InputError: one of these reasons:
+
+            - The number of classes is not in [1, 255].
+            - A name is empty, or has a control character such as a line break.
+            - Two classes have the same name or color.
+            - A color is not in [0, 255].
 
     Example:
         >>> classes = ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255)))

@@ -133,8 +133,11 @@ def _patterns(names: Iterable[str]) -> tuple[dict[str, _Files], dict[str, _Files
     A name without a known word, such as `7.jpg`, can be an image.
 
     Returns:
-        Three values: the files of each pattern of images, the files of each pattern of masks, and
-        the patterns of images that contain a word such as "images".
+        Three values:
+
+        - files of each pattern of images.
+        - files of each pattern of masks.
+        - patterns of images that contain a word such as "images".
     """
     found: tuple[dict[str, _Files], dict[str, _Files]] = ({}, {})
     spelled: dict[str, str] = {}  # key: pattern in lower case; value: first spelling

@@ -91,8 +91,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         elif looks_like_image(file.name):
             left_out.append(file.name)
     _join_equal_texts(by_id)
-    # The ids of DeepGlobe are unique: a second file with the same id is a copy, and an image and
-    # its mask can be in any two folders.
+    # The ids of DeepGlobe are unique. A second file with the same id is a copy. An image and its
+    # mask can be in any two folders.
     only_places = False
     if not names.is_deepglobe:
         by_id = _with_folders(by_id)

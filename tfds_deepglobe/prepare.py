@@ -72,8 +72,11 @@ def prepare(
         mask_pattern: name pattern of the masks. None to recognize the patterns.
         bands: bands to use, such as "4,3,2,8" or "4=red,3=green,2=blue,8=nir". None for all bands,
             or for RGB if the images have RGB colors with 8 bits per channel.
-        split: "folders" for the splits in folders such as `train` and `test`, "random" for a random
-            split in the ratio 649 : 73 : 81, or "auto" for folders if they exist.
+        split: method of splitting:
+
+            - "folders": folders such as `train` and `test` are the splits.
+            - "random": a random split in the ratio 649 : 73 : 81.
+            - "auto": "folders" if such folders exist, otherwise "random".
         split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`, which
             are used instead of `split`.
         group_by: groups of images that a random split keeps together:

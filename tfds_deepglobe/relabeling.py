@@ -46,10 +46,10 @@ def relabel(
     Args:
         classes: class table of the masks.
         color_map: key: additional color, which is not in the class table. Value: class id.
-        merge: texts such as "urban=building+road". The new class takes the place and the color of
-            its first member.
+        merge: texts such as "urban=building+road". The new class has the position and the color of
+            the first old class in the text.
         void: names of classes, values of gray masks such as "255", or colors such as "255,0,0".
-            Their pixels have no ground truth: neither losses nor scores count them.
+            Their pixels have no ground truth. Losses and scores ignore these pixels.
 
     Returns:
         The relabeling, or None if no class changes, and `color_map` with the additional void

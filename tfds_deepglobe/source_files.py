@@ -1,8 +1,9 @@
 """Record of the files from which a data set was prepared. It shows if they were changed later.
 
 The fingerprint of a data set begins with a hash of the image ids, the file sizes, the classes and
-the split, so that a prepared data set is found without reading the files. The record adds the
-content: `prepare` compares checksums of the files with the record if their times have changed.
+the split. With this hash, `prepare` finds a prepared data set without reading the files. The record
+contains checksums of the files. If the times of files have changed, `prepare` compares their
+checksums with the record.
 """
 
 import contextlib

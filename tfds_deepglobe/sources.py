@@ -186,8 +186,8 @@ class Zip:
 def _check_number_of_files(path: Path, found: int) -> None:
     """Compares the number of files in the list of a zip with the number in its last record.
 
-    `zipfile` does not compare these numbers. Therefore, it reads a zip whose list ends early as a
-    zip with fewer files.
+    `zipfile` does not compare these numbers. Therefore, if the list ends early, `zipfile` finds
+    fewer files and raises no error.
 
     Raises:
         zipfile.BadZipFile: The numbers differ.

@@ -136,8 +136,8 @@ def map_fingerprint(
 ) -> str:
     """Hashes the network, the settings and the image file from which a map is made.
 
-    The fingerprint consists of two hashes with a "-" between them: the hash of everything that
-    changes the classes, and the hash of the settings of `outputs`.
+    The fingerprint consists of two hashes with a "-" between them. The first hash contains
+    everything that changes the classes. The second hash contains the settings of `outputs`.
 
     Args:
         image: image file.

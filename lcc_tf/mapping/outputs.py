@@ -113,7 +113,7 @@ class Outputs:
 
 
 def sidecars(files: Sequence[Path]) -> list[Path]:
-    """Returns the files that are written beside output files: styles for QGIS, metadata for GDAL.
+    """Returns the additional files of output files: styles for QGIS and metadata for GDAL.
 
     Args:
         files: output files, as `Outputs.files` returns them.

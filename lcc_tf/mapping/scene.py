@@ -312,7 +312,7 @@ def open_scene(
                         "as transparency. Remove the mark, for example with "
                         f"`gdal_translate -colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
-                if mask and has_mask:  # GDAL would ignore one of them during resampling
+                if mask and has_mask:  # GDAL would ignore one of the two masks
                     raise InputError(
                         f"`resample_to` needs one mask. Received: {path} with a transparency band "
                         "and a nodata value or another mask. Remove the nodata value, for example "
@@ -430,7 +430,7 @@ def _decoded_jpeg(path: Path, dataset: rasterio.DatasetReader) -> Iterator[raste
                     decoded.write(np.moveaxis(part, -1, 0), window=window)
                 decoded.descriptions = dataset.descriptions
                 decoded.colorinterp = dataset.colorinterp
-            del image  # otherwise it would stay in memory as long as the scene is open
+            del image  # free the memory, because the scene stays open
             opened = memory.open()
         with opened:
             yield opened

@@ -29,8 +29,8 @@ class SceneReading:
             - Two numbers: the range of all bands.
             - None: no scaling of 8-bit images, "percentile" for other images.
 
-            If the image is larger than 2048 pixels per side, "minmax" and "percentile" are computed
-            from a downsampled image with a longer side of 2048 pixels.
+            If a side of the image is longer than 2048 pixels, "minmax" and "percentile" are
+            computed from a downsampled image. The longer side of this image has 2048 pixels.
         resample_to: pixel size at which the image is read, meters; None for the pixel size of the
             file.
 

@@ -331,8 +331,8 @@ def _intersection(first: int, length: int, side: int) -> tuple[slice, slice]:
         side: side of the image, pixels.
 
     Returns:
-        Two slices of this part: the first slice relative to the border of the image, the second
-        slice relative to the start of the interval.
+        Two slices of the same part. The first slice is relative to the border of the image. The
+        second slice is relative to the start of the interval.
     """
     start, stop = max(first, 0), min(first + length, side)
     return slice(start, stop), slice(start - first, stop - first)

@@ -575,7 +575,7 @@ def test_bands_marked_as_transparency_are_listed_and_their_nodata_is_void(scene)
     labels = labels_of(scene / "labels.gpkg")
     report = cut_scenes([scene / "nir.tif"], labels, None, tile_size=96)
     assert report.num_void == 10 * SIDE
-    assert "marked as transparency, but is a band of the tiles" in "\n".join(
+    assert "marked as transparency, but its values are not a mask" in "\n".join(
         report_lines(report, labels)
     )
 
