@@ -286,8 +286,8 @@ def _expand(text: str) -> tuple[tuple[str, ...], list[str]]:
     """Expands the braces of a pattern, such as `*_{B04,B03}.tif`.
 
     Returns:
-        The texts in the braces, and one pattern per text. Without braces, an empty tuple, and the
-        pattern itself.
+        The texts in the braces, and one pattern per text. Without braces, the result is an empty
+        tuple and the original pattern.
 
     Raises:
         InputError: There are several braces, or the texts in the braces are not valid.

@@ -99,8 +99,8 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         places = [
             {place.place for group in by_id.values() for place in group[kind]} for kind in (0, 1)
         ]
-        # Otherwise, all images must be in one place, and all masks in another place of the same
-        # split.
+        # Without a common place, images and masks are paired only if all images are in one place,
+        # all masks are in one place, and both places are of the same split.
         only_places = (
             any(_common_places(group) for group in by_id.values())
             or any(len(found) > 1 for found in places)

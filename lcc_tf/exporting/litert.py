@@ -37,8 +37,8 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
 
     - `float32.tflite`: input, output and weights are float32.
     - `float16.tflite`: input and output are float32. Most weights are stored as float16.
-    - `int8.tflite`: input and output are uint8. The probability of an output value is
-      `(value - zero_point) * scale`. The value range of each tensor is measured on
+    - `int8.tflite`: input and output are uint8. A probability is `(value - zero_point) * scale`,
+      where `value` is a value of the output. The value range of each tensor is measured on
       `NUM_CALIBRATION_IMAGES` crops of the training split. If the model has `bands`, the input
       must be scaled: the range of each band in `model.json` becomes [0, 255].
 

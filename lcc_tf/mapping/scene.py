@@ -49,7 +49,7 @@ MAX_DECODED = 1 << 26
 LARGEST_VALUE = 1e30
 # Number of sampled windows along one side of an image, and their height and width in pixels
 SAMPLED_WINDOWS, SAMPLE_SIDE = 4, 128
-# Minimum fraction of pixels with the same extreme value for a warning
+# A warning is printed if more than this fraction of the pixels has the same extreme value.
 UNDECLARED_FRACTION = 0.005
 # Files contain rounded pixel sizes. Therefore two pixel sizes are considered equal if their
 # relative difference is smaller than this value.
@@ -256,7 +256,7 @@ def open_scene(
     reading = reading or SceneReading()
     if bands and reading.scale is not None:
         raise InputError(
-            "`scale` is part of the network, which scales its bands like in the training. "
+            "`scale` must not be set, because the network scales its bands as in the training. "
             f"Received: scale={joined(reading.scale)}. Remove `scale`."
         )
     try:

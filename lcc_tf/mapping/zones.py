@@ -126,8 +126,9 @@ class Zones:
             Two values:
 
             - CSV with one row per zone and class. The first column is the number of the zone, which
-              starts at 1. The attributes of the zone and the columns in `COLUMNS` follow. An
-              attribute with the name of another column has the prefix `attribute_`.
+              starts at 1. The next columns are the attributes of the zone. The last columns are the
+              columns in `COLUMNS`. An attribute with the name of another column has the prefix
+              `attribute_`.
             - Warning about zones without mapped pixels; an empty string if there are none.
 
         Raises:

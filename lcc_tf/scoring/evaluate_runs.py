@@ -151,8 +151,8 @@ def _check_not_trained_on(
         if not scored or images is None:
             print(
                 f"warning: {run.path} or the data set has no checksums of images, because it is "
-                f"from an earlier version. {split} images can be images on which the run was "
-                "trained."
+                f"from an earlier version. Therefore some {split} images may be training images "
+                "of the run."
             )
             continue
         trained = images["train"] | (images["validation"] if split == "test" else set())
@@ -193,7 +193,7 @@ def _check_ensemble(
     """Checks the arguments for the ensemble.
 
     Raises:
-        InputError: the weights are invalid, or there are arguments for an ensemble but no ensemble.
+        InputError: the weights are invalid, or arguments need an ensemble but `ensemble` is False.
     """
     if not ensemble and (member_weights, average) != (EQUAL, "probabilities"):
         raise InputError(
