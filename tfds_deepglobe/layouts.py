@@ -113,7 +113,7 @@ def _several(candidates: Sequence[_Candidate]) -> str:
 def _pairs(images: _Files, masks: _Files) -> set[tuple[str, str]]:
     """Returns images and masks with the same id in the same folder.
 
-    If no such pair exists, returns images and masks with the same id in any folder. In this case,
+    If these pairs do not exist, returns images and masks with the same id in any folder. Then,
     ids that are in several folders are ignored.
     """
     if both := images.keys() & masks.keys():
