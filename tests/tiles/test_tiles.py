@@ -204,7 +204,7 @@ def test_report_lists_problems_of_the_polygons(scene):
     text = "\n".join(report_lines(report, labels))
     assert "warning: 1 classes have less than 0.1% of the labelled pixels: rare" in text
     # water and rare on land, rare on water, and the polygon without a class on land
-    assert f"overlap on {20 * 20 + 5 * 5} pixels; the last polygon" in text
+    assert f"overlap on {20 * 20 + 5 * 5} pixels; these pixels have" in text
     assert "warning: 1 polygons have no value of class" in text
     assert "warning: 1 of 5 polygons contain no pixel of a scene, such as polygon number 4" in text
     assert "warning: 1 scenes have no labelled pixel" in text
