@@ -89,7 +89,7 @@ def damaged(data, rng):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's warnings about damaged EXIF data
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
 def test_jpeg_files_that_check_accepts_are_decoded_to_the_same_pixels(options):
-    """JPEG files have no checksums. Damaged files can have other pixels, but no missing pixels."""
+    """JPEG files have no checksums. Damage can change pixels, but not their number."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 48))
     file = io.BytesIO()

@@ -132,7 +132,7 @@ def test_each_loss_and_its_gradient_can_be_lowered(loss):
 
 
 def require_lowering_in_new_process(arch, encoder, precision):
-    """Lowers the steps in a new process, because TensorFlow keeps 1 GB per network until its end."""
+    """Lowers the steps in a new process. Otherwise, TensorFlow keeps 1 GB per network."""
     process = multiprocessing.get_context("spawn").Process(
         target=lower_network, args=(arch, encoder, precision)
     )
