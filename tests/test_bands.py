@@ -82,6 +82,6 @@ def test_other_bands_raise():
 
 
 @pytest.mark.parametrize("ranges", [None, (0, 3000), ((0, 1, 2),), (("a", "b"),)])
-def test_ranges_that_are_no_pairs_raise(ranges):
+def test_ranges_that_are_not_pairs_raise(ranges):
     with pytest.raises(InputError, match="`ranges` must be"):
         Bands(("a",), ranges)

@@ -100,7 +100,7 @@ def test_error_lists_all_mismatches_and_nothing_is_loaded(model, smp_weights):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int64", "bool", "complex64"])
-def test_arrays_that_are_no_floating_point_numbers_raise(model, smp_weights, dtype):
+def test_arrays_of_other_dtypes_than_float_raise(model, smp_weights, dtype):
     name = "segmentation_head.0.weight"
     weights = smp_weights | {name: smp_weights[name].astype(dtype)}
     message = f"1 not of a floating point type: {name}, received {dtype}"
