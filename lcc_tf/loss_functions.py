@@ -113,9 +113,9 @@ def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor
     """Computes the mean cross entropy of the pixels that are not void.
 
     The mean is sum(w l) / sum(w), as in PyTorch's `cross_entropy`. l is the cross entropy of a
-    pixel. w is the pixel weight, multiplied by the class weight of the pixel's true class. Smoothed
-    labels are (1 - s) y + s / num_classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567,
-    section 7).
+    pixel. w is the pixel weight, multiplied by the class weight of the pixel's true class. With the
+    label smoothing s, the labels are (1 - s) y + s / num_classes (Szegedy et al. 2016,
+    https://arxiv.org/abs/1512.00567, section 7).
 
     `keras.losses.SparseCategoricalCrossentropy` divides by the number of all pixels, including void
     pixels.

@@ -88,7 +88,7 @@ class Run:
     def scale(self) -> float:
         """Side of the network's input, divided by the side of the same area in the image.
 
-        It is 1 for a run on crops. It is below 1 for a run on whole images that are downsampled.
+        The scale is 1 for a run on crops. If whole images are downsampled, the scale is below 1.
         """
         if self.config.framing == "crops":
             return 1.0
@@ -161,7 +161,7 @@ def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
 
     Args:
         paths: run folders.
-        root: folder that contains run folders. If `paths` is not empty, they are not read.
+        root: folder that contains run folders. It is only used if `paths` is empty.
 
     Raises:
         InputError: a path is not a run folder or is repeated, or `root` contains no trained run.
