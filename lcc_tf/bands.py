@@ -85,8 +85,8 @@ class Bands:
             )
         if wrong := [pair for pair in ranges if not _is_range(*pair)]:
             raise InputError(
-                "`ranges` must be pairs of numbers, the smaller number first. The difference of the "
-                f"numbers must be finite and above 0 in float32. Received: {wrong[0]}."
+                "`ranges` must be pairs of numbers, the smaller number first. In float32, their "
+                f"difference must be finite and above 0. Received: {wrong[0]}."
             )
 
     def __len__(self) -> int:

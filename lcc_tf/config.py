@@ -207,8 +207,8 @@ class TrainConfig:
     # "none", "inverse_frequency", "median_frequency", or one number per class
     class_weights: str | tuple[float, ...] = "none"
     label_smoothing: float = 0.0  # for cross entropy and focal loss, in [0, 1)
-    # Class that the loss and the scores during training ignore, if the data set contains the class.
-    # None for no class. The scores of evaluate.py do not use this field; they follow a protocol.
+    # Class that the loss and the scores during training ignore. None for no class. Only the default
+    # class can be missing in the data set. evaluate.py does not use this field, but a protocol.
     # The DeepGlobe challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
     # Largest learning rate of the schedule. With lower values, short trainings end while the scores
