@@ -162,8 +162,9 @@ class TrainConfig:
     dilation_rates: tuple[int, ...] | None = None
     align_corners: bool = False  # DeepLabV3+ only; True for imported PyTorch models
     deep_supervision: bool = False  # UNet++ only
-    # Range of values per band that is scaled to [0, 255], for images that are not RGB with 8 bits:
-    # "percentile" or "minmax" of the training images, "dtype", or two numbers such as "0,3000"
+    # Range of values that is scaled to [0, 255], for images that are not RGB with 8 bits.
+    # "percentile" or "minmax": range of each band in the training images. "dtype": range of the
+    # dtype. Two numbers, such as "0,3000": range of all bands.
     scale: str = "percentile"
     # Initial weights for bands that are not red, green or blue, "mean" or "zero", see
     # `lcc_tf.models.build_encoder`

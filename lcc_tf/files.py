@@ -90,8 +90,8 @@ def locked_folder(folder: Path, argument: str) -> Iterator[None]:
     """Locks a folder, so that no other process uses it with this function at the same time.
 
     Args:
-        folder: path of the folder. If it does not exist, it is created, and deleted at the end if
-            it is still empty.
+        folder: path of the folder. A missing folder is created. At the end, this new folder is
+            deleted if it is still empty.
         argument: name of the argument with which the user sets the path, for error messages.
 
     Raises:

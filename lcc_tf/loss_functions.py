@@ -176,8 +176,8 @@ def dice(inputs: LossInputs) -> tf.Tensor:
     all three sums.
 
     `DiceLoss(mode="multiclass")` of segmentation_models_pytorch computes the same loss.
-    `keras.losses.Dice` and `DiceLoss` of segmentation-models differ: if a class is predicted but no
-    mask contains it, its value is 1.
+    `keras.losses.Dice` and `DiceLoss` of segmentation-models differ: the value of a class is 1 if
+    the class is predicted, but no mask contains the class.
 
     Returns:
         float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
@@ -194,8 +194,8 @@ def jaccard(inputs: LossInputs) -> tf.Tensor:
     the weights are the same as in `dice`.
 
     `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch computes the same loss.
-    `JaccardLoss` of segmentation-models differs: if a class is predicted but no mask contains it,
-    its value is 1.
+    `JaccardLoss` of segmentation-models differs: the value of a class is 1 if the class is
+    predicted, but no mask contains the class.
 
     Returns:
         float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.

@@ -11,8 +11,8 @@ A run folder contains these files:
     tensorboard/          losses and scores for TensorBoard
 
 The fingerprint of a data set is a hash of its content. Evaluation and export load
-`best.weights.h5`. `lcc_tf.training` writes the weights and the history in such a way
-that the folder can be used after an interruption at any time.
+`best.weights.h5`. A training can be interrupted at any time. The weights and the history in the
+folder can always be used afterwards.
 """
 
 import dataclasses
@@ -192,9 +192,9 @@ def load_model(run: Run) -> keras.Model:
     """Builds the network of a run and loads its best weights.
 
     Returns:
-        A Keras model. Its input is images, float32 `(batch, height, width, 3)`, RGB in [0, 255], or
-        images with the bands of the run and their original values. Its output is logits, float32
-        `(batch, height, width, num_classes)`.
+        A Keras model. Its input is images, float32 `(batch, height, width, channels)`. The channels
+        are RGB in [0, 255], or the original values of the run's bands. The output is logits,
+        float32 `(batch, height, width, num_classes)`.
 
     Raises:
         InputError: the run has no weights, or the weights cannot be loaded.

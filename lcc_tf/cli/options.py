@@ -1,7 +1,7 @@
 """Options, exit codes and error messages that the commands share.
 
-Importing TensorFlow takes seconds. Therefore, the modules of the commands do not import TensorFlow,
-so that `--help` and errors about options are printed at once. Parsers import choices and defaults
+Importing TensorFlow takes seconds. The modules of the commands do not import TensorFlow. Therefore,
+`--help` and errors about options are printed at once. Parsers import choices and defaults
 from modules that do not use TensorFlow, such as `lcc_tf.config`. All other choices and defaults are
 copied, and tests/cli/test_defaults.py verifies that the copies are equal to the library.
 """

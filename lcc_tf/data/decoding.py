@@ -19,8 +19,8 @@ from tfds_deepglobe.classes import VOID_ID
 from tfds_deepglobe.deepglobe_dataset_builder import BAND_RANGES
 from tfds_deepglobe.source_files import delete_and_repeat
 
-# Number of pixels that are decoded around a window of a JPEG file, because the decoded colors of a
-# pixel also depend on neighboring pixels.
+# Width of the margin that is decoded around a window of a JPEG file, pixels. A margin is necessary,
+# because the decoded colors of a pixel also depend on neighboring pixels.
 JPEG_MARGIN = 16
 
 
