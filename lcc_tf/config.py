@@ -120,7 +120,7 @@ class DataConfig:
         Args:
             absolute: result of `absolute_paths` in the working directory of the training.
             fingerprint: fingerprint of the data set; None if the fingerprint is unknown. With a
-                fingerprint, `cache_dir` exists only if it contains this prepared data set.
+                fingerprint, `cache_dir` is only accepted if it contains this prepared data set.
         """
 
         def exists(name: str, path: str) -> bool:
@@ -209,7 +209,7 @@ class TrainConfig:
     class_weights: str | tuple[float, ...] = "none"
     label_smoothing: float = 0.0  # for cross entropy and focal loss, in [0, 1)
     # Class that the loss and the scores during training ignore. None for no class. Only the default
-    # class can be missing in the data set. evaluate.py does not use this field, but a protocol.
+    # class can be missing in the data set. evaluate.py ignores this field and follows a protocol.
     # The DeepGlobe challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
     # Largest learning rate of the schedule. With lower values, short trainings end while the scores
@@ -235,7 +235,7 @@ class TrainConfig:
     xla: str = "auto"
     seed: int = 0  # random seed of weights, image order and augmentation, but not of the split
     # True for operations whose results do not depend on the order of parallel computations. They
-    # are slower. On a CPU, the default operations were deterministic in all tests, too.
+    # are slower. On a CPU, the default operations were also deterministic in all tests.
     deterministic: bool = False
     # Time between two checkpoints, minutes. A killed training loses at most about this time.
     checkpoint_minutes: float = 1.0

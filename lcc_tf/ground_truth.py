@@ -49,7 +49,7 @@ def read_ground_truth(
         weight_dtype: dtype of the weights in the result.
 
     Raises:
-        InputError: a shape does not fit.
+        InputError: a shape is wrong.
         tf.errors.InvalidArgumentError: a label or a weight is out of range (not with XLA).
 
     Example:

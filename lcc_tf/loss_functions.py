@@ -68,7 +68,7 @@ def loss_inputs(
         ignore_class: label of void pixels; None if no pixel is void.
 
     Raises:
-        InputError: a shape or the number of class weights does not fit.
+        InputError: a shape or the number of class weights is wrong.
         tf.errors.InvalidArgumentError: see `lcc_tf.ground_truth.read_ground_truth`.
 
     Example:
@@ -210,7 +210,7 @@ def lovasz(inputs: LossInputs) -> tf.Tensor:
     The source is Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11. The loss
     of an image is the mean over the classes in its mask, weighted by class weights. The loss of the
     batch is the mean over images. By default, the paper instead sorts the pixels of the whole
-    batch. This function does not, because each replica has only a part of the batch.
+    batch. This function does not do this, because each replica has only a part of the batch.
 
     With pixel weights, the Jaccard loss counts a pixel of weight w as w pixels. The Jaccard loss
     then remains submodular, and its Lovasz extension remains convex. In the mean over images, the

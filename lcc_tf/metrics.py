@@ -77,7 +77,7 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
                 `weighted_metrics` of `compile`.
 
         Raises:
-            InputError: a shape does not fit.
+            InputError: a shape is wrong.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
                 check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes the
                 result NaN.
@@ -176,7 +176,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
     default_name = "pixel_accuracy"
 
     def result(self) -> tf.Tensor:
-        """Computes the fraction; 0 before the first pixel."""
+        """Computes the fraction. The fraction is 0 before the first pixel."""
         matrix = tf.convert_to_tensor(self.matrix)
         return tf.cast(
             tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix)), self.dtype
@@ -242,7 +242,7 @@ class ImagewiseScore(keras.metrics.Mean):
                 metrics in the argument `weighted_metrics` of `compile`.
 
         Raises:
-            InputError: a shape does not fit.
+            InputError: a shape is wrong.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
                 check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes the
                 result NaN.

@@ -232,8 +232,8 @@ def parser() -> argparse.ArgumentParser:
         "--bands",
         "numbers of the red, green and blue bands, or of the bands of the network; the first band "
         "is 1",
-        default_text="the bands that are marked as red, green and blue; if no band is marked, the "
-        "three bands of an image with three bands; for a network with bands, the bands with the "
+        default_text="the bands that are marked as red, green and blue; if no band is marked, all "
+        "bands of an image with exactly three bands; for a network with bands, the bands with the "
         "same names or numbers",
         metavar="N,N,N",
         type=functools.partial(numbers_or_text, number=int),

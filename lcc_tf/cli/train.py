@@ -262,7 +262,7 @@ def add_data(group: OptionGroup) -> None:
         "--group-by",
         "images that a random split keeps together; folder: images of the same folder; METERSm, "
         "such as 100m: georeferenced images at most 100 meters apart; REGEX, a regular expression: "
-        "images whose ids contain the same matching text; none: no images",
+        "images whose ids contain the same matching text; none: no groups",
         default=argparse.SUPPRESS,
         default_text="folder, if there are several folders of similar size",
         metavar="folder|none|METERSm|REGEX",

@@ -91,7 +91,7 @@ def bands_of_data(builder: tfds.core.DatasetBuilder, scale: str) -> Bands | None
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Returns a range that is not empty, also as float32.
+    """Returns a range that is not empty in float32.
 
     A band whose values are all equal contains no information. Any range is valid for this band.
     """

@@ -53,7 +53,7 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
                 inside = x[:, bottom : sides[0] - top, end : sides[1] - left]
                 margins = [(0, 0), (top, bottom), (left, end), (0, 0)]
                 copy = tf.pad(inside * kernel[row, column, :, 0], margins)
-                copy.set_shape(x.shape)  # unknown margins would make the number of channels unknown
+                copy.set_shape(x.shape)  # otherwise, the number of channels could be unknown
                 shifted.append(copy)
         x = keras.ops.conv(tf.add_n(shifted), self.pointwise_kernel, padding="same")
         if self.use_bias:
@@ -113,7 +113,8 @@ class NodeConv2D(keras.layers.Layer):
         TensorShape([1, 16, 16, 4])
     """
 
-    # Smallest map before the upsampling for which the transposed convolution is faster, in pixels
+    # Minimum number of pixels of the map before the upsampling. For smaller maps, the transposed
+    # convolution is slower.
     MIN_PIXELS = 256
 
     def __init__(
