@@ -168,7 +168,7 @@ def test_resnet_of_keras_applications_raises():
     network = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 7, name="conv1_conv")]
     )
-    with pytest.raises(InputError, match="conv1_conv'.*or it has no bias"):
+    with pytest.raises(InputError, match="conv1_conv'.*or their layer has no bias"):
         load_torch_encoder(network, {})
 
 
