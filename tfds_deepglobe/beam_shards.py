@@ -76,8 +76,8 @@ def write_shards(
     Args:
         runner: runner with its options.
         archive: the archive. The function adds the checksums and the orientations of its files.
-        splits: mapping from the name of a split to its image ids. Empty splits are skipped.
-        color_map: class ids of colors that are not in the class table.
+        splits: key: name of a split. Value: ids of its images. Empty splits are skipped.
+        color_map: key: color that is not in the class table. Value: class id.
         shard_config: number of shards per split.
         folder: folder of the shards. It is created if it does not exist.
 

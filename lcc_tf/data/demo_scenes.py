@@ -81,8 +81,8 @@ class _Frame:
 
         Args:
             wavelength: wavelength of the coarsest octave.
-            octaves: number of added noises. Each has half the wavelength and half the strength of
-                the noise before.
+            octaves: number of noises to add. Each noise has half the wavelength and half the
+                strength of the noise before.
 
         Returns:
             float32 `(size, size)`.
@@ -231,7 +231,7 @@ def _lay_classes(frame: _Frame) -> np.ndarray:
     )
     classes = rng.choice(present, regions).astype(np.uint8)[region].reshape(x.shape)
 
-    # All pixels of a field or a town block have the same class, because such borders are straight.
+    # Give all pixels of a field or a town block the same class, so that borders are straight.
     num_classes = DEEPGLOBE_CLASSES.num_classes
     for class_id, parcels in ((_AGRICULTURE, frame.fields), (_URBAN, frame.blocks)):
         votes = np.bincount(
@@ -269,7 +269,7 @@ def _stroke(frame: _Frame, meander: float) -> np.ndarray:
 
 
 def _paint_forest(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints tree crowns, which are brighter on the side of the sun. Groups of trees differ."""
+    """Paints groups of trees in different colors. Crowns are brighter on the side of the sun."""
     crown, offset, crowns = frame.scatter(frame.x[at], frame.y[at], spacing=6.5)
     clump = frame.noise(22, octaves=2)[at]
     tone = frame.rng.uniform(0.8, 1.25, crowns).astype(np.float32)[crown]

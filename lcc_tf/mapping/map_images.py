@@ -51,7 +51,7 @@ class MappedBlock(NamedTuple):
         rows: rows of the part in the image.
         columns: columns of the part in the image.
         valid: bool `(rows, columns)`, False for nodata pixels.
-        values: mapping from the kind of a raster to its values, uint8 `(rows, columns, bands)`.
+        values: key: kind of a raster. Value: its values, uint8 `(rows, columns, bands)`.
     """
 
     rows: slice
@@ -82,8 +82,8 @@ def map_images(
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         verbose: 1 to show progress bars with the remaining time, 0 to show only errors.
         error_text: function that formats the errors of single images as one line.
-        blocks_of: result of `map_blocks` from other processes for each image; None to predict the
-            images here.
+        blocks_of: key: image. Value: result of `map_blocks` from other processes. None to predict
+            the images here.
 
     Returns:
         The images that could not be mapped. An error message is printed for each of these images.
@@ -127,7 +127,7 @@ def map_images(
                 raise
             failed.append(image)
             tqdm.write(error_text(error), file=sys.stderr)
-        except OSError:  # a full disk, for example, is the same for all images
+        except OSError:  # such as a full disk, which affects all images
             raise
         except Exception:
             # A defect of this package must not prevent the maps of all other images.
@@ -165,8 +165,8 @@ def map_fingerprint(
 ) -> str:
     """Hashes the network, the settings and the image file from which a map is made.
 
-    The fingerprint consists of two hashes with a "-" between them: the hash of everything that
-    changes the classes, and the hash of the settings of `outputs`.
+    The fingerprint consists of two hashes with a "-" between them. The first hash contains
+    everything that changes the classes. The second hash contains the settings of `outputs`.
 
     Args:
         image: image file.
@@ -224,7 +224,7 @@ def check_earlier_maps(
         InputError: one of these reasons:
 
             - A map was made with another network, with other settings or from another image.
-            - A map is not complete, and a file that it would replace is possibly not from this
+            - A map is not complete, and a file that would be replaced is possibly not from this
               package.
     """
     unknown = []
@@ -453,7 +453,7 @@ def map_blocks(
     Args:
         scene: open image.
         predictor: one or more networks that predict the classes.
-        layers: mapping from the kind of a raster to the raster.
+        layers: key: kind of a raster. Value: the raster.
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
         tile_rows: consecutive rows of tiles; None for all rows.
     """
@@ -480,10 +480,10 @@ def _values(
     Args:
         predictor: one or more networks that predicted the block.
         block: predicted part of the scene.
-        layers: mapping from the kind of a raster to the raster.
+        layers: key: kind of a raster. Value: the raster.
 
     Returns:
-        Dictionary that maps the kind of a raster to its values, uint8 `(rows, columns, bands)`.
+        Dictionary. Key: kind of a raster. Value: values, uint8 `(rows, columns, bands)`.
     """
     if block.values is None:
         return {

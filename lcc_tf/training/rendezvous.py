@@ -18,7 +18,7 @@ from lcc_tf.training.cluster import Cluster
 # Seconds that a worker waits until all other workers have started. Queues and Kubernetes often
 # start the workers one after the other.
 START_LIMIT = 600
-# The other workers wait this number of seconds longer, for the answer of the chief.
+# The other workers wait this number of seconds longer than the chief, to receive its answer.
 ANSWER_LIMIT = 10
 # Answers of the chief. `_GO`: all workers have started. `_FAULT`: beginning of an error message.
 _GO, _FAULT = b"lcc_tf: start\n", b"lcc_tf error: "
@@ -78,7 +78,7 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
     print(f"Waiting for the workers {', '.join(cluster.workers[1:])}.", file=sys.stderr)
     with contextlib.ExitStack() as opened:
         while True:
-            # A worker that was stopped can start again.
+            # Remove stopped workers, because a stopped worker can start and connect again.
             connections = {i: other for i, other in connections.items() if not _is_closed(other)}
             if len(connections) == cluster.size - 1:
                 break
@@ -149,7 +149,7 @@ def _read_report(connection: socket.socket, cluster: Cluster) -> tuple[int | Non
     if workers != list(cluster.workers):
         return index, (
             f"All machines must have the same `workers`. Received: {','.join(map(str, workers))} "
-            f"instead of {','.join(cluster.workers)}, which the chief has."
+            f"instead of the chief's list {','.join(cluster.workers)}."
         )
     return index, ""
 

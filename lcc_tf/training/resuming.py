@@ -36,7 +36,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             - `workdir` is not empty and contains no run that can resume.
             - The run in `workdir` has another configuration.
     """
-    # A training that was killed in its first seconds leaves only the unfinished `config.json`.
+    # A training that was killed in its first seconds leaves only an unfinished `config.json`. Such
+    # a folder counts as empty.
     unfinished = unfinished_name(workdir / CONFIG)
     is_free = not workdir.exists() or (workdir.is_dir() and not {*workdir.iterdir()} - {unfinished})
     if is_free:

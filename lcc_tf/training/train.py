@@ -117,7 +117,8 @@ def _train(
     """Trains one network in a locked run folder, see `train`."""
     # Checks: they are the first step, because all later steps take a long time
     check_workdir(config, workdir, resume=resume)
-    # On several machines, a checkpoint can be written until all workers have started again.
+    # This line waits for all workers. Before all workers have started again, the chief could still
+    # write a checkpoint of the interrupted training. Therefore read the checkpoint afterwards.
     strategy = strategy or choose_strategy(cluster)
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
@@ -215,7 +216,7 @@ def _train(
 
 
 def fit(model: keras.Model, recorder: RunRecorder) -> None:
-    """Trains a model for the epochs of the recorder's phase, or until it stops early.
+    """Trains a model for the epochs of the recorder's phase, or until early stopping.
 
     If the training resumes in the middle of an epoch, this epoch is finished first. At the end, the
     weights of the model are the averaged weights.
