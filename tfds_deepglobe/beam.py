@@ -7,6 +7,7 @@ import _thread
 import contextlib
 import dataclasses
 import importlib.util
+import io
 import logging
 import os
 import sys
@@ -92,7 +93,7 @@ class BeamRunner:
         for path in todo:
             path.with_name(path.name + _ERROR).unlink(missing_ok=True)
         if todo:
-            with _progress(list(files), description), _importable(), _living_workers():
+            with _progress(list(files), description), _worker_environment(), _living_workers():
                 try:
                     with self._pipeline() as pipeline:
                         _ = (
@@ -144,12 +145,12 @@ class BeamRunner:
         from apache_beam.options.pipeline_options import PipelineOptions
 
         options = PipelineOptions(self._flags())
-        messages: list[str] = []
+        printed = io.StringIO()
         try:
-            with contextlib.redirect_stderr(_Lines(messages)):  # argparse prints its errors
+            with contextlib.redirect_stderr(printed):  # argparse prints its errors
                 known = options.get_all_options()
         except SystemExit as error:
-            reason = messages[-1].split("error: ")[-1] if messages else "not valid"
+            reason = printed.getvalue().split("error: ")[-1].strip()
             raise InputError(
                 f"`beam_options` must be options of Apache Beam. Received: {shorten(reason)}. "
                 "Use for example direct_num_workers=2."
@@ -190,10 +191,6 @@ class _Worker:
     write: Write
 
     def __call__(self, file: tuple[str, Any]) -> None:
-        # A worker process uses one thread, because a runner starts a process per core. These
-        # variables must be set before TensorFlow is imported.
-        os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
-        os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
         path, element = Path(file[0]), file[1]
         try:
             with complete_file(path) as unfinished:
@@ -286,18 +283,24 @@ def _living_workers() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _importable() -> Iterator[None]:
-    """Lets local worker processes import this package, also if it is not installed."""
-    variable, root = "PYTHONPATH", str(Path(__file__).parents[1])
-    earlier = os.environ.get(variable)
-    os.environ[variable] = os.pathsep.join([root, *([earlier] if earlier else [])])
+def _worker_environment() -> Iterator[None]:
+    """Sets the environment variables of local worker processes.
+
+    The processes can import this package, also if it is not installed. TensorFlow uses one thread
+    per process, because there are usually as many processes as cores.
+    """
+    earlier = dict(os.environ)
+    root = str(Path(__file__).parents[1])
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [root, earlier.get("PYTHONPATH")]))
+    os.environ.setdefault("TF_NUM_INTRAOP_THREADS", "1")
+    os.environ.setdefault("TF_NUM_INTEROP_THREADS", "1")
     try:
         yield
     finally:
-        if earlier is None:
-            del os.environ[variable]
-        else:
-            os.environ[variable] = earlier
+        for name in ("PYTHONPATH", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
+            os.environ.pop(name)
+            if name in earlier:
+                os.environ[name] = earlier[name]
 
 
 def _import_beam() -> Any:
@@ -310,17 +313,3 @@ def _import_beam() -> Any:
         logging.disable(earlier)
     logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
     return apache_beam
-
-
-class _Lines:
-    """Text stream that keeps its non-empty lines in a list."""
-
-    def __init__(self, lines: list[str]) -> None:
-        self._lines = lines
-
-    def write(self, text: str) -> None:
-        """Keeps the lines of a text."""
-        self._lines += filter(None, text.splitlines())
-
-    def flush(self) -> None:
-        """Does nothing, because no text waits."""

@@ -153,6 +153,7 @@ def _write_shard(shard: Shard, path: Path, archive: Archive, color_map: Mapping[
     content = io.BytesIO()
     np.savez(
         content,
+        allow_pickle=False,
         text=json.dumps(text),
         sizes=[measured.size for measured in measures],
         pixels=[measured.pixels for measured in measures],

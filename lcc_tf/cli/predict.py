@@ -58,6 +58,8 @@ def command(options: argparse.Namespace) -> int:
     require_extra("maps")
     if options.beam_runner:
         require_extra("beam")
+        # Otherwise, this process would use the whole memory of a GPU, before the workers start.
+        os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     runner = runner_or_none(options.beam_runner, options.beam_options)
     import_tensorflow()
     from lcc_tf.mapping.beam_parts import beam_blocks

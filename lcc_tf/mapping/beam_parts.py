@@ -152,7 +152,7 @@ class _PartWriter:
         except Exception as error:
             raise InputError(f"{part.image} could not be mapped: {error!r}") from error
         with path.open("wb") as file:
-            np.savez_compressed(file, **arrays)
+            np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
 def _read_blocks(paths: Sequence[Path], errors: Mapping[Path, str]) -> Iterator[MappedBlock]:
