@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+import lcc_tf
 from lcc_tf.cli import predict
-from tests.untrained_runs import write_untrained_run
+from tests.untrained_runs import small_unet
 
 
 @pytest.fixture
@@ -70,14 +71,20 @@ def test_large_networks_and_tiles_return_unused_memory(
     assert os.environ.get(ALLOCATOR) == value
 
 
-def test_two_beam_processes_write_the_local_maps(
-    tiny_config, builder, demo_data, run, refuse, tmp_path, monkeypatch
-):
-    # The workers do not know the encoder "tiny" of the tests.
+def test_two_beam_processes_write_the_local_maps(demo_data, run, refuse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    write_untrained_run(Path("run"), tiny_config, builder, encoder="mobilenetv2", image_size=32)
+    lcc_tf.export(small_unet(7), "model", format="savedmodel", classes=lcc_tf.DEEPGLOBE_CLASSES)
     image = next(Path(demo_data.cache_dir).glob("demo_*/**/*_sat.jpg"))
-    mapped = ("--runs", "run", "--input", image, "--overlap", "16", "--extras", "probabilities")
+    mapped = (
+        "--model",
+        "model/savedmodel",
+        "--input",
+        image,
+        "--tile",
+        "32",
+        "--extras",
+        "probabilities",
+    )
     beam = ("--beam-runner", "DirectRunner")
     error = refuse("predict", *mapped, *beam, "--beam-options", "direct_workers=2")
     assert "`--beam-options` must be options of DirectRunner. Received: direct_workers" in error
