@@ -6,7 +6,6 @@ By hand, for example with 100 kills (takes about 20 minutes on two CPU cores):
 """
 
 import argparse
-import multiprocessing
 import random
 import shutil
 import time
@@ -15,10 +14,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 
 from lcc_tf.config import TrainConfig
+from tests.integration.processes import PROCESSES
 
-# A new process for each training, in which the slow imports are already done
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["lcc_tf.training.train", "tests.conftest"])
 MAX_DELAY = 1.0  # seconds between a random event and a kill
 
 
