@@ -1,5 +1,6 @@
 """Order and marks of the tests. `tests/fixtures.py` contains the shared fixtures."""
 
+import gc
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,7 @@ HEAVY = (
     "tests/models/test_segmentation_models.py",
     "tests/test_docstrings.py",
     "tests/integration/test_any_classes.py",
+    "tests/integration/test_bands.py",
     "tests/models/test_keras_api.py",
     "tests/exporting/test_litert.py",
     "tests/training/test_resuming.py",
@@ -72,3 +74,8 @@ def pytest_collection_modifyitems(items):
         if item.path in places or "runs" in item.fixturenames:
             item.add_marker("heavy")
     items.sort(key=lambda item: places.get(item.path, len(HEAVY)))
+
+
+def pytest_collection_finish():
+    """Excludes all imported modules from garbage collection, which would take much longer."""
+    gc.freeze()

@@ -18,6 +18,8 @@ from lcc_tf.runs import read_run
 from lcc_tf.training import history
 from tests.untrained_runs import small_unet
 
+# Small networks gain nothing from threads, and each core has its own worker process.
+tf.config.threading.set_intra_op_parallelism_threads(1)
 # Tests use two logical devices instead of two GPUs. The devices must be set before the first use of
 # TensorFlow.
 tf.config.set_logical_device_configuration(

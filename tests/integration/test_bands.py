@@ -71,7 +71,7 @@ def project(tmp_path_factory, small_networks):
             "tiny",
             "--encoder-weights",
         )
-        options += ("none", "--image-size", "64", "--batch-size", "4", "--epochs", "10")
+        options += ("none", "--image-size", "64", "--batch-size", "8", "--epochs", "10")
         options += ("--learning-rate", "1e-2", "--crops-per-image", "2")
         run("train", *options, "--workdir", "runs/five")
         run("train", *options, "--bands", "3,2,1", "--workdir", "runs/three")
