@@ -62,6 +62,7 @@ def project(tmp_path_factory, small_networks):
     (folder / "data" / "class_dict.csv").write_text("name,id\nland,0\nwater,1\nwarm,2\n")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        patch.setattr("lcc_tf.scoring.panels.MAX_PANELS", 1)
         options = (
             "--data",
             "data",
