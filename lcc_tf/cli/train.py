@@ -101,6 +101,13 @@ def _none_or_text(value: str) -> str | None:
     return None if value == "none" else value
 
 
+def _none_or_int(value: str) -> int | None:
+    return None if value == "auto" else int(value)
+
+
+_none_or_int.__name__ = "whole number or auto"  # argparse shows this name in its error message
+
+
 def add_field(
     group: OptionGroup, name: str, metavar: str | tuple[str, str], text: str, **settings: Any
 ) -> None:
@@ -348,7 +355,14 @@ def add_training(group: OptionGroup) -> None:
         "fraction of crops that must contain a randomly selected class; rare classes are selected "
         "more often",
     )
-    add_field(group, "batch_size", "N", "number of images per step, summed over all devices")
+    add_field(
+        group,
+        "batch_size",
+        "N|auto",
+        "number of images per step, summed over all devices; auto: the largest of 1, 2, 4, 8, 16 "
+        "and 32 images that fits into the memory, which is measured first",
+        type=_none_or_int,
+    )
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
         group, "patience", "N", "training stops after N epochs without a better validation score"
