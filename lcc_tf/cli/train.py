@@ -386,8 +386,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "ignore_class",
         "CLASS|none",
-        "class that the loss and the scores ignore; the data set must contain this class, unless it "
-        "is the default class",
+        "class that the loss and the scores ignore; the data set must contain this class, unless "
+        "it is the default class",
     )
     add_field(group, "learning_rate", "RATE", "largest learning rate of the schedule")
     add_field(
