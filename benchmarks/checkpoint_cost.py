@@ -2,8 +2,8 @@
 
     python -m benchmarks.checkpoint_cost
 
-The same network trains in turns for a minute without a checkpoint, and for a minute with a
-checkpoint that is written in the background. A Markdown table is printed. During the benchmark, no
+A network trains for a minute without a checkpoint, then for a minute with a checkpoint, and so on.
+The checkpoint is written in the background. A Markdown table is printed. During the benchmark, no
 other programs should run.
 """
 
@@ -72,7 +72,7 @@ def period(
     seconds: float,
     writer: CheckpointWriter | None,
 ) -> tuple[float, float]:
-    """Trains for a while, and writes a checkpoint after the first step if there is a writer.
+    """Trains for some seconds. Writes a checkpoint after the first step, if `writer` is not None.
 
     Returns:
         Mean time per step, and the time that the training waited for the checkpoint; seconds.
