@@ -18,7 +18,7 @@ that the folder can be used after an interruption at any time.
 import dataclasses
 import json
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -260,10 +260,15 @@ def check_same_classes(runs: Sequence[Run]) -> None:
         )
 
 
-def write_checksum(file: Path) -> None:
-    """Writes the checksum of a weights file into the file."""
-    with h5py.File(file, "a") as content:
-        content.attrs[_CHECKSUM] = _checksum(content)
+def write_checksum(content: h5py.File, arrays: Mapping[str, np.ndarray] | None = None) -> None:
+    """Writes the checksum of a weights file or checkpoint into the file.
+
+    Args:
+        content: the open file, which contains all arrays.
+        arrays: the same arrays in memory, so that they need not be read; None to read them from
+            the file. Key: name in the file.
+    """
+    content.attrs[_CHECKSUM] = _checksum(sorted(arrays.items()) if arrays else _arrays_in(content))
 
 
 def check_checksum(file: Path) -> None:
@@ -275,27 +280,39 @@ def check_checksum(file: Path) -> None:
     """
     with h5py.File(file, "r") as content:
         stored = content.attrs.get(_CHECKSUM)
-        if stored is not None and int(stored) != _checksum(content):
+        if stored is not None and int(stored) != _checksum(_arrays_in(content)):
             raise ValueError("the checksum is wrong, because bytes of the file have changed")
 
 
-def _checksum(content: h5py.File) -> int:
-    """Returns the CRC-32 of the names and values of all arrays in a file."""
-    checksum, size = 0, Path(content.filename).stat().st_size
+def _checksum(arrays: Iterable[tuple[str, np.ndarray]]) -> int:
+    """Returns the CRC-32 of the names and values of arrays, sorted by name."""
+    checksum = 0
+    for name, array in arrays:
+        checksum = zlib.crc32(name.encode(), checksum)
+        # With a fixed byte order, a damaged byte order in the file changes the checksum.
+        values = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
+        checksum = zlib.crc32(values, checksum)
+    return checksum
 
-    def add(name: str, item: object) -> None:
-        nonlocal checksum
-        if isinstance(item, h5py.Dataset):
-            if item.nbytes > size:  # reading such an array could take hours
-                raise ValueError(f"the array {name} is larger than the file")
-            checksum = zlib.crc32(name.encode(), checksum)
-            checksum = zlib.crc32(np.asarray(item[()]).tobytes(), checksum)
 
+def _arrays_in(content: h5py.File) -> Iterator[tuple[str, np.ndarray]]:
+    """Yields all arrays in a file, sorted by name.
+
+    Raises:
+        ValueError: the structure of the file is damaged.
+    """
+    size = Path(content.filename).stat().st_size
+    names: list[str] = []
     try:
-        content.visititems(add)
+        content.visit(names.append)
+        for name in names:
+            item = content[name]
+            if isinstance(item, h5py.Dataset):
+                if item.nbytes > size:  # reading such an array could take hours
+                    raise ValueError(f"the array {name} is larger than the file")
+                yield name, np.asarray(item[()])
     except (RuntimeError, KeyError) as error:  # h5py raises them for damaged structures
         raise ValueError(f"its structure is damaged: {error}") from error
-    return checksum
 
 
 def load_weights(model: keras.Model, file: Path) -> None:
