@@ -23,8 +23,8 @@ PyTorch for CPUs). The last four columns are image sizes, height x width:
 | deeplabv3plus | resnet50 | 8 | 1.4e-06 | 1.4e-06 | 2.0e-06 | 2.2e-06 |
 | deeplabv3plus | resnet101 | 8 | 1.5e-06 | 1.7e-06 | 1.7e-06 | 2.3e-06 |
 
-With `--write-expected`, the program does not compare the libraries. It writes outputs of smp to
-files, which the tests read.
+With `--write-expected`, the program does not compare the libraries. It writes logits of smp to
+files for the tests.
 """
 
 import argparse
@@ -76,7 +76,7 @@ def build_smp(arch: str, encoder: str, output_stride: int | None) -> "torch.nn.M
 
 
 def shapes_of(network: "torch.nn.Module") -> dict[str, tuple[int, ...]]:
-    """Returns a dictionary that maps the names of weights to their shapes.
+    """Returns a dictionary. Key: name of a weight. Value: shape of the weight.
 
     The weights `num_batches_tracked` are not included.
     """

@@ -4,8 +4,8 @@ Three networks are trained with the same data, crops, batch size, encoder and Im
 
 - UNet++ and DeepLabV3+ with the default recipe of lcc_tf;
 - the Unet of the package segmentation-models with its usual recipe: Dice plus focal loss, Adam with
-  the learning rate 3e-4, crops at random positions. Only the momentum of batch normalization is 0.9
-  instead of up to 0.999. This training uses the losses and scores of
+  the learning rate 3e-4, crops at random positions. One setting is different: the momentum of batch
+  normalization is 0.9 instead of up to 0.999. This training uses the losses and scores of
   segmentation-models, and the training loop of Keras.
 
 The benchmark has three steps:
@@ -138,7 +138,7 @@ def measure_paces(options: argparse.Namespace) -> dict[str, dict[str, float]]:
 def train(
     name: str, workdir: Path, epochs: int, seed: int, split: str, options: argparse.Namespace
 ) -> None:
-    """Trains one network in a process of its own."""
+    """Trains one network in a new process."""
     command = [sys.executable]
     if name == THEIRS:
         command += ["-m", "benchmarks.equal_minutes", "--folder", options.folder, "--unet", workdir]
@@ -165,7 +165,7 @@ def data_options(split: str, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def train_unet(options: argparse.Namespace) -> None:
-    """Trains the Unet of segmentation-models with the losses and scores of this package."""
+    """Trains the Unet of segmentation-models with the losses and scores of segmentation-models."""
     os.environ["SM_FRAMEWORK"] = "tf.keras"
     import segmentation_models as sm
 
@@ -211,7 +211,7 @@ def train_unet(options: argparse.Namespace) -> None:
 
 
 class Seconds(keras.callbacks.Callback):
-    """Adds the seconds of each epoch, with its validation, to the logs."""
+    """Adds the seconds of each epoch, including the validation, to the logs."""
 
     def on_epoch_begin(self, epoch: int, logs: dict | None = None) -> None:
         """Records the start time."""
@@ -228,8 +228,8 @@ def unet(encoder: str, num_classes: int, weights: str | None = "imagenet") -> ke
     import segmentation_models as sm
 
     network = sm.Unet(encoder, classes=num_classes, activation="softmax", encoder_weights=weights)
-    # With the momentum of the package, up to 0.999, short trainings end with the statistics of
-    # ImageNet and much lower scores.
+    # The momentum of segmentation-models is up to 0.999. With this momentum, a short training
+    # hardly changes the statistics of ImageNet, and the scores are much lower.
     for layer in network.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
             layer.momentum = 0.9

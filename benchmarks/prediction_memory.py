@@ -88,7 +88,7 @@ def measure(run: Path, kind: str, source: list[str], tile: int) -> str:
     """Maps the scene in a new process, and returns peak memory and time as one cell of the table.
 
     Args:
-        run: run folder of the network; it receives the results.
+        run: run folder of the network. The results are written to this folder.
         kind: "run" or "SavedModel", part of the name of the result.
         source: options of predict.py that choose the network.
         tile: side of the tiles, pixels.

@@ -41,7 +41,7 @@ LEARNING_RATE = 1e-3  # maximum of the schedule
 # Options of train.py for the recipe with all choices. All other options have their default values.
 RECIPE = ("--crop-scale", "0.5", "2", "--encoder-rate", "0.1", "--ema-decay", "0.999")
 ALL_CHOICES = "none (the recipe with all choices)"
-# Dictionary that maps the change in a variant to the options of train.py for this change
+# Key: change in a variant. Value: options of train.py for this change.
 VARIANTS = {
     ALL_CHOICES: (),
     "whole, resized images instead of crops": ("--framing", "whole"),

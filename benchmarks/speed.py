@@ -85,7 +85,7 @@ def parser() -> argparse.ArgumentParser:
     options.add_argument("--batch-size", type=int, default=2)
     options.add_argument("--turns", type=int, default=7, help="turns per library")
     options.add_argument("--steps", type=int, default=1, help="steps per turn")
-    options.add_argument("--without-smp", action="store_true", help="measure lcc_tf alone")
+    options.add_argument("--without-smp", action="store_true", help="measure only lcc_tf")
     options.add_argument(
         "--smp-python", default=sys.executable, help="Python of an environment with smp"
     )
@@ -97,7 +97,8 @@ def in_turns(libraries: list[str], case: dict, options: argparse.Namespace) -> d
     """Measures one combination with all libraries in turns.
 
     Returns:
-        For each library, a dictionary with the seconds per step of each turn and the peak memory.
+        Key: library. Value: dictionary with "seconds" (seconds per step, one number per turn) and
+        "peak_gb" (peak memory, GB).
     """
     workers = {library: start_worker(library, case, options) for library in libraries}
     for worker in workers.values():
@@ -158,13 +159,13 @@ def work(options: argparse.Namespace) -> None:
 
 
 def lcc_tf_train(network: str, encoder: str, precision: str, image_size: int) -> Step:
-    """Returns a training step of lcc_tf, with the scores that training computes."""
+    """Returns a function for a training step of lcc_tf, with the scores that training computes."""
     model = lcc_tf_model(network, encoder, precision, image_size)
     return lambda images, masks: model.train_on_batch(images, masks)
 
 
 def lcc_tf_predict(network: str, encoder: str, precision: str, image_size: int) -> Step:
-    """Returns a prediction of lcc_tf."""
+    """Returns a function that predicts probabilities with lcc_tf."""
     model = lcc_tf_model(network, encoder, precision, image_size)
     from lcc_tf.prediction.predictors import probability_function
 
@@ -195,7 +196,7 @@ def lcc_tf_model(network: str, encoder: str, precision: str, image_size: int):  
 
 
 def smp_train(network: str, encoder: str, precision: str, image_size: int) -> Step:
-    """Returns a training step of smp with cross entropy plus Dice and AdamW."""
+    """Returns a function for a training step of smp with cross entropy plus Dice, and AdamW."""
     model = smp_model(network, encoder).train()
     import segmentation_models_pytorch as smp
     import torch
@@ -219,7 +220,7 @@ def smp_train(network: str, encoder: str, precision: str, image_size: int) -> St
 
 
 def smp_predict(network: str, encoder: str, precision: str, image_size: int) -> Step:
-    """Returns a prediction of smp."""
+    """Returns a function that predicts probabilities with smp."""
     import torch
 
     model = smp_model(network, encoder).eval()
@@ -276,7 +277,7 @@ def row(case: dict, measured: dict) -> str:
 
 
 def processor() -> str:
-    """Returns the name and the vector instructions of the processor, as far as Linux knows them."""
+    """Returns the name and the vector instructions of the processor, from /proc/cpuinfo."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

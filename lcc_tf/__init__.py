@@ -50,7 +50,7 @@ __all__ = [
 ]
 
 _SUBMODULES = ("losses", "metrics", "models")
-# Mapping from a public name to the module that defines it
+# Key: public name. Value: module that defines the name.
 _MODULES = {
     "DEEPGLOBE_CLASSES": "tfds_deepglobe.classes",
     "AgreementError": "lcc_tf.exporting.agreement",

@@ -29,7 +29,7 @@ def check_num_classes(num_classes: int) -> int:
     """Verifies the number of classes of a network or a metric.
 
     Returns:
-        `num_classes` as an int of Python.
+        `num_classes` as a Python int.
 
     Raises:
         InputError: `num_classes` is below 2, or is not an int.
@@ -51,7 +51,7 @@ def check_ignore_class(ignore_class: int | None) -> int | None:
     """Verifies the label of void pixels.
 
     Returns:
-        `ignore_class` as an int of Python, or None.
+        `ignore_class` as a Python int, or None.
 
     Raises:
         InputError: `ignore_class` is neither an int nor None.
@@ -108,7 +108,7 @@ def check_types(values: object) -> None:
             None, classes, and unions and tuples of these types.
 
     Raises:
-        InputError: a field has another type.
+        InputError: the type of a field does not match its annotation.
 
     Example:
         >>> import lcc_tf.config
@@ -128,11 +128,11 @@ def check_arguments(
 
     Args:
         function: the function.
-        values: dictionary from the names of the arguments to their values, such as `locals()`.
-        unchecked: names of arguments that the function checks in another way.
+        values: values of the arguments, such as `locals()`. Key: name of an argument.
+        unchecked: names of arguments to skip.
 
     Raises:
-        InputError: an argument has another type.
+        InputError: the type of an argument does not match its annotation.
 
     Example:
         >>> check_arguments(check_num_classes, {"num_classes": "many"})

@@ -13,7 +13,7 @@ OTHER_WORDS = frozenset(
 OTHER_COLOR = "other"  # color of a band that is not red, green or blue
 # Shortest wavelength, nanometers. Smaller numbers in descriptions are widths of bands.
 SHORTEST = 300
-UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # in nanometers; Unicode has two micro signs
+UNITS = {"nm": 1, "um": 1000, "µm": 1000, "μm": 1000}  # nanometers; Unicode has two micro signs
 # Words in descriptions that say nothing about the color
 MEANINGLESS = frozenset(("band", "channel", "layer", "nm"))
 # Names of the blue, green and red band of Sentinel-2. The table does not contain names with one
@@ -65,7 +65,7 @@ def words_of(text: str) -> list[str]:
 
 
 def key_of(name: str) -> str:
-    """Returns the name of a band in the form that is compared. Upper and lower case are equal.
+    """Returns a band name in lower case and without outer spaces, for comparisons of names.
 
     Example:
         >>> key_of(" NIR") == key_of("nir")

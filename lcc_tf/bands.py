@@ -10,7 +10,7 @@ from lcc_tf.arguments import check_types
 from lcc_tf.band_names import COLORS, colors_of, key_of
 from lcc_tf.errors import InputError
 
-# Ranges of values that can be scaled to [0, 255]
+# Methods that determine the range of values of each band. The range is scaled to [0, 255].
 SCALES = ("percentile", "minmax", "dtype")
 
 
@@ -80,13 +80,13 @@ class Bands:
         numbers = self.numbers or (1,)
         if min(numbers) < 1 or len({*numbers}) < len(numbers):
             raise InputError(
-                "`numbers` must be different numbers of bands, counted from 1. Received: "
+                "`numbers` must be different band numbers, counted from 1. Received: "
                 f"numbers={self.numbers}."
             )
         if wrong := [pair for pair in ranges if not _is_range(*pair)]:
             raise InputError(
-                "`ranges` must contain finite numbers in increasing order, which also differ as "
-                f"float32. Received: {wrong[0]}."
+                "`ranges` must be pairs of numbers, the smaller number first. In float32, their "
+                f"difference must be finite and above 0. Received: {wrong[0]}."
             )
 
     def __len__(self) -> int:
@@ -172,7 +172,7 @@ def _is_range(low: float, high: float) -> bool:
 
 
 def as_rgb(image: np.ndarray, bands: Bands | None) -> np.ndarray:
-    """Returns an image as RGB in [0, 255], for pictures.
+    """Returns an image as RGB in [0, 255], to show it.
 
     Args:
         image: `(..., channels)`.
@@ -185,7 +185,7 @@ def check_equal_bands(bands: Sequence[Bands | None]) -> None:
     """Verifies that networks have the same bands. The ranges of the bands may differ.
 
     Raises:
-        InputError: the numbers or the names of the bands differ.
+        InputError: the number of bands or the names of the bands differ.
     """
     names = [None if one is None else one.names for one in bands]
     if len({one and tuple(map(key_of, one)) for one in names}) > 1:

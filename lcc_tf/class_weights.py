@@ -72,6 +72,6 @@ def class_weights_from_pixels(
         )
     weights = np.zeros_like(total)
     weights[present] = pixels_of_images[present] / total[present]
-    # The median of f would be the same factor for all classes. The division by the mean would
-    # remove this factor, therefore the median is not computed.
+    # The median of f is the same factor for all classes. The division by the mean removes this
+    # factor. Therefore, the median is not computed.
     return weights / weights[present].mean()

@@ -26,8 +26,8 @@ REGIMES = ("finetune", "frozen", "gradual")
 FRAMINGS = ("crops", "whole")
 CLASS_WEIGHTS = ("none", "inverse_frequency", "median_frequency")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
-# Mapping from values of `TrainConfig.xla` to values of Keras' argument `jit_compile`
 ON_NAN = ("stop", "skip")
+# Key: value of `TrainConfig.xla`. Value: value of Keras' argument `jit_compile`.
 XLA = {"auto": "auto", "on": True, "off": False}
 MAX_IMAGE_SIZE = 16384  # pixels; one such image has 3 GB as float32 RGB
 MAX_CROPS = 1000  # per image and epoch
@@ -50,7 +50,7 @@ OLD_DATA_VALUES = {
     "merge": (),
     "void": (),
 }
-# Mapping from recipe names in old runs to present names
+# Key: recipe name in old runs. Value: present name of the recipe.
 OLD_RECIPES = {"seed": "original"}
 # Fields of `TrainConfig` that only these architectures support
 MODEL_OPTIONS = {
@@ -73,27 +73,27 @@ class DataConfig:
     cache_dir: str = "data/tfds"  # folder of prepared data sets
     # Name patterns of image files and mask files. The `*` in the file name stands for the id of an
     # image. A pattern can contain folders, such as "images/*.tif" and "labels/*_gt.png". None to
-    # recognize the patterns.
+    # find the patterns automatically.
     image_glob: str | None = None
     mask_pattern: str | None = None
     # Bands to use, such as "4,3,2,8" or "4=red,3=green,2=blue,8=nir". None for all bands, or for
     # RGB if the images have RGB colors with 8 bits per channel.
     bands: str | None = None
-    # "folders" for the splits in folders such as `train` and `test`, "random" for a random split,
-    # "auto" for folders if they exist
+    # "folders": folders such as `train` and `test` are the splits. "random": a random split.
+    # "auto": "folders" if such folders exist, otherwise "random".
     split: str = "auto"
     # Folder with one text file of image ids per split, instead of `split`
     split_files: str | None = None
-    # Images that a random split does not separate: "folder" for the images of a folder, "100m" for
-    # georeferenced images at most 100 meters apart, "none", or a regular expression for images
-    # whose ids contain the same text. "auto" is "folder" if there are three or more folders of
-    # similar size.
+    # Groups of images. A random split puts all images of a group into the same split. "folder": a
+    # group is a folder. "100m": a group is georeferenced images at most 100 meters apart. "none":
+    # no groups. A regular expression: a group is images whose ids contain the same matching text.
+    # "auto": "folder" if there are three or more folders of similar size.
     group_by: str = "auto"
     # Mask colors that are not in the class table, and their classes, in the form "R,G,B=CLASS"
     map_color: tuple[str, ...] = ()
     merge: tuple[str, ...] = ()  # classes to merge, in the form "NEW=A+B"
     # Classes, or values of the masks such as "255", whose pixels have no ground truth. Losses and
-    # scores ignore these pixels, and they are not a class.
+    # scores ignore these pixels. The network does not predict these classes or values.
     void: tuple[str, ...] = ()
     demo_count: int = 160  # number of synthetic images, for `data="demo"`
     demo_size: int = 256  # side of a synthetic image, pixels
@@ -119,8 +119,8 @@ class DataConfig:
 
         Args:
             absolute: result of `absolute_paths` in the working directory of the training.
-            fingerprint: fingerprint of the data set. `cache_dir` must contain a folder whose
-                name is the first 16 digits of the fingerprint. None if the fingerprint is unknown.
+            fingerprint: fingerprint of the data set; None if the fingerprint is unknown. With a
+                fingerprint, `cache_dir` is only accepted if it contains this prepared data set.
         """
 
         def exists(name: str, path: str) -> bool:
@@ -162,8 +162,9 @@ class TrainConfig:
     dilation_rates: tuple[int, ...] | None = None
     align_corners: bool = False  # DeepLabV3+ only; True for imported PyTorch models
     deep_supervision: bool = False  # UNet++ only
-    # Range of values per band that is scaled to [0, 255], for images that are not RGB with 8 bits:
-    # "percentile" or "minmax" of the training images, "dtype", or two numbers such as "0,3000"
+    # Range of values that is scaled to [0, 255], for images that are not RGB with 8 bits.
+    # "percentile" or "minmax": range of each band in the training images. "dtype": range of the
+    # dtype. Two numbers, such as "0,3000": range of all bands.
     scale: str = "percentile"
     # Initial weights for bands that are not red, green or blue, "mean" or "zero", see
     # `lcc_tf.models.build_encoder`
@@ -183,23 +184,24 @@ class TrainConfig:
     # DeepGlobe, whose images have one resolution (docs/recipe.md). For images of several
     # resolutions, DeepLabV3 uses 0.5 to 2 (https://arxiv.org/abs/1706.05587, section 4.1).
     crop_scale: tuple[float, float] = (1.0, 1.0)
-    # Crops of each image in one epoch. None for 1. For a small data set, None stands for a larger
-    # number, so that an epoch has about 50 steps.
+    # Crops of each image in one epoch. None for 1 if the data set is large. For a small data set,
+    # None stands for a larger number, so that an epoch has about 50 steps.
     crops_per_image: int | None = None
     # Fraction of crops that must contain a pixel of a randomly selected class. The selection
     # prefers rare classes, which are classes with few pixels. 0.5 is from the class uniform
     # sampling of Zhu et al. 2019 (https://arxiv.org/abs/1812.01593, section 3.3).
     rare_class_share: float = 0.5
-    # Images per step, summed over all devices. The original uses 7, which several devices cannot
-    # divide evenly.
-    batch_size: int = 8
+    # Images per step, summed over all devices. The original uses 7. A batch of 7 images cannot be
+    # divided evenly among 2, 4 or 8 devices. None for the largest number that fits into the memory,
+    # at most 32, see `lcc_tf.training.batch_size`.
+    batch_size: int | None = 8
     epochs: int = 100  # as in the original
     frozen_epochs: int = 10  # regime `gradual` only: number of epochs with a frozen encoder
-    # The training stops after this number of epochs without a better average of the `monitor` score
-    # over three epochs. The original has the same number, but no average.
+    # The training stops if the averaged `monitor` score has not improved for this number of epochs.
+    # The original uses the same number, but with the score of a single epoch.
     patience: int = 20
-    # Score that selects the best weights, one of `MONITORS`. The average over an epoch and the two
-    # epochs before it counts, because the score of a single epoch varies at random.
+    # Score that selects the best weights, one of `MONITORS`. The score is averaged over an epoch
+    # and the two epochs before, because the score of a single epoch varies at random.
     monitor: str = "val_mean_iou"
     # In Ma et al. 2021, "Loss odyssey", this loss is the most robust on several data sets
     # (https://doi.org/10.1016/j.media.2021.102035).
@@ -207,12 +209,12 @@ class TrainConfig:
     # "none", "inverse_frequency", "median_frequency", or one number per class
     class_weights: str | tuple[float, ...] = "none"
     label_smoothing: float = 0.0  # for cross entropy and focal loss, in [0, 1)
-    # Class that the loss and the scores during training ignore, if the data set contains the class.
-    # None for no class. The scores of evaluate.py do not use this field; they follow a protocol.
+    # Class that the loss and the scores during training ignore. None for no class. Only the default
+    # class can be missing in the data set. evaluate.py ignores this field and follows a protocol.
     # The DeepGlobe challenge does not score `unknown` (https://arxiv.org/abs/1805.06561).
     ignore_class: str | None = UNKNOWN
-    # Largest learning rate of the schedule. With lower values, short trainings end too early
-    # (docs/recipe.md). The original uses 1e-5.
+    # Largest learning rate of the schedule. With lower values, short trainings end while the scores
+    # still improve (docs/recipe.md). The original uses 1e-5.
     learning_rate: float = 1e-3
     # Learning rate of the encoder as a fraction of `learning_rate`. Howard & Ruder 2018 propose
     # lower learning rates for pretrained layers (https://arxiv.org/abs/1801.06146, section 3.2).
@@ -234,7 +236,7 @@ class TrainConfig:
     xla: str = "auto"
     seed: int = 0  # random seed of weights, image order and augmentation, but not of the split
     # True for operations whose results do not depend on the order of parallel computations. They
-    # are slower. On a CPU, the default operations were deterministic in all tests, too.
+    # are slower. On a CPU, the default operations were also deterministic in all tests.
     deterministic: bool = False
     # Time between two checkpoints, minutes. A killed training loses at most about this time.
     checkpoint_minutes: float = 1.0
@@ -267,10 +269,9 @@ class TrainConfig:
             "learning_rate",
             "checkpoint_minutes",
         ):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"`{name}` must be larger than 0. Received: {getattr(self, name)}."
-                )
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"`{name}` must be larger than 0. Received: {value}.")
         for name in ("rare_class_share", "encoder_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")
@@ -353,7 +354,7 @@ class TrainConfig:
 
     @classmethod
     def from_json(cls, values: dict) -> "TrainConfig":
-        """Makes a configuration from a result of `to_json`, of this or an earlier version.
+        """Makes a configuration from a result of `to_json`, also of an earlier version.
 
         Raises:
             InputError: a field is missing, or this version does not know a field.

@@ -1,14 +1,14 @@
 """Confusion matrix of class ids, and scores of a confusion matrix, in numpy.
 
 A confusion matrix is int64 `(..., num_classes, num_classes)`. A row is a true class, a column is a
-predicted class, and an entry is a number of pixels. A matrix can have leading dimensions, such as
-one for images. Its scores then have the same leading dimensions.
+predicted class, and an entry is a number of pixels. A matrix can have leading dimensions, such as a
+dimension of images. The scores of such a matrix have the same leading dimensions.
 
 In the formulas, tp, fp and fn are the numbers of true positive, false positive and false negative
 pixels of a class.
 
-If the denominator of a score is 0, the score is NaN, and averages do not count it. For example, the
-IoU of a class is NaN if neither ground truth nor prediction contain it.
+If the denominator of a score is 0, the score is NaN, and averages ignore this score. For example,
+the IoU of a class is NaN if neither ground truth nor prediction contain the class.
 """
 
 import numpy as np
@@ -168,9 +168,9 @@ def micro_scores(matrix: np.ndarray) -> dict[str, np.ndarray]:
 
     These are the scores of the original PyTorch notebooks. Each pixel has one label. A wrong pixel
     is therefore a false positive of one class and a false negative of another class. As a result,
-    precision, recall and F1 equal the pixel accuracy. The accuracy also counts true negatives: for
-    each class, the pixels of other classes that are predicted as other classes. It equals
-    1 - 2 (1 - pixel accuracy) / num_classes.
+    precision, recall and F1 equal the pixel accuracy. The accuracy also counts true negatives. A
+    pixel is a true negative of a class if neither ground truth nor prediction is this class. The
+    accuracy equals 1 - 2 (1 - pixel accuracy) / num_classes.
 
     Args:
         matrix: int64 `(..., num_classes, num_classes)`.

@@ -21,8 +21,8 @@ from matplotlib.ticker import MaxNLocator
 from lcc_tf.files import write_atomically
 from tfds_deepglobe.classes import ClassTable
 
-# Mapping from names in `history.csv` to titles. The original PyTorch notebooks show the same
-# scores, except the mean IoU.
+# Key: name of a score in `history.csv`. Value: title of the curve. The original PyTorch notebooks
+# show the same scores, except the mean IoU.
 CURVES = {
     "loss": "Loss",
     "mean_iou": "Mean IoU of the classes",
@@ -32,10 +32,10 @@ CURVES = {
     "recall": "Recall",
     "f1": "F1",
 }
-# If a data set has at most this number of classes, a legend lists all classes. Therefore all
-# figures of the data set have the same legend. If it has more classes, a legend lists only the
-# classes in the figure.
 VOID_GRAY = 128
+# If a data set has at most this number of classes, a legend lists all classes. Therefore all
+# figures of the data set have the same legend. If the data set has more classes, a legend lists
+# only the classes in the figure.
 MAX_LEGEND_CLASSES = 20
 
 
@@ -43,7 +43,7 @@ def save_curves(history: Sequence[dict[str, float]], file: Path, *, title: str) 
     """Draws curves of the losses and scores in training and validation, as a PNG file.
 
     Args:
-        history: one dictionary per epoch that maps column names of `history.csv` to values.
+        history: one dictionary per epoch. Key: column name of `history.csv`. Value: the value.
         file: PNG file to write.
         title: title of the figure.
     """
@@ -77,7 +77,7 @@ def save_panel(
         image: uint8 or float `(height, width, 3)`, RGB in [0, 255].
         mask: integer `(height, width)`, class ids of the ground truth; negative for void pixels,
             which are drawn gray.
-        predictions: mapping from the title of each prediction to its class ids, integer
+        predictions: key: title of a prediction. Value: class ids of the prediction, integer
             `(height, width)`.
         classes: names and colors of the classes.
         file: PNG file to write.

@@ -31,8 +31,8 @@ def complete_file(file: Path) -> Iterator[Path]:
         OSError: the file cannot be written, for example because the disk is full.
     """
     unfinished = unfinished_name(file)
-    # Earlier versions could leave a hard link to another file. Writing to the temporary path would
-    # change the other file.
+    # Earlier versions could leave a hard link at the temporary path. Delete the hard link first.
+    # Otherwise, writing to the temporary path would change the linked file.
     unfinished.unlink(missing_ok=True)
     try:
         with clear_full_disk_errors(file):
@@ -90,8 +90,8 @@ def locked_folder(folder: Path, argument: str) -> Iterator[None]:
     """Locks a folder, so that no other process uses it with this function at the same time.
 
     Args:
-        folder: path of the folder. If it does not exist, it is created, and deleted at the end if
-            it is still empty.
+        folder: path of the folder. A missing folder is created. At the end, this new folder is
+            deleted if it is still empty.
         argument: name of the argument with which the user sets the path, for error messages.
 
     Raises:
@@ -154,7 +154,10 @@ def check_free_space(file: Path, size: int) -> None:
 
 
 def sampled_hash(file: Path) -> str:
-    """Returns a hash of a file's size and content, or of parts of the content if it is > 67 MB."""
+    """Returns a hash of a file's size and content.
+
+    If the file has more than 67 MB, only a part of the content is hashed.
+    """
     size = file.stat().st_size
     content = hashlib.blake2b(str(size).encode(), digest_size=16)
     with file.open("rb") as opened:

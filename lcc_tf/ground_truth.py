@@ -33,10 +33,9 @@ def read_ground_truth(
     - the label `ignore_class`, or
     - a sample weight of 0.
 
-    The data contain an error if a label is not void and not a class id, or if a weight is negative
-    or not finite. In eager mode and in graphs, an assertion then stops the step. XLA drops
-    assertions. Therefore, the function also sets `is_valid` to False, which makes losses and
-    metrics return NaN.
+    Each label must be void or a class id. Each weight must be finite and not negative. Otherwise,
+    an assertion stops the step in eager mode and in graphs. XLA drops assertions. Therefore, the
+    function also sets `is_valid` to False, which makes losses and metrics return NaN.
 
     Args:
         y_true: class ids, any integer or floating dtype, `(batch, height, width)` or
@@ -50,7 +49,7 @@ def read_ground_truth(
         weight_dtype: dtype of the weights in the result.
 
     Raises:
-        InputError: a shape does not fit.
+        InputError: a shape is wrong.
         tf.errors.InvalidArgumentError: a label or a weight is out of range (not with XLA).
 
     Example:

@@ -68,7 +68,7 @@ def loss_inputs(
         ignore_class: label of void pixels; None if no pixel is void.
 
     Raises:
-        InputError: a shape or the number of class weights does not fit.
+        InputError: a shape or the number of class weights is wrong.
         tf.errors.InvalidArgumentError: see `lcc_tf.ground_truth.read_ground_truth`.
 
     Example:
@@ -113,9 +113,9 @@ def cross_entropy(inputs: LossInputs, label_smoothing: float = 0.0) -> tf.Tensor
     """Computes the mean cross entropy of the pixels that are not void.
 
     The mean is sum(w l) / sum(w), as in PyTorch's `cross_entropy`. l is the cross entropy of a
-    pixel. w is the pixel weight, multiplied by the class weight of the pixel's true class. Smoothed
-    labels are (1 - s) y + s / num_classes (Szegedy et al. 2016, https://arxiv.org/abs/1512.00567,
-    section 7).
+    pixel. w is the pixel weight, multiplied by the class weight of the pixel's true class. With the
+    label smoothing s, the labels are (1 - s) y + s / num_classes (Szegedy et al. 2016,
+    https://arxiv.org/abs/1512.00567, section 7).
 
     `keras.losses.SparseCategoricalCrossentropy` divides by the number of all pixels, including void
     pixels.
@@ -176,8 +176,8 @@ def dice(inputs: LossInputs) -> tf.Tensor:
     all three sums.
 
     `DiceLoss(mode="multiclass")` of segmentation_models_pytorch computes the same loss.
-    `keras.losses.Dice` and `DiceLoss` of segmentation-models differ: if a class is predicted but no
-    mask contains it, its value is 1.
+    `keras.losses.Dice` and `DiceLoss` of segmentation-models differ: the value of a class is 1 if
+    the class is predicted, but no mask contains the class.
 
     Returns:
         float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
@@ -194,8 +194,8 @@ def jaccard(inputs: LossInputs) -> tf.Tensor:
     the weights are the same as in `dice`.
 
     `JaccardLoss(mode="multiclass")` of segmentation_models_pytorch computes the same loss.
-    `JaccardLoss` of segmentation-models differs: if a class is predicted but no mask contains it,
-    its value is 1.
+    `JaccardLoss` of segmentation-models differs: the value of a class is 1 if the class is
+    predicted, but no mask contains the class.
 
     Returns:
         float `(batch,)`, in [0, 1]; each value is the loss of the whole batch.
@@ -210,7 +210,7 @@ def lovasz(inputs: LossInputs) -> tf.Tensor:
     The source is Berman et al. 2018, https://arxiv.org/abs/1705.08790, equations 9 and 11. The loss
     of an image is the mean over the classes in its mask, weighted by class weights. The loss of the
     batch is the mean over images. By default, the paper instead sorts the pixels of the whole
-    batch. This function does not, because each replica has only a part of the batch.
+    batch. This function does not do this, because each replica has only a part of the batch.
 
     With pixel weights, the Jaccard loss counts a pixel of weight w as w pixels. The Jaccard loss
     then remains submodular, and its Lovasz extension remains convex. In the mean over images, the

@@ -64,9 +64,9 @@ class SegmentationLoss(keras.losses.Loss):
         class_weights: one weight per class, not negative, not all 0; None for equal weights. Cross
             entropy and focal loss multiply the loss of a pixel by the weight of its true class. The
             other losses use the weights in their mean over classes.
-        ignore_class: label of void pixels, such as 255. If the label is a class id, means over
-            classes also exclude this class. None if no pixel is void. Pixels with the label -1 are
-            always void.
+        ignore_class: label of void pixels, such as 255; None for no label. If the label is a class
+            id, means over classes also exclude this class. Pixels with the label -1 are always
+            void.
         reduction: reduction of the values of the samples, as in `keras.losses`.
         name: name of the loss; None for the class name in snake case.
         dtype: dtype of the computation, float32 or float64; None for `keras.config.floatx()`.
@@ -97,8 +97,8 @@ class SegmentationLoss(keras.losses.Loss):
         self.class_weights = class_weights
         self.ignore_class = check_ignore_class(ignore_class)
 
-    # `terms` is not a property. To save a model, Keras visits all attributes of a loss, and would
-    # never end, because the terms contain the loss itself.
+    # `terms` is not a property, because Keras visits all attributes of a loss to save a model. The
+    # terms contain the loss itself, so that the visit of a property `terms` would never end.
     def terms(self) -> list[tuple[float, "SegmentationLoss"]]:
         """Returns the factor and the loss of each term of the sum."""
         return [(1.0, self)]
@@ -259,7 +259,7 @@ class Dice(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`, in which each value is the loss of the whole batch."""
+        """Computes the loss of the whole batch and repeats it for each sample, float `(batch,)`."""
         return dice(inputs)
 
 
@@ -278,7 +278,7 @@ class Jaccard(SegmentationLoss):
     """
 
     def per_sample(self, inputs: LossInputs) -> tf.Tensor:
-        """Computes float `(batch,)`, in which each value is the loss of the whole batch."""
+        """Computes the loss of the whole batch and repeats it for each sample, float `(batch,)`."""
         return jaccard(inputs)
 
 
@@ -388,7 +388,7 @@ class LossSum(SegmentationLoss):
         return cls(**config | {"losses": losses})
 
 
-# Mapping from a name to a loss class. Names that are joined by "+" are the name of a sum.
+# Key: name of a loss. Value: class of the loss. In `get_loss`, "+" joins the names of a sum.
 LOSS_TERMS = {
     "dice": Dice,
     "cross_entropy": CrossEntropy,

@@ -77,10 +77,10 @@ class _ConfusionMatrixMetric(keras.metrics.Metric):
                 `weighted_metrics` of `compile`.
 
         Raises:
-            InputError: a shape does not fit.
+            InputError: a shape is wrong.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
-                check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes it
-                NaN.
+                check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes the
+                result NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -117,8 +117,8 @@ class MeanIoU(_ConfusionMatrixMetric):
 
     Args:
         num_classes: number of classes, 2 or more.
-        ignore_class: label of void pixels, such as 255. If the label is a class id, the mean also
-            excludes this class. None if no pixel is void. Pixels with the label -1 are always void.
+        ignore_class: label of void pixels, such as 255; None for no label. If the label is a class
+            id, the mean also excludes this class. Pixels with the label -1 are always void.
         name: name of the metric; None for "mean_iou".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
@@ -156,8 +156,8 @@ class PixelAccuracy(_ConfusionMatrixMetric):
 
     Args:
         num_classes: number of classes, 2 or more.
-        ignore_class: label of void pixels, such as 255; None if no pixel is void. Pixels with the
-            label -1 are always void.
+        ignore_class: label of void pixels, such as 255; None for no label. Pixels with the label -1
+            are always void.
         name: name of the metric; None for "pixel_accuracy".
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
@@ -176,7 +176,7 @@ class PixelAccuracy(_ConfusionMatrixMetric):
     default_name = "pixel_accuracy"
 
     def result(self) -> tf.Tensor:
-        """Computes the fraction; 0 before the first pixel."""
+        """Computes the fraction. The fraction is 0 before the first pixel."""
         matrix = tf.convert_to_tensor(self.matrix)
         return tf.cast(
             tf.math.divide_no_nan(tf.linalg.trace(matrix), tf.reduce_sum(matrix)), self.dtype
@@ -193,8 +193,8 @@ class ImagewiseScore(keras.metrics.Mean):
     Args:
         score: "accuracy", "f1", "precision", "recall" or "iou".
         num_classes: number of classes, 2 or more.
-        ignore_class: label of void pixels, such as 255; None if no pixel is void. Pixels with the
-            label -1 are always void.
+        ignore_class: label of void pixels, such as 255; None for no label. Pixels with the label -1
+            are always void.
         name: name of the metric; None for `score`.
         dtype: dtype of the result; None for `keras.config.floatx()`.
 
@@ -242,10 +242,10 @@ class ImagewiseScore(keras.metrics.Mean):
                 metrics in the argument `weighted_metrics` of `compile`.
 
         Raises:
-            InputError: a shape does not fit.
+            InputError: a shape is wrong.
             tf.errors.InvalidArgumentError: a label is neither a class id nor void. XLA drops this
-                check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes it
-                NaN.
+                check. With XLA, such a label makes the result NaN. NaN in `y_pred` also makes the
+                result NaN.
         """
         _check_output_channels(y_pred, self.num_classes)
         truth = read_ground_truth(
@@ -287,6 +287,7 @@ def _check_output_channels(y_pred: tf.Tensor, num_classes: int) -> None:
 def _is_number(y_pred: tf.Tensor) -> tf.Tensor:
     """Returns False for images whose logits contain NaN, bool `(batch,)`.
 
-    The argmax of NaN is class 0. A network that has diverged would therefore have a score.
+    The argmax of NaN is class 0. Without this check, a network that has diverged would have a score
+    and not NaN.
     """
     return tf.logical_not(tf.reduce_any(tf.math.is_nan(y_pred), axis=(1, 2, 3)))

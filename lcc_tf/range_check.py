@@ -4,7 +4,7 @@ import numpy as np
 
 from lcc_tf.bands import Bands
 
-# Fraction of the values of a band. If more values are outside the range, a warning is necessary.
+# If a larger fraction of the values of a band is outside the range, the user receives a warning.
 MAX_OUTSIDE = 0.5
 
 

@@ -55,7 +55,7 @@ def from_options(options: dict, *, earlier: TrainConfig | None = None) -> TrainC
     """Makes a configuration from options.
 
     Args:
-        options: dictionary that maps names of fields of `TrainConfig` and `DataConfig` to values.
+        options: values of fields. Key: name of a field of `TrainConfig` or `DataConfig`.
         earlier: configuration of a run to resume. It sets all fields that are not in `options`. If
             None, the recipe sets these fields.
 

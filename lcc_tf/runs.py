@@ -11,8 +11,8 @@ A run folder contains these files:
     tensorboard/          losses and scores for TensorBoard
 
 The fingerprint of a data set is a hash of its content. Evaluation and export load
-`best.weights.h5`. `lcc_tf.training` writes the weights and the history in such a way
-that the folder can be used after an interruption at any time.
+`best.weights.h5`. A training can be interrupted at any time. The weights and the history in the
+folder can always be used afterwards.
 """
 
 import dataclasses
@@ -88,7 +88,7 @@ class Run:
     def scale(self) -> float:
         """Side of the network's input, divided by the side of the same area in the image.
 
-        It is 1 for a run on crops. It is below 1 for a run on whole images that are downsampled.
+        The scale is 1 for a run on crops. If whole images are downsampled, the scale is below 1.
         """
         if self.config.framing == "crops":
             return 1.0
@@ -161,7 +161,7 @@ def read_runs(paths: Sequence[Path], root: Path) -> list[Run]:
 
     Args:
         paths: run folders.
-        root: folder that contains run folders. If `paths` is not empty, they are not read.
+        root: folder that contains run folders. It is only used if `paths` is empty.
 
     Raises:
         InputError: a path is not a run folder or is repeated, or `root` contains no trained run.
@@ -192,9 +192,9 @@ def load_model(run: Run) -> keras.Model:
     """Builds the network of a run and loads its best weights.
 
     Returns:
-        A Keras model. Its input is images, float32 `(batch, height, width, 3)`, RGB in [0, 255], or
-        images with the bands of the run and their original values. Its output is logits, float32
-        `(batch, height, width, num_classes)`.
+        A Keras model. Its input is images, float32 `(batch, height, width, channels)`. The channels
+        are RGB in [0, 255], or the original values of the run's bands. The output is logits,
+        float32 `(batch, height, width, num_classes)`.
 
     Raises:
         InputError: the run has no weights, or the weights cannot be loaded.

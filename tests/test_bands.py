@@ -13,15 +13,15 @@ FOUR = Bands(("nir", "B04", "B03", "B02"), ((0, 100), (0, 200), (0, 400), (0, 10
     [
         ({"names": (), "ranges": ()}, "one entry per band. Received: 0 names"),
         ({"names": ("a", "b"), "ranges": ((0, 1),)}, "Received: 2 names and 1 ranges"),
-        ({"names": ("a",), "ranges": ((1, 1),)}, "finite numbers in increasing order"),
+        ({"names": ("a",), "ranges": ((1, 1),)}, "the smaller number first"),
         ({"names": ("a",), "ranges": ((0, np.inf),)}, "`ranges` must be"),
-        ({"names": ("a",), "ranges": ((-1e308, 1e308),)}, "`ranges` must contain finite"),
-        ({"names": ("a",), "ranges": ((0, 1e39),)}, "`ranges` must contain finite"),
-        ({"names": ("a",), "ranges": ((-3e38, 3e38),)}, "`ranges` must contain finite"),
-        ({"names": ("a",), "ranges": ((2**25, 2**25 + 1),)}, "`ranges` .* differ as float32"),
+        ({"names": ("a",), "ranges": ((-1e308, 1e308),)}, "the smaller number first"),
+        ({"names": ("a",), "ranges": ((0, 1e39),)}, "the smaller number first"),
+        ({"names": ("a",), "ranges": ((-3e38, 3e38),)}, "the smaller number first"),
+        ({"names": ("a",), "ranges": ((2**25, 2**25 + 1),)}, "the smaller number first"),
         ({"names": ("a",), "ranges": ((0, 1),), "numbers": (1, 2)}, "2 numbers for 1 bands"),
         ({"names": ("a",), "ranges": ((0, 1),), "numbers": (0,)}, "counted from 1"),
-        ({"names": ("a", "b"), "ranges": ((0, 1),) * 2, "numbers": (1, 1)}, "different numbers"),
+        ({"names": ("a", "b"), "ranges": ((0, 1),) * 2, "numbers": (1, 1)}, "band numbers"),
         ({"names": ("Red", "red"), "ranges": ((0, 1),) * 2}, "`names` must be different names"),
         ({"names": ("a", " "), "ranges": ((0, 1),) * 2}, "`names` must be different names"),
     ],
@@ -82,6 +82,6 @@ def test_other_bands_raise():
 
 
 @pytest.mark.parametrize("ranges", [None, (0, 3000), ((0, 1, 2),), (("a", "b"),)])
-def test_ranges_that_are_no_pairs_raise(ranges):
+def test_ranges_that_are_not_pairs_raise(ranges):
     with pytest.raises(InputError, match="`ranges` must be"):
         Bands(("a",), ranges)

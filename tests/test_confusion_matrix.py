@@ -54,7 +54,7 @@ def test_ids_of_any_dtype_are_counted():
 
 
 @pytest.mark.parametrize("ids", [[0.5, 1, 1], [np.nan, 1, 1], ["0", "1", "1"]])
-def test_ids_that_are_no_whole_numbers_raise(ids):
+def test_ids_that_are_not_whole_numbers_raise(ids):
     with pytest.raises(InputError, match="`y_true` must contain class ids"):
         confusion_matrix(np.array(ids), [0, 1, 1], 2)
 

@@ -23,8 +23,7 @@ MODULES = [
     for file in sorted(ROOT.glob("lcc_tf/**/*.py"))
     if ">>> " in file.read_text()
 ]
-# This module takes 30 seconds. Without it, tests/exporting and the test of the example in README.md
-# still export small models.
+# The example of this module takes 30 seconds. Faster tests of exports are in tests/exporting.
 SLOW = {"lcc_tf.exporting.export"}
 
 

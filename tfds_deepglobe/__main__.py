@@ -1,4 +1,4 @@
-"""The command `python -m tfds_deepglobe`. The installed package names it `lcc-data`."""
+"""The command `python -m tfds_deepglobe`. In the installed package, its name is `lcc-data`."""
 
 import argparse
 import collections
@@ -181,9 +181,8 @@ def _parser() -> argparse.ArgumentParser:
             metavar="CLASS|VALUE",
             action="append",
             default=[],
-            help="class, or value of the masks such as 255, whose pixels have no ground truth: "
-            "losses and scores ignore them, and they are not a class; may be repeated "
-            "(default: no class)",
+            help="name of a class, or value of the masks such as 255, for pixels without ground "
+            "truth; losses and scores ignore these pixels; may be repeated (default: no class)",
         )
         command.add_argument(
             "--split",
@@ -196,10 +195,10 @@ def _parser() -> argparse.ArgumentParser:
             "--group-by",
             metavar="folder|none|METERSm|REGEX",
             default="auto",
-            help="images that a random split does not separate: the images of a folder; "
-            "georeferenced images at most some meters apart, such as 100m; or images whose ids "
-            "contain the same text that matches a regular expression (default: folders, if there "
-            "are several of similar size)",
+            help="groups of images that a random split keeps together; folder: the images of a "
+            "folder; METERSm, such as 100m: georeferenced images at most 100 meters apart; REGEX: "
+            "images whose ids contain the same text that matches the regular expression; none: no "
+            "groups (default: folder, if there are several folders of similar size)",
         )
     prepare.add_argument(
         "--cache-dir",

@@ -60,7 +60,7 @@ _OTHER_NAMES = (
     '`image_glob="images/*.tif"` and `mask_pattern="labels/*_gt.png"`.'
 )
 _USUAL_NAMES = (
-    "Recognized are folders (images/7.tif with masks/7.png, labels/7.png, annotations/7.png or "
+    "Recognized names: folders (images/7.tif with masks/7.png, labels/7.png, annotations/7.png or "
     "gt/7.png) and suffixes (7.jpg with 7_mask.png, 7_label.png, 7_gt.png or 7_seg.png)."
 )
 _MAX_COLORS = 12  # colors in a table
@@ -84,7 +84,7 @@ class Example:
 
     Attributes:
         image: image with 8 bits per channel, in RGB, or in RGBA without transparent pixels. If the
-            archive has `bands`, the pixels of these bands.
+            archive has `bands`, a `Raster` with these bands.
         class_ids: mask as class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
         image_file: content of the image file.
     """
@@ -117,18 +117,18 @@ class Archive:
     Attributes:
         path: path of the folder or the zip.
         pairs: pairs of an image and its mask, sorted by id.
-        mask_classes: class table of the masks. If the archive contains no file with a name in
-            `class_files.TABLE_FILES`, the classes of DeepGlobe.
+        mask_classes: class table of the masks. If the archive contains no class table, this is
+            the class table of DeepGlobe.
         table: name of the file with the class table; None if the archive contains no class table.
         names: name patterns of images and masks.
-        unlabeled: dictionary from a folder name, such as `test`, to the number of images without
-            masks in folders with this name.
+        unlabeled: number of images without masks. Key: name of a folder, such as `test`. Value:
+            number of such images in folders with this name.
         left_out: names of image files that match no name pattern.
         faults: faults that were found without reading the files, such as missing masks; one line
             per fault.
         source: folder or zip from which the files are read.
-        relabeling: conversion of the classes of the masks to the classes for training; None if the
-            classes are equal.
+        relabeling: conversion of the classes of the masks to the classes for training; None if
+            both are the same classes.
         bands: bands of the images; None for images in RGB with 8 bits per channel.
         named_bands: numbers of the bands that the user named.
         turned: names of images with orientation tags, among the images that `read` has decoded.
@@ -259,8 +259,8 @@ class Report:
 
     Attributes:
         faults: one line per fault.
-        sizes: mapping from a size `(width, height)`, in pixels, to the number of images with this
-            size. Images with faults are not counted.
+        sizes: number of images per size. Key: `(width, height)`, pixels. Value: number of images
+            with this size. Images with faults are not counted.
         pixels: number of pixels per class, int64 `(num_classes,)`. Masks with faults are not
             counted.
         num_void: number of void pixels.
@@ -356,8 +356,11 @@ def with_bands(archive: Archive, text: str | None) -> Archive:
             bands, or for RGB if the images have RGB colors with 8 bits per channel.
 
     Raises:
-        InputError: `text` is invalid, or the images do not have these bands. Without `text`, the
-            first images cannot be read as bands, and the reason is not a damaged file.
+        InputError: one of these reasons:
+
+            - `text` is invalid, or none of the first images has these bands.
+            - `text` is None, and the first images are NumPy files that cannot be read.
+            - `text` is None, and the bands of the first images are not supported.
     """
     named: Collection[int] = parse_bands(text)[1] if text is not None else ()
     if archive.names.bands:
@@ -378,7 +381,8 @@ def with_bands(archive: Archive, text: str | None) -> Archive:
         found.append(bands)
         if bands is None or text is not None:
             break
-    # The decoder of RGB images, which `read` uses without `bands`, cannot name these faults.
+    # Raise these faults here. Without `bands`, `read` would use the decoder of RGB images, which
+    # cannot describe these faults.
     if fault and not found and (text is not None or kind == "NPY" or is_unsupported):
         raise fault
     # If one of the images is RGB, read all images as RGB. A gray image is then a fault. If no image
@@ -472,7 +476,8 @@ def copies(archive: Archive, pairs: Sequence[Pair]) -> list[str]:
 def binary_masks(archive: Archive, pixels: np.ndarray) -> list[str]:
     """Returns a fault if masks without a class table contain only black and white.
 
-    Single masks of DeepGlobe can be black and white, but not all masks of an archive.
+    One mask of DeepGlobe can contain only black and white. If all masks contain only black and
+    white, they probably are not masks of DeepGlobe.
 
     Args:
         archive: archive whose masks have no other faults.
@@ -525,8 +530,7 @@ def _color_table(counts: Mapping[str, Mapping[RGB, int]], classes: ClassTable) -
     """Formats a table of the colors without a class in several masks.
 
     Args:
-        counts: dictionary from the name of a mask to the number of pixels of each color without a
-            class.
+        counts: key: name of a mask. Value: number of pixels of each color without a class.
         classes: the class table.
     """
     pixels, masks = collections.Counter[RGB](), collections.Counter[RGB]()
@@ -605,7 +609,7 @@ def remarks(archive: Archive) -> list[str]:
     grays = [color[0] for color in archive.mask_classes.palette if len({*color}) == 1]
     if len(grays) == len(archive.mask_classes.palette) and min(grays) > 0 and max(grays) < 255:
         lines.append(
-            f"the values {min(grays)} to {max(grays)} of the masks become the class ids from 0"
+            f"the mask values {min(grays)} to {max(grays)} become class ids that start at 0"
         )
     if not archive.names.is_deepglobe:
         lines.append(f"images: {archive.names.images}; masks: {archive.names.masks}")
@@ -690,7 +694,7 @@ def _read_class_table(source: Folder | Zip, files: Sequence[File]) -> tuple[Clas
 
 
 def _misnamed_table(source: Folder | Zip, files: Sequence[File]) -> str | None:
-    """Returns the name of a class table with another file name than `class_dict.csv`, or None."""
+    """Finds a class table whose file name is not in `TABLE_FILES`. Returns its name, or None."""
     texts = [
         file.name
         for suffix in (".csv", ".tsv", ".txt")  # an archive can have one `.txt` file per image

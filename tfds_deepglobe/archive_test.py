@@ -82,7 +82,7 @@ def test_folder_without_pairs_raises_and_the_message_describes_its_files(tmp_pat
     assert "found 5 files: 2 .tif, 1 " in str(error.value)
     assert "examples: " in str(error.value)
     assert '`image_glob="images/*.tif"`' in str(error.value)
-    assert "Recognized are folders (images/7.tif with masks/7.png" in str(error.value)
+    assert "Recognized names: folders (images/7.tif with masks/7.png" in str(error.value)
     assert "Kaggle" not in str(error.value)
     for path in tmp_path.iterdir():
         path.unlink()

@@ -30,7 +30,7 @@ MAX_BANDS = 1000
 # Measured values are smaller. Larger values mark nodata pixels, often in files that do not define a
 # nodata value.
 LARGEST_VALUE = 1e30
-# Dictionary from Pillow's name of a format to GDAL's name
+# Key: Pillow's name of a format. Value: GDAL's name of the format.
 _DRIVERS = {"TIFF": "GTiff", "PNG": "PNG", "JPEG": "JPEG", "BMP": "BMP"}
 # Errors that NumPy raises for a damaged file. They were found with randomly damaged files. A file
 # that claims to be very large raises a MemoryError.
@@ -57,9 +57,9 @@ class Bands:
         names: one name per used band, such as "red" or "B08".
         count: number of bands in each image file.
         dtype: dtype of the pixels, one of `DTYPES`.
-        described: names of the used bands in the files of the first image. The order is the order
-            of `numbers`, or of the files if there is one file per band. If another image has other
-            names, or the same names in another order, this is a fault.
+        described: names of the used bands in the files of the first image, in the order of
+            `numbers`. With one file per band, they are in the order of the files. If another image
+            has other names, or the same names in another order, this is a fault.
     """
 
     numbers: tuple[int, ...]
@@ -104,8 +104,8 @@ def parse_bands(text: str) -> tuple[tuple[int, ...], dict[int, str]]:
         text: numbers of bands, counted from 1, with optional names.
 
     Returns:
-        The numbers of the bands, and a dictionary from a number to a name. Bands without a name are
-        not in the dictionary.
+        The numbers of the bands, and a dictionary. Key: number of a band. Value: name of the band.
+        Bands without a name are not in the dictionary.
 
     Raises:
         InputError: The text is not valid.
@@ -150,8 +150,8 @@ def find_bands(
         part_names: names of the bands, if there is one file per band.
 
     Returns:
-        The bands. If `text` is None, None for an image with 8-bit colors or a palette.
-        `decoding.decode_image` decodes RGB images, and reports a fault of CMYK images and palettes.
+        The bands. None if `text` is None and the image has 8-bit colors or a palette. Decode such
+        an image with `decoding.decode_image`, which raises an error for CMYK and palettes.
 
     Raises:
         UnsupportedBandsError: The image has too many bands, an unsupported dtype, or several bands
@@ -216,7 +216,8 @@ def read_raster(
         contents: contents of the files of the image: one file, or one file per band.
         kind: Pillow's name of the format, or "NPY".
         bands: bands to read.
-        named: numbers of the bands that the user named. Their descriptions can differ.
+        named: numbers of the bands that the user named. In the files, these bands may have other
+            descriptions.
 
     Raises:
         InputError: The image is damaged or too large, or its bands are different from `bands`.
@@ -254,7 +255,8 @@ def read_raster(
             f"has bands of different sizes ({', '.join(sorted(sizes))} pixels); resample the bands "
             "to one size, for example with `gdalwarp -tr METERS METERS in.tif out.tif`"
         )
-    # With one file per band, the values are in the order of the files. Sort them like `bands`.
+    # With one file per band, the values are in the order of the files. Sort the values like
+    # `bands.numbers`.
     order = np.argsort(np.argsort(wanted)) if len(contents) > 1 else slice(None)
     pixels = np.concatenate(values, axis=-1)[..., order]
     has_value = np.concatenate(valid, axis=-1)[..., order]
@@ -264,7 +266,7 @@ def read_raster(
             is_valid &= (np.abs(pixels) < LARGEST_VALUE).all(axis=-1)  # False for NaN
         pixels[~is_valid] = np.nan
     else:
-        # The network scales this value to 0, the same as for nodata pixels of a map.
+        # The network scales this value to 0. Nodata pixels of a map are also 0.
         pixels[~is_valid] = np.iinfo(bands.dtype).min
     return Raster(pixels, is_valid, has_value & is_valid[..., None], orientation)
 
@@ -274,11 +276,12 @@ def _check_names(
 ) -> None:
     """Verifies that an image has the same bands as the first image, in the same order.
 
-    If the user named a band, only a description that the first image has for another band is a
-    fault. A band without a description can be any band.
+    A band without a description is never a fault. If the user named a band, another description
+    is usually not a fault either. An exception is the description of another band of the first
+    image.
 
     Args:
-        names: mapping from the numbers of the used bands to their names in the image.
+        names: key: number of a used band. Value: name of the band in the image.
         bands: bands of the first image.
         named: numbers of the bands that the user named.
         one_file: False for one file per band.
@@ -302,7 +305,7 @@ def _check_names(
 
 
 def _check_unique(names: Sequence[str]) -> None:
-    """Raises an InputError if two names of bands are equal. Upper and lower case are equal."""
+    """Raises an InputError if two names of bands are equal. The letter case is ignored."""
     keys = [*map(_key, names)]
     if repeated := [name for name in names if keys.count(_key(name)) > 1]:
         raise InputError(
@@ -312,7 +315,7 @@ def _check_unique(names: Sequence[str]) -> None:
 
 
 def _key(name: str) -> str:
-    """Returns the name of a band in the form that is compared."""
+    """Returns the name of a band without outer spaces and in lower case, for comparisons."""
     return name.strip().casefold()
 
 
@@ -378,7 +381,8 @@ class _Image:
         numbers = [band + 1 for band in bands]
         values = np.moveaxis(self.source.read(numbers), 0, -1)
         valid = np.ones(values.shape, bool)
-        # GDAL uses each band that is marked as transparency as a mask, even near infrared.
+        # If a band is marked as transparency, GDAL uses it as a mask, even if it contains near
+        # infrared. Therefore, do not read the masks of such a file.
         if not any("alpha" in {flag.name for flag in f} for f in self.source.mask_flag_enums):
             valid = np.moveaxis(self.source.read_masks(numbers), 0, -1) > 0
         for band in set(self.alpha) - set(bands):
@@ -453,8 +457,8 @@ def _count_pages(file: "rasterio.DatasetReader") -> int:
 def _is_rgb_or_rgba(kinds: "Sequence[ColorInterp]", names: Sequence[str]) -> bool:
     """Returns True for images in RGB, RGBA, gray with transparency, or CMYK.
 
-    Three bands count as RGB, unless a name contains another color, or infrared. The color
-    interpretation of a band of CMYK is "cyan".
+    Three bands count as RGB, unless a name contains another color, or infrared. A CMYK image has a
+    band with the color interpretation "cyan".
     """
     colors = [kind.name for kind in kinds]
     if len(names) == 3:
@@ -469,8 +473,8 @@ def _is_rgb_or_rgba(kinds: "Sequence[ColorInterp]", names: Sequence[str]) -> boo
 def _array_image(data: bytes) -> _Image:
     """Opens the content of a `.npy` file.
 
-    The shape is `(height, width)`, `(height, width, bands)` or `(bands, height, width)`. Of the
-    first and the last axis, the shorter axis contains the bands.
+    The shape is `(height, width)`, `(height, width, bands)` or `(bands, height, width)`. In an
+    array with three axes, the first or the last axis contains the bands: the shorter axis.
     """
     try:
         array = np.load(io.BytesIO(data), allow_pickle=False)

@@ -352,7 +352,7 @@ def test_pages_are_not_bands():
 
 
 def write_archive(folder, contents):
-    """Writes an archive with one image per content."""
+    """Writes an archive with one image per element of `contents`."""
     (folder / "images").mkdir()
     for index, (content, extension) in enumerate(contents):
         (folder / "images" / f"{index}.{extension}").write_bytes(content)

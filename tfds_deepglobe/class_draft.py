@@ -23,7 +23,7 @@ class ColorUse:
         pixels: number of pixels.
         masks: number of masks.
         example: name of the mask with the most pixels of the color.
-        most: number of pixels in this mask.
+        most: number of pixels of the color in this mask.
     """
 
     pixels: int
@@ -36,7 +36,8 @@ def count_colors(archive: Archive) -> dict[RGB, ColorUse]:
     """Counts the pixels of each color in all masks, on all cores, with a progress bar.
 
     Returns:
-        Dictionary from colors, RGB in [0, 255], to their use, the most frequent color first.
+        Dictionary, with the most frequent color first. Key: color, RGB in [0, 255]. Value: use of
+        the color.
 
     Raises:
         InputError: A mask cannot be decoded. The message contains the name of the mask.
@@ -64,8 +65,8 @@ def count_colors(archive: Archive) -> dict[RGB, ColorUse]:
 def draft_names(archive: Archive, uses: Mapping[RGB, ColorUse]) -> dict[RGB, str]:
     """Proposes a name for each color.
 
-    The name is the name in the class table of the archive. For other colors, it is `class_1` and so
-    on, or `class_<value>` in gray masks.
+    A color in the class table of the archive keeps its name. Other colors get the names `class_1`,
+    `class_2` and so on. In gray masks, these names are `class_<value>`.
 
     Args:
         archive: the archive.

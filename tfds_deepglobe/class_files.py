@@ -12,11 +12,13 @@ from tfds_deepglobe.classes import RGB, ClassTable
 from tfds_deepglobe.errors import InputError, shorten
 
 TABLE = "class_dict.csv"
-# Names of files with class tables. If several exist in an archive, the first is used.
+# Names of files with class tables. If an archive contains several of them, the first name in this
+# tuple is used.
 TABLE_FILES = (TABLE, "labelmap.txt", "classes.json", "meta.json")
-# Bytes of the largest class table that is read. JSON files of Supervisely also contain tags.
+# Bytes of the largest class table that is read. JSON files of Supervisely can be large, because
+# they also contain tags.
 MAX_SIZE = 10_000_000
-# Mapping from names of columns to their usual names
+# Key: accepted name of a column. Value: standard name of the column.
 _COLUMNS = {
     **dict.fromkeys(("name", "class", "label", "class_name"), "name"),
     **dict.fromkeys(("r", "red"), "r"),
@@ -43,15 +45,20 @@ def read_class_table(name: str, content: bytes) -> ClassTable:
             - `labelmap.txt`: lines such as `water:0,0,255::`, as CVAT writes them.
             - `*.json`: a list `classes` with `title` (or `name`) and `color`, such as "#0000FF", as
               Supervisely writes them.
-            - other names: CSV with a header, separated by commas, semicolons or tabs, in UTF-8, or
-              in UTF-16 with a byte order mark. The columns are `name` and one of: `r`, `g` and `b`;
-              `hex`, such as "#0000FF"; `id`, the value in gray masks. Columns may be in any order.
+            - other names: CSV with a header. The separator is a comma, a semicolon or a tab. The
+              encoding is UTF-8, or UTF-16 with a byte order mark. The columns, in any order, are
+              `name`, and the color in one of three forms: `r`, `g` and `b`; or `hex`, such as
+              "#0000FF"; or `id`, the value in gray masks.
 
         content: content of the file. The rows are in the order of the class ids.
 
     Raises:
-        InputError: The file is not text, a column is missing or exists twice, a row does not
-            define a class, or the class table is not valid.
+        InputError: one of these reasons:
+
+            - The file is not text.
+            - A column is missing or exists twice.
+            - A row does not define a class.
+            - The class table is not valid.
 
     Example:
         >>> read_class_table("class_dict.csv", b"name,r,g,b\nland,0,255,0\nwater,0,0,255\n").names

@@ -27,9 +27,10 @@ MAX_CLASSES = 255  # class ids are uint8, and 255 is not a class id
 VOID_ID = 255  # label of void pixels in prepared masks
 _NO_CLASS = 255  # marks pixels in `encode` whose color has no class
 _MAX_ROWS_IN_MESSAGE = 10
-# Classes of Unicode characters that change the direction of the text, so that it looks different
+# Bidirectional classes of Unicode characters that change the direction of a text. With such
+# characters, a name looks different in a terminal.
 _DIRECTIONS = ("LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI")
-_MIN_STEP = 8  # smallest difference between two shades of gray that can be told apart
+_MIN_STEP = 8  # smallest difference between two shades of gray that people can distinguish
 
 
 def _is_rgb(color: Sequence[int]) -> TypeGuard[RGB]:
@@ -55,9 +56,12 @@ class ClassTable:
         palette: one RGB color per class, with channels in [0, 255].
 
     Raises:
-        InputError: The number of classes is not in [1, 255], a name is empty or has a control
-            character such as a line break, two classes have the same name or color, or a color is
-            not in [0, 255].
+        InputError: one of these reasons:
+
+            - The number of classes is not in [1, 255].
+            - A name is empty, or has a control character such as a line break.
+            - Two classes have the same name or color.
+            - A color is not in [0, 255].
 
     Example:
         >>> classes = ClassTable(("land", "water"), ((0, 255, 0), (0, 0, 255)))
@@ -117,9 +121,9 @@ class ClassTable:
     def is_binarized(self) -> bool:
         """True if the palette contains only the values 0 and 255.
 
-        If it is True, `encode` binarizes each channel of a mask at 128, because some copies of a
-        data set have resized masks, which contain interpolated colors. The rules of the DeepGlobe
-        challenge do the same.
+        With such a palette, `encode` binarizes each channel of a mask at 128. The reason is that
+        some copies of a data set have resized masks, which contain interpolated colors. The rules
+        of the DeepGlobe challenge also binarize masks.
 
         Reference: Demir et al., DeepGlobe 2018 (CVPRW), https://arxiv.org/abs/1805.06561
         """
@@ -129,8 +133,8 @@ class ClassTable:
         """Returns the id of a class.
 
         Args:
-            name: name of the class, or its first letters, in any letter case. The name of only one
-                class may begin with these letters.
+            name: name of the class, or its first letters, in any letter case. The first letters
+                must identify one class.
 
         Raises:
             InputError: No class matches, or several classes match.
@@ -157,10 +161,10 @@ class ClassTable:
         """Converts the class names in a color map to class ids, for `encode`.
 
         Args:
-            color_map: mapping from colors that are not in the table to class names.
+            color_map: key: color that is not in the table. Value: class name.
 
         Returns:
-            Dictionary from the same colors to class ids.
+            Dictionary. Key: the same color. Value: class id.
 
         Raises:
             InputError: No class has this name, the table already assigns the color to
@@ -195,8 +199,8 @@ class ClassTable:
 
         Args:
             mask_rgb: colors of the mask, uint8 `(height, width, 3)`, RGB in [0, 255].
-            color_map: mapping from colors that are not in the table to class ids, as returned by
-                `resolve_color_map`.
+            color_map: result of `resolve_color_map`. Key: color that is not in the table. Value:
+                class id.
 
         Returns:
             Class ids in `[0, num_classes)`, uint8 `(height, width)`.
@@ -204,9 +208,9 @@ class ClassTable:
         Raises:
             UnknownColorError: The mask has colors that are neither in the table nor in `color_map`.
                 The message lists these colors with their numbers of pixels. If `is_binarized` is
-                True, the listed colors are binarized.
-            OtherPaletteError: `is_binarized` is True, but the mask contains class ids or colors of
-                another class table, which binarizing would change.
+                True, the message contains the binarized colors.
+            OtherPaletteError: `is_binarized` is True, but the mask contains class ids, or colors of
+                another class table. Binarizing would change these values.
             ValueError: `mask_rgb` does not have the dtype uint8 or the shape `(height, width, 3)`.
 
         Example:
@@ -219,9 +223,9 @@ class ClassTable:
                 "`mask_rgb` must be uint8 of shape (height, width, 3). "
                 f"Received: dtype={mask_rgb.dtype}, shape={mask_rgb.shape}."
             )
-        # Look up the class of each color in a table. The index is a code of 24 bits, which are the
-        # 8 bits of R, G and B. If masks are binarized, the code has only 3 bits: the highest bits
-        # of R, G and B. The highest bit is 1 for values of 128 or more. The look-up takes 20 ms for
+        # Look up the class of each color in a table. The index is a code of 24 bits: 8 bits each
+        # for R, G and B. If masks are binarized, the code has only 3 bits: the highest bits of R, G
+        # and B. The highest bit is 1 for values of 128 or more. The look-up takes 20 ms for
         # 2448x2448 pixels.
         bits = 1 if self.is_binarized else 8
         if self.is_binarized and (colors := _colors_of_other_palette(mask_rgb)):
@@ -315,7 +319,7 @@ def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
         map_color: texts such as "255,0,0=unknown".
 
     Returns:
-        Dictionary from colors to class names.
+        Dictionary. Key: color. Value: class name.
 
     Raises:
         InputError: A text does not have the form "R,G,B=CLASS", or a color occurs twice.
@@ -392,9 +396,9 @@ def _shortened(texts: list[str]) -> list[str]:
 def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     """Finds class ids and colors of another class table, which binarizing at 128 would change.
 
-    Resized masks contain interpolated colors, which are rare. For example, masks of DeepGlobe were
-    reduced to 64x64 pixels. Then at most 0.5 % of the pixels have the same channel value in
-    [64, 191], and at most 14 % have any of these values.
+    Resized masks contain interpolated colors, but these colors are rare. Example: masks of
+    DeepGlobe, reduced to 64x64 pixels. At most 14 % of their pixels have a channel value in
+    [64, 191], and at most 0.5 % have the same value in this range.
 
     Args:
         mask_rgb: colors of a mask, uint8 `(height, width, 3)`.
@@ -402,7 +406,7 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
     Returns:
         Colors of the mask; an empty list if the mask can be binarized.
     """
-    step = 4 if min(mask_rgb.shape[:2]) >= 1024 else 1  # a sample is as good and takes less time
+    step = 4 if min(mask_rgb.shape[:2]) >= 1024 else 1  # a sample is enough and faster
     sample = np.ascontiguousarray(mask_rgb[::step, ::step])
     if _gray_values(sample) is not None and (gray := _gray_values(mask_rgb)) is not None:
         values = np.flatnonzero(Image.fromarray(gray).histogram())
@@ -424,9 +428,9 @@ def _colors_of_other_palette(mask_rgb: np.ndarray) -> list[RGB]:
 
 
 def _has_solid_block(mask_rgb: np.ndarray) -> bool:
-    """Returns True if 3x3 pixels have one color with a channel far from 0 and from 255.
+    """Returns True if a block of 3x3 equal pixels has a channel far from 0 and from 255.
 
-    Interpolation makes such colors only on the borders of classes, in lines of single pixels.
+    Interpolation produces such colors only at the borders of classes, in lines of one pixel.
     """
     near, far = 40, 216
     counts = np.reshape(Image.fromarray(mask_rgb).histogram(), (3, 256))
@@ -444,10 +448,10 @@ def _has_solid_block(mask_rgb: np.ndarray) -> bool:
 
 
 def _gray_values(mask_rgb: np.ndarray) -> np.ndarray | None:
-    """Returns the values of a mask in which all channels are equal, except channels of zeros.
+    """Returns the values of a mask in which all channels are equal. Channels of zeros are ignored.
 
     Returns:
-        uint8 `(height, width)`; None for other masks.
+        Values, uint8 `(height, width)`; None if the channels differ.
     """
     used = [np.ascontiguousarray(mask_rgb[..., i]) for i in range(3) if mask_rgb[..., i].any()]
     if any(not np.array_equal(channel, used[0]) for channel in used[1:]):

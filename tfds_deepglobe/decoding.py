@@ -38,7 +38,7 @@ from tfds_deepglobe.errors import InputError
 MAX_PIXELS = 1 << 28
 # Pillow warns about TIFF files with more than half of its limit, and about wrong tags.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-# Dictionary from Pillow's name of a format to the decoder and the possible first bytes of a file.
+# Key: Pillow's name of a format. Value: decoder, and the possible first bytes of a file.
 # `Image.open` is not used, because it would guess the format.
 _DECODERS = {
     "JPEG": (JpegImagePlugin.JpegImageFile, (b"\xff\xd8",)),
@@ -55,8 +55,8 @@ _TO_RGB = (
     "for a palette; if the bands have more than 8 bits, add `-ot Byte -scale MIN MAX` with the "
     "same MIN and MAX for all images"
 )
-# Dictionary from Pillow's name of a format to the end of an error message, which contains the
-# supported mode and a command that converts other images
+# Key: Pillow's name of a format. Value: end of an error message. The end contains the supported
+# mode and a command that converts other images.
 _EXPECTED_IMAGE = {
     kind: f"expected RGB, 3 channels of 8 bits{remedy}"
     for kind, remedy in {
@@ -92,7 +92,8 @@ _PNG_ORDER = re.compile(
 _PNG_SIZES = {(b"IHDR", 13), *((b"PLTE", 3 * num_colors) for num_colors in range(1, 257))}
 _PNG_STEP = 1 << 20  # bytes of pixels to decompress at once
 _ORIENTATION = 274  # number of the orientation tag in TIFF and EXIF
-# Pillow rotates or flips a TIFF image by its orientation. These operations undo this.
+# If a TIFF image has an orientation tag, Pillow rotates or flips the image. Key: orientation.
+# Value: operation that restores the stored pixels.
 _UNTURN = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -134,8 +135,8 @@ def decode_mask(
     """Decodes the colors of a mask in RGB, gray, black and white, or with a palette.
 
     A gray mask with 1, 2 or 4 bits per pixel contains class ids or shades of gray. For example, in
-    a mask with 2 bits per pixel, the value 1 is the class id 1 or the shade 85. The argument
-    `palette` decides.
+    a mask with 2 bits per pixel, the value 1 is the class id 1 or the shade 85. The correct meaning
+    is the meaning that fits `palette`.
 
     Args:
         data: content of the file.
@@ -160,7 +161,7 @@ def decode_mask(
         raise InputError("has JPEG compression, which changes colors; save the original mask again")
     if mask.mode == "P" and mask.palette:
         num_colors = len(mask.palette.palette) // len(mask.palette.mode)
-        if (index := int(np.max(mask))) >= num_colors:  # Pillow would replace it by black
+        if (index := int(np.max(mask))) >= num_colors:  # Pillow would return black
             raise InputError(
                 f"is damaged: it contains the color number {index}, but its palette has only "
                 f"{num_colors} colors, numbered from 0"
@@ -234,7 +235,7 @@ def read_orientation(path: Path) -> int:
                     warnings.simplefilter("ignore")
                     image = decoder(file)
                 if image.format == "PNG" and "exif" not in image.info:
-                    # The tag may be behind the pixels, which Pillow would have to decode first.
+                    # The tag may come after the pixels. Pillow would decode the pixels first.
                     image.info["exif"] = _exif_chunk(file.fileno())
                 return _orientation(image)
     return 1
@@ -359,7 +360,8 @@ def _check_jpeg(data: bytes | mmap.mmap) -> None:
             break
         segment = data[start : start + int.from_bytes(data[start : start + 2])]
         if code in _JPEG_TYPES:
-            # Scans contain the bits of each frequency of each component, bit 0 last.
+            # A progressive file has several scans. Each scan contains some bits of some frequencies
+            # of some components. Bit 0 comes last. Here, no bit 0 has been found.
             missing = {(component, i) for component in segment[8::3] for i in range(64)}
             progressive = code == 0xC2
         elif code == 0xDA and len(segment) >= 6:
@@ -406,7 +408,7 @@ def _check_png_pixels(data: bytes) -> None:
     """Verifies that a PNG file contains all rows, because Pillow fills missing rows with black."""
     width, height, depth, color, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
     bits = depth * {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}[color]
-    # First column, first row and distances of the pixels in each pass of an interlaced image
+    # Each pass of an interlaced image: first column, first row, column step and row step
     adam7 = [(0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2)]
     passes = [*adam7, (0, 1, 1, 2)] if interlaced else [(0, 0, 1, 1)]
     expected = 0
@@ -432,7 +434,7 @@ def _check_png_pixels(data: bytes) -> None:
 
 
 def _unsupported_tiff(image: TiffImagePlugin.TiffImageFile) -> str:
-    """Describes a property of a TIFF file that Pillow does not preserve; `""` if there is none."""
+    """Describes a property of a TIFF file that Pillow does not preserve; `""` if none is found."""
     tags = image.tag_v2
     bits = max(tags.get(BITSPERSAMPLE, (1,)))
     samples = tags.get(SAMPLESPERPIXEL, len(image.getbands()))
@@ -499,7 +501,7 @@ def _orientation(image: Image.Image) -> int:
 def _tiff_orientation(file: BinaryIO) -> int:
     """Returns the orientation of an open TIFF file, in [1, 8]; 1 for a damaged file.
 
-    `TiffImageFile` would print an error if the file has many bands.
+    `TiffImageFile` is not used, because it prints an error if the file has many bands.
     """
     with contextlib.suppress(*_PILLOW_ERRORS), warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -28,7 +28,7 @@ def chunk(kind, data):
 
 
 def png_of(gray, bits):
-    """Returns a gray PNG file with 1, 2, 4 or 8 bits per pixel; the width must fill whole bytes."""
+    """Returns a gray PNG file with 1, 2, 4 or 8 bits per pixel. A row must fill whole bytes."""
     places = gray.reshape(len(gray), -1, 8 // bits).astype(np.uint8)
     packed = sum(places[..., i] << (8 - bits * (i + 1)) for i in range(8 // bits)).astype(np.uint8)
     rows = b"".join(b"\0" + row.tobytes() for row in packed)
@@ -271,7 +271,7 @@ def test_tiff_masks_whose_values_pillow_would_change_raise(
 
 
 def test_tiff_palettes_with_8_bit_entries_raise():
-    """Pillow reads only the high byte of the entries. All colors would be black."""
+    """Pillow reads only the high byte of each palette entry. All colors would be black."""
     mask = Image.fromarray(np.arange(6, dtype=np.uint8).reshape(2, 3), "P")
     mask.putpalette(range(18))
     data = saved(mask, "TIFF")
@@ -320,7 +320,7 @@ def test_pixels_are_returned_as_stored_and_the_orientation_beside_them(tmp_path,
     }
     files["a.jpg"] = saved(NOISE, "JPEG", exif=exif), "JPEG"
     files["a.png"] = saved(NOISE, "PNG", exif=exif), "PNG"
-    # exiftool writes the tag behind the pixels.
+    # exiftool writes the tag after the pixels.
     files["b.png"] = PNG[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + PNG[-12:], "PNG"
     plain = {
         "jpeg.tif": np.asarray(Image.open(io.BytesIO(saved(NOISE, "TIFF", compression="jpeg")))),
@@ -408,7 +408,7 @@ def test_png_files_with_chunks_at_wrong_places_raise():
     palette = data[start:pixels]
     for wrong in (
         data[:start] + data[pixels:],  # without a palette
-        data[:start] + data[pixels:end] + palette + data[end:],  # palette behind the pixels
+        data[:start] + data[pixels:end] + palette + data[end:],  # palette after the pixels
         data[:pixels] + palette + data[pixels:],  # two palettes
         data[:start] + chunk(b"PLTE", b"") + data[pixels:],
         data[:start] + chunk(b"PLTE", bytes(4)) + data[pixels:],
@@ -436,7 +436,7 @@ def test_png_files_with_wrong_pixels_raise(rows, message):
 
 @pytest.mark.parametrize(
     ("name", "content"),
-    [(b"iCCP", b"name\0"), (b"tRNS", bytes(9000))],  # behind the pixels; before the pixels
+    [(b"iCCP", b"name\0"), (b"tRNS", bytes(9000))],  # after the pixels; before the pixels
 )
 def test_png_files_with_damaged_optional_chunks_raise(name, content):
     mask = Image.fromarray(np.array([[1, 2]], np.uint8), "P")
@@ -483,7 +483,7 @@ def test_png_files_without_the_last_rows_raise(bits):
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (5, 2), (33, 18)])
 def test_interlaced_png_files_are_complete(size):
-    """The rows of the seven passes are written without the compression of differences."""
+    """Writes the rows of the seven passes without row filters."""
     width, height = size
     pixels = np.arange(width * height, dtype=np.uint8).reshape(height, width)
     rows = b""

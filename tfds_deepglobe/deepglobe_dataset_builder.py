@@ -27,13 +27,13 @@ from tfds_deepglobe.shards import write_checksums
 from tfds_deepglobe.source_files import RECORD, Record, content_hash, record_of
 from tfds_deepglobe.splits import assign
 
-# Name of a file in the folder of the TFRecords. The file contains the number of pixels per class of
-# each training image, and the number of void pixels, int64 `(num_images, num_classes + 1)`. The
-# images are in no particular order.
+# Name of a file in the folder of the TFRecords. The file contains an int64 array of the shape
+# `(num_images, num_classes + 1)`, with one row per training image in no particular order. A row
+# contains the number of pixels per class, and then the number of void pixels.
 CLASS_PIXELS = "class_pixels.npy"
 # Name of a file in the folder of the TFRecords of images with `bands`. The file is a dictionary
-# with the keys "percentile" and "minmax". The values are ranges of the training images, one per
-# band.
+# with the keys "percentile" and "minmax". Each value contains one range per band, which was
+# computed from the training images.
 BAND_RANGES = "band_ranges.json"
 PERCENTILES = (0.5, 99.5)  # ends of the range "percentile"
 
@@ -44,9 +44,9 @@ class DeepGlobeConfig(tfds.core.BuilderConfig):
 
     Attributes:
         archive: archive with the files and the class table. It must not have `faults`.
-        splits: mapping from the name of a split to its image ids. The builder skips a split without
+        splits: key: name of a split. Value: ids of its images. The builder skips a split without
             ids, because TFDS cannot write an empty split.
-        color_map: mapping from colors that are not in the class table to class ids.
+        color_map: key: color that is not in the class table. Value: class id.
         fingerprint: first part of the fingerprint, hexadecimal. The builder adds the hash of the
             content.
     """
@@ -126,8 +126,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         dl_manager: tfds.download.DownloadManager,
         download_config: tfds.download.DownloadConfig,
     ) -> None:
-        # TFDS documents this method for subclasses. Without it, `shards.json` would be missing, and
-        # exchanged shards would not be found.
+        # TFDS documents this method for subclasses. The method writes `shards.json`. Without this
+        # file, exchanged shards would not be noticed.
         super()._download_and_prepare(dl_manager, download_config)
         write_checksums(Path(self.data_dir))
 
@@ -176,8 +176,8 @@ class Builder(tfds.core.GeneratorBasedBuilder):
         except InputError:
             require_faultless(archive, config.color_map)
             raise
-        # `data_dir` is a temporary folder. After all splits are written, TFDS renames it to the
-        # folder of the data set, so that the following files are also in this folder.
+        # `data_dir` is a temporary folder. The files below are written to this folder. After all
+        # splits are written, TFDS renames it to the folder of the data set.
         if split != "test" and not np.sum(counts):
             raise InputError(f"No pixel of the split {split} has a class: all pixels are void.")
         if split == "train":

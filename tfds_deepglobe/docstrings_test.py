@@ -2,11 +2,11 @@ import doctest
 
 import pytest
 
-from tfds_deepglobe import classes, file_names, parallel, splits
+from tfds_deepglobe import classes, file_names, parallel, relabeling, splits
 
 
 @pytest.mark.parametrize(
-    "module", [classes, file_names, parallel, splits], ids=lambda m: m.__name__
+    "module", [classes, file_names, parallel, relabeling, splits], ids=lambda m: m.__name__
 )
 def test_examples_of_a_module(module):
     result = doctest.testmod(module)

@@ -100,9 +100,9 @@ def error_line(error: Exception) -> str:
 
 
 def shorten(text: str, limit: int = 300) -> str:
-    r"""Formats a text for a message as one line. If it is long, "..." replaces its middle.
+    r"""Formats a text for a message as one line. In a long text, "..." replaces the middle.
 
-    File names can contain line breaks, and bytes that are not text. These are escaped.
+    File names can contain line breaks, and bytes that are not text. Such characters are escaped.
 
     Example:
         >>> shorten("abcdefghijklmnopqrstuvwxyz", 13)

@@ -36,8 +36,8 @@ class Pattern:
 
     A pattern with folders matches the end of a path: `images/*.tif` also matches
     `train/images/7.tif`. A pattern without folders matches files in any folder. In the name of a
-    folder, `*` stands for any text. Patterns do not distinguish upper case and lower case, nor the
-    two extensions of a format: `*_sat.jpg` matches `7_SAT.JPEG`.
+    folder, `*` stands for any text. The letter case is ignored. The two extensions of a format,
+    such as .jpg and .jpeg, are equal. For example, `*_sat.jpg` matches `7_SAT.JPEG`.
 
     Attributes:
         folders: folders in the pattern, from the outermost to the innermost folder.
@@ -116,9 +116,9 @@ class Pattern:
 
         Returns:
             The id of the image, and the remaining folders, joined with slashes. Remaining folders
-            are the folders before the pattern and the folders that match a `*`. For example,
-            `images/*.tif` and "train/images/7.tif" return "7" and "train". None if the pattern does
-            not match.
+            are the folders before the pattern and the folders that match a `*`. Example: with the
+            pattern `images/*.tif`, "train/images/7.tif" returns "7" and "train". None if the
+            pattern does not match.
         """
         *folders, base = name.split("/")
         if "/" in self.suffix and folders:
@@ -166,7 +166,7 @@ class FileNames:
     Attributes:
         images: pattern for the images.
         masks: pattern for the masks. The id in the name of a mask is the id of its image.
-        bands: names of the bands, if each band of an image is a file; otherwise empty.
+        bands: names of the bands, if each band of an image is a separate file; otherwise empty.
         others: patterns for the files of all bands except the first, whose pattern is `images`.
 
     Example:
@@ -186,7 +186,8 @@ class FileNames:
 
         Args:
             image_glob: pattern for the images, such as "images/*.tif". If each band of an image is
-                a file, the names of the bands in braces, such as "images/*_{B04,B03,B02}.tif".
+                a separate file, the pattern contains the names of the bands in braces, such as
+                "images/*_{B04,B03,B02}.tif".
             mask_pattern: pattern for the masks, such as "labels/*_gt.png".
 
         Raises:
@@ -257,9 +258,11 @@ class FileNames:
             name: path relative to the archive's root, with slashes.
 
         Returns:
-            The index of the band, counted from 0, so that the second band has the index 1; the id
-            of the image; and the remaining folders, see `Pattern.match`. None if the file is not a
-            band, or is the first band.
+            Three values. None if the file is not a band, or is the first band.
+
+            - index of the band, counted from 0. The second band has the index 1.
+            - id of the image.
+            - remaining folders, see `Pattern.match`.
         """
         for number, pattern in enumerate(self.others, start=1):
             if matched := pattern.match(name):
@@ -283,8 +286,8 @@ def _expand(text: str) -> tuple[tuple[str, ...], list[str]]:
     """Expands the braces of a pattern, such as `*_{B04,B03}.tif`.
 
     Returns:
-        The texts in the braces, and one pattern per text. Without braces: no texts, and the
-        pattern.
+        The texts in the braces, and one pattern per text. Without braces, the result is an empty
+        tuple and the original pattern.
 
     Raises:
         InputError: There are several braces, or the texts in the braces are not valid.

@@ -28,7 +28,7 @@ def distance_groups(archive: Archive, meters: float | None) -> dict[str, str] | 
             are rounding errors, and count as 0. None for images that touch or overlap.
 
     Returns:
-        Dictionary from the id of each image to its group. The name of a group is the first id in
+        Dictionary. Key: id of an image. Value: its group. The name of a group is the first id in
         the group. If `meters` is None, the result is None for images that are not georeferenced,
         for a zip, and for more than `MAX_IMAGES` images.
 
@@ -78,7 +78,7 @@ def describe_neighbors(archive: Archive) -> list[str]:
         f"warning: {sum(map(len, touching))} images touch or overlap other images on the ground, "
         f"such as {listed(touching[0][:2])}, and the random split separates them. Neighbors of "
         f"training images can then be in the test split, and the scores are too high. {remedy}; "
-        "to accept this, use `group_by=none`."
+        "to separate them anyway, use `group_by=none`."
     )
     return [text]
 
@@ -160,8 +160,8 @@ def _corners(archive: Archive) -> tuple[np.ndarray, np.ndarray]:
 def _near(corners: np.ndarray, widths: np.ndarray, meters: float) -> Iterator[tuple[int, int]]:
     """Finds pairs of images that are near each other.
 
-    Distances are measured in UTM zones, where a meter is a meter on the ground, up to 0.1 %. Images
-    of neighboring zones are measured in one of the two zones.
+    Distances are measured in UTM coordinates. They are equal to distances on the ground, within
+    0.1 %. For two images in neighboring zones, the coordinates of one zone are used.
 
     Args:
         corners: longitudes and latitudes, as returned by `_corners`.
@@ -169,7 +169,7 @@ def _near(corners: np.ndarray, widths: np.ndarray, meters: float) -> Iterator[tu
         meters: largest distance, meters. Distances of less than a pixel count as 0.
 
     Yields:
-        Pairs of image numbers. An image and itself are also a pair.
+        Pairs of image numbers. Each image is also paired with itself.
     """
     import pyproj
     import shapely
@@ -177,7 +177,7 @@ def _near(corners: np.ndarray, widths: np.ndarray, meters: float) -> Iterator[tu
     zones = (corners[:, 0, 0] // 6).astype(int) % 60
     for zone in np.unique(zones).tolist():
         numbers = np.flatnonzero(np.isin((zones - zone) % 60, (59, 0, 1)))
-        # This projection has meters in both hemispheres: y is negative in the south.
+        # Use the northern projection in both hemispheres. In the south, y is negative.
         utm = f"EPSG:{32601 + (zone + 30) % 60}"
         transformer = pyproj.Transformer.from_crs("EPSG:4326", utm, always_xy=True)
         x, y = transformer.transform(*np.moveaxis(corners[numbers], -1, 0))

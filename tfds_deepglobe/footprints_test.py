@@ -15,7 +15,8 @@ from tfds_deepglobe.splits import plan_split
 
 UTM = "EPSG:32633"
 SIDE = 16  # pixels of 10 meters
-# Left sides of the images, meters from the first image: 0 and 160 touch, 400 is 80 meters away
+# Left sides of the images, meters from the first image. The images a and b touch. The gap between
+# the images b and c is 80 meters.
 LEFT = {"a": 0, "b": 160, "c": 400, "d": 5000, "e": 9000}
 
 

@@ -20,7 +20,7 @@ from tfds_deepglobe.words import (
 _MAX_PATTERNS = 12  # only the most frequent patterns are compared; usual layouts have fewer
 _MAX_EXAMPLES = 4  # largest number of other patterns in an error message
 
-# Dictionary from the folders and the id of an image or a mask to the name of the file
+# Key: folders and id of an image or a mask. Value: name of the file.
 _Files = dict[tuple[str, str], str]
 
 
@@ -113,8 +113,8 @@ def _several(candidates: Sequence[_Candidate]) -> str:
 def _pairs(images: _Files, masks: _Files) -> set[tuple[str, str]]:
     """Returns images and masks with the same id in the same folder.
 
-    If these pairs do not exist, returns images and masks with the same id in any folder. Ids that
-    are in several folders are then ignored.
+    If these pairs do not exist, returns images and masks with the same id in any folder. Then,
+    ids that are in several folders are ignored.
     """
     if both := images.keys() & masks.keys():
         return {(images[key], masks[key]) for key in both}
@@ -133,11 +133,14 @@ def _patterns(names: Iterable[str]) -> tuple[dict[str, _Files], dict[str, _Files
     A name without a known word, such as `7.jpg`, can be an image.
 
     Returns:
-        Three values: the files of each pattern of images, the files of each pattern of masks, and
-        the patterns of images that contain a word such as "images".
+        Three values:
+
+        - files of each pattern of images.
+        - files of each pattern of masks.
+        - patterns of images that contain a word such as "images".
     """
     found: tuple[dict[str, _Files], dict[str, _Files]] = ({}, {})
-    spelled: dict[str, str] = {}  # dictionary from a pattern in lower case to its first spelling
+    spelled: dict[str, str] = {}  # key: pattern in lower case; value: first spelling
     known = set()
     names = list(filter(looks_like_image, names))
     # If a folder contains all files, its name says nothing about the kind of a file.
@@ -198,10 +201,10 @@ def _folder_pattern(folder: str, kind: str) -> str:
 def _affixes(stem: str) -> dict[tuple[str, str], str]:
     """Finds a known prefix and a known suffix of a file name.
 
-    The name of a mask can also be the name of its image with the extension, such as `7.jpg.png`.
+    The name of a mask can also contain the extension of its image, such as `7.jpg.png`.
 
     Returns:
-        Dictionary from `(prefix, suffix)` to "image" or "mask". One of the two texts is empty.
+        Dictionary. Key: `(prefix, suffix)`, one of which is empty. Value: "image" or "mask".
     """
     affixes = {}
     if found := re.fullmatch(r"([^\W\d_]+[_-]).+", stem):

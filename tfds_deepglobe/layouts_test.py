@@ -13,7 +13,7 @@ def archive_of(folder, names):
 
 
 def both(*paths):
-    """Replaces `{a|b}` in paths by the text of the image and by the text of the mask."""
+    """Returns two paths per path: `{a|b}` is `a` for the image, and `b` for the mask."""
     names = []
     for path in paths:
         before, _, rest = path.partition("{")

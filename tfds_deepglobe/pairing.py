@@ -40,8 +40,8 @@ class Pairing:
 
     Attributes:
         pairs: pairs of an image and its mask, sorted by id.
-        unlabeled: mapping from a folder name, such as `test`, to the number of images without
-            masks in folders with this name.
+        unlabeled: number of images without masks. Key: name of a folder, such as `test`. Value:
+            number of such images in folders with this name.
         faults: one line per missing image, missing mask or duplicate id.
         left_out: names of image files that match no name pattern.
     """
@@ -66,7 +66,7 @@ class _Place(NamedTuple):
     file: File
 
 
-# Dictionary from the id of an image to the files of images and of masks with this id
+# Key: id of an image. Value: files of images and files of masks with this id.
 _Groups = dict[str, tuple[list[_Place], list[_Place]]]
 
 
@@ -91,16 +91,16 @@ def pair_files(files: Iterable[File], names: FileNames, root: str) -> Pairing:
         elif looks_like_image(file.name):
             left_out.append(file.name)
     _join_equal_texts(by_id)
-    # The ids of DeepGlobe are unique: a second file with the same id is a copy, and an image and
-    # its mask can be in any two folders.
+    # The ids of DeepGlobe are unique. A second file with the same id is a copy. An image and its
+    # mask can be in any two folders.
     only_places = False
     if not names.is_deepglobe:
         by_id = _with_folders(by_id)
         places = [
             {place.place for group in by_id.values() for place in group[kind]} for kind in (0, 1)
         ]
-        # Otherwise, all images must be in one place, and all masks in another place of the same
-        # split.
+        # Without a common place, images and masks are paired only if all images are in one place,
+        # all masks are in one place, and both places are of the same split.
         only_places = (
             any(_common_places(group) for group in by_id.values())
             or any(len(found) > 1 for found in places)
@@ -178,7 +178,7 @@ def _with_all_bands(
     Args:
         pairs: id, file of the first band, and mask of each image.
         names: name patterns of images and masks.
-        bands: mapping from the number of a band, the id in the file name and the folders to a file.
+        bands: key: number of a band, id in the file name, and folders. Value: file.
 
     Returns:
         The images with all bands, and one fault per missing band.
@@ -215,13 +215,13 @@ def _common_places(group: tuple[list[_Place], list[_Place]]) -> set[str]:
 
 
 def _unlabeled_folder(top: str, with_masks: Collection[tuple[str, ...]]) -> str | None:
-    """Returns a folder for validation or testing if no mask is below it, or None.
+    """Returns the folder for validation or testing that contains an image and no mask, or None.
 
     In Kaggle's archive of DeepGlobe, for example, images in such folders have no masks.
 
     Args:
         top: folders of an image without a mask.
-        with_masks: all folders below which masks are.
+        with_masks: all folders that contain masks, also in their subfolders.
     """
     parts = _parts(top)
     for depth, part in enumerate(parts, start=1):

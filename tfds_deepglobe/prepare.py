@@ -59,10 +59,10 @@ def prepare(
     """Writes the data set of a raw archive as TFRecords, or opens an already prepared data set.
 
     The data set is in `<cache_dir>/deepglobe/<fingerprint>/<version>/`. The name of the folder is
-    a hash of the image ids, the file sizes, the split, the class table and its options. If the
-    content of a file has changed and all of these are equal, an error is raised. If the call fails,
-    the incomplete folder is deleted. Each image and mask is read and decoded only once. The
-    function prints its progress and its results.
+    a hash of the image ids, the file sizes, the split, the class table and its options. If these
+    are equal, but the content of a file has changed, an error is raised. If the call fails, the
+    incomplete folder is deleted. Each image and mask is read and decoded only once. The function
+    prints its progress and its results.
 
     Args:
         data: folder or zip with images and masks.
@@ -72,19 +72,25 @@ def prepare(
         mask_pattern: name pattern of the masks. None to recognize the patterns.
         bands: bands to use, such as "4,3,2,8" or "4=red,3=green,2=blue,8=nir". None for all bands,
             or for RGB if the images have RGB colors with 8 bits per channel.
-        split: "folders" for the splits in folders such as `train` and `test`, "random" for a random
-            split in the ratio 649 : 73 : 81, or "auto" for folders if they exist.
+        split: method of splitting:
+
+            - "folders": folders such as `train` and `test` are the splits.
+            - "random": a random split in the ratio 649 : 73 : 81.
+            - "auto": "folders" if such folders exist, otherwise "random".
         split_files: folder with `train.txt`, `crossvali.txt` (or `val.txt`) and `test.txt`, which
             are used instead of `split`.
-        group_by: images that a random split does not separate: "folder" for the images of a folder,
-            "100m" for georeferenced images that are at most 100 meters apart, a regular expression
-            for images whose ids contain the same text, "none", or "auto" for folders if there are
-            several of similar size.
+        group_by: groups of images that a random split keeps together:
+
+            - "folder": the images of a folder.
+            - "100m": georeferenced images that are at most 100 meters apart.
+            - a regular expression: images whose ids contain the same matching text.
+            - "none": no groups.
+            - "auto": "folder" if there are several folders of similar size, otherwise "none".
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
         merge: texts "NEW=A+B" that merge classes of the class table.
-        void: names of classes, or values such as "255", whose pixels have no ground truth. Neither
-            losses nor scores count these pixels, and they are not a class.
+        void: names of classes, or values such as "255", for pixels without ground truth. Losses
+            and scores ignore these pixels. Void is not a class for training.
         num_shards: number of files per split. A split with fewer images has one file per image.
         seed: seed of the random split.
 
@@ -172,8 +178,8 @@ def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
         fingerprint: value of `builder.info.metadata["fingerprint"]`, or its first 16 digits.
 
     Raises:
-        NotPreparedError: The data set does not exist, or the data set in its folder has another
-            content.
+        NotPreparedError: The data set does not exist, or its folder contains a data set with
+            another fingerprint.
         InputError: A file of the data set is missing or damaged.
     """
     directory = directory_of(cache_dir, fingerprint)
@@ -188,8 +194,8 @@ def load(cache_dir: str | Path, fingerprint: str) -> tfds.core.DatasetBuilder:
         stored, fingerprint
     ):
         raise NotPreparedError(
-            f"The files of the prepared data set {directory} have another content. "
-            f"Received: fingerprint {stored}. Expected: {fingerprint}. Choose another `cache_dir`."
+            f"The prepared data set {directory} has another fingerprint. "
+            f"Received: {stored}. Expected: {fingerprint}. Choose another `cache_dir`."
         )
     return builder
 
@@ -279,7 +285,8 @@ def _exclusive(directory: Path) -> Iterator[None]:
 
 def _write(config: DeepGlobeConfig, cache_dir: str | Path, num_shards: int) -> None:
     """Writes the data set with TFDS, without the output and the progress bars of TFDS."""
-    # The import takes seconds. An already prepared data set does not need it.
+    # Import TensorFlow only here. The import takes seconds, and `prepare` does not need it if the
+    # data set is already prepared.
     tf = import_tensorflow()
     verbosity = logging.get_verbosity()
     logging.set_verbosity(logging.ERROR)

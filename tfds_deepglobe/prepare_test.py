@@ -55,7 +55,7 @@ def fingerprint(builder):
 
 
 def read(builder, *splits, **options):
-    """Returns a dictionary from ids to examples, by default of all splits."""
+    """Returns the examples of a split, by default of all splits. Key: id. Value: example."""
     return {
         example["id"].decode(): example
         for split in splits or builder.info.splits
@@ -163,7 +163,7 @@ def test_file_that_changed_with_the_same_size_raises(data, cache, tmp_path, bmp_
     assert (read(new)["100"]["segmentation_mask"] == labels[::-1, ::-1]).all()
     assert fingerprint(new) != fingerprint(old)
     assert new.data_dir == old.data_dir
-    with pytest.raises(NotPreparedError, match="have another content"):
+    with pytest.raises(NotPreparedError, match="has another fingerprint"):
         load(cache, fingerprint(old))
 
 

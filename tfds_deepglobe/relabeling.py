@@ -16,14 +16,14 @@ class Relabeling:
 
     Attributes:
         classes: classes for training.
-        ids: for each class id of the masks, the class id for training, or `VOID_ID`. The ids after
-            the last class of the masks belong to colors that are not in the class table.
+        ids: for each class id of the masks, the class id for training, or `VOID_ID`. The last
+            element is `VOID_ID`, for void colors that are not in the class table.
 
     Example:
         >>> classes = ClassTable(("a", "b", "c"), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
         >>> relabeling, _ = relabel(classes, {}, merge=["d=a+c"])
         >>> relabeling.classes.names, relabeling.ids
-        (('d', 'b'), (0, 1, 0))
+        (('d', 'b'), (0, 1, 0, 255))
     """
 
     classes: ClassTable
@@ -45,11 +45,11 @@ def relabel(
 
     Args:
         classes: class table of the masks.
-        color_map: class id of each additional color, which is not in the class table.
-        merge: texts such as "urban=building+road". The new class takes the place and the color of
-            its first member.
+        color_map: key: additional color, which is not in the class table. Value: class id.
+        merge: texts such as "urban=building+road". The new class has the position and the color of
+            the first old class in the text.
         void: names of classes, values of gray masks such as "255", or colors such as "255,0,0".
-            Their pixels have no ground truth: neither losses nor scores count them.
+            Their pixels have no ground truth. Losses and scores ignore these pixels.
 
     Returns:
         The relabeling, or None if no class changes, and `color_map` with the additional void

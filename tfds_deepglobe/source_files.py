@@ -1,8 +1,9 @@
 """Record of the files from which a data set was prepared. It shows if they were changed later.
 
 The fingerprint of a data set begins with a hash of the image ids, the file sizes, the classes and
-the split, so that a prepared data set is found without reading the files. The record adds the
-content: `prepare` compares checksums of the files with the record if their times have changed.
+the split. With this hash, `prepare` finds a prepared data set without reading the files. The record
+contains checksums of the files. If the times of files have changed, `prepare` compares their
+checksums with the record.
 """
 
 import contextlib
@@ -21,8 +22,9 @@ from tfds_deepglobe.parallel import ordered_map
 from tfds_deepglobe.sources import File, Folder
 
 RECORD = "source_files.json"  # file in the folder of the TFRecords
-# Dictionary from the id of an image to checksum and times of the image, the same of its mask, and
-# the name of its split. Data sets of earlier versions do not have the name of the split.
+# Key: id of an image. Value: list of three elements: (1) checksum and times of the image, (2)
+# checksum and times of the mask, (3) name of the split. In data sets of earlier versions, the name
+# of the split is missing.
 Record = dict[str, list[Any]]
 
 
@@ -52,8 +54,8 @@ def image_checksums(directory: Path, split: str) -> dict[str, int]:
         split: "train", "validation" or "test".
 
     Returns:
-        Dictionary from image ids to CRC-32 checksums. It is empty if the data set does not exist or
-        was prepared by an earlier version.
+        Dictionary. Key: image id. Value: CRC-32 checksum. The dictionary is empty if the data set
+        does not exist or was prepared by an earlier version.
     """
     file = directory / RECORD
     record: Record = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
@@ -83,6 +85,7 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
 
     A file of a folder is read only if its times differ from the record, for example in a copy of
     the archive.
+
     Data sets of earlier versions have no record. In this case, the function prints the files that
     are newer than the data set.
 
@@ -105,8 +108,8 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
             )
         return
     record: Record = json.loads(file.read_text(encoding="utf-8"))
-    # In a zip, each file has the times of the zip. Equal times do not show that the same files were
-    # chosen, so the checksums of all files are compared.
+    # In a zip, each file has the times of the zip. Equal times therefore do not prove that the data
+    # set was prepared from these files. Compare the checksums of all files.
     is_folder = isinstance(archive.source, Folder)
     suspects = [
         (pair.id, place, current)
@@ -134,13 +137,14 @@ def check_unchanged(archive: Archive, directory: Path) -> None:
         raise InputError(
             f"Files have changed since {directory} was prepared, or other files were used for it: "
             f"{listed(changed)}. Another data set can have the same ids and file sizes. "
-            f"To prepare them again, {again}. To keep the earlier data set, choose another "
+            f"To use the present files, {again}. To keep the earlier data set, choose another "
             "`cache_dir`."
         )
     if from_folder:
         for image_id, place, current in suspects:
             record[image_id][place] = (record[image_id][place][0], current.times)
-        # The new times only save time at the next call. The folder may be read-only.
+        # With the new times, the next call does not read the files. Errors are ignored, because the
+        # folder may be read-only.
         unfinished = file.with_name(f".{RECORD}.{os.getpid()}")
         with contextlib.suppress(OSError):
             unfinished.write_text(json.dumps(record), encoding="utf-8")

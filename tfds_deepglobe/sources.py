@@ -26,8 +26,8 @@ _ZIP_ERRORS = (
     lzma.LZMAError,
     zlib.error,
 )
-# The last record of a zip, "end of central directory" (APPNOTE.TXT 4.3.16), and the record of a
-# large zip with the same purpose (4.3.14). Each record has the number of files at an offset.
+# The last record of a zip, "end of central directory" (APPNOTE.TXT 4.3.16), and the record with the
+# same purpose in a large zip (4.3.14). In each record, the number of files is at a fixed offset.
 _END, _END_NUMBER = b"PK\5\6", struct.Struct("<10xH")
 _END64, _END64_NUMBER = b"PK\6\6", struct.Struct("<32xQ")
 # Bytes of the largest file that is read from a zip. Without a limit, a small zip could fill the
@@ -93,7 +93,7 @@ class Folder:
                     yield File(relative, 0)
 
     def _is_loop(self, path: Path) -> bool:
-        """Returns True if a path is a link to a folder through which `os.walk` has come."""
+        """Returns True if a path is a link to a folder that contains the link."""
         if not path.is_symlink():
             return False
         target = path.resolve()
@@ -186,8 +186,8 @@ class Zip:
 def _check_number_of_files(path: Path, found: int) -> None:
     """Compares the number of files in the list of a zip with the number in its last record.
 
-    `zipfile` does not compare these numbers. Therefore, it reads a zip whose list ends early as a
-    zip with fewer files.
+    `zipfile` does not compare these numbers. Therefore, if the list ends early, `zipfile` finds
+    fewer files and raises no error.
 
     Raises:
         zipfile.BadZipFile: The numbers differ.

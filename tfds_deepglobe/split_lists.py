@@ -29,8 +29,8 @@ def read_split_files(split_files: str | Path, names: FileNames | None = None) ->
         names: name patterns of images and masks; None for `<id>_sat.jpg` and `<id>_mask.png`.
 
     Returns:
-        Dictionary from the name of each split in `SPLITS` to the ids in its list. The lists may
-        contain ids of images that do not exist.
+        Dictionary. Key: name of each split in `SPLITS`. Value: ids in the list of the split. The
+        lists may contain ids of images that do not exist.
 
     Raises:
         InputError: A list does not exist or exists twice, a list is not text, or an id is in two
@@ -81,8 +81,8 @@ def keep_present(
     """Removes ids from split lists if their images do not exist.
 
     Args:
-        lists: dictionary from split names to ids, as returned by `read_split_files`.
-        paths: dictionary from the ids of the images that exist and have masks to their paths.
+        lists: result of `read_split_files`. Key: name of a split. Value: ids.
+        paths: key: id of an image that exists and has a mask. Value: path of the image.
 
     Returns:
         A tuple of three items:
@@ -102,7 +102,8 @@ def keep_present(
     # A list and a file name can contain the same text in two forms of Unicode.
     by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in paths}
 
-    # The ids of an archive do not contain all folders. Omit the others in the lists.
+    # A line can begin with more folders than the id of the image, such as `data/train/7` for the id
+    # `train/7`. Omit these folders.
     found: dict[str, str] = {}
     omitted = collections.defaultdict[str, set[str]](set)
     for line in dict.fromkeys(line for ids_in_list in lists.values() for line in ids_in_list):
@@ -112,8 +113,9 @@ def keep_present(
                 found[line] = image_id
                 omitted[image_id].add("/".join(parts[:start]))
                 break
-    # If the lists contain images with the same name in several folders, the folders must be in the
-    # path of the image. For example, an archive can be one of several parts of a data set.
+    # Several lines can have the same image name, but different folders. This happens if the lists
+    # describe a larger data set than the archive. Then use only the line whose folders are also in
+    # the path of the image.
     for line, image_id in list(found.items()):
         folders = set(folded(paths[image_id]).split("/"))
         in_path = {text for text in omitted[image_id] if set(folded(text).split("/")) <= folders}

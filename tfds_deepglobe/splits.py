@@ -22,7 +22,7 @@ class SplitPlan(NamedTuple):
     """Result of `plan_split`.
 
     Attributes:
-        splits: dictionary from the name of each split in `SPLITS` to its image ids.
+        splits: key: name of each split in `SPLITS`. Value: ids of its images.
         chosen_by: seed of a random split without groups, or the ids in each split. The value is
             part of the fingerprint of the data set.
         lines: description of the split for the user, and warnings.
@@ -46,7 +46,7 @@ def plan_split(
     """Splits the images of an archive.
 
     Args:
-        folders: dictionary from the id of each image to its folder.
+        folders: key: id of an image. Value: its folder.
         split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
         group_by: "folder", "none", "auto", a distance or a regular expression, see
             `tfds_deepglobe.prepare.prepare`.
@@ -156,7 +156,8 @@ def assign(
             per image.
 
     Returns:
-        Dictionary from the name of each split in `SPLITS` to its image ids. No split is empty.
+        Dictionary. Key: name of each split in `SPLITS`. Value: ids of its images. No split is
+        empty.
 
     Raises:
         InputError: There are fewer than 3 images, or fewer than 3 groups.
@@ -198,7 +199,7 @@ def _assign_groups(
     large, the split gets the smallest group. All remaining groups are for training.
 
     Args:
-        groups: dictionary from each group to the ids of its images.
+        groups: key: name of a group. Value: ids of its images.
         seed: random seed.
         sizes: requested number of images per split, without the training split.
     """
@@ -231,8 +232,11 @@ def _named_and_other(folders: Mapping[str, str]) -> tuple[list[str], list[str]] 
     """Returns the folders with names of splits, and the other folders.
 
     Returns:
-        Two lists of folders. None if all folders have names of splits, or if the named folders do
-        not include a folder for training, and a folder for validation or testing.
+        Two lists of folders. None in these cases:
+
+        - All folders have names of splits.
+        - No folder is named as the training split.
+        - No folder is named as the validation split or the test split.
     """
     named = sorted({folder for folder in folders.values() if split_of_folder(folder)})
     other = sorted({folder or "." for folder in folders.values() if not split_of_folder(folder)})
@@ -251,13 +255,14 @@ def published_split(
     validation, images of the training folders are chosen at random for validation.
 
     Args:
-        folders: dictionary from the id of each image to its folder.
+        folders: key: id of an image. Value: its folder.
         seed: random seed.
-        groups_of: function that returns the group of each image in a dictionary such as `folders`,
-            for the random choice. None for `folder_groups`.
+        groups_of: function for the random choice. The function accepts a dictionary such as
+            `folders` and returns the group of each image. None for `folder_groups`.
 
     Returns:
-        Dictionary from the name of each split in `SPLITS` to its image ids. None in these cases:
+        Dictionary. Key: name of each split in `SPLITS`. Value: ids of its images. None in these
+        cases:
 
         - The name of a folder contains no name of a split.
         - The split `train` has no folder, or no other split has a folder.
@@ -288,11 +293,11 @@ def published_split(
 def folder_groups(folders: Mapping[str, str]) -> dict[str, str] | None:
     """Returns the folder of each image as its group, or None if the folders are not useful groups.
 
-    Three or more folders are useful groups if at least half of the images are in the training split
-    of the seed 0.
+    Three or more folders are useful groups if a random split with seed 0 has at least half of the
+    images in the training split.
 
     Args:
-        folders: dictionary from the id of each image to its folder.
+        folders: key: id of an image. Value: its folder.
 
     Example:
         >>> folder_groups({"1": "a", "2": "a"}) is None

@@ -135,7 +135,7 @@ def test_images_of_similar_folders_are_groups_by_default():
     ]
     assert plan_split(folders, group_by="folder") == plan
     assert len({folders[i] for i in plan_split(folders, group_by="none").splits["test"]}) > 1
-    # Two folders, and folders of which two contain most images, are not groups.
+    # Folders are not groups if there are only two, or if two of them contain most images.
     assert folder_groups(in_folders(9, 9)) is None
     assert folder_groups(in_folders(9, 9, 9)) is None
     plan = plan_split(in_folders(9, 9, 9))

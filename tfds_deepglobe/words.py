@@ -31,7 +31,7 @@ OTHER_WORDS = frozenset(
         *("boundaries", "boundary", "contours", "depth"),
     )
 )
-# Mapping from a word in the name of a folder to the name of the split in the folder
+# Key: word in the name of a folder. Value: name of the split in the folder.
 SPLIT_WORDS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validation", "dev"), "validation"),
@@ -40,7 +40,7 @@ SPLIT_WORDS = {
 
 
 def folded(text: str) -> str:
-    """Returns the form of a text in which texts that look alike in lower case are equal."""
+    """Returns a text in lower case and in Unicode form NFC, for comparisons."""
     return unicodedata.normalize("NFC", text).lower()
 
 
@@ -57,7 +57,7 @@ def words_of(name: str) -> list[str]:
 def without_kinds(path: str) -> str:
     """Removes the words of images and masks from a path.
 
-    An image and its mask are often in folders that differ in these words only.
+    An image and its mask are often in folders that differ only in these words.
 
     Example:
         >>> without_kinds("train_images/7"), without_kinds("train_masks/7")
@@ -68,9 +68,10 @@ def without_kinds(path: str) -> str:
 
 
 def split_of_folder(path: str) -> str | None:
-    """Returns the name of the split in a path; None if no folder contains the word of one split.
+    """Returns the name of the split in a path; None if no folder has the name of a split.
 
-    The outermost folder with such a word decides.
+    A folder has the name of a split if the folder contains words of exactly one split. The split
+    is the split of the outermost folder with such a name.
 
     Example:
         >>> [split_of_folder(path) for path in ("Data/Train/Urban", "test_images", "Tile 1")]

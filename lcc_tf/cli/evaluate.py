@@ -127,8 +127,8 @@ def parser() -> argparse.ArgumentParser:
     add_flag(
         options,
         "--color-baseline",
-        "also score a simple classifier, which is fitted on the training split and predicts the "
-        "class of a pixel only from the color of the pixel",
+        "also score a simple classifier that predicts the class of a pixel only from the color of "
+        "the pixel; the classifier is fitted on the training split",
     )
     add_flag(
         options,

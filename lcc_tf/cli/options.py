@@ -1,7 +1,7 @@
 """Options, exit codes and error messages that the commands share.
 
-Importing TensorFlow takes seconds. Therefore, the modules of the commands do not import TensorFlow,
-so that `--help` and errors about options are printed at once. Parsers import choices and defaults
+Importing TensorFlow takes seconds. The modules of the commands do not import TensorFlow. Therefore,
+`--help` and errors about options are printed at once. Parsers import choices and defaults
 from modules that do not use TensorFlow, such as `lcc_tf.config`. All other choices and defaults are
 copied, and tests/cli/test_defaults.py verifies that the copies are equal to the library.
 """
@@ -37,7 +37,7 @@ def set_environment() -> None:
     """Sets the environment variables that TensorFlow and Keras read when they are imported."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     # By default, TensorFlow uses oneDNN only on processors with AVX512-VNNI or newer instructions.
-    # oneDNN is faster on processors with AVX2, too (docs/performance.md).
+    # oneDNN is also faster on processors with AVX2 (docs/performance.md).
     os.environ.setdefault("TF_ENABLE_ONEDNN_OPTS", "1")
     os.environ["KERAS_BACKEND"] = "tensorflow"
 
@@ -134,7 +134,7 @@ def new_parser(
     Args:
         description: first paragraph of the help text.
         examples: examples, one command per line.
-        exit_codes: dictionary from the exit codes of the command to their meanings. The exit codes
+        exit_codes: key: exit code of the command. Value: meaning of the exit code. The exit codes
             of `run` are added.
     """
     codes = {
@@ -217,7 +217,10 @@ def numbers_or_text(
 
 
 def path(text: str) -> Path:
-    """Parses the path of a file or a folder. An empty text would be the current folder."""
+    """Parses the path of a file or a folder.
+
+    An empty text is an error, because `Path("")` is the current folder.
+    """
     if not text:
         raise argparse.ArgumentTypeError("must not be empty")
     return Path(text)

@@ -121,8 +121,8 @@ def limit_memory(weights: Iterable[Path], tile: int) -> None:
 
     TensorFlow then returns unused memory to the operating system. Without the variable, UNet++ with
     ResNet101 needs 20 to 30 % more memory for tiles of 1024 pixels. In all other cases, the
-    prediction needs little memory, and the variable would only make it slower. If the user has set
-    the variable, its value does not change. GPU memory is not affected.
+    prediction needs little memory, and the variable would only slow down the prediction. If the
+    user has set the variable, the function does not change it. GPU memory is not affected.
 
     TensorFlow reads the variable when it creates the first tensor. Therefore call this function
     before a network is loaded.
@@ -200,8 +200,8 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         source,
         "--model",
-        "folder of a SavedModel that export.py has written; use it instead of --runs; a SavedModel "
-        "is a program, so use only a SavedModel from a source that you trust",
+        "folder of a SavedModel that export.py has written, instead of --runs; a SavedModel can "
+        "run code on your machine, so use only a SavedModel from a source that you trust",
         default_text="no SavedModel",
         metavar="DIR",
         type=path,
@@ -232,8 +232,9 @@ def parser() -> argparse.ArgumentParser:
         "--bands",
         "numbers of the red, green and blue bands, or of the bands of the network; the first band "
         "is 1",
-        default_text="the bands marked as red, green and blue, or all of three unmarked bands; "
-        "bands of the network: found by their names",
+        default_text="the bands that are marked as red, green and blue; if no band is marked, all "
+        "bands of an image with exactly three bands; for a network with bands, the bands with the "
+        "same names or numbers",
         metavar="N,N,N",
         type=functools.partial(numbers_or_text, number=int),
     )

@@ -1,8 +1,8 @@
 """Cuts scenes and polygons into tiles and masks for training.
 
 The polygons can have any coordinate system. Ground without a polygon is void: losses and scores
-ignore it. The tiles of a block of ground are in one folder, so that a random split can keep them
-together.
+ignore it. A block of ground contains several neighboring tiles, which are in one folder. Therefore,
+a random split can keep the tiles of a block together.
 """
 
 import argparse
@@ -93,7 +93,8 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--areas",
-        "file with polygons in which the labels are complete; ground outside them is void",
+        "file with polygons of the areas in which the labels are complete; ground outside these "
+        "areas is void",
         default_text="ground without labels is void",
         metavar="FILE[:LAYER]",
         type=path,
@@ -101,7 +102,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--background",
-        "with --areas: class of the ground that is in an area, but in no polygon of --labels",
+        "with --areas: class of the ground that is in an area, but not in a polygon of --labels",
         default_text="this ground is void",
         metavar="CLASS",
     )
@@ -116,7 +117,7 @@ def parser() -> argparse.ArgumentParser:
     add_option(
         options,
         "--block-tiles",
-        "side of a block of ground; the tiles of a block are in one folder",
+        "side of a block of ground, in tiles; the tiles of a block are in one folder",
         default=4,
         metavar="TILES",
         type=positive_int,

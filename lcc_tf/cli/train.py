@@ -101,6 +101,13 @@ def _none_or_text(value: str) -> str | None:
     return None if value == "none" else value
 
 
+def _none_or_int(value: str) -> int | None:
+    return None if value == "auto" else int(value)
+
+
+_none_or_int.__name__ = "whole number or auto"  # argparse shows this name in its error message
+
+
 def add_field(
     group: OptionGroup, name: str, metavar: str | tuple[str, str], text: str, **settings: Any
 ) -> None:
@@ -260,9 +267,9 @@ def add_data(group: OptionGroup) -> None:
     add_option(
         group,
         "--group-by",
-        "images that a random split does not separate: the images of a folder; georeferenced "
-        "images at most some meters apart, such as 100m; or images whose ids contain the same "
-        "text that matches a regular expression",
+        "images that a random split keeps together; folder: images of the same folder; METERSm, "
+        "such as 100m: georeferenced images at most 100 meters apart; REGEX, a regular expression: "
+        "images whose ids contain the same matching text; none: no groups",
         default=argparse.SUPPRESS,
         default_text="folder, if there are several folders of similar size",
         metavar="folder|none|METERSm|REGEX",
@@ -288,8 +295,8 @@ def add_data(group: OptionGroup) -> None:
     add_option(
         group,
         "--void",
-        "class, or value of the masks such as 255, whose pixels have no ground truth: losses and "
-        "scores ignore them, and they are not a class; may be repeated",
+        "class, or value of the masks such as 255, whose pixels have no ground truth; losses and "
+        "scores ignore these pixels, and the network does not predict this class; may be repeated",
         default=argparse.SUPPRESS,
         default_text="no class",
         metavar="CLASS|VALUE",
@@ -337,7 +344,7 @@ def add_training(group: OptionGroup) -> None:
         "--crops-per-image",
         "number of crops of each image in one epoch",
         default=argparse.SUPPRESS,
-        default_text="1; for a small data set more, so that an epoch has about 50 steps",
+        default_text="1, or more for a small data set, so that an epoch has about 50 steps",
         metavar="N",
         type=int,
     )
@@ -345,10 +352,17 @@ def add_training(group: OptionGroup) -> None:
         group,
         "rare_class_share",
         "FRACTION",
-        "fraction of crops for which a class is selected at random; the crop contains this class; "
-        "rare classes are selected more often",
+        "fraction of crops that must contain a randomly selected class; rare classes are selected "
+        "more often",
     )
-    add_field(group, "batch_size", "N", "number of images per step, summed over all devices")
+    add_field(
+        group,
+        "batch_size",
+        "N|auto",
+        "number of images per step, summed over all devices; auto: the largest of 1, 2, 4, 8, 16 "
+        "and 32 images that fits into the memory, which is measured first",
+        type=_none_or_int,
+    )
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
         group, "patience", "N", "training stops after N epochs without a better validation score"
@@ -372,7 +386,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "ignore_class",
         "CLASS|none",
-        "class that the loss and the scores ignore; a data set without this class is allowed",
+        "class that the loss and the scores ignore; only the default class can be missing in the "
+        "data set",
     )
     add_field(group, "learning_rate", "RATE", "largest learning rate of the schedule")
     add_field(

@@ -7,7 +7,7 @@ The probabilities are the same as in the original PyTorch notebooks:
 - noise: 0.2,
 - elastic warp: 0.2.
 
-Bands other than RGB must also be scaled to [0, 255]. They are changed like the colors.
+Bands other than RGB are changed like the colors. Therefore, their values must be in [0, 255], too.
 
 The original notebooks do not set the strength of the changes. Therefore, this module defines the
 strengths as constants. All random numbers depend only on the seed of the example. Therefore, equal

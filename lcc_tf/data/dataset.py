@@ -51,11 +51,11 @@ def prepare_dataset(
         bands: bands to use, see `tfds_deepglobe.prepare.prepare`. "demo" ignores this argument.
         split: "folders", "random" or "auto", see `tfds_deepglobe.prepare.prepare`.
         split_files: folder with split lists, instead of `split`.
-        group_by: images that a random split does not separate, see the same function.
+        group_by: images that a random split keeps together, see `tfds_deepglobe.prepare.prepare`.
         map_color: texts "R,G,B=CLASS" that assign classes to mask colors that are not in the class
             table.
         merge: texts "NEW=A+B" that merge classes.
-        void: names of classes or values of masks that have no ground truth.
+        void: names of classes, or values of masks, whose pixels have no ground truth.
         demo_count: number of scenes of "demo".
         demo_size: side of the scenes of "demo", pixels.
 
@@ -65,7 +65,8 @@ def prepare_dataset(
     Raises:
         InputError: The archive does not exist, or an argument is out of range.
         tfds_deepglobe.errors.InputError: A file of the archive cannot be used, a name pattern is
-            not valid, or the prepared data set is damaged or older than a changed file.
+            not valid, the prepared data set is damaged, or a file has changed since the
+            preparation.
     """
     if data == DEMO:
         for argument, value, minimum in (

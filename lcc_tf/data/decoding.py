@@ -2,8 +2,8 @@
 
 All images of a data set have the same encoding, "jpeg" or "png". Therefore, the decoder is chosen
 when the graph is built, and the graph needs no branches. Images and masks that are already decoded
-are not changed. TFDS decodes images with other bands than RGB with 8 bits. They have one channel
-per band and the dtype of the image files.
+are not changed. Images that are not RGB with 8 bits are decoded by TFDS. These images have one
+channel per band and the dtype of the image files.
 """
 
 import json
@@ -19,15 +19,15 @@ from tfds_deepglobe.classes import VOID_ID
 from tfds_deepglobe.deepglobe_dataset_builder import BAND_RANGES
 from tfds_deepglobe.source_files import delete_and_repeat
 
-# Number of pixels that are decoded around a window of a JPEG file, because the decoded colors of a
-# pixel also depend on neighboring pixels.
+# Width of the margin that is decoded around a window of a JPEG file, pixels. A margin is necessary,
+# because the decoded colors of a pixel also depend on neighboring pixels.
 JPEG_MARGIN = 16
 
 
 def image_encoding(builder: tfds.core.DatasetBuilder) -> str:
     """Returns the encoding of the images of a prepared data set: "jpeg", "png" or "raw".
 
-    "raw" are images with `bands`. TFDS decodes them.
+    "raw" means images with `bands`, which TFDS decodes.
     """
     if builder.info.metadata.get("bands"):
         return "raw"
@@ -52,7 +52,7 @@ def band_ranges(builder: tfds.core.DatasetBuilder) -> dict[str, list[list[float]
     try:
         ranges = json.loads(file.read_bytes())
         if any(np.shape(ranges[name]) != (num_bands, 2) for name in ("percentile", "minmax")):
-            raise ValueError("other numbers of bands")
+            raise ValueError("the number of bands is wrong")
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise InputError(
             f"{file} is missing or damaged: {error}. To prepare the data set again, "

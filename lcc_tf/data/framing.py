@@ -4,8 +4,8 @@ There are three kinds of framing: the whole image, resized to a square; a random
 at fixed positions. Images are resized bilinearly, and masks with nearest neighbor.
 
 An encoded example is a dictionary of two string scalars: "image" is the content of a JPEG or PNG
-file, and "segmentation_mask" is the content of a PNG file. If the images have other bands than RGB
-with 8 bits, "image" is the decoded image, and all results have one channel per band.
+file, and "segmentation_mask" is the content of a PNG file. If the images are not RGB with 8 bits,
+"image" is the decoded image, and all results have one channel per band.
 """
 
 from dataclasses import dataclass

@@ -243,7 +243,7 @@ def training_batches(
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     # Declare that the batches never end. Otherwise, TensorFlow would ask all machines before each
-    # step if they have a batch.
+    # step whether another batch exists.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     return epochs.flat_map(one_epoch).apply(endless).prefetch(tf.data.AUTOTUNE)
 

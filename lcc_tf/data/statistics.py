@@ -35,9 +35,9 @@ def native_size(builder: tfds.core.DatasetBuilder) -> float:
 
 
 def image_pixels(builder: tfds.core.DatasetBuilder) -> np.ndarray:
-    """Returns the number of pixels of each training image, with void pixels, int64 `(num_images,)`.
+    """Returns the number of pixels of each training image, int64 `(num_images,)`.
 
-    The images are in the same order as in `class_pixels`.
+    The number includes void pixels. The images are in the same order as in `class_pixels`.
     """
     return _counts(builder).sum(axis=1)
 
@@ -91,7 +91,7 @@ def bands_of_data(builder: tfds.core.DatasetBuilder, scale: str) -> Bands | None
 
 
 def _widened(low: float, high: float) -> tuple[float, float]:
-    """Returns a range that is not empty, also as float32.
+    """Returns a range that is not empty in float32.
 
     A band whose values are all equal contains no information. Any range is valid for this band.
     """

@@ -27,7 +27,7 @@ def write_training_images(folder: Path, builder: tfds.core.DatasetBuilder) -> No
     checksums = {}
     for split in SPLITS:
         counts = collections.Counter(image_checksums(Path(builder.data_dir), split).values())
-        # Images that exist twice in a data set have a single color.
+        # Skip repeated checksums, because images of a single color can be equal by chance.
         checksums[split] = sorted(value for value, count in counts.items() if count == 1)
     if checksums["train"]:
         write_atomically(folder / RECORD, json.dumps(checksums).encode())

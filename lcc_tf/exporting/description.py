@@ -38,8 +38,8 @@ class Description:
         check_types(self)
         if not 0 < self.scale <= MAX_SIDE or not 1 <= self.tile <= self.scale * MAX_SIDE:
             raise InputError(
-                "`tile` and `scale` must be positive, and `tile / scale` must be a number of "
-                f"pixels of at most {MAX_SIDE}. Received: tile={self.tile}, scale={self.scale}."
+                "`tile` and `scale` must be positive, and `tile / scale` must be at most "
+                f"{MAX_SIDE} pixels. Received: tile={self.tile}, scale={self.scale}."
             )
 
     def to_json(self) -> dict:

@@ -15,7 +15,7 @@ from lcc_tf.models.layers import all_layers
 
 
 def with_single_operations(model: keras.Model) -> keras.Model:
-    """Copies a network such that each dilated convolution is a single operation.
+    """Copies a network, and replaces each dilated convolution with a single operation.
 
     The copy is only for conversion, because TensorFlow cannot run dilated depthwise operations on a
     CPU.

@@ -1,6 +1,6 @@
 """Export of a Keras model to a folder.
 
-The folder is written completely. If the export fails, it is not written at all.
+The folder is always complete. If the export fails, the folder is not written.
 """
 
 from collections.abc import Sequence
@@ -57,8 +57,8 @@ def export(
             export and the model are compared on crops of these images. The value ranges of the
             8-bit integers in the int8 file are also measured on crops. None for procedural scenes,
             which are synthetic satellite images that the program draws. If the training images
-            differ much from these scenes, the int8 file can be less accurate, because some values
-            can be outside the measured ranges.
+            differ much from these scenes, some values can be outside the measured ranges. Then the
+            int8 file is less accurate.
         overwrite: True to replace an earlier export after the new export is complete.
 
     Returns:

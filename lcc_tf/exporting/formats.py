@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from lcc_tf.exporting.agreement import ExportedFile
     from lcc_tf.exporting.source_model import SourceModel
 
-# Mapping from the name of a format to the names of its files and folders
+# Key: name of a format. Value: names of its files and folders.
 FORMATS = {
     # TensorFlow writes these files, except `assets.extra`, which contains `model.json`.
     "savedmodel": {"saved_model.pb", "fingerprint.pb", "variables", "assets", "assets.extra"},

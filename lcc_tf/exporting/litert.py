@@ -20,8 +20,8 @@ from lcc_tf.exporting.source_model import SourceModel
 # maximum difference of two probabilities. Rounding changes more classes if the predictions of a
 # network are less confident, for example after a short training. Therefore the limits of float16
 # and int8 are wide, and the agreement of each file is printed. The limits of int8 reject only
-# useless files. docs/verification.md lists the agreement of a trained ensemble on two real images:
-# the class is the same on 99.95 to 99.97 % of the pixels for float16 and on 92 to 96 % for int8.
+# useless files. docs/verification.md lists the agreement of a trained ensemble on two real images.
+# The class is the same on 99.95 to 99.97 % of the pixels for float16, and on 92 to 96 % for int8.
 BOUNDS = {"float32": (FLOAT_FRACTION, 1e-3), "float16": (0.99, 0.1), "int8": (0.5, 1.0)}
 # Number of crops of the training split. On these crops, the smallest and the largest value of each
 # tensor are measured for the conversion to 8-bit integers.
@@ -37,10 +37,10 @@ def export_litert(source: SourceModel, output: Path) -> list[ExportedFile]:
 
     - `float32.tflite`: input, output and weights are float32.
     - `float16.tflite`: input and output are float32. Most weights are stored as float16.
-    - `int8.tflite`: input and output are uint8. An output value stands for the probability
-      `(value - zero_point) * scale`. The value range of each tensor is measured on
-      `NUM_CALIBRATION_IMAGES` crops of the training split. If the model has `bands`, the input is
-      bands whose ranges in `model.json` are scaled to [0, 255].
+    - `int8.tflite`: input and output are uint8. A probability is `(value - zero_point) * scale`,
+      where `value` is a value of the output. The value range of each tensor is measured on
+      `NUM_CALIBRATION_IMAGES` crops of the training split. If the model has `bands`, the input
+      must be scaled: the range of each band in `model.json` becomes [0, 255].
 
     `model.json` contains the `Description` of the model. It also contains the dtype, shape and
     quantization of the inputs and outputs of each file.
@@ -87,8 +87,8 @@ def litert_predictor(
         bands: bands of the model's images; None for RGB in [0, 255].
 
     Returns:
-        A function from an image, uint8 `(1, tile, tile, 3)`, RGB, or float32
-        `(1, tile, tile, bands)`, to probabilities, float32 `(1, tile, tile, num_classes)`.
+        Function. Argument: image, uint8 `(1, tile, tile, 3)`, RGB, or float32
+        `(1, tile, tile, bands)`. Result: probabilities, float32 `(1, tile, tile, num_classes)`.
     """
     runner = interpreter.get_signature_runner("serving_default")
     dtype = runner.get_input_details()["image"]["dtype"]
@@ -166,8 +166,8 @@ def _types(interpreter: Interpreter) -> dict:
     """Describes the inputs and outputs of a file.
 
     Returns:
-        Dictionary that maps the name of each input or output to its dtype, shape and quantization,
-        as JSON values.
+        Dictionary. Key: name of an input or output. Value: dtype, shape and quantization, as JSON
+        values.
     """
     runner = interpreter.get_signature_runner("serving_default")
     tensors = runner.get_input_details() | runner.get_output_details()

@@ -61,8 +61,9 @@ def onnx_predictor(file: Path) -> Callable[[np.ndarray], np.ndarray]:
         file: `model.onnx` or `deepness.onnx`.
 
     Returns:
-        A function from images, uint8 `(batch, height, width, 3)`, RGB, to probabilities, float32
-        `(batch, height, width, num_classes)`. For `deepness.onnx`, height and width must be `tile`.
+        Function. Argument: images, uint8 `(batch, height, width, 3)`, RGB. Result: probabilities,
+        float32 `(batch, height, width, num_classes)`. For `deepness.onnx`, height and width must be
+        `tile`.
     """
     network = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
 

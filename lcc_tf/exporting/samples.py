@@ -94,7 +94,8 @@ class Samples:
             crops = [_crop(self.images[i % len(self.images)], side, rng) for i in range(count)]
             return [crop.astype(np.float32) for crop in crops] if self.bands else crops
         if self.builder is None:
-            # The data set "demo" contains scenes with smaller numbers. These scenes are different.
+            # The data set "demo" contains scenes with smaller numbers. Therefore these scenes are
+            # not training scenes.
             first = 10**6 if split == "test" else 2 * 10**6
             scenes = [render_scene(SEED, first + i, max(side, MIN_SIZE))[0] for i in range(count)]
             return [_as_bands(scene[:side, :side], self.bands) for scene in scenes]

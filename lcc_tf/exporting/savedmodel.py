@@ -96,7 +96,7 @@ def load_savedmodel(
             f"{folder} is not a SavedModel that lcc_tf exported, because it does not contain the "
             f"file assets.extra/{MODEL_FILE}. Use the folder <output>/savedmodel of an export."
         ) from error
-    files_hash = _files_hash(folder)  # at once, because an export can replace the files later
+    files_hash = _files_hash(folder)  # not later, because an export can replace the files
     try:
         loaded = tf.saved_model.load(folder)
     except (OSError, IndexError, tf.errors.OpError) as error:  # errors for damaged files

@@ -83,8 +83,8 @@ class SourceModel:
             weights: one weight per run; None for equal weights.
             average: "probabilities" or "logits", the values that the ensemble averages.
             tile: side of the input images, pixels, for exported files that accept only one image
-                size. None for the smallest size with which the input of no member is smaller than
-                its training images.
+                size. None for the smallest size with which the input of each member is at least
+                as large as its training images.
             resolution: pixel size of the data set's images on the ground, meters. If all runs
                 downsample the data set's images, the exported model expects images with larger
                 pixels.

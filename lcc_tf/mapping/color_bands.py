@@ -123,7 +123,7 @@ def find_named_bands(
         InputError: one of these reasons:
 
             - The bands cannot be found. The message lists the missing bands.
-            - Several bands have the name of the same band of the network.
+            - Several bands of the image have the name of one band of the network.
             - `bands` does not contain one number per band of the network.
             - The bands contain complex numbers or palette indices, or have different dtypes.
     """
@@ -153,7 +153,7 @@ def _numbers_of(
         The numbers of the bands, and a note for the user or None.
     """
     texts = band_names(dataset)
-    # Names that say more than the number of the band
+    # Names that are not only the number of the band
     named = {n: key_of(text) for n, text in enumerate(texts, 1) if key_of(text) != f"band {n}"}
     wanted = [key_of(name) for name in names.names]
     found = [[n for n, text in named.items() if text == name] for name in wanted]
@@ -173,8 +173,8 @@ def _numbers_of(
     has_no_names = not any(dataset.descriptions[n - 1] for n in named)
     network_has_no_names = all(name == f"band {n}" for n, name in pairs)
     is_similar = all(named.get(n, f"band {n}") == name for n, name in pairs)
-    # Many programs write the interpretations red, green and blue for any three bands. Only another
-    # color contradicts the name of a band.
+    # Many programs write the interpretations red, green and blue for any three bands. Therefore an
+    # interpretation contradicts the network only if the band of the network is another color.
     contradicts = any(
         color is not None and named.get(n) in set(COLORS) - {color}
         for n, color in zip(numbers, names.colors, strict=True)

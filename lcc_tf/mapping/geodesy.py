@@ -19,7 +19,7 @@ from lcc_tf.mapping.grid import Grid
 
 MAX_DISTORTION = 0.01  # maximum relative change of lengths or areas by a projection
 SQUARE_METERS = 10_000  # per hectare
-EDGE = 1e-2  # largest distance of two points on an edge, as a fraction of the larger side of a map
+EDGE = 1e-2  # largest distance between points on an edge, fraction of the larger side of a map
 STEP = 0.01  # distance of points from the center of a pixel, as a fraction of the pixel
 
 
@@ -58,8 +58,8 @@ def pixel_hectares(grid: Grid, rows: np.ndarray, columns: np.ndarray) -> np.ndar
     if not _is_distorted(grid, "areal_scale"):
         side = grid.crs.linear_units_factor[1]
         return np.full(len(rows), abs(grid.transform.determinant) * side**2 / SQUARE_METERS)
-    # The area of the parallelogram between four points around the center of each pixel. The points
-    # are so close that the surface between them is almost plane, even at a pole.
+    # Compute the area of the parallelogram between four points around the center of each pixel. The
+    # points are so close that the surface between them is almost plane, even at a pole.
     center = np.column_stack([columns, rows])
     directions = STEP * np.array([(1, 0), (-1, 0), (0, 1), (0, -1)])
     points = (center + directions[:, None]).reshape(-1, 2)
@@ -101,7 +101,7 @@ def polygon_hectares(grid: Grid, polygons: np.ndarray) -> np.ndarray:
         return shapely.area(polygons) * grid.crs.linear_units_factor[1] ** 2 / SQUARE_METERS
     ellipsoid = _crs(grid.crs)[0].get_geod()
     if not grid.crs.is_projected:
-        # In these coordinates, areas are exact if edges follow parallels and meridians.
+        # In an equal-area projection, areas are exact if edges follow parallels and meridians.
         equal_area = functools.partial(_equal_area, grid.crs, ellipsoid)
         return shapely.area(shapely.transform(polygons, equal_area)) / SQUARE_METERS
     on_globe = shapely.orient_polygons(
@@ -117,8 +117,8 @@ def polygon_hectares(grid: Grid, polygons: np.ndarray) -> np.ndarray:
 def edge_length(grid: Grid) -> float:
     """Returns the largest distance between two points on the edge of a polygon that is transformed.
 
-    An edge is a straight line in one coordinate system, and usually a curve in another one. With
-    this distance between the points, the curve is followed closely.
+    An edge is a straight line in one coordinate system, and usually a curve in another coordinate
+    system. With points at this distance, the polygon follows the curve closely.
     """
     transform = grid.transform
     pixel = max(np.hypot(transform.a, transform.d), np.hypot(transform.b, transform.e))
@@ -175,7 +175,8 @@ def _cartesian(grid: Grid, points: np.ndarray) -> np.ndarray:
         points: columns and rows, `(n, 2)`.
 
     Returns:
-        float64 `(n, 3)`, meters from the center of the ellipsoid; NaN if a point is not on it.
+        float64 `(n, 3)`, meters from the center of the ellipsoid; NaN for a point that has no
+        position on the ellipsoid.
     """
     longitudes, latitudes = _on_globe(grid, points)
     outside = ~(np.isfinite(longitudes) & (np.abs(latitudes) <= 90))

@@ -112,7 +112,7 @@ def map_images(
                 raise
             failed.append(image)
             tqdm.write(error_text(error), file=sys.stderr)
-        except OSError:  # a full disk, for example, is the same for all images
+        except OSError:  # such as a full disk, which affects all images
             raise
         except Exception:
             # A defect of this package must not prevent the maps of all other images.
@@ -136,8 +136,8 @@ def map_fingerprint(
 ) -> str:
     """Hashes the network, the settings and the image file from which a map is made.
 
-    The fingerprint consists of two hashes with a "-" between them: the hash of everything that
-    changes the classes, and the hash of the settings of `outputs`.
+    The fingerprint consists of two hashes with a "-" between them. The first hash contains
+    everything that changes the classes. The second hash contains the settings of `outputs`.
 
     Args:
         image: image file.
@@ -195,7 +195,7 @@ def check_earlier_maps(
         InputError: one of these reasons:
 
             - A map was made with another network, with other settings or from another image.
-            - A map is not complete, and a file that it would replace is possibly not from this
+            - A map is not complete, and a file that would be replaced is possibly not from this
               package.
     """
     unknown = []
@@ -386,10 +386,10 @@ def _values(
     Args:
         predictor: one or more networks that predicted the block.
         block: predicted part of the scene.
-        writers: mapping from the kind of a raster to the open raster.
+        writers: key: kind of a raster. Value: open raster.
 
     Returns:
-        Dictionary that maps the kind of a raster to its values, uint8 `(rows, columns, bands)`.
+        Dictionary. Key: kind of a raster. Value: values, uint8 `(rows, columns, bands)`.
     """
     if block.values is None:
         return {

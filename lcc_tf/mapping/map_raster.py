@@ -13,8 +13,8 @@ import numpy as np
 import rasterio
 import rasterio.shutil
 
-# If the disk is full when rasterio closes a file, rasterio raises an error of this class. rasterio
-# has no public name for the class. The error is caught to print one line instead of a traceback.
+# rasterio raises an error of this class if the disk is full when a file is closed. The error is
+# caught to print one line instead of a traceback. The class has no public name in rasterio.
 from rasterio._err import CPLE_BaseError
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError

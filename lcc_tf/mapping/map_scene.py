@@ -62,25 +62,28 @@ def map_scene(
             largest neighboring region before the polygons are written.
         zones: file with polygons (GeoPackage, GeoJSON, shapefile, ...), such as parcels. A table
             with the area of each class in each polygon is written. None for no table.
-        bands: numbers of the red, green and blue band; the first band is 1. None to use the
-            bands that the file marks as red, green and blue, or the bands of an image with three
-            unmarked bands. For a model with other bands, the numbers of these bands; None to find
-            them by their names, or by their numbers in the training images.
+        bands: numbers of the bands to read; the first band is 1:
+
+            - For an RGB model: the red, green and blue band. None to use the bands that the file
+              marks as red, green and blue, or the bands of an image with three unmarked bands.
+            - For a model with other bands: the bands of the model. None to find these bands by
+              their names, or by their numbers in the training images.
         scale: range of values that is scaled to [0, 255]:
 
             - "minmax": minimum and maximum of each band.
             - "percentile": the 2nd and 98th percentile of each band.
             - Two numbers: the range of all bands.
-            - None: no scaling of 8-bit images, "percentile" for other images. A model with other
-              bands scales its input, and `scale` must be None.
+            - None: no scaling of 8-bit images, "percentile" for other images.
+
+            For a model with other bands, `scale` must be None, because the model scales its input.
         resample_to: pixel size at which the scene is read and mapped, meters; None for the pixel
             size of the file.
         overwrite: True to replace existing files.
         verbose: 1 to show a progress bar with the remaining time, 0 to show nothing.
 
     Returns:
-        Dictionary that maps the kind of a file to its path. The kinds are "classes", "areas",
-        "polygons", "zones", and the names in `extras`.
+        Dictionary. Key: kind of a file. Value: path. The kinds are "classes", "areas", "polygons",
+        "zones", and the names in `extras`.
 
     Raises:
         InputError: an argument is invalid, the scene cannot be read, or a file already exists.

@@ -77,7 +77,7 @@ class Outputs:
         return [min_region, self.zones.fingerprint if self.zones else None]
 
     def all_files(self, image: Path) -> list[Path]:
-        """Returns the paths of all files that can be written for an image, with any outputs."""
+        """Returns the paths of all files that can be written for an image, with any settings."""
         every = [
             dataclasses.replace(self, extras=EXTRAS, polygons=polygons).files(image)
             for polygons in POLYGON_FORMATS
@@ -92,7 +92,7 @@ class Outputs:
             image: path of the image.
 
         Returns:
-            Dictionary that maps the kind of a file to its path. The kinds are "classes", "areas",
+            Dictionary. Key: kind of a file. Value: path. The kinds are "classes", "areas",
             "polygons", "zones", and the names in `extras`. The last entry is the table of areas,
             which is written after all other files.
         """
@@ -113,7 +113,7 @@ class Outputs:
 
 
 def sidecars(files: Sequence[Path]) -> list[Path]:
-    """Returns the files that are written beside output files: styles for QGIS, metadata for GDAL.
+    """Returns the additional files of output files: styles for QGIS and metadata for GDAL.
 
     Args:
         files: output files, as `Outputs.files` returns them.

@@ -37,9 +37,10 @@ def pixels_inside(
 
     The pixels are transformed to the coordinate system of the polygons, because there the edges of
     the polygons are straight lines. Pixels that cannot be transformed are in no polygon.
-    The raster is divided into blocks in which this transformation is almost linear. If even small
-    blocks are not linear, for example at a pole, the position of each pixel is computed. Other
-    positions are correct to 0.01 pixels.
+
+    The raster is divided into blocks. In most blocks, this transformation is almost linear: a
+    linear transform has errors of at most 0.01 pixels. If even a small block is not linear, for
+    example at a pole, the exact position of each pixel is computed.
 
     Args:
         grid: raster with a coordinate system.
@@ -48,9 +49,13 @@ def pixels_inside(
             meridian, also in cylindrical projections such as web Mercator.
 
     Yields:
-        For each polygon and each part of the raster near this polygon: number of the polygon,
-        counted from 0; rows and columns of the part; bool `(height, width)`, True for pixels inside
-        the polygon. The parts of a polygon do not overlap.
+        Four values for each polygon and each part of the raster near this polygon. The parts of a
+        polygon do not overlap.
+
+        - number of the polygon, counted from 0.
+        - rows of the part.
+        - columns of the part.
+        - mask, bool `(height, width)`, True for pixels inside the polygon.
     """
     shapely.prepare(polygons)
     tree = shapely.STRtree(polygons)
@@ -59,7 +64,12 @@ def pixels_inside(
     shifts = [count * turn for count in TURNS] if turn else [0.0]
 
     def near(bounds: np.ndarray) -> dict[int, list[float]]:
-        """Returns the polygons near a rectangle: for each number, shifts of x that lead to it."""
+        """Returns the polygons near a rectangle.
+
+        Returns:
+            Dictionary. Key: number of a polygon. Value: shifts of x that move the rectangle to the
+            polygon.
+        """
         left, bottom, right, top = bounds
         found = defaultdict(list)
         for shift in shifts:
@@ -106,8 +116,8 @@ def pixels_inside(
 def extent_in(grid: Grid, crs: rasterio.CRS) -> np.ndarray:
     """Returns left, bottom, right and top of a raster in another coordinate system.
 
-    The values are approximate: they are computed from the positions of some points. They are NaN
-    if no point has a position.
+    The values are approximate, because they are computed from some points. They are NaN if no
+    point can be transformed.
     """
     rows, columns = slice(0, grid.height), slice(0, grid.width)
     points = np.array(_locator(grid, crs)(*_samples(rows, columns)))
@@ -157,7 +167,7 @@ def _full_turn(crs: rasterio.CRS) -> float:
         return 2 * np.pi / system.axis_info[0].unit_conversion_factor
     longitudes = np.arange(-180, 180, STEP) + 0.5
     x = np.array([pyproj.Proj(system)(longitudes, np.full(len(longitudes), y))[0] for y in (0, 40)])
-    x[~np.isfinite(x)] = np.nan  # outside the globe of the projection
+    x[~np.isfinite(x)] = np.nan  # outside the area of the projection
     steps = np.diff(x)
     step = float(np.median(steps))
     # At the border of the projection, x jumps back once.
@@ -191,7 +201,12 @@ def _can_contain(
 
 
 def _without_jumps(x: np.ndarray, turn: float) -> np.ndarray:
-    """Adds turns around the globe to the coordinates of `_samples`, so that neighbors are near."""
+    """Adds full turns around the globe to x coordinates, so that neighbors have similar values.
+
+    Args:
+        x: x coordinates of the points that `_samples` returns.
+        turn: result of `_full_turn`.
+    """
     x = x.reshape(SAMPLES, SAMPLES)
     x = np.unwrap(np.unwrap(x, axis=0, period=turn), axis=1, period=turn)
     return (x - turn * np.round(x.mean() / turn)).ravel()

@@ -99,7 +99,7 @@ def _write(
     Args:
         file: file to write, `.gpkg` or `.geojson`.
         polygons: shapely geometries `(n,)`.
-        fields: dictionary that maps the name of a field to its values `(n,)`.
+        fields: key: name of a field. Value: values of the field, `(n,)`.
         crs: coordinate system of the polygons; None if it is unknown.
     """
     is_geojson = file.suffix == ".geojson"

@@ -49,7 +49,7 @@ MAX_DECODED = 1 << 26
 LARGEST_VALUE = 1e30
 # Number of sampled windows along one side of an image, and their height and width in pixels
 SAMPLED_WINDOWS, SAMPLE_SIDE = 4, 128
-# Minimum fraction of pixels with the same extreme value for a warning
+# A warning is printed if more than this fraction of the pixels has the same extreme value.
 UNDECLARED_FRACTION = 0.005
 # Files contain rounded pixel sizes. Therefore two pixel sizes are considered equal if their
 # relative difference is smaller than this value.
@@ -166,7 +166,7 @@ class Scene:
 
         Args:
             window: part to read; None for the whole image.
-            size: height and width to which the image is downsampled, pixels; None for its size.
+            size: height and width of the downsampled result, pixels; None for no downsampling.
 
         Returns:
             Two arrays:
@@ -248,15 +248,15 @@ def open_scene(
             - The file is broken or is not an image, or its name is not UTF-8.
             - The header of the file claims more pixels than the file can contain.
             - The bands in `reading.bands` do not exist.
-            - `reading.bands` is None, and the red, green and blue band, or `bands`, cannot be
-              identified.
+            - `reading.bands` is None, and the bands cannot be identified. These are the bands of
+              the network, or the red, green and blue band.
             - `bands` is set, and `reading.scale` is not None.
             - `reading.resample_to` is set, but the file has no coordinate system.
     """
     reading = reading or SceneReading()
     if bands and reading.scale is not None:
         raise InputError(
-            "`scale` is part of the network, which scales its bands like in the training. "
+            "`scale` must not be set, because the network scales its bands as in the training. "
             f"Received: scale={joined(reading.scale)}. Remove `scale`."
         )
     try:
@@ -312,7 +312,7 @@ def open_scene(
                         "as transparency. Remove the mark, for example with "
                         f"`gdal_translate -colorinterp_{marked[0]} undefined {path} unmarked.tif`."
                     )
-                if mask and has_mask:  # GDAL would ignore one of them during resampling
+                if mask and has_mask:  # GDAL would ignore one of the two masks
                     raise InputError(
                         f"`resample_to` needs one mask. Received: {path} with a transparency band "
                         "and a nodata value or another mask. Remove the nodata value, for example "
@@ -430,7 +430,7 @@ def _decoded_jpeg(path: Path, dataset: rasterio.DatasetReader) -> Iterator[raste
                     decoded.write(np.moveaxis(part, -1, 0), window=window)
                 decoded.descriptions = dataset.descriptions
                 decoded.colorinterp = dataset.colorinterp
-            del image  # otherwise it would stay in memory as long as the scene is open
+            del image  # free the memory, because the scene stays open
             opened = memory.open()
         with opened:
             yield opened
@@ -473,8 +473,8 @@ def _georeference_notes(dataset: rasterio.DatasetReader) -> list[str]:
     if dataset.crs is not None:
         if Grid.of(dataset).crs is None:
             return [
-                "warning: the image has a coordinate system, but no geotransform, which contains "
-                "its position; its maps have no coordinate system"
+                "warning: the image has a coordinate system, but no geotransform; therefore its "
+                "position is unknown, and its maps have no coordinate system"
             ]
         return []
     if count := len(dataset.gcps[0]):

@@ -15,10 +15,12 @@ class SceneReading:
     """Options for reading an image file: bands, value range and pixel size.
 
     Attributes:
-        bands: numbers of the red, green and blue band; the first band is 1. None to use the
-            bands that the file marks as red, green and blue, or the bands of an image with three
-            unmarked bands. For a network with other bands, the numbers of these bands; None to find
-            them by their names, or by their numbers in the training images.
+        bands: numbers of the bands to read; the first band is 1:
+
+            - For an RGB network: the red, green and blue band. None to use the bands that the file
+              marks as red, green and blue, or the bands of an image with three unmarked bands.
+            - For a network with other bands: the bands of the network. None to find these bands by
+              their names, or by their numbers in the training images.
         scale: range of values that is scaled to [0, 255]. All parts of an image have the same
             range:
 
@@ -27,8 +29,8 @@ class SceneReading:
             - Two numbers: the range of all bands.
             - None: no scaling of 8-bit images, "percentile" for other images.
 
-            If the image is larger than 2048 pixels per side, "minmax" and "percentile" are computed
-            from a downsampled image with a longer side of 2048 pixels.
+            If a side of the image is longer than 2048 pixels, "minmax" and "percentile" are
+            computed from a downsampled image. The longer side of this image has 2048 pixels.
         resample_to: pixel size at which the image is read, meters; None for the pixel size of the
             file.
 

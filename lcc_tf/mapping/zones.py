@@ -1,4 +1,4 @@
-"""Area of each class in zones: polygons of the user, such as parcels."""
+"""Area of each class in zones. Zones are polygons of the user, such as parcels."""
 
 import functools
 import hashlib
@@ -89,7 +89,8 @@ class Zones:
                 f"{file} contains a damaged polygon: zone {damaged[0] + 1} has a coordinate "
                 "that is infinite or not a number. Correct or remove this polygon."
             )
-        # Some functions of shapely drop parts of invalid polygons, such as two crossing edges.
+        # Repair invalid polygons, such as polygons with crossing edges. Some functions of shapely
+        # would drop parts of them.
         invalid = ~shapely.is_valid(self.polygons) & ~is_missing
         self.polygons[invalid] = shapely.make_valid(
             self.polygons[invalid], method="structure", keep_collapsed=False
@@ -125,8 +126,9 @@ class Zones:
             Two values:
 
             - CSV with one row per zone and class. The first column is the number of the zone, which
-              starts at 1. The attributes of the zone and the columns in `COLUMNS` follow. An
-              attribute with the name of another column has the prefix `attribute_`.
+              starts at 1. The next columns are the attributes of the zone. The last columns are the
+              columns in `COLUMNS`. An attribute with the name of another column has the prefix
+              `attribute_`.
             - Warning about zones without mapped pixels; an empty string if there are none.
 
         Raises:
@@ -174,7 +176,7 @@ class Zones:
         if is_outside.any():
             causes.append(f"{is_outside.sum()} outside the map")
         if is_empty.any():
-            causes.append(f"{is_empty.sum()} too small, on nodata pixels, or at its border")
+            causes.append(f"{is_empty.sum()} too small, on nodata pixels, or at the map border")
         if not causes:
             return ""
         text = (
@@ -256,7 +258,7 @@ def _column(
         return [value.tolist() if isinstance(value, np.ndarray) else value for value in values]
     kind = np.dtype(dtype)
     if kind == np.int64 and np.isnan(values).any():
-        # Floats cannot contain all numbers of 64 bits. Therefore they are read as text.
+        # Floats cannot represent all integers of 64 bits. Therefore the integers are read as text.
         column, table = (
             '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
             for text in (name, layer or pyogrio.list_layers(path)[0][0])

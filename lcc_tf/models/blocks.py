@@ -3,7 +3,8 @@
 The blocks have the same settings as the decoders of the original PyTorch notebooks:
 
 - The epsilon of batch normalization is 1e-5, the default of PyTorch.
-- The momentum of batch normalization is 0.9 in Keras, which equals the default of 0.1 in PyTorch.
+- The momentum of batch normalization is 0.9. PyTorch's default of 0.1 means the same, because
+  PyTorch defines the momentum as 1 minus the momentum of Keras.
 - The initial weights of the convolutions are He-uniform.
 """
 

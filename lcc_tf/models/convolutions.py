@@ -11,7 +11,7 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
     For a dilated depthwise convolution, TensorFlow pads the feature map to a multiple of the
     dilation rate. With a rate of 36 and 8x8 pixels, the padding multiplies the work by several
     hundred. This layer instead adds nine shifted copies of the feature map, one per element of the
-    kernel. If the image size is known before the call, it skips copies that contain only padding.
+    kernel. If the image size is known before the call, the layer skips copies of padding only.
 
     The layer uses this method for 3x3 kernels with stride 1, depth multiplier 1 and padding "same".
     In all other cases, the layer calls `SeparableConv2D`. Both layers have the same arguments.
@@ -53,7 +53,7 @@ class AtrousSeparableConv2D(keras.layers.SeparableConv2D):
                 inside = x[:, bottom : sides[0] - top, end : sides[1] - left]
                 margins = [(0, 0), (top, bottom), (left, end), (0, 0)]
                 copy = tf.pad(inside * kernel[row, column, :, 0], margins)
-                copy.set_shape(x.shape)  # unknown margins would make the number of channels unknown
+                copy.set_shape(x.shape)  # otherwise, the number of channels could be unknown
                 shifted.append(copy)
         x = keras.ops.conv(tf.add_n(shifted), self.pointwise_kernel, padding="same")
         if self.use_bias:
@@ -100,8 +100,8 @@ class NodeConv2D(keras.layers.Layer):
     The result is the same as the result of `UpSampling2D(2)`, `Concatenate` and `Conv2D`. The
     upsampled map has equal values in each block of 2x2 pixels. Therefore, each output pixel depends
     on only 2x2 pixels of the map before the upsampling, and 4 of 9 multiplications are enough. On a
-    CPU, the layer computes them as a transposed convolution with stride 2 and a 4x4 kernel. For
-    small maps, for maps of unknown size and on a GPU, it upsamples the map.
+    CPU, the layer therefore uses a transposed convolution with stride 2 and a 4x4 kernel. For small
+    maps, for maps of unknown size and on a GPU, the layer upsamples the map first.
 
     Args:
         filters: number of output channels.
@@ -113,8 +113,8 @@ class NodeConv2D(keras.layers.Layer):
         TensorShape([1, 16, 16, 4])
     """
 
-    # Smallest number of pixels of the map before the upsampling for the transposed convolution. For
-    # smaller maps, the 4x4 kernel takes longer than the multiplications that it saves.
+    # Minimum number of pixels of the map before the upsampling. For smaller maps, the transposed
+    # convolution is slower.
     MIN_PIXELS = 256
 
     def __init__(

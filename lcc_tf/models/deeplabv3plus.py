@@ -21,7 +21,7 @@ from lcc_tf.models.resampling import BilinearUpsampling, BroadcastLike
 FILTERS = 256
 # Number of channels of the stride-4 features: the best number in table 1 of the paper
 LOW_LEVEL_FILTERS = 48
-# Mapping from an output stride to the dilation rates.
+# Key: output stride. Value: dilation rates.
 # - Output stride 16: the rates of segmentation_models_pytorch 0.5 and 0.6. The original PyTorch
 #   notebooks used these rates. The rates of DeepLabV3 (Chen et al. 2017,
 #   https://arxiv.org/abs/1706.05587, section 3.3) are half as large: (6, 12, 18).
@@ -51,8 +51,9 @@ def DeepLabV3Plus(
         encoder_weights: "imagenet", None for random weights, or the path of a weights file; see
             `build_encoder`.
         input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
-            channels without `bands`. Height and width must be divisible by `output_stride`,
-            or None if images have different sizes. None for images of any size.
+            channels without `bands`. Height and width must be divisible by `output_stride`. A
+            height or width that can vary is None. If the whole argument is None, the model accepts
+            images of any size.
         preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
             of `PREPROCESSING_MODES`; see `build_encoder`.
         output_stride: stride of the encoder's deepest features, 16 or 8.
@@ -61,15 +62,14 @@ def DeepLabV3Plus(
             (12, 24, 36) at both output strides.
         align_corners: True to upsample features and logits like segmentation_models_pytorch; see
             `BilinearUpsampling`.
-
         bands: bands of the images; None for RGB in [0, 255].
         new_bands: initial weights for bands that are not red, green or blue, "mean" or "zero"; see
             `build_encoder`.
 
     Returns:
-        A model that maps images to logits. The images are float32 `(batch, height, width, 3)`, RGB
-        in [0, 255], or have the channels `bands` with their original values. The logits are
-        float32 `(batch, height, width, num_classes)`.
+        A model that maps images to logits. The images are float32
+        `(batch, height, width, channels)`. The channels are RGB in [0, 255], or the original values
+        of `bands`. The logits are float32 `(batch, height, width, num_classes)`.
 
     Raises:
         InputError: the encoder or the preprocessing is unknown; `num_classes`, `input_shape`,

@@ -23,10 +23,8 @@ class EncoderSpec:
     preprocessing: str  # mode of `EncoderPreprocessing` that the ImageNet weights expect
     # Names of the layers whose outputs are the features of strides 2, 4, 8, 16 and 32
     taps: tuple[str, ...]
-    # Regular expressions for the names of the layers from stride 8 to stride 16, and from stride 16
-    # to stride 32
-    stage_16: str
-    stage_32: str
+    stage_16: str  # regular expression for the names of the layers from stride 8 to stride 16
+    stage_32: str  # regular expression for the names of the layers from stride 16 to stride 32
     # True if the features are the inputs of the layers in `taps` and the output of the network
     taps_are_inputs: bool = False
     # Dilation rate of a kernel whose stride is set to 1. True: the rate of the layers before the

@@ -71,11 +71,10 @@ def build_encoder(
 
     Returns:
         A model that converts images to a list of features. The images are float32
-        `(batch, height, width, 3)`, RGB in [0, 255], or `(batch, height, width, bands)` with the
-        original values of the bands. The features are float
-        `(batch, height / s, width / s, channels)`. The strides s are 2, 4, 8, 16
-        and 32. Strides above `output_stride` are reduced to `output_stride`. ConvNeXt has no
-        features of stride 2.
+        `(batch, height, width, channels)`. The channels are RGB in [0, 255], or the original values
+        of `bands`. The features are float `(batch, height / s, width / s, channels)`. The strides s
+        are 2, 4, 8, 16 and 32. Strides above `output_stride` are reduced to `output_stride`.
+        ConvNeXt has no features of stride 2.
 
     Raises:
         InputError: the name, the output stride or the preprocessing is unknown; the weights cannot

@@ -25,9 +25,9 @@ def ensemble(
 
     Each member is a layer of the ensemble: `member_0`, `member_1`, ... The layers
     `member_0_probabilities`, `member_1_probabilities`, ... return the probabilities of the members.
-    If `scales` resizes the image for a member, the image is then padded, because its sides must be
-    divisible by the stride of the member. The probabilities of this member have the size of the
-    padded image.
+    If `scales` resizes the image for a member, the resized image is also padded, because its sides
+    must be divisible by the stride of the member. The probabilities of this member then have the
+    size of the padded image.
 
     Args:
         members: models that return logits or probabilities for float32 images. All members must
@@ -100,7 +100,8 @@ def ensemble(
     for index, (model, scale) in enumerate(zip(members, scales, strict=True)):
         if not variables.isdisjoint(map(id, model.weights)):
             # This member and an earlier member have common layers. Keras would save these layers
-            # only once. After loading, this member would have random weights. Therefore copy it.
+            # only once. After loading, this member would have random weights. Therefore, copy the
+            # member.
             copy = keras.models.clone_model(model)
             copy.set_weights(model.get_weights())
             model = copy

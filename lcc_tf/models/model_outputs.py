@@ -11,8 +11,8 @@ from lcc_tf.models.averaging import WeightedAverage
 from lcc_tf.models.preprocessing import bands_of, size_divisor
 from lcc_tf.models.resampling import BilinearUpsampling
 
-# If the input of one of these layers is probabilities, the output is probabilities too. Therefore
-# these layers are skipped when the layer that computes the probabilities is searched.
+# If the input of one of these layers is probabilities, the output is probabilities too. Therefore,
+# `_output_layer` skips these layers.
 _KEEP_PROBABILITIES = (
     BilinearUpsampling,
     keras.layers.Cropping2D,
@@ -37,8 +37,9 @@ def check_segmentation_model(model: keras.Model) -> None:
         InputError: one of these reasons:
 
             - The model is neither functional nor sequential.
-            - It does not have exactly one input, RGB `(batch, height, width, 3)`, or images with
-              the `bands` of the model.
+            - The model has several inputs.
+            - The input is not RGB `(batch, height, width, 3)` or images with the `bands` of the
+              model.
             - Its first output is not `(batch, height, width, num_classes)` with 2 classes or more.
             - The height or width of its output differs from the height or width of its input.
             - A sigmoid computes its output.
@@ -108,9 +109,9 @@ def outputs_probabilities(model: keras.Model) -> bool:
     """Returns True if a model's first output is probabilities, False if it is logits.
 
     If the last layer is a softmax, a `WeightedAverage` as in an ensemble, or a convolution without
-    activation, the layer gives the answer. Layers that keep probabilities, such as upsampling and
-    cropping, are skipped. If the last layer is a nested model, its last layer is used. In all other
-    cases, the function calls the model with a random image. The outputs are probabilities if all
+    activation, this layer decides. Layers that keep probabilities, such as upsampling and cropping,
+    are skipped. If the last layer is a nested model, its last layer is used. In all other cases,
+    the function calls the model with a random image. The outputs are probabilities if all
     values are in [0, 1] and sum to 1 at each pixel.
 
     Raises:

@@ -82,8 +82,8 @@ class EncoderPreprocessing(keras.layers.Layer):
         if self.bands:
             low, high = np.array(self.bands.ranges, np.float32).T
             factor, offset = self._affine(self.bands)
-            # `low` is subtracted first. If a range is small and far from 0, the products of the
-            # values would differ only in bits that float32 does not have.
+            # Subtract `low` first. Otherwise, float32 would be too inaccurate for a small range far
+            # from 0.
             return (keras.ops.clip(images, low, high) - low) * factor + offset
         return self._preprocess(images)
 
@@ -102,7 +102,7 @@ class EncoderPreprocessing(keras.layers.Layer):
     def _affine(self, bands: Bands) -> tuple[np.ndarray, np.ndarray]:
         """Returns the factors and the offsets of the bands, float32 `(bands,)` each.
 
-        They convert the difference between a value and the start of the range of its band.
+        The preprocessed value is (value - low) * factor + offset, with the range [low, high].
         """
         zero, one = (self._preprocess(np.full((1, 3), value)) for value in (0.0, 1.0))
         offsets = np.array(zero, float)[0]
@@ -211,10 +211,10 @@ def bands_of(model: keras.Model) -> Bands | None:
 
 
 def size_divisor(model: keras.Model) -> int:
-    """Returns the number by which image height and width must be divisible for a model.
+    """Returns the required divisor of image height and width for a model.
 
-    The number is the largest `size_divisor` of the `EncoderPreprocessing` layers in the model and
-    in its nested models. For a model without such a layer, the number is 1.
+    The divisor is the largest `size_divisor` of the `EncoderPreprocessing` layers in the model and
+    in its nested models. For a model without such a layer, the divisor is 1.
 
     Example:
         >>> from lcc_tf.models import UNetPlusPlus

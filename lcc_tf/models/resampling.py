@@ -39,8 +39,8 @@ class BilinearUpsampling(keras.layers.Layer):
 
     def call(self, x: tf.Tensor) -> tf.Tensor:
         """Upsamples feature maps, float `(batch, height, width, channels)`."""
-        # If the input size is known, compute the output size with Python integers, so that it is
-        # also known.
+        # If the input size is known, compute the output size with Python integers. Then the output
+        # size is also known.
         size = [
             side * self.factor if side is not None else tf.shape(x)[axis] * self.factor
             for axis, side in enumerate(x.shape[1:3], start=1)

@@ -1,7 +1,7 @@
 """ResNet with the layers of torchvision ("v1.5") and the layer names of `keras.applications`.
 
 `keras.applications.ResNet50` has the layers of He et al. 2016 (https://arxiv.org/abs/1512.03385).
-Weights for these layers do not work in the ResNets of torchvision, which differ in four points:
+The ResNets of torchvision cannot use weights for these layers, because they differ in four points:
 
 - A bottleneck block has its stride in the 3x3 convolution, not in the first 1x1 convolution (Goyal
   et al. 2017, https://arxiv.org/abs/1706.02677, section 5.1).

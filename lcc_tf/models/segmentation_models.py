@@ -103,8 +103,8 @@ def UNet(
         encoder_weights: "imagenet" (segmentation-models downloads these weights on first use), None
             for random weights, or the path of a weights file of the backbone without its
             classifier.
-        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by 32, or
-            None if images have different sizes.
+        input_shape: `(height, width, 3)`, in pixels. Height and width must be divisible by 32. A
+            height or width that can vary is None.
 
     Returns:
         A model that maps images, float32 `(batch, height, width, 3)`, RGB in [0, 255], to logits,
@@ -244,8 +244,11 @@ def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
     """Splits a network into its backbone and its decoder.
 
     Returns:
-        The layers of the backbone, the layers of the decoder, and the features, which are the
-        outputs of the backbone that the decoder uses. Each list is in the order of computation.
+        Three lists, each in the order of computation:
+
+        - layers of the backbone,
+        - layers of the decoder,
+        - features: outputs of the backbone that the decoder uses.
     """
     encoder, decoder = [], []
     decoded: set[int] = set()  # `id` of each output of a decoder layer
@@ -262,7 +265,7 @@ def _split(network: keras.Model) -> tuple[list, list, list[keras.KerasTensor]]:
 
 
 def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
-    """Returns a dictionary that maps each layer name of a network to a new layer without weights.
+    """Returns copies of layers without weights. Key: name of the original layer. Value: copy.
 
     Automatic names, such as "add_12", depend on the layers that Keras built before. The new layers
     are numbered from 1. Therefore the layers of each new network have the same names.
@@ -282,7 +285,7 @@ def _copies(layers: list[keras.layers.Layer]) -> dict[str, Any]:
 
 
 def _copy(layer: keras.layers.Layer, name: str, dtype: str) -> Callable:
-    """Copies a layer; replaces a layer that Keras cannot save, or cannot export for any size."""
+    """Copies a layer; replaces layers that Keras cannot save or export for any image size."""
     config = layer.get_config() | {"name": name, "dtype": dtype}
     if level := re.match(r"psp_level(\d)_(pooling|upsampling)", name):
         if level[2] == "pooling":
@@ -318,7 +321,7 @@ def _connect(
 
     Args:
         layers: the original layers, in the order of computation.
-        copies: mapping from the name of an original layer to its copy.
+        copies: key: name of an original layer. Value: copy of this layer.
         inputs: input tensors of the original layers.
         new_inputs: input tensors of the copies, one per tensor of `inputs`.
         outputs: output tensors of the original layers.

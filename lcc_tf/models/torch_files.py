@@ -37,7 +37,7 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
             state dict. Only files of `torch.save` need PyTorch.
 
     Returns:
-        Dictionary that maps names to arrays. Floating-point arrays are float32.
+        Dictionary. Key: name of an array. Value: the array. Floating-point arrays are float32.
 
     Raises:
         InputError: the file does not exist, is damaged, has another format, contains more than
@@ -62,8 +62,8 @@ def read_torch_weights(path: str | Path) -> dict[str, np.ndarray]:
         try:
             weights = safetensors.numpy.load_file(path)
         except AttributeError as error:
-            # safetensors reads types that numpy does not have, such as float8, as attributes of
-            # numpy. Quantized values need scales, and therefore they are not converted.
+            # safetensors raises this error for types that numpy does not have, such as float8. The
+            # values are not converted, because quantized values need scale factors.
             raise InputError(
                 f"The arrays in {str(path)!r} must have at least 16 bits per value. Received: "
                 f"arrays with fewer bits ({error}). Save the weights as float32 or float16."
@@ -111,8 +111,8 @@ def _read_pickled(path: Path) -> dict[str, np.ndarray]:
         return isinstance(value, Mapping) and all(map(torch.is_tensor, value.values()))
 
     if isinstance(content, Mapping) and not is_state_dict(content):
-        # A checkpoint contains the state dict beside values such as the epoch. Names of the state
-        # dict: `state_dict`, `model`, `model_state_dict`, ...
+        # A checkpoint contains the state dict and other values, such as the epoch. Usual names of
+        # the state dict are `state_dict`, `model` and `model_state_dict`.
         found = {name: value for name, value in content.items() if value and is_state_dict(value)}
         if len(found) > 1 and "state_dict" not in found:
             raise InputError(

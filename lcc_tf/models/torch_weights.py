@@ -37,8 +37,8 @@ _VARIABLES = {
     "pointwise_kernel": ("1.weight", (2, 3, 1, 0)),
 }
 
-# Mapping from a layer of `DeepLabV3Plus` to the module of smp. `_deeplabv3plus_modules` adds the
-# layers of the atrous branches, because their names contain the dilation rates of the model.
+# Key: layer of `DeepLabV3Plus`. Value: module of smp. `_deeplabv3plus_modules` adds the layers of
+# the atrous branches, because their names contain the dilation rates of the model.
 _DEEPLABV3PLUS_MODULES = {
     "aspp_1x1_conv": "decoder.aspp.0.convs.0.0",
     "aspp_1x1_conv_bn": "decoder.aspp.0.convs.0.1",
@@ -57,7 +57,7 @@ _DEEPLABV3PLUS_MODULES = {
 
 
 class StateDictDescription(NamedTuple):
-    """Architecture, encoder and number of classes of the model with a certain state dict."""
+    """Architecture, encoder and number of classes of the network in a state dict."""
 
     arch: str  # key of `lcc_tf.models.ARCHITECTURES`
     encoder: str  # key of `lcc_tf.models.ENCODERS`
@@ -90,7 +90,7 @@ def load_torch_state_dict(model: keras.Model, state_dict: Mapping[str, np.ndarra
         model: a model of `UNetPlusPlus` or `DeepLabV3Plus`. The name of its encoder must end in
             `_v1.5` (a ResNet with the layers of torchvision). The model must have no deep
             supervision.
-        state_dict: mapping from smp's names to arrays. The names may have a prefix, for example in
+        state_dict: key: name in smp. Value: array. The names may have a prefix, for example in
             the state dict of a Lightning module. Arrays outside of the network are ignored, except
             `mean` and `std`, which must have the values of ImageNet.
 
@@ -117,11 +117,11 @@ def load_torch_encoder(network: keras.Model, state_dict: Mapping[str, np.ndarray
 
     Some networks of timm, such as `resnetaa50` and `resnetblur50`, are not ResNets of torchvision,
     but their weights have the same names and shapes. This function cannot detect such weights, and
-    loads them without an error.
+    loads them without an error. The features of the network are then wrong.
 
     Args:
         network: a model that `resnet_v1_5` returned.
-        state_dict: mapping from torchvision's names to arrays. The classifier is ignored.
+        state_dict: key: name in torchvision. Value: array. The classifier is ignored.
 
     Raises:
         InputError: names or shapes do not match. In this case, no weights are loaded.
@@ -134,7 +134,7 @@ def describe(state_dict: Mapping[str, np.ndarray]) -> StateDictDescription:
     """Identifies the network of an smp state dict from the names and shapes of the arrays.
 
     Args:
-        state_dict: mapping from smp's names to arrays; see `load_torch_state_dict`.
+        state_dict: key: name in smp. Value: array; see `load_torch_state_dict`.
 
     Raises:
         InputError: the network is not a `UnetPlusPlus` or `DeepLabV3Plus` with a ResNet encoder.
@@ -174,7 +174,7 @@ def network_arrays(
     (`DataParallel`), and the name of the attribute of a Lightning module, such as `model`.
 
     Args:
-        state_dict: mapping from names to arrays.
+        state_dict: key: name of an array. Value: the array.
 
     Returns:
         Two values:
@@ -223,10 +223,10 @@ def as_two_classes(weights: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
     Therefore the probabilities do not change.
 
     Args:
-        weights: mapping from smp's names to arrays, see `network_arrays`.
+        weights: key: name in smp. Value: array; see `network_arrays`.
 
     Returns:
-        The mapping for a network with two output channels, background and class.
+        The arrays of a network with two output channels, background and class.
     """
     head = ("segmentation_head.0.weight", "segmentation_head.0.bias")
     return {
@@ -249,7 +249,7 @@ def _check_statistics(model: keras.Model, name: str, values: np.ndarray) -> None
         received, np.array(expected, np.float32)
     ):
         raise InputError(
-            f"{name!r} in the state dict must be {expected}, the values of ImageNet, and the "
+            f"{name!r} in the state dict must be {expected}, the values of ImageNet. The "
             "preprocessing of the model must be 'torch' or 'torch_255'. "
             f"Received: {name}={received}, preprocessing={mode!r}. If the images had another "
             "preprocessing in training, remove `mean` and `std` from the state dict and build the "
@@ -300,8 +300,8 @@ def _resnet_module(layer: keras.layers.Layer) -> str:
     if match is None or getattr(layer, "use_bias", False):
         raise InputError(
             f"PyTorch weights load into the encoders {list(RESNETS)} only. Received a model whose "
-            f"encoder has the layer {layer.path!r}. The supported encoders have no such layer, "
-            "or it has no bias."
+            f"encoder has the layer {layer.path!r}. The supported encoders do not have this layer, "
+            "or their layer has no bias."
         )
     stage, block, index, kind = match.groups()
     if block is None:
@@ -355,7 +355,7 @@ def _unknown_layer(layer: keras.layers.Layer) -> InputError:
 
 
 def _deeplabv3plus_modules(layers: Sequence[keras.layers.Layer]) -> dict[str, str]:
-    """Returns a dictionary that maps each decoder layer of `DeepLabV3Plus` to smp's module."""
+    """Returns the modules of smp. Key: name of a decoder layer of `DeepLabV3Plus`."""
     modules = dict(_DEEPLABV3PLUS_MODULES)
     atrous = [layer.name for layer in layers if re.fullmatch(r"aspp_rate\d+_conv", layer.name)]
     for index, name in enumerate(atrous, start=1):
@@ -400,7 +400,7 @@ def _assign(
             for name, target in targets.items()
             if name in received and np.shape(received[name]) != target.torch_shape
         ],
-        # Quantized weights are integers, whose scale factors are not read.
+        # Quantized weights are integers. Without their scale factors, the values would be wrong.
         "not of a floating point type": [
             f"{name}, received {np.asarray(array).dtype}"
             for name, array in received.items()

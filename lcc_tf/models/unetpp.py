@@ -52,8 +52,9 @@ def UNetPlusPlus(
         encoder_weights: "imagenet", None for random weights, or the path of a weights file; see
             `build_encoder`.
         input_shape: `(height, width, channels)`, in pixels, with one channel per band, or 3
-            channels without `bands`. Height and width must be divisible by 32,
-            or None if images have different sizes. None for images of any size.
+            channels without `bands`. Height and width must be divisible by 32. A height or width
+            that can vary is None. If the whole argument is None, the model accepts images of any
+            size.
         preprocessing: None for the preprocessing of the encoder's ImageNet weights, or another mode
             of `PREPROCESSING_MODES`; see `build_encoder`.
         deep_supervision: True to add a head to each of the nodes X^{0,1}, X^{0,2} and X^{0,3}. The
@@ -64,11 +65,11 @@ def UNetPlusPlus(
             `build_encoder`.
 
     Returns:
-        A model that maps images to logits. The images are float32 `(batch, height, width, 3)`, RGB
-        in [0, 255], or have the channels `bands` with their original values. The logits are
-        float32 `(batch, height, width, num_classes)`. With deep supervision, the model returns five
-        such outputs: first the prediction, then the four heads. In training, apply the loss only to
-        the four heads.
+        A model that maps images to logits. The images are float32
+        `(batch, height, width, channels)`. The channels are RGB in [0, 255], or the original values
+        of `bands`. The logits are float32 `(batch, height, width, num_classes)`. With
+        deep supervision, the model returns five such outputs: first the prediction, then the four
+        heads. In training, apply the loss only to the four heads.
 
     Raises:
         InputError: the encoder or the preprocessing is unknown; `num_classes` or `input_shape` is
@@ -127,9 +128,9 @@ def _node(
     below: keras.KerasTensor, skips: list[keras.KerasTensor], filters: int, *, name: str
 ) -> keras.KerasTensor:
     """Upsamples the node below, concatenates the nodes to the left and convolves twice."""
-    # Weights files contain the layers in the order of the graph. In earlier versions,
-    # upsampling and concatenation were separate layers. The two identity layers take their places,
-    # so that earlier weights files can be loaded.
+    # Weights files contain the layers in the order of the graph. In earlier versions, upsampling
+    # and concatenation were separate layers. The two identity layers replace these layers, so that
+    # earlier weights files can be loaded.
     below = keras.layers.Identity(name=f"{name}_upsampling")(below)
     maps = [below]
     if skips:

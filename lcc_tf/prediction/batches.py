@@ -18,8 +18,8 @@ from lcc_tf.prediction.tiling import Predict, images_per_batch
 def in_batches(predict: Predict) -> Predict:
     """Returns a function that predicts images in batches of limited memory.
 
-    If the memory is not enough for a batch, the function predicts the images again in batches of
-    half the size, and prints one line. All later batches have the smaller size.
+    If the memory is not enough for a batch, the function prints one line. Then it predicts the
+    images again in batches of half the size. All later batches have the smaller size.
 
     Args:
         predict: function that predicts images of the same size.
@@ -68,7 +68,7 @@ def in_batches(predict: Predict) -> Predict:
 
 
 def _finite(predicted: np.ndarray) -> np.ndarray:
-    """Checks and returns predictions. The argmax of NaN would be class 0 without an error.
+    """Checks and returns predictions. Without this check, NaN would silently become class 0.
 
     Raises:
         InputError: a prediction is NaN or infinite.

@@ -176,8 +176,8 @@ class Predictor:
             `image_size`.
         size_divisor: number that `image_size` must be divisible by.
         fingerprint: function that returns a hash of the network and the name of the test-time
-            augmentation.
-            Only maps need the hash, which takes 0.4 seconds for 49 million weights.
+            augmentation. It is a function because only maps need the hash. Computing the hash takes
+            0.4 seconds for 49 million weights.
         bands: bands of the images; None for RGB in [0, 255].
     """
 

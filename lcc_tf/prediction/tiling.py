@@ -259,9 +259,9 @@ def tile_origins(side: int, tile: int, overlap: int) -> list[int]:
     """Returns the first row or column of each tile along one side of an image.
 
     The first tile and the last tile extend beyond the borders of the image by half of the overlap
-    or more. Therefore each pixel has this distance or more from the edges of some tile.
+    or more. Therefore each pixel is at least this far from the edges of at least one tile.
 
-    If the image is not larger than a tile, there is a single tile with the image in its center.
+    If the image is not larger than a tile, the only tile has the image in its center.
 
     Args:
         side: side of the image, pixels.
@@ -331,8 +331,8 @@ def _intersection(first: int, length: int, side: int) -> tuple[slice, slice]:
         side: side of the image, pixels.
 
     Returns:
-        Two slices of this part: the first slice relative to the border of the image, the second
-        slice relative to the start of the interval.
+        Two slices of the same part. The first slice is relative to the border of the image. The
+        second slice is relative to the start of the interval.
     """
     start, stop = max(first, 0), min(first + length, side)
     return slice(start, stop), slice(start - first, stop - first)

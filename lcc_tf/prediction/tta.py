@@ -9,9 +9,9 @@ from lcc_tf.errors import InputError
 if TYPE_CHECKING:  # the command line imports `TTA` without TensorFlow
     from lcc_tf.prediction.tiling import Predict
 
-# The keys are names of augmentations. Each pair of a value describes one transformed image: the
-# number of counterclockwise rotations by 90 degrees, and True if the rotated image is then flipped
-# left to right.
+# Key: name of an augmentation. Value: one pair per transformed image. The first element is the
+# number of counterclockwise rotations by 90 degrees. The second element is True if the rotated
+# image is then flipped left to right.
 TTA = {
     "none": ((0, False),),
     "flip": ((0, False), (0, True), (2, False), (2, True)),

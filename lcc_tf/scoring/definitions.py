@@ -41,14 +41,14 @@ def definitions(rules: ScoringRules) -> dict[str, str]:
     """Defines each score of `lcc_tf.scoring.scores.scores` in one sentence.
 
     Returns:
-        Dictionary that maps the name of each score to its definition. In the definitions, tp, fp,
-        fn and tn are the numbers of true positive, false positive, false negative and true negative
-        pixels of a class.
+        Dictionary. Key: name of a score. Value: definition. In the definitions, tp, fp, fn and tn
+        are the numbers of true positive, false positive, false negative and true negative pixels of
+        a class.
     """
     names, averaged, num_predicted = rules.class_names, rules.averaged, len(rules.predicted)
     pixels = "all pixels"
     if rules.ignore_class is not None:
-        pixels = f"all pixels except those whose ground truth is {UNKNOWN}"
+        pixels = f"all pixels except pixels whose ground truth is {UNKNOWN}"
     if len(averaged) <= MAX_NAMED_CLASSES:
         mean_over = f"the {len(averaged)} classes " + ", ".join(names[i] for i in averaged)
     elif len(averaged) < len(names):

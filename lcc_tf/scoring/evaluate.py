@@ -52,19 +52,22 @@ def evaluate(
     3. The ensemble averages the resized probabilities of the models.
 
     Args:
-        models: one model, or a dictionary that maps names to models. The input of a model is
-            float32 `(batch, height, width, 3)`, RGB in [0, 255], or images with the `bands` of the
-            model. The output of a model is `(batch, height, width, num_classes)`, logits or
-            probabilities. For two models or more, the ensemble of all models is also scored. For
-            three models or more, each ensemble without one of the models is also scored.
+        models: one model, or a dictionary of models (key: name, value: model). The input of a
+            model is float32 `(batch, height, width, 3)`, RGB in [0, 255], or images with the
+            `bands` of the model. The output of a model is `(batch, height, width, num_classes)`,
+            logits or probabilities. For two models or more, the ensemble of all models is also
+            scored. For three models or more, each ensemble without one of the models is also
+            scored.
         examples: pairs of an image and a mask, as a list, as a `tf.data.Dataset` without batches,
             or as a split of the TFDS data set. The image is uint8 `(height, width, 3)`, RGB, or
             numbers `(height, width, bands)`. The mask is integer `(height, width)` or
             `(height, width, 1)`, class ids. Images may have different sizes.
         classes: names and colors of the classes, in the order of the models' output channels.
-        protocols: one or more names of protocols (see docs/protocols.md): "original" for the scores
-            of the original PyTorch notebooks at 512x512 pixels, "official6" for the DeepGlobe
-            challenge, "glnet" for papers with the 142 test images of GLNet.
+        protocols: one or more names of protocols (see docs/protocols.md):
+
+            - "original": the scores of the original PyTorch notebooks at 512x512 pixels.
+            - "official6": the score of the DeepGlobe challenge.
+            - "glnet": the scores of papers with the 142 test images of GLNet.
         tile: side of the tiles, pixels. The best value is the size of the training images.
         tta: test-time augmentation: "none", "flip" (mean over 4 flipped images) or "d4" (mean over
             8 rotated and flipped images).

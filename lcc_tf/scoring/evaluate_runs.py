@@ -76,8 +76,12 @@ def evaluate_runs(
         allow_training_images: True to also score images on which a run was trained.
 
     Raises:
-        InputError: the split is empty, a run has no weights, a run was trained on an image of the
-            split "validation" or "test", or an argument is invalid.
+        InputError: one of these reasons:
+
+            - The split is empty.
+            - A run has no weights.
+            - A run was trained on an image of the split "validation" or "test".
+            - An argument is invalid.
     """
     check_runs(runs)
     if split != "train" and not allow_training_images:
@@ -147,8 +151,8 @@ def _check_not_trained_on(
         if not scored or images is None:
             print(
                 f"warning: {run.path} or the data set has no checksums of images, because it is "
-                f"from an earlier version. {split} images can be images on which the run was "
-                "trained."
+                f"from an earlier version. Therefore some {split} images may be training images "
+                "of the run."
             )
             continue
         trained = images["train"] | (images["validation"] if split == "test" else set())
@@ -189,7 +193,7 @@ def _check_ensemble(
     """Checks the arguments for the ensemble.
 
     Raises:
-        InputError: the weights are invalid, or there are arguments for an ensemble but no ensemble.
+        InputError: the weights are invalid, or arguments need an ensemble but `ensemble` is False.
     """
     if not ensemble and (member_weights, average) != (EQUAL, "probabilities"):
         raise InputError(
@@ -231,8 +235,12 @@ def open_dataset(
         The prepared data set.
 
     Raises:
-        InputError: the runs were trained on different data sets, the data cannot be prepared, the
-            classes of data set and runs differ, or there are name patterns but no `data`.
+        InputError: one of these reasons:
+
+            - The runs were trained on different data sets.
+            - The data cannot be prepared.
+            - The data set and the runs have different classes or bands.
+            - There are name patterns but no `data`.
     """
     names = {"image_glob": image_glob, "mask_pattern": mask_pattern}
     names = {field: pattern for field, pattern in names.items() if pattern is not None}
@@ -276,7 +284,8 @@ def _open_training_dataset(runs: Sequence[Run]) -> tfds.core.DatasetBuilder:
             "The training data set is unknown, because the runs were imported. Choose a data set "
             "for scoring as `data`."
         )
-    # Fingerprints of earlier versions are shorter. One of them can match several longer ones.
+    # Fingerprints of earlier versions are shorter. A short fingerprint can match several longer
+    # fingerprints. Therefore compare all fingerprints with the longest fingerprint.
     newest = max(runs, key=lambda run: len(run.fingerprint))
     if not all(equal_fingerprints(newest.fingerprint, run.fingerprint) for run in runs):
         raise InputError(

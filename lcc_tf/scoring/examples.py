@@ -95,11 +95,11 @@ def check_examples(
             raise InputError(
                 f"`examples` must yield pairs of an image, {'numbers' if bands else 'uint8'} "
                 f"(height, width, {channels}), and its mask, integer"
-                "  (height, width), without a batch dimension. Received: image "
+                " (height, width), without a batch dimension. Received: image "
                 f"{image.dtype} {image.shape} and mask {mask.dtype} {mask.shape} as example "
                 f"{index}."
             )
-        if mask.dtype == np.uint64:  # no integer dtype of NumPy contains all of uint64 and -1
+        if mask.dtype == np.uint64:  # no integer dtype contains all values of uint64 and also -1
             mask = np.minimum(mask, np.iinfo(np.int64).max).astype(np.int64)
         if ignore_class is not None:
             mask = np.where(mask == ignore_class, np.int32(NO_TRUTH), mask)

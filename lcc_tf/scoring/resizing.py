@@ -39,8 +39,8 @@ def resized_rows(x: np.ndarray, size: tuple[int, int], rows: slice) -> np.ndarra
         if length == size[axis]:
             x = x if axis else x[rows]
             continue
-        # Pixel i has its center at i + 0.5. Between the image border and the center of the first or
-        # last pixel, the value is the value of this pixel.
+        # Pixel i has its center at i + 0.5. A position between the image border and the center of
+        # the first or last pixel has the value of this pixel.
         source = ((positions + 0.5) * (length / size[axis]) - 0.5).clip(0, length - 1)
         low = source.astype(np.int64)
         fraction = (source - low).astype(np.float32)

@@ -107,7 +107,7 @@ class Evaluation:
             sentences["tuning"] = (
                 "result of tuning the weights on the validation split. mean_iou: mean IoU of the "
                 "ensemble with the tuned weights. equal_mean_iou: mean IoU with equal weights. "
-                f"Both follow the protocol of `tuning`, with at most {MAX_PIXELS} pixels per image"
+                f"Both use the protocol in `tuning`, and at most {MAX_PIXELS} pixels per image"
             )
         if COLOR_BASELINE in results:
             content[COLOR_BASELINE] = results[COLOR_BASELINE]

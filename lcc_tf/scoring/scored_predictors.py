@@ -22,7 +22,7 @@ from lcc_tf.scoring.resizing import resize_example, resized_rows
 
 # Names of predictors in results
 ENSEMBLE = "ensemble"
-WITHOUT = "ensemble without "  # followed by the name of the member without which it is computed
+WITHOUT = "ensemble without "  # followed by the name of the removed member
 COLOR_BASELINE = "color_baseline"
 
 
@@ -32,7 +32,7 @@ class ScoredPredictors:
 
     Attributes:
         members: networks with different names.
-        ensembles: mapping from the name of each ensemble to the average that it computes.
+        ensembles: key: name of an ensemble. Value: average that the ensemble computes.
         color_baseline: the color baseline; None if it is not scored.
     """
 
@@ -121,7 +121,7 @@ def ensembles_of(
         average: "probabilities" or "logits", see `lcc_tf.models.averaging.weighted_average`.
 
     Returns:
-        Dictionary that maps the name of each ensemble to the average that it computes.
+        Dictionary. Key: name of an ensemble. Value: average that the ensemble computes.
 
     Raises:
         InputError: `average` is unknown.

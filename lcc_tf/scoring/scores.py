@@ -80,7 +80,7 @@ def pooled_scores(matrix: np.ndarray, averaged: Sequence[int]) -> dict[str, np.n
         averaged: ids of the classes that are included in means over classes.
 
     Returns:
-        Dictionary that maps the name of each score to a float64 array `(...)`. The names are
+        Dictionary. Key: name of a score. Value: float64 array `(...)`. The names are
         "pixel_accuracy" and "cohen_kappa". For each key of `PER_CLASS`, the dictionary also
         contains "mean_<key>" and "frequency_weighted_<key>".
     """
@@ -97,7 +97,7 @@ def _scores_per_image(matrices: np.ndarray) -> dict[str, np.ndarray]:
     """Computes the scores of the original notebooks for each image.
 
     Returns:
-        Dictionary that maps the name of each score to a float64 array `(num_images,)`.
+        Dictionary. Key: name of a score. Value: float64 array `(num_images,)`.
     """
     micro = micro_scores(matrices)
     return {"image_iou" if name == "iou" else name: values for name, values in micro.items()}
@@ -152,7 +152,7 @@ def _intervals(
     samples. The random seed is fixed. Therefore the resamples are the same for all predictors.
 
     Returns:
-        Dictionary that maps the name of each score to the lower and upper end of its interval.
+        Dictionary. Key: name of a score. Value: lower and upper end of the interval.
     """
     count = len(matrices)
     # Array `(RESAMPLES, num_images)`: how many times each resample contains each image

@@ -91,7 +91,7 @@ class Blocks:
         return self._divisions[-1]
 
     def owners(self, grid: Grid) -> np.ndarray:
-        """Returns the blocks to which the ground of a raster belongs, because of earlier scenes.
+        """Returns the block of each pixel whose ground is in an earlier scene.
 
         Args:
             grid: raster with a coordinate system.

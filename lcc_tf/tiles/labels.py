@@ -21,7 +21,7 @@ MAX_CLASSES = 254
 class Labels:
     """Polygons with classes.
 
-    If polygons overlap, the last polygon in the file counts.
+    If polygons overlap, a pixel has the class of the last polygon in the file.
 
     Args:
         polygons: polygons and their attributes.
@@ -53,7 +53,7 @@ class Labels:
     def __post_init__(self) -> None:
         if self.background is not None and self.areas is None:
             raise InputError(
-                "`background` needs `areas`, which contain the ground whose labels are complete. "
+                "`background` needs `areas`, which are polygons in which the labels are complete. "
                 f"Received: background={self.background}. Add `areas`, or remove `background`."
             )
         fields = self.polygons.attributes

@@ -43,10 +43,10 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
     if report.marked:
         names = [str(scene) for scene in report.marked]
         lines.append(
-            "warning: a band is marked as transparency, but is a band of the tiles, because its "
-            f"values are not a mask: {listed(names)}. If this band is a mask with soft edges, its "
-            "transparent pixels are labelled. Then convert the scenes, for example with "
-            "`gdal_translate -b 1 -b 2 -b 3 -a_nodata 0 SCENE converted.tif`"
+            "warning: a band is marked as transparency, but its values are not a mask: "
+            f"{listed(names)}. Therefore this band is written to the tiles. If it is a mask with "
+            "soft edges, its transparent pixels are labelled by mistake. Then convert the scenes, "
+            "for example with `gdal_translate -b 1 -b 2 -b 3 -a_nodata 0 SCENE converted.tif`"
         )
     if report.num_removed:
         lines.append(
@@ -56,7 +56,7 @@ def report_lines(report: TileReport, labels: Labels) -> list[str]:
     if labels.num_overlapping:
         lines.append(
             f"warning: polygons of different classes overlap on {labels.num_overlapping} pixels; "
-            "the last polygon in the file counts"
+            "these pixels have the class of the last polygon in the file"
         )
     if labels.num_without_class:
         lines.append(

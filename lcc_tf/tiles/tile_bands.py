@@ -44,7 +44,7 @@ class TileBands:
         """Finds the bands of an open scene.
 
         Many programs mark any fourth band as transparency, even near infrared. If the values of
-        this band are not a mask, the band is a band of the tiles. If `find_color_bands` identifies
+        this band are not a mask, the band is written to the tiles. If `find_color_bands` identifies
         three bands with 8 bits, their order becomes red, green, blue.
 
         Raises:

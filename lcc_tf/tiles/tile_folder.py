@@ -1,4 +1,4 @@
-"""Folder of tiles: its files, and a record that shows which of these files were not changed."""
+"""Folder of tiles, and the record of its files. The record shows if a file was changed later."""
 
 import json
 from collections.abc import Iterable, Mapping

@@ -45,7 +45,7 @@ class Cluster:
 
 
 def find_cluster(workers: Sequence[str] = (), worker_index: int | None = None) -> Cluster:
-    """Returns the cluster of the arguments, of `TF_CONFIG` or of SLURM, in this order.
+    """Finds the workers in the arguments, otherwise in `TF_CONFIG`, otherwise in SLURM.
 
     Args:
         workers: addresses `host:port` of all workers; empty to use the environment.

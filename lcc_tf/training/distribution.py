@@ -31,8 +31,8 @@ def choose_strategy(cluster: Cluster) -> tf.distribute.Strategy:
     """Returns the strategy for several machines, several GPUs or one device.
 
     Args:
-        cluster: workers of the training. With several workers, TensorFlow must not have run any
-            operation before. The function then waits until all workers have started.
+        cluster: workers of the training. With several workers, call this function before the first
+            operation of TensorFlow. The function then waits until all workers have started.
 
     Raises:
         InputError: see `wait_for_all`.
@@ -54,7 +54,7 @@ def _strategy_of_workers(cluster: Cluster) -> tf.distribute.MultiWorkerMirroredS
     handler = signal.getsignal(signal.SIGTERM)
     strategy = tf.distribute.MultiWorkerMirroredStrategy(resolver)
     if threading.current_thread() is threading.main_thread():
-        # The coordination service of TensorFlow replaces the handler.
+        # Restore the handler, because the coordination service of TensorFlow has replaced it.
         signal.signal(signal.SIGTERM, handler)
     return strategy
 
@@ -96,7 +96,7 @@ def check_agreement(
 
 
 def at_any_worker(flags: Sequence[bool], strategy: tf.distribute.Strategy) -> list[bool]:
-    """Returns for each flag if it is True at one worker or more.
+    """Returns, for each flag, True if the flag is True at one worker or more.
 
     All workers must call this function at the same time.
 
@@ -190,7 +190,7 @@ def distribute(
     divide the batches again. On one machine, `fit` divides the batches.
 
     Args:
-        batches: batches, or on several machines the part of this worker.
+        batches: the batches. On several machines, the part of each batch for this worker.
         batch_size: number of images per step, summed over all replicas.
         strategy: strategy of the training.
     """
@@ -212,17 +212,25 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
     return "the CPU (no GPU was found; set TF_CPP_MIN_LOG_LEVEL=0 to see the reason)"
 
 
-def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+def check_batch_size(batch_size: int | None, strategy: tf.distribute.Strategy) -> None:
     """Checks that all replicas train on the same number of images per step.
 
     Args:
-        batch_size: images per step, summed over all replicas.
+        batch_size: images per step, summed over all replicas. None if it will be measured.
         strategy: strategy of the training.
 
     Raises:
-        InputError: the batch size is not divisible by the number of replicas.
+        InputError: the batch size is not divisible by the number of replicas, or it is None on
+            several machines.
     """
     replicas = strategy.num_replicas_in_sync
+    if batch_size is None:
+        if is_multi_worker(strategy):
+            raise InputError(
+                "On several machines, the batch size cannot be measured. Received: "
+                f"batch_size='auto'. Use a number that is divisible by {replicas}."
+            )
+        return
     if batch_size % replicas:
         raise InputError(
             "`batch_size` is the number of images per step, summed over all "

@@ -15,7 +15,7 @@ class EventFiles:
     """Event files of a run, in the folder `tensorboard`.
 
     `keras.callbacks.TensorBoard` is not used. It writes with a delay of up to two minutes, so that
-    a killed training loses epochs. When the training resumes, it can write an epoch twice.
+    a killed training loses epochs. A resumed training can write an epoch twice.
 
     Args:
         folder: the run folder.

@@ -25,7 +25,8 @@ class SignalDelay:
         self.received: int | None = None
         self.is_active = False
         handlers = {number: signal.getsignal(number) for number in SIGNALS}
-        # A program in the background often ignores SIGINT. None is a handler of another language.
+        # A program in the background often ignores SIGINT. A handler that was not set by Python is
+        # None, and could not be restored.
         self._earlier = {
             number: handler
             for number, handler in handlers.items()

@@ -31,7 +31,7 @@ def build_network(
         config: configuration with architecture, encoder, image size and precision.
         num_classes: number of classes.
         pretrained: if True, load the initial weights of the encoder. Use False if a checkpoint is
-            loaded afterwards, because it replaces all weights.
+            loaded afterwards, because the checkpoint replaces all weights.
         bands: bands of the images; None for RGB in [0, 255].
         strategy: strategy of the training; None for TensorFlow's default strategy.
 

@@ -75,7 +75,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         # copies.
         copies = tf.distribute.get_strategy().experimental_local_results
         self._slow = {copy.ref() for slow in slow_variables for copy in copies(slow.value)}
-        # `_averaged` is a function that returns the list. If it were the list itself, Keras would
+        # `_averaged` is a function that returns the list. If `_averaged` were the list, Keras would
         # save these variables as variables of the optimizer.
         self._averaged = lambda: averaged_variables
 
@@ -136,7 +136,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         variables and the averages then stay the same.
         """
         super().apply(grads, trainable_variables)
-        # A single number that is not finite if a gradient is not finite
+        # This norm is not finite if a gradient is not finite.
         self.gradient_norm.assign(tf.linalg.global_norm([*map(tf.convert_to_tensor, grads)]))
         step = tf.cast(tf.convert_to_tensor(self.iterations) - 1, tf.float32)
         decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))

@@ -15,10 +15,10 @@ from collections.abc import Collection
 from lcc_tf.errors import InputError
 from lcc_tf.training.cluster import Cluster
 
-# Seconds that a worker waits until all other workers have started. Queues and Kubernetes often
+# Seconds that a worker waits until all other workers have started. Job queues and Kubernetes often
 # start the workers one after the other.
 START_LIMIT = 600
-# The other workers wait this number of seconds longer, for the answer of the chief.
+# The other workers wait this number of seconds longer than the chief, to receive its answer.
 ANSWER_LIMIT = 10
 # Answers of the chief. `_GO`: all workers have started. `_FAULT`: beginning of an error message.
 _GO, _FAULT = b"lcc_tf: start\n", b"lcc_tf error: "
@@ -78,7 +78,7 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
     print(f"Waiting for the workers {', '.join(cluster.workers[1:])}.", file=sys.stderr)
     with contextlib.ExitStack() as opened:
         while True:
-            # A worker that was stopped can start again.
+            # Remove stopped workers, because a stopped worker can start and connect again.
             connections = {i: other for i, other in connections.items() if not _is_closed(other)}
             if len(connections) == cluster.size - 1:
                 break
@@ -109,7 +109,7 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
 
 
 def _send(connection: socket.socket, answer: bytes) -> None:
-    """Sends an answer to a worker that can have stopped."""
+    """Sends an answer to a worker. The worker may have stopped."""
     with contextlib.suppress(OSError):
         connection.sendall(answer)
 
@@ -149,7 +149,7 @@ def _read_report(connection: socket.socket, cluster: Cluster) -> tuple[int | Non
     if workers != list(cluster.workers):
         return index, (
             f"All machines must have the same `workers`. Received: {','.join(map(str, workers))} "
-            f"instead of {','.join(cluster.workers)}, which the chief has."
+            f"instead of the chief's list {','.join(cluster.workers)}."
         )
     return index, ""
 
@@ -178,6 +178,7 @@ def _report_to_chief(cluster: Cluster, deadline: float) -> None:
             raise InputError(answer.removeprefix(_FAULT).decode().strip())
         time.sleep(1)
     raise InputError(
-        f"The chief at {chief} has not started all workers in time. Verify that the chief runs, "
-        "that this machine can reach the address, and that no earlier process uses the port."
+        f"The chief at {chief} did not report in time that all workers have started. Verify that "
+        "the chief runs, that this machine can reach the address of the chief, and that no earlier "
+        "process uses the port of the chief."
     )

@@ -36,7 +36,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             - `workdir` is not empty and contains no run that can resume.
             - The run in `workdir` has another configuration.
     """
-    # A training that was killed in its first seconds leaves only the unfinished `config.json`.
+    # A training that was killed in its first seconds leaves only an unfinished `config.json`. Such
+    # a folder counts as empty.
     unfinished = unfinished_name(workdir / CONFIG)
     is_free = not workdir.exists() or (workdir.is_dir() and not {*workdir.iterdir()} - {unfinished})
     if is_free:
@@ -53,6 +54,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             "resume. Choose another `workdir`."
         )
     old, new = run.config.to_json(), config.to_json()
+    if new["batch_size"] is None:  # the batch size was measured when the run started
+        new["batch_size"] = old["batch_size"]
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(

@@ -51,8 +51,8 @@ def test_window_contains_the_same_pixels_as_the_image(examples, encoding):
         np.testing.assert_array_equal(window, whole[row : row + height, column : column + width])
 
 
-def test_colors_at_the_border_of_a_jpeg_window_are_those_of_the_image():
-    """In the file, two by two pixels share their color values."""
+def test_colors_at_the_border_of_a_jpeg_window_equal_the_colors_of_the_image():
+    """In the file, each block of 2x2 pixels shares one chroma value."""
     rng = np.random.default_rng(0)
     content = io.BytesIO()
     noise = Image.fromarray(rng.integers(0, 256, (97, 130, 3), np.uint8))
@@ -89,7 +89,7 @@ def damaged(data, rng):
 @pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's warnings about damaged EXIF data
 @pytest.mark.parametrize("options", [{}, {"progressive": True}, {"restart_marker_blocks": 2}])
 def test_jpeg_files_that_check_accepts_are_decoded_to_the_same_pixels(options):
-    """A JPEG file has no checksums. Damaged files may have other pixels, but all of them exist."""
+    """JPEG files have no checksums. Damage can change pixels, but not their number."""
     rng = np.random.default_rng(0)
     image = Image.fromarray(rng.integers(0, 256, (8, 8, 3), np.uint8)).resize((64, 48))
     file = io.BytesIO()

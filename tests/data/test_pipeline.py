@@ -83,7 +83,7 @@ def test_parts_of_validation_batches(builder, quarters):
 
 
 def joined(parts):
-    """Returns the batches whose parts each machine has produced."""
+    """Joins the parts of all machines to complete batches."""
     return [
         tuple(np.concatenate(arrays) for arrays in zip(*batch, strict=True))
         for batch in zip(*parts, strict=True)

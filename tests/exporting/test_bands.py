@@ -45,7 +45,7 @@ def source():
     [("savedmodel", 1), ("onnx", 2), ("litert", 3)],
 )
 def test_exports_equal_the_network(source, tmp_path, name, files):
-    exported = export_source(source, tmp_path, name)  # raises an error if they differ
+    exported = export_source(source, tmp_path, name)  # compares both
     assert len(exported) == files
     if name == "litert":
         assert exported[2].agreement.fraction > 0.9  # int8

@@ -19,7 +19,7 @@ def test_written_description_is_read(tmp_path, tile, scale):
     [
         ({"tile": 0}, "`tile` and `scale` must be positive.*tile=0"),
         ({"tile": "512"}, "`tile` must be a whole number. Received: '512'"),
-        ({"tile": 10**9}, "at most 1000000. Received: tile=1000000000"),
+        ({"tile": 10**9}, "at most 1000000 pixels. Received: tile=1000000000"),
         ({"scale": 0}, "must be positive.*scale=0"),
         ({"scale": -1.0}, "must be positive.*scale=-1.0"),
         ({"scale": 1e-9}, "at most 1000000.*scale=1e-09"),

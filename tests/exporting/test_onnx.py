@@ -49,7 +49,7 @@ def test_file_has_the_documented_types_axes_and_opset(session, exported):
         model = onnx.load(exported[0] / name)
         assert {opset.domain: opset.version for opset in model.opset_import}[""] == 17
     kinds = [node.op_type for node in onnx.load(exported[0] / "model.onnx").graph.node]
-    assert "SpaceToDepth" not in kinds  # it would be in the file without `dilation.py`
+    assert "SpaceToDepth" not in kinds  # without `dilation.py`, the file contains it
     table = session.get_modelmeta().custom_metadata_map
     assert json.loads(table["class_names"])[4] == "water"
     assert json.loads(table["palette"])[4] == [0, 0, 255]

@@ -4,7 +4,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.exporting.source_model import SourceModel
 
 
-def test_tile_and_resolution_are_those_of_the_run_with_the_finest_resolution(crops_run, whole_run):
+def test_tile_and_resolution_equal_the_run_with_the_finest_resolution(crops_run, whole_run):
     coarse = SourceModel.from_runs([whole_run])
     assert (coarse.tile, coarse.resolution) == (64, 1.0)
     both = SourceModel.from_runs([crops_run, whole_run], resolution=0.3)

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from lcc_tf.config import TrainConfig
 
-# A new process for each training, in which the slow imports are already done
+# Each training runs in a new process, in which the slow imports are already done.
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["lcc_tf.training.train", "tests.conftest"])
 MAX_DELAY = 1.0  # seconds between a random event and a kill

@@ -4,7 +4,7 @@ import struct
 import zlib
 from random import Random
 
-# Cells of tables that are not names or numbers of a class, or that look like them
+# Cells of tables: invalid names and numbers of classes, and texts that look like valid numbers
 CELLS = (
     *("", " ", "-1", "256", "1e3", "0x10", "nan", "9" * 5000, "1.0", "true", "\u0663", "\uff11"),
     *(
@@ -31,7 +31,8 @@ def mutate(content, kind, seed):
 
     Args:
         content: content of the file.
-        kind: format of the file: a key of `STRUCTURED`, or another word for changes of any bytes.
+        kind: format of the file. If `STRUCTURED` contains the format, some changes fit the
+            structure of the format. Otherwise, only arbitrary bytes change.
         seed: seed of the change.
 
     Returns:
@@ -48,7 +49,7 @@ def mutate(content, kind, seed):
 
 
 def _range(content, random):
-    """Returns the ends of a range of bytes, most often a short range."""
+    """Returns the start and the end of a random range of bytes. Most ranges are short."""
     start = random.randrange(len(content))
     return start, min(len(content), start + random.choice((1, 2, 4, 16, 100, len(content))))
 
@@ -165,7 +166,7 @@ def insert_png_chunk(content, random):
     return content[:8] + b"".join(png_chunk(*c) for c in chunks)
 
 
-# JPEG: segments of a marker, a length and data; after the last segment, the compressed pixels
+# JPEG: each segment consists of a marker, a length and data. The compressed pixels are at the end.
 
 
 def _jpeg_segments(content):
@@ -208,7 +209,7 @@ def change_jpeg_header(content, random):
     return bytes(changed)
 
 
-# TIFF: the list of tags, 12 bytes each: number, type, count and value
+# TIFF: each tag has 12 bytes, which are number, type, count and value.
 
 
 def change_tiff_tag(content, random):

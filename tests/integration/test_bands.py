@@ -85,12 +85,12 @@ def test_a_class_of_the_fifth_band_is_found(project):
         run("evaluate", "--runs", f"runs/{name}", *options, "--output", name)
         content = json.loads((project / name / "metrics.json").read_text())
         ious[name] = content["members"][name]["mean_iou"]
-        assert content["color_baseline"]["iou"]["warm"] < 0.2  # it only uses the colors
+        assert content["color_baseline"]["iou"]["warm"] < 0.2  # the baseline uses only the colors
     assert ious["five"] > ious["three"] + 0.2
     panels = [project / name / "panels" / "train_00.png" for name in ("five", "three")]
     pictures = [np.asarray(Image.open(panel).convert("RGB")) for panel in panels]
-    left = [picture[:, : picture.shape[1] // 4] for picture in pictures]  # the image
-    assert np.abs(left[0].astype(int) - left[1]).mean() < 5  # red, green and blue in both
+    left = [picture[:, : picture.shape[1] // 4] for picture in pictures]  # the images
+    assert np.abs(left[0].astype(int) - left[1]).mean() < 5  # both show red, green and blue
 
 
 def test_run_contains_the_bands(project):

@@ -1,7 +1,8 @@
 """Runs every code block of the documentation that is not marked as not run.
 
 The blocks of a page run in order, in a folder with the files that they name. Trainings use the
-encoder "tiny", 64x64 pixels and one epoch. docs/migration.md has a test of its own.
+encoder "tiny", 64x64 pixels and one epoch. tests/test_migration.py runs
+docs/migration.md.
 """
 
 import importlib
@@ -135,7 +136,7 @@ def write_own_data(root):
 
 
 def write_torch_weights(folder):
-    """Writes all weights of a network of segmentation_models_pytorch, and only its encoder's."""
+    """Writes two files: the weights of a network of smp, and the weights of its encoder."""
     weights, _ = stored("unetpp", None)
     safetensors.numpy.save_file(weights, folder / "best.safetensors")
     encoder = {
@@ -148,7 +149,7 @@ def write_torch_weights(folder):
 
 @pytest.fixture
 def folder(tmp_path, monkeypatch, eagerly):
-    """The current folder of a page: images, a data set and whatever else the pages name."""
+    """The working directory of a page, with images and a data set."""
     monkeypatch.chdir(tmp_path)
     write_demo_archive(tmp_path / "data" / "deepglobe", count=12, size=64)
     write_scene(tmp_path / "scene.tif", scene(100, 100)[0][:, :90])

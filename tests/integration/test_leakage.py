@@ -1,4 +1,4 @@
-"""Scores of random splits that separate neighbors, and of splits that keep them together."""
+"""Compares random splits with splits that keep neighboring images together."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Damaged files through `python -m tfds_deepglobe check`, and through the decoders of training.
+"""Damaged files are refused by `check`, or decoded in the same way by `check` and training.
 
 The short tests make some changes per format. Many changes take ten minutes:
 
@@ -92,8 +92,8 @@ def rgb(kind, **options):
     return lambda: saved(Image.fromarray(image()), kind, **options)
 
 
-# Name of each case -> suffix and content of the images, content of the masks, class table,
-# changed file, and format of the changed file
+# Key: name of the case. Value: suffix and content of the images, content of the masks, class table,
+# changed file, and format of the changed file.
 CASES = {
     "jpeg": ("jpg", rgb("JPEG", quality=90), rgb_mask, COLOR_CSV, "images/1.jpg", "jpeg"),
     "progressive": (
@@ -168,10 +168,10 @@ def write_archive(folder, name):
 
 
 def decoded(path):
-    """Decodes all examples of an archive in the way of `check`, and in the way of training.
+    """Decodes all examples of an archive, and compares the decoders of `check` and training.
 
     Returns:
-        Dictionary from ids to pixels and class ids.
+        Key: id of the example. Value: pixels and class ids.
     """
     archive, color_map = with_labels(with_bands(open_archive(path), None))
     examples = {}
@@ -198,8 +198,8 @@ def fault_of(path, original, capsys):
 
     Args:
         path: the archive.
-        original: examples of the archive before the change, as returned by `decoded`; None if the
-            change can change them.
+        original: result of `decoded` for the archive before the change. None if the change can
+            change pixels or class ids.
         capsys: fixture that captures the output.
     """
 

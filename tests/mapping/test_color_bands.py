@@ -158,7 +158,7 @@ def test_near_infrared_marked_as_transparency_is_not_a_mask(tmp_path, water, lan
     )
 
 
-def test_transparency_band_is_no_mask_if_the_user_chooses_it(tmp_path):
+def test_transparency_band_is_not_a_mask_if_the_user_chooses_it(tmp_path):
     path = write_scene(tmp_path / "a.tif", infrared(0.5, 255), colorinterp=RGBA)
     bands = found(path, (4, 1, 2))
     assert (bands.colors, bands.unused_alpha, bands.notes) == ((4, 1, 2), True, ())
@@ -259,7 +259,7 @@ def test_two_bands_with_the_name_of_a_network_band_raise(tmp_path):
     with pytest.raises(InputError, match="several bands with the name nir. Choose .* with `bands`"):
         named(path)
     assert named(path, bands=(2, 3, 4, 5, 6)).colors == (2, 3, 4, 5, 6)
-    assert named(path, ("red", "swir"), (1, 5)).colors == (2, 6)  # it needs no band nir
+    assert named(path, ("red", "swir"), (1, 5)).colors == (2, 6)  # nir is not needed
 
 
 @pytest.mark.parametrize(

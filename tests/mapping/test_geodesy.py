@@ -190,7 +190,8 @@ def test_area_of_a_pixel_at_the_pole(shift):
     transform = from_origin(-(5 + shift) * pixel, (5 + shift) * pixel, pixel, pixel)
     grid = Grid(11, 11, crs, transform)
     rows, columns = np.mgrid[:11, :11].reshape(2, -1) + 0.5
-    scale = 0.96986  # of lengths at the pole, because 70 degrees north are the true scale
+    # Scale factor of lengths at the pole. The scale factor is 1 at 70 degrees north.
+    scale = 0.96986
     np.testing.assert_allclose(pixel_hectares(grid, rows, columns), 100 / scale**2, rtol=1e-3)
 
 

@@ -349,7 +349,7 @@ def test_earlier_maps_of_other_networks_and_settings_raise(folder, model, capsys
             InputError, match="`resume` needs earlier maps.*a_classes.tif.*`overwrite=True`"
         ):
             check_earlier_maps(image, **arguments)
-    sidecar = folder / "a.tif.aux.xml"  # it can change the order of the bands
+    sidecar = folder / "a.tif.aux.xml"  # this file can change the order of the bands
     sidecar.write_text("<PAMDataset></PAMDataset>")
     with pytest.raises(InputError, match="another version of .*a.tif"):
         check_earlier_maps(image, model, outputs)

@@ -37,7 +37,7 @@ def true_pixels(grid, polygon, crs):
 @pytest.mark.parametrize(
     ("crs", "bounds"),
     [
-        # France on a map of the world: far from there, the coordinates of this system are huge.
+        # A zone in France. On the other side of the world, coordinates of this system are huge.
         ("EPSG:2154", (100000, 6000000, 1200000, 7100000)),
         # The corners are outside the globe of the projection.
         ("ESRI:54009", (1e7, 7e6, 1.4e7, 8e6)),

@@ -116,7 +116,7 @@ def test_map_that_crosses_180_degrees_is_divided_by_zones(tmp_path):
     ("zone", "cause"),
     [
         (rectangle(0, 0, 1, 1), "1 outside the map.*of the zones.* 0, 0, 1, 1, and the map.* 15"),
-        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 too small.*or at its border"),
+        (rectangle(15.00000001, 46.953, 15.00000002, 46.954), "1 too small.*or at the map border"),
     ],
 )
 def test_zones_without_mapped_pixels_are_reported_with_the_cause(tmp_path, zone, cause):
@@ -446,7 +446,7 @@ def test_polar_zone_with_a_hole_on_a_map_in_degrees(tmp_path):
 @pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:25833"])
 @pytest.mark.parametrize("right", [500010, 500020])
 def test_zone_with_crossing_edges_has_all_its_parts(tmp_path, crs, right):
-    """The zone looks like a bow tie. With the larger one, the border of the map cuts it."""
+    """The zone looks like a bow tie. A part of the larger zone is outside the map."""
     corners = [(500000, 5199990), (right, 5200000), (right, 5199990), (500000, 5200000)]
     file = write_layer(tmp_path / "zones.gpkg", "x", [shapely.Polygon(corners)], crs=crs)
     rows, _ = rows_of(Zones(file), map_of_ones(tmp_path / "a.tif"))

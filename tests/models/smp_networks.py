@@ -29,11 +29,11 @@ def seeded_weights(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, np.ndarra
     """Returns random arrays for a state dict. The name of an array is its random seed.
 
     Args:
-        shapes: mapping from the PyTorch name of an array to its shape.
+        shapes: key: PyTorch name of an array; value: shape of the array.
 
     Returns:
-        Dictionary that maps names to float32 arrays. The scale of the arrays is small enough for
-        finite activations in deep networks, and large enough for activations other than zero.
+        Key: name. Value: float32 array. The values are small enough for finite activations in deep
+        networks, and large enough for activations other than zero.
     """
     weights = {}
     for name, shape in shapes.items():

@@ -21,7 +21,7 @@ def test_parameter_counts_equal_the_original_notebooks(arch, zero_weights):
 
 @pytest.fixture(scope="module")
 def models():
-    """Dictionary that maps each architecture to a network."""
+    """Key: architecture. Value: network."""
     return {
         arch: build_model(arch, 5, encoder="tiny", encoder_weights=None)
         for arch in ORIGINAL_PARAMETERS

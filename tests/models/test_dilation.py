@@ -27,8 +27,8 @@ def small_resnet(**arguments):
     return resnet.ResNet(stages, preact=False, use_bias=True, **arguments)
 
 
-# Mapping from an encoder to a small network of the same type and to the taps of the small network
-# (names of the layers that return features)
+# Key: encoder. Value: small network of the same type, and taps of the small network. Taps are names
+# of the layers that return features.
 SMALL = {
     "resnet50": (
         small_resnet,

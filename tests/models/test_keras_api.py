@@ -145,7 +145,7 @@ def test_input_shapes_other_than_rgb_images_raise(arch, shape):
 
 @pytest.fixture(scope="module")
 def networks():
-    """Dictionary that maps an architecture to a small network."""
+    """Key: architecture. Value: small network."""
     encoders = {"unetpp": "tiny", "deeplabv3plus": "tiny", "pspnet": "resnet18"}
     return {
         arch: build_model(arch, 3, encoder=encoder, encoder_weights=None)

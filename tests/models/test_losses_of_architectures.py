@@ -14,7 +14,7 @@ LOSSES = ("dice", "cross_entropy", "focal", "jaccard", "lovasz", "cross_entropy+
 
 @pytest.fixture(scope="module")
 def small_networks(tiny_encoder):
-    """Dictionary that maps each architecture to a small network."""
+    """Key: architecture. Value: small network."""
     keras.utils.set_random_seed(0)
     return {
         arch: build_model(

@@ -14,7 +14,7 @@ from tfds_deepglobe.classes import ClassTable
 
 
 def output_kinds():
-    """Returns a dictionary from a description to a small model and the expected detection."""
+    """Returns a dictionary. Key: description. Value: small model and expected detection."""
     image = keras.Input((8, 8, 3))
     logits = keras.layers.Conv2D(2, 1)(image)
     softmax = keras.layers.Softmax()
@@ -119,7 +119,7 @@ def convolution(num_classes=3, **options):
 
 
 def invalid_models():
-    """Returns a dictionary from a description to a model and its error message."""
+    """Returns a dictionary. Key: description. Value: model and error message."""
     image = keras.Input((None, None, 3))
     sigmoid = keras.layers.Activation("sigmoid")
     one_channel = "2 output channels or more.*'net'.*, 1\\).*num_classes=2"

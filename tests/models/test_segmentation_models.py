@@ -44,7 +44,7 @@ def random_image(*shape):
 
 @pytest.fixture(scope="module")
 def models():
-    """Dictionary that maps each architecture to a network."""
+    """Key: architecture. Value: network."""
     keras.utils.set_random_seed(0)
     models = {arch: build(arch) for arch in BASELINES}
     for model in models.values():
@@ -54,7 +54,7 @@ def models():
 
 @pytest.fixture(scope="module")
 def package(models):
-    """The package segmentation-models, after the fixture `models` imported it with its settings."""
+    """The package segmentation-models, which the fixture `models` has imported and configured."""
     import segmentation_models
 
     return segmentation_models

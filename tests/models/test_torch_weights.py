@@ -100,7 +100,7 @@ def test_error_lists_all_mismatches_and_nothing_is_loaded(model, smp_weights):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int64", "bool", "complex64"])
-def test_arrays_that_are_no_floating_point_numbers_raise(model, smp_weights, dtype):
+def test_arrays_of_other_dtypes_than_float_raise(model, smp_weights, dtype):
     name = "segmentation_head.0.weight"
     weights = smp_weights | {name: smp_weights[name].astype(dtype)}
     message = f"1 not of a floating point type: {name}, received {dtype}"
@@ -168,7 +168,7 @@ def test_resnet_of_keras_applications_raises():
     network = keras.Sequential(
         [keras.Input((32, 32, 3)), keras.layers.Conv2D(64, 7, name="conv1_conv")]
     )
-    with pytest.raises(InputError, match="conv1_conv'.*or it has no bias"):
+    with pytest.raises(InputError, match="conv1_conv'.*or their layer has no bias"):
         load_torch_encoder(network, {})
 
 

@@ -124,7 +124,8 @@ class Traced(keras.layers.Layer):
         self.shapes = []
 
     def call(self, images):
-        if images.shape[0] is None:  # the image that shows the kind of the output is not traced
+        # lcc_tf first predicts one image of fixed shape, which shows the kind of the output.
+        if images.shape[0] is None:
             self.shapes.append(tuple(images.shape))
         return images
 

@@ -204,7 +204,7 @@ def test_report_lists_problems_of_the_polygons(scene):
     text = "\n".join(report_lines(report, labels))
     assert "warning: 1 classes have less than 0.1% of the labelled pixels: rare" in text
     # water and rare on land, rare on water, and the polygon without a class on land
-    assert f"overlap on {20 * 20 + 5 * 5} pixels; the last polygon" in text
+    assert f"overlap on {20 * 20 + 5 * 5} pixels; these pixels have" in text
     assert "warning: 1 polygons have no value of class" in text
     assert "warning: 1 of 5 polygons contain no pixel of a scene, such as polygon number 4" in text
     assert "warning: 1 scenes have no labelled pixel" in text
@@ -575,7 +575,7 @@ def test_bands_marked_as_transparency_are_listed_and_their_nodata_is_void(scene)
     labels = labels_of(scene / "labels.gpkg")
     report = cut_scenes([scene / "nir.tif"], labels, None, tile_size=96)
     assert report.num_void == 10 * SIDE
-    assert "marked as transparency, but is a band of the tiles" in "\n".join(
+    assert "marked as transparency, but its values are not a mask" in "\n".join(
         report_lines(report, labels)
     )
 

@@ -29,7 +29,7 @@ def fit(strategy, batches, adapt):
 
 
 def adapt_batch_only(model):
-    """Applies the patch of the first batch, and restores the original steps."""
+    """Applies only the patch for the first batch. The model keeps its original steps."""
     train_step, test_step = model.train_step, model.test_step
     adapt_to_workers(model, model.distribute_strategy)
     model.train_step, model.test_step = train_step, test_step

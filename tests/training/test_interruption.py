@@ -80,7 +80,7 @@ def test_ignored_signals_stay_ignored():
 
 def test_signal_is_delivered_at_the_end_of_the_block():
     assert interrupted(lambda delay: signal.raise_signal(signal.SIGINT))
-    assert not interrupted(lambda delay: delay.deliver())  # nothing has arrived
+    assert not interrupted(lambda delay: delay.deliver())  # no signal was sent
 
 
 def test_other_threads_are_not_changed():

@@ -21,9 +21,9 @@ def test_two_replicas_have_the_same_losses_and_scores_as_one_device(
     # Switch dropout off, because its random numbers differ between replicas.
     monkeypatch.setattr(keras.layers.Dropout, "call", lambda self, x, training=False: x)
     # The first steps of AdamW change each weight by the learning rate, even if the gradient is very
-    # small. A rounding error of a gradient can therefore change a weight by the learning rate, and
-    # the learning rate of this test must be small. This batch size needs a last validation batch
-    # that is filled up.
+    # small. A rounding error of a gradient can therefore change a weight by the learning rate.
+    # Therefore the learning rate of this test is small. With this batch size, the last validation
+    # batch must be filled up.
     config = dataclasses.replace(
         tiny_config,
         image_size=32,

@@ -223,5 +223,7 @@ def test_out_of_memory_error_suggests_other_options(one_step, tmp_path, monkeypa
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(keras.Model, "fit", out_of_memory)
-    with pytest.raises(InputError, match="batch_size=13, image_size=32.*`batch_size`"):
+    with pytest.raises(
+        InputError, match="batch_size=13, image_size=32.*Use a smaller `image_size`"
+    ):
         train(one_step, tmp_path / "run")

@@ -82,7 +82,7 @@ def batch(num_outputs=1):
 
 
 def lowered(function, *arguments):
-    """Returns a function as text with XLA operations; raises if XLA lacks an operation."""
+    """Converts a function to a text of XLA operations. Raises if XLA lacks an operation."""
     compiled = tf.function(function, jit_compile=True, autograph=False)
     return compiled.experimental_get_compiler_ir(*arguments)(stage="hlo")
 
@@ -132,7 +132,7 @@ def test_each_loss_and_its_gradient_can_be_lowered(loss):
 
 
 def require_lowering_in_new_process(arch, encoder, precision):
-    """Lowers the steps in another process: TensorFlow keeps 1 GB per network until it ends."""
+    """Lowers the steps in a new process. Otherwise, TensorFlow keeps 1 GB per network."""
     process = multiprocessing.get_context("spawn").Process(
         target=lower_network, args=(arch, encoder, precision)
     )
