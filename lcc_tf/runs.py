@@ -16,16 +16,15 @@ folder can always be used afterwards.
 """
 
 import dataclasses
+import io
 import json
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import h5py
 import keras
-import numpy as np
 
 from lcc_tf.arguments import check_types
 from lcc_tf.bands import Bands
@@ -43,8 +42,8 @@ _KEYS = (  # of the file `CONFIG`
     *("config", "absolute_paths", "class_names", "palette", "dataset_fingerprint", "native_size"),
     *("bands", "num_parameters", "versions"),
 )
-_CHECKSUM = "lcc_tf_crc32"  # attribute of a weights file
-PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
+_CHECKSUM = b"lcc_tf crc32 "  # bytes before the checksum at the end of a weights file
+_PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,6 @@ def write_run(run: Run, num_parameters: int) -> None:
         run: the run, whose `path` is the folder.
         num_parameters: number of parameters of the network. It is written for information only.
     """
-    from lcc_tf import __version__
-
     run.path.mkdir(parents=True, exist_ok=True)
     content = {
         "config": run.config.to_json(),
@@ -114,9 +111,17 @@ def write_run(run: Run, num_parameters: int) -> None:
         "native_size": run.native_size,
         "bands": run.bands and run.bands.to_json(),
         "num_parameters": num_parameters,
-        "versions": {name: __version__ if name == "lcc_tf" else version(name) for name in PACKAGES},
+        "versions": package_versions(),
     }
     write_atomically(run.path / CONFIG, json.dumps(content, indent=2).encode())
+
+
+def package_versions() -> dict[str, str]:
+    """Returns the versions of the packages that can change the results of a training."""
+    from lcc_tf import __version__
+
+    # A checkout of lcc_tf that is not installed has no version in the metadata.
+    return {name: __version__ if name == "lcc_tf" else version(name) for name in _PACKAGES}
 
 
 def read_run(path: Path) -> Run:
@@ -260,59 +265,41 @@ def check_same_classes(runs: Sequence[Run]) -> None:
         )
 
 
-def write_checksum(content: h5py.File, arrays: Mapping[str, np.ndarray] | None = None) -> None:
-    """Writes the checksum of a weights file or checkpoint into the file.
-
-    Args:
-        content: the open file, which contains all arrays.
-        arrays: the same arrays in memory, so that they need not be read; None to read them from
-            the file. Key: name in the file.
-    """
-    content.attrs[_CHECKSUM] = _checksum(sorted(arrays.items()) if arrays else _arrays_in(content))
+def write_checksum(file: Path) -> None:
+    """Appends the CRC-32 of all bytes to an HDF5 file. HDF5 ignores bytes after its content."""
+    with file.open("r+b", buffering=0) as content:
+        checksum = _checksum(content, file.stat().st_size)
+        content.write(_CHECKSUM + checksum.to_bytes(4))
 
 
 def check_checksum(file: Path) -> None:
-    """Verifies the checksum of a weights file. Files of earlier versions have no checksum.
+    """Verifies the checksum of an HDF5 file. Files of earlier versions have no checksum.
+
+    The checksum is verified before HDF5 opens the file, because HDF5 can crash the process if bytes
+    of its structures have changed.
 
     Raises:
         ValueError: the content has changed after it was written.
         OSError: the file cannot be read.
     """
-    with h5py.File(file, "r") as content:
-        stored = content.attrs.get(_CHECKSUM)
-        if stored is not None and int(stored) != _checksum(_arrays_in(content)):
+    size = file.stat().st_size - len(_CHECKSUM) - 4
+    with file.open("rb", buffering=0) as content:
+        content.seek(max(size, 0))
+        ending = content.read()
+        if not ending.startswith(_CHECKSUM):
+            return
+        content.seek(0)
+        if int.from_bytes(ending[len(_CHECKSUM) :]) != _checksum(content, size):
             raise ValueError("the checksum is wrong, because bytes of the file have changed")
 
 
-def _checksum(arrays: Iterable[tuple[str, np.ndarray]]) -> int:
-    """Returns the CRC-32 of the names and values of arrays, sorted by name."""
-    checksum = 0
-    for name, array in arrays:
-        checksum = zlib.crc32(name.encode(), checksum)
-        # With a fixed byte order, a damaged byte order in the file changes the checksum.
-        values = array.astype(array.dtype.newbyteorder("<"), order="C", copy=False)
-        checksum = zlib.crc32(values, checksum)
+def _checksum(content: io.FileIO, size: int) -> int:
+    """Returns the CRC-32 of the next `size` bytes of an open file."""
+    checksum, buffer = 0, memoryview(bytearray(1 << 20))
+    while count := content.readinto(buffer[: min(size, len(buffer))]):
+        checksum = zlib.crc32(buffer[:count], checksum)
+        size -= count
     return checksum
-
-
-def _arrays_in(content: h5py.File) -> Iterator[tuple[str, np.ndarray]]:
-    """Yields all arrays in a file, sorted by name.
-
-    Raises:
-        ValueError: the structure of the file is damaged.
-    """
-    size = Path(content.filename).stat().st_size
-    names: list[str] = []
-    try:
-        content.visit(names.append)
-        for name in names:
-            item = content[name]
-            if isinstance(item, h5py.Dataset):
-                if item.nbytes > size:  # reading such an array could take hours
-                    raise ValueError(f"the array {name} is larger than the file")
-                yield name, np.asarray(item[()])
-    except (RuntimeError, KeyError) as error:  # h5py raises them for damaged structures
-        raise ValueError(f"its structure is damaged: {error}") from error
 
 
 def load_weights(model: keras.Model, file: Path) -> None:
