@@ -150,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
         {
             0: "trained",
             DivergenceError.exit_code: "the loss or its gradient is not a finite number",
-            LostWorkerError.exit_code: "another machine was lost; --resume on all machines continues",
+            LostWorkerError.exit_code: "another machine was lost; use --resume on all machines",
         },
     )
     add_network(options.add_argument_group("network"))
