@@ -384,8 +384,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "ignore_class",
         "CLASS|none",
-        "class that the loss and the scores ignore; only the default class can be missing in the "
-        "data set",
+        "class that the loss and the scores ignore; the data set must contain this class, unless "
+        "it is the default class",
     )
     add_field(group, "learning_rate", "RATE", "largest learning rate of the schedule")
     add_field(
@@ -477,5 +477,6 @@ def add_run_folder(group: OptionGroup) -> None:
         group,
         "--resume",
         "resume the run in --workdir with its saved options; if --workdir contains no run, start a "
-        "new run. Without --resume, an unfinished run with the same options is resumed",
+        "new run. Without this option, a run is resumed only if it is unfinished and has the same "
+        "options",
     )
