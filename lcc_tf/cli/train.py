@@ -28,7 +28,7 @@ from lcc_tf.config import (
     DataConfig,
     TrainConfig,
 )
-from lcc_tf.errors import DivergenceError
+from lcc_tf.errors import DivergenceError, LostWorkerError
 from lcc_tf.recipes import from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -41,7 +41,6 @@ EXAMPLES = """\
       --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
 """
-LOST_WORKER = 4  # exit code
 FIELDS = {
     field.name: field
     for config in (TrainConfig, DataConfig)
@@ -73,7 +72,6 @@ def command(options: argparse.Namespace) -> None:
 
     import_tensorflow()
     from lcc_tf.runs import CONFIG, read_run
-    from lcc_tf.training.distribution import LostWorkerError
     from lcc_tf.training.train import train
 
     resumes = resume and (workdir / CONFIG).exists()
@@ -90,7 +88,7 @@ def command(options: argparse.Namespace) -> None:
         print(in_options(str(error), parser()), file=sys.stderr, flush=True)
         sys.stdout.flush()
         # Do not run the exit handlers of TensorFlow, because they wait for the lost worker.
-        os._exit(LOST_WORKER)
+        os._exit(error.exit_code)
     print(
         f"best {config.monitor} {state.best_score:.4f} (average of up to three epochs) in epoch "
         f"{state.best_epoch}; run: {workdir}"
@@ -152,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
         {
             0: "trained",
             DivergenceError.exit_code: "the loss or its gradient is not a finite number",
-            LOST_WORKER: "another machine was lost; --resume on all machines continues",
+            LostWorkerError.exit_code: "another machine was lost; use --resume on all machines",
         },
     )
     add_network(options.add_argument_group("network"))

@@ -17,14 +17,10 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.devices import local_strategy
-from lcc_tf.errors import InputError
+from lcc_tf.errors import InputError, LostWorkerError
 from lcc_tf.models.layers import all_layers
 from lcc_tf.training.cluster import Cluster
 from lcc_tf.training.rendezvous import wait_for_all
-
-
-class LostWorkerError(Exception):
-    """Error of a worker whose training ends because another worker has ended."""
 
 
 def choose_strategy(cluster: Cluster) -> tf.distribute.Strategy:

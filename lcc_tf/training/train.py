@@ -4,7 +4,6 @@ import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import asdict, replace
-from importlib.metadata import version
 from pathlib import Path
 
 import keras
@@ -19,7 +18,7 @@ from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
-from lcc_tf.runs import CONFIG, PACKAGES, Run, read_run, write_run
+from lcc_tf.runs import CONFIG, Run, package_versions, read_run, write_run
 from lcc_tf.training.batch_size import largest_batch_size, smaller_batch_size
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
@@ -166,7 +165,7 @@ def _train(
             **{f"`{name}`": value for name, value in config.to_json().items() if name != "data"},
             "data set": (run.fingerprint, run.classes.names, run.bands),
             "checkpoint": vars(state),
-            "packages": [version(name) for name in PACKAGES if name != "lcc_tf"],
+            "packages": package_versions(),
         },
     )
 

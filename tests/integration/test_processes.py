@@ -99,8 +99,10 @@ def test_killed_training_equals_uninterrupted_training(tmp_path):
     """Short version of `tests/integration/killed_training.py`."""
     config = dataclasses.replace(small_config(tmp_path / "tfds"), epochs=2, crops_per_image=1)
     train_with_kills(config, tmp_path / "uninterrupted", kills=0, seed=0)
-    killed = train_with_kills(config, tmp_path / "killed", kills=1, seed=15)
-    assert killed.total() == 1
+    (kill,) = train_with_kills(config, tmp_path / "killed", kills=1, seed=15)
+    # The training resumes from the newest complete checkpoint. The kill can come after the file is
+    # complete and before the test is told.
+    assert kill.lost_steps <= kill.unsaved_steps
     assert_equal_runs(tmp_path / "killed", tmp_path / "uninterrupted")
 
     # The comparison finds a resumed training whose batches have another seed.
