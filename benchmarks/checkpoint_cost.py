@@ -1,20 +1,22 @@
-"""Measures how much the checkpoints of a training slow down its steps.
+"""Measures how much time each checkpoint of a training costs.
 
     python -m benchmarks.checkpoint_cost
 
-A network trains for a minute without a checkpoint, then for a minute with a checkpoint, and so on.
-The checkpoint is written in the background. A Markdown table is printed. During the benchmark, no
-other programs should run.
+A network trains with random images. In turns, a few steps run without a checkpoint, and a few
+steps run while a checkpoint is written in the background. The cost of a checkpoint is the time from
+its start to the end of the step in which it is finished, minus the median time of as many steps
+without a checkpoint. The table contains the same difference for the steps without a checkpoint. It
+shows the noise of the machine. During the benchmark, no other programs should run.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
+from tqdm import trange
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.training.checkpoints import CheckpointWriter, TrainingState
@@ -24,15 +26,15 @@ from lcc_tf.training.phases import phases_of
 
 
 def main() -> None:
-    """Measures all periods, and prints the Markdown table."""
+    """Measures all checkpoints, and prints the Markdown table."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--encoder", default="resnet101", help="encoder of UNet++")
     parser.add_argument("--image-size", type=int, default=256, help="pixels")
     parser.add_argument("--batch-size", type=int, default=2)
-    parser.add_argument("--seconds", type=float, default=60, help="duration of a period")
-    parser.add_argument("--pairs", type=int, default=5, help="number of pairs of periods")
+    parser.add_argument("--checkpoints", type=int, default=12, help="number of checkpoints")
+    parser.add_argument("--steps", type=int, default=4, help="undisturbed steps per checkpoint")
     options = parser.parse_args()
     config = TrainConfig(
         encoder=options.encoder,
@@ -45,47 +47,46 @@ def main() -> None:
     rng = np.random.default_rng(0)
     size = (options.batch_size, options.image_size, options.image_size)
     batch = rng.uniform(0, 255, (*size, 3)).astype(np.float32), rng.integers(0, 7, size)
+
+    def seconds(work: Callable[[], object]) -> np.ndarray:
+        """Returns the time and the processor time of some work."""
+        before = time.perf_counter(), time.process_time()
+        work()
+        return np.subtract((time.perf_counter(), time.process_time()), before)
+
+    def step() -> np.ndarray:
+        return seconds(lambda: model.train_on_batch(*batch))
+
     for _ in range(3):
-        model.train_on_batch(*batch)
-
-    pairs, waits = [], []
-    with tempfile.TemporaryDirectory(dir=".") as folder:
-        writer = CheckpointWriter(Path(folder))
-        for _ in range(options.pairs):
-            without, _ = period(model, batch, options.seconds, None)
-            with_checkpoint, wait = period(model, batch, options.seconds, writer)
-            writer.finish()
-            pairs.append(with_checkpoint / without)
-            waits.append(wait)
-    print("| measurement | median | smallest | largest |\n|---|---|---|---|")
-    for name, values, unit in (
-        ("time per step with checkpoints / without", pairs, ""),
-        ("pause of the training per checkpoint", waits, " s"),
+        step()
+    without, costs, pauses = [[step() for _ in range(options.steps)]], [], []
+    with tempfile.TemporaryDirectory(dir=".") as folder, CheckpointWriter(Path(folder)) as writer:
+        for _ in trange(options.checkpoints, unit="checkpoint"):
+            pauses.append(seconds(lambda: writer.write(model, TrainingState(), wait=False)))
+            steps = [step()]
+            while writer.is_writing:
+                steps.append(step())
+            without.append([step() for _ in range(options.steps)])
+            # The speed of the machine can change. Therefore, the steps are compared with the steps
+            # directly before and after them.
+            usual = np.median(without[-2] + without[-1], axis=0)
+            costs.append(pauses[-1] + np.sum(steps - usual, axis=0))
+    noise = [np.sum(steps - np.median(steps, axis=0), axis=0) for steps in without]
+    print(f"time per step: {np.median(without, axis=(0, 1))[0]:.2f} s")
+    print("| measurement | time, s | processor time, s | time, % of a minute |\n|---|---|---|---|")
+    for name, values in (
+        ("pause of the training", pauses),
+        ("cost of a checkpoint", costs),
+        (f"{options.steps} steps without a checkpoint", noise),
     ):
-        low, high = min(values), max(values)
-        print(f"| {name} | {statistics.median(values):.3f}{unit} | {low:.3f} | {high:.3f} |")
+        time_, processor = np.transpose(values)
+        print(f"| {name} | {spread(time_)} | {spread(processor)} | {spread(time_ / 0.6, 1)} |")
 
 
-def period(
-    model: keras.Model,
-    batch: tuple[np.ndarray, np.ndarray],
-    seconds: float,
-    writer: CheckpointWriter | None,
-) -> tuple[float, float]:
-    """Trains for some seconds. Writes a checkpoint after the first step, if `writer` is not None.
-
-    Returns:
-        Mean time per step, and the time that the training waited for the checkpoint; seconds.
-    """
-    start, steps, wait = time.perf_counter(), 0, 0.0
-    while time.perf_counter() - start < seconds:
-        model.train_on_batch(*batch)
-        steps += 1
-        if writer and steps == 1:
-            before = time.perf_counter()
-            writer.write(model, TrainingState(), wait=False)
-            wait = time.perf_counter() - before
-    return (time.perf_counter() - start) / steps, wait
+def spread(values: np.ndarray, digits: int = 2) -> str:
+    """Returns the median of some values, and their range in parentheses."""
+    low, middle, high = np.quantile(values, [0, 0.5, 1])
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
 
 
 if __name__ == "__main__":

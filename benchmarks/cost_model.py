@@ -30,7 +30,7 @@ TRAINING = 3
 PEAK = 312e12
 IMAGE_COUNTS = (10**3, 10**4, 10**5, 10**6, 10**7)
 GPU_COUNTS = (1, 8, 64)
-TILE_STEP = 384  # distance of tiles of 512 pixels with the default overlap, pixels
+TILE_STEP = 384  # pixels between the starts of two tiles of 512 pixels, with the default overlap
 AREA = 1000e6  # m2
 PIXEL = 0.5  # m
 
@@ -87,7 +87,8 @@ def parser() -> argparse.ArgumentParser:
         "--crop-seconds",
         type=float,
         default=0.045,
-        help="seconds of one processor core per crop (default: 0.045, see benchmarks.data_rates)",
+        help="seconds that one processor core needs for a crop (default: 0.045, see "
+        "benchmarks.data_rates)",
     )
     return options
 

@@ -10,7 +10,7 @@ from lcc_tf.arguments import check_types
 from lcc_tf.band_names import COLORS, colors_of, key_of
 from lcc_tf.errors import InputError
 
-# Ranges of values that can be scaled to [0, 255]
+# Methods that determine the range of values of each band. The range is scaled to [0, 255].
 SCALES = ("percentile", "minmax", "dtype")
 
 
@@ -172,7 +172,7 @@ def _is_range(low: float, high: float) -> bool:
 
 
 def as_rgb(image: np.ndarray, bands: Bands | None) -> np.ndarray:
-    """Returns an image as RGB in [0, 255], for pictures.
+    """Returns an image as RGB in [0, 255], to show it.
 
     Args:
         image: `(..., channels)`.

@@ -192,8 +192,9 @@ class TrainConfig:
     # sampling of Zhu et al. 2019 (https://arxiv.org/abs/1812.01593, section 3.3).
     rare_class_share: float = 0.5
     # Images per step, summed over all devices. The original uses 7. A batch of 7 images cannot be
-    # divided evenly among 2, 4 or 8 devices.
-    batch_size: int = 8
+    # divided evenly among 2, 4 or 8 devices. None for the largest number that fits into the memory,
+    # at most 32, see `lcc_tf.training.batch_size`.
+    batch_size: int | None = 8
     epochs: int = 100  # as in the original
     frozen_epochs: int = 10  # regime `gradual` only: number of epochs with a frozen encoder
     # The training stops if the averaged `monitor` score has not improved for this number of epochs.
@@ -268,10 +269,9 @@ class TrainConfig:
             "learning_rate",
             "checkpoint_minutes",
         ):
-            if not getattr(self, name) > 0:
-                raise InputError(
-                    f"`{name}` must be larger than 0. Received: {getattr(self, name)}."
-                )
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InputError(f"`{name}` must be larger than 0. Received: {value}.")
         for name in ("rare_class_share", "encoder_rate"):
             if not 0 <= getattr(self, name) <= 1:
                 raise InputError(f"`{name}` must be in [0, 1]. Received: {getattr(self, name)}.")

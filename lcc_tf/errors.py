@@ -49,6 +49,20 @@ class DivergenceError(InputError):
     exit_code = 3
 
 
+class LostWorkerError(Exception):
+    """Error of a worker whose training ends because another worker has ended.
+
+    The class is not a subclass of `InputError`, because the input of this worker is correct. The
+    command train.py exits with code 4.
+
+    Example:
+        >>> LostWorkerError.exit_code
+        4
+    """
+
+    exit_code = 4
+
+
 class InstallationError(InputError, ImportError):
     """Error for a missing package, or for Keras with a backend other than TensorFlow.
 

@@ -16,6 +16,7 @@ folder can always be used afterwards.
 """
 
 import dataclasses
+import io
 import json
 import zlib
 from collections.abc import Sequence
@@ -23,9 +24,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import h5py
 import keras
-import numpy as np
 
 from lcc_tf.arguments import check_types
 from lcc_tf.bands import Bands
@@ -43,8 +42,8 @@ _KEYS = (  # of the file `CONFIG`
     *("config", "absolute_paths", "class_names", "palette", "dataset_fingerprint", "native_size"),
     *("bands", "num_parameters", "versions"),
 )
-_CHECKSUM = "lcc_tf_crc32"  # attribute of a weights file
-PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
+_CHECKSUM = b"lcc_tf crc32 "  # bytes before the checksum at the end of a weights file
+_PACKAGES = ("lcc_tf", "tensorflow", "keras", "tensorflow-datasets", "numpy")
 
 
 @dataclass(frozen=True)
@@ -102,8 +101,6 @@ def write_run(run: Run, num_parameters: int) -> None:
         run: the run, whose `path` is the folder.
         num_parameters: number of parameters of the network. It is written for information only.
     """
-    from lcc_tf import __version__
-
     run.path.mkdir(parents=True, exist_ok=True)
     content = {
         "config": run.config.to_json(),
@@ -114,9 +111,17 @@ def write_run(run: Run, num_parameters: int) -> None:
         "native_size": run.native_size,
         "bands": run.bands and run.bands.to_json(),
         "num_parameters": num_parameters,
-        "versions": {name: __version__ if name == "lcc_tf" else version(name) for name in PACKAGES},
+        "versions": package_versions(),
     }
     write_atomically(run.path / CONFIG, json.dumps(content, indent=2).encode())
+
+
+def package_versions() -> dict[str, str]:
+    """Returns the versions of the packages that can change the results of a training."""
+    from lcc_tf import __version__
+
+    # A checkout of lcc_tf that is not installed has no version in the metadata.
+    return {name: __version__ if name == "lcc_tf" else version(name) for name in _PACKAGES}
 
 
 def read_run(path: Path) -> Run:
@@ -261,40 +266,39 @@ def check_same_classes(runs: Sequence[Run]) -> None:
 
 
 def write_checksum(file: Path) -> None:
-    """Writes the checksum of a weights file into the file."""
-    with h5py.File(file, "a") as content:
-        content.attrs[_CHECKSUM] = _checksum(content)
+    """Appends the CRC-32 of all bytes to an HDF5 file. HDF5 ignores bytes after its content."""
+    with file.open("r+b", buffering=0) as content:
+        checksum = _checksum(content, file.stat().st_size)
+        content.write(_CHECKSUM + checksum.to_bytes(4))
 
 
 def check_checksum(file: Path) -> None:
-    """Verifies the checksum of a weights file. Files of earlier versions have no checksum.
+    """Verifies the checksum of an HDF5 file. Files of earlier versions have no checksum.
+
+    The checksum is verified before HDF5 opens the file, because HDF5 can crash the process if bytes
+    of its structures have changed.
 
     Raises:
         ValueError: the content has changed after it was written.
         OSError: the file cannot be read.
     """
-    with h5py.File(file, "r") as content:
-        stored = content.attrs.get(_CHECKSUM)
-        if stored is not None and int(stored) != _checksum(content):
+    size = file.stat().st_size - len(_CHECKSUM) - 4
+    with file.open("rb", buffering=0) as content:
+        content.seek(max(size, 0))
+        ending = content.read()
+        if not ending.startswith(_CHECKSUM):
+            return
+        content.seek(0)
+        if int.from_bytes(ending[len(_CHECKSUM) :]) != _checksum(content, size):
             raise ValueError("the checksum is wrong, because bytes of the file have changed")
 
 
-def _checksum(content: h5py.File) -> int:
-    """Returns the CRC-32 of the names and values of all arrays in a file."""
-    checksum, size = 0, Path(content.filename).stat().st_size
-
-    def add(name: str, item: object) -> None:
-        nonlocal checksum
-        if isinstance(item, h5py.Dataset):
-            if item.nbytes > size:  # reading such an array could take hours
-                raise ValueError(f"the array {name} is larger than the file")
-            checksum = zlib.crc32(name.encode(), checksum)
-            checksum = zlib.crc32(np.asarray(item[()]).tobytes(), checksum)
-
-    try:
-        content.visititems(add)
-    except (RuntimeError, KeyError) as error:  # h5py raises them for damaged structures
-        raise ValueError(f"its structure is damaged: {error}") from error
+def _checksum(content: io.FileIO, size: int) -> int:
+    """Returns the CRC-32 of the next `size` bytes of an open file."""
+    checksum, buffer = 0, memoryview(bytearray(1 << 20))
+    while count := content.readinto(buffer[: min(size, len(buffer))]):
+        checksum = zlib.crc32(buffer[:count], checksum)
+        size -= count
     return checksum
 
 

@@ -15,6 +15,7 @@ import tensorflow as tf
 
 import lcc_tf
 from lcc_tf.data.demo_scenes import render_scene
+from lcc_tf.models.encoders import ENCODERS
 from tests.mapping.scenes import write_scene
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,7 @@ SLOW = {"lcc_tf.exporting.export"}
 )
 def test_examples_of_a_module(module, tmp_path, monkeypatch, eagerly):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(ENCODERS, "mobilenetv2", ENCODERS["tiny"])  # several times faster
     write_scene(tmp_path / "scene.tif", render_scene(0, 0, 96)[0])
     module = importlib.import_module(module)
     names = {"keras": keras, "lcc_tf": lcc_tf, "np": np, "tf": tf} | vars(module)

@@ -93,12 +93,15 @@ def test_few_pixels_of_another_class_table_raise(colors):
 @pytest.mark.parametrize("size", [64, 100, 300, 400, 600, 2400])
 @pytest.mark.parametrize("classes", [[5, 6], [0, 1, 2, 3, 4, 5, 6]])
 def test_masks_of_resized_copies_are_binarized(size, classes):
-    """Gray masks of two classes are included, because their colors could also be class ids."""
+    """The classes 5 and 6 are white and black. Resized masks of both classes are gray.
+
+    The gray values must not be used as class ids.
+    """
     ids = np.array(classes)[np.arange(36).reshape(6, 6) % len(classes)].astype(np.uint8)
     mask = Image.fromarray(DEEPGLOBE_CLASSES.colorize(ids.repeat(200, 0).repeat(200, 1)))
     resized = np.asarray(mask.resize((size, size), Image.Resampling.BILINEAR))
     assert not np.isin(resized, (0, 255)).all()
-    color_map = {(255, 0, 0): 6}  # between two colors of other classes
+    color_map = {(255, 0, 0): 6}  # pixels between two classes can have this color
     assert set(np.unique(DEEPGLOBE_CLASSES.encode(resized, color_map))) >= set(classes)
 
 

@@ -102,7 +102,8 @@ def keep_present(
     # A list and a file name can contain the same text in two forms of Unicode.
     by_text = {unicodedata.normalize("NFC", image_id): image_id for image_id in paths}
 
-    # The ids of an archive contain only some of the folders. Omit the other folders in the lists.
+    # A line can begin with more folders than the id of the image, such as `data/train/7` for the id
+    # `train/7`. Omit these folders.
     found: dict[str, str] = {}
     omitted = collections.defaultdict[str, set[str]](set)
     for line in dict.fromkeys(line for ids_in_list in lists.values() for line in ids_in_list):
@@ -112,9 +113,9 @@ def keep_present(
                 found[line] = image_id
                 omitted[image_id].add("/".join(parts[:start]))
                 break
-    # If the lists contain images with the same name in several folders, use a line only if its
-    # folders are in the path of the image. For example, the archive can be one part of the data set
-    # of the lists.
+    # Several lines can have the same image name, but different folders. This happens if the lists
+    # describe a larger data set than the archive. Then use only the line whose folders are also in
+    # the path of the image.
     for line, image_id in list(found.items()):
         folders = set(folded(paths[image_id]).split("/"))
         in_path = {text for text in omitted[image_id] if set(folded(text).split("/")) <= folders}

@@ -28,7 +28,7 @@ from lcc_tf.config import (
     DataConfig,
     TrainConfig,
 )
-from lcc_tf.errors import DivergenceError
+from lcc_tf.errors import DivergenceError, LostWorkerError
 from lcc_tf.recipes import from_options, recipe_settings
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -41,7 +41,6 @@ EXAMPLES = """\
       --mask-pattern 'labels/*_gt.png'
   python train.py --arch unetpp --resume
 """
-LOST_WORKER = 4  # exit code
 FIELDS = {
     field.name: field
     for config in (TrainConfig, DataConfig)
@@ -73,7 +72,6 @@ def command(options: argparse.Namespace) -> None:
 
     import_tensorflow()
     from lcc_tf.runs import CONFIG, read_run
-    from lcc_tf.training.distribution import LostWorkerError
     from lcc_tf.training.train import train
 
     resumes = resume and (workdir / CONFIG).exists()
@@ -90,7 +88,7 @@ def command(options: argparse.Namespace) -> None:
         print(in_options(str(error), parser()), file=sys.stderr, flush=True)
         sys.stdout.flush()
         # Do not run the exit handlers of TensorFlow, because they wait for the lost worker.
-        os._exit(LOST_WORKER)
+        os._exit(error.exit_code)
     print(
         f"best {config.monitor} {state.best_score:.4f} (average of up to three epochs) in epoch "
         f"{state.best_epoch}; run: {workdir}"
@@ -99,6 +97,13 @@ def command(options: argparse.Namespace) -> None:
 
 def _none_or_text(value: str) -> str | None:
     return None if value == "none" else value
+
+
+def _none_or_int(value: str) -> int | None:
+    return None if value == "auto" else int(value)
+
+
+_none_or_int.__name__ = "whole number or auto"  # argparse shows this name in its error message
 
 
 def add_field(
@@ -145,7 +150,7 @@ def parser() -> argparse.ArgumentParser:
         {
             0: "trained",
             DivergenceError.exit_code: "the loss or its gradient is not a finite number",
-            LOST_WORKER: "another machine was lost; --resume on all machines continues",
+            LostWorkerError.exit_code: "another machine was lost; use --resume on all machines",
         },
     )
     add_network(options.add_argument_group("network"))
@@ -348,7 +353,14 @@ def add_training(group: OptionGroup) -> None:
         "fraction of crops that must contain a randomly selected class; rare classes are selected "
         "more often",
     )
-    add_field(group, "batch_size", "N", "number of images per step, summed over all devices")
+    add_field(
+        group,
+        "batch_size",
+        "N|auto",
+        "number of images per step, summed over all devices; auto: the largest of 1, 2, 4, 8, 16 "
+        "and 32 images that fits into the memory, which is measured first",
+        type=_none_or_int,
+    )
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
         group, "patience", "N", "training stops after N epochs without a better validation score"
@@ -372,8 +384,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "ignore_class",
         "CLASS|none",
-        "class that the loss and the scores ignore; only the default class can be missing in the "
-        "data set",
+        "class that the loss and the scores ignore; the data set must contain this class, unless "
+        "it is the default class",
     )
     add_field(group, "learning_rate", "RATE", "largest learning rate of the schedule")
     add_field(
@@ -465,5 +477,6 @@ def add_run_folder(group: OptionGroup) -> None:
         group,
         "--resume",
         "resume the run in --workdir with its saved options; if --workdir contains no run, start a "
-        "new run. Without --resume, an unfinished run with the same options is resumed",
+        "new run. Without this option, a run is resumed only if it is unfinished and has the same "
+        "options",
     )

@@ -3,9 +3,9 @@
 Each class has its own texture. Light, season and soil differ between scenes. Therefore, different
 classes can have the same colors, and a model must learn texture and shape.
 
-All lengths in this module are pixels of a scene with 256x256 pixels. A larger scene shows a larger
-area. If `side` is the side of the scene, the size of textures is proportional to `side ** 0.3`, and
-the size of regions and rivers is proportional to `side ** 0.6`.
+The constants for lengths are in pixels, for a scene with 256x256 pixels. A larger scene shows a
+larger area. If `side` is the side of the scene, the size of textures is proportional to
+`side ** 0.3`, and the size of regions and rivers is proportional to `side ** 0.6`.
 """
 
 from collections.abc import Callable
@@ -308,7 +308,10 @@ def _paint_water(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints fields with rows of plants, and tracks between the fields. Each field has one crop."""
+    """Paints fields with rows of plants, and tracks between the fields.
+
+    Each field has one kind of plants.
+    """
     rng, fields = frame.rng, frame.fields
     field, u, v, edge = fields.ids[at], fields.u[at], fields.v[at], fields.edge[at]
 
@@ -327,7 +330,7 @@ def _paint_fields(frame: _Frame, at: np.ndarray) -> np.ndarray:
 
 
 def _paint_town(frame: _Frame, at: np.ndarray) -> np.ndarray:
-    """Paints town blocks between streets. Most plots have one roof and its shadow."""
+    """Paints town blocks between streets. Most squares (`plot`) of a block have one roof."""
     rng, blocks, scale = frame.rng, frame.blocks, frame.scale
     u, v = blocks.u[at], blocks.v[at]
     pitch = rng.uniform(9, 11.5) * scale

@@ -295,6 +295,7 @@ def _in_random_order(
     )
 
 
+@tf.autograph.experimental.do_not_convert  # converting the functions would take a second
 def evaluation_batches(
     builder: tfds.core.DatasetBuilder,
     split: str,

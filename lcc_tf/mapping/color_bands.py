@@ -110,8 +110,8 @@ def find_named_bands(
     1. The descriptions or the color interpretations of the image contain all names of the bands.
     2. The bands of the image or of the training images have no descriptions, and the image has as
        many bands as the training images. Then the band numbers of the training images are used, and
-       the notes contain this assumption. If the color interpretation of one of these bands is
-       another color, an error is raised.
+       the notes contain this assumption. An error is raised if the network expects, for example,
+       red in a band, but the color interpretation of the band is green.
 
     Args:
         path: path of the image file.
@@ -174,7 +174,8 @@ def _numbers_of(
     network_has_no_names = all(name == f"band {n}" for n, name in pairs)
     is_similar = all(named.get(n, f"band {n}") == name for n, name in pairs)
     # Many programs write the interpretations red, green and blue for any three bands. Therefore an
-    # interpretation contradicts the network only if the band of the network is another color.
+    # interpretation contradicts the network only if the network expects a different color in the
+    # band, and not if the network expects a band such as nir.
     contradicts = any(
         color is not None and named.get(n) in set(COLORS) - {color}
         for n, color in zip(numbers, names.colors, strict=True)
@@ -194,8 +195,8 @@ def _numbers_of(
     hint = ""
     if has_no_names and not contradicts and max(numbers) <= dataset.count:
         hint = (
-            " The numbers of the bands in the training images are used only for an image with "
-            f"{names.count or max(numbers)} band(s)."
+            " Bands without these names are chosen by their position in the training images, but "
+            f"only if the image has {names.count or max(numbers)} band(s)."
         )
     raise InputError(
         f"{path} does not contain the band(s) {', '.join(missing[:13])} of the network. Received: "

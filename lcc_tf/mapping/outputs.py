@@ -17,7 +17,7 @@ if TYPE_CHECKING:  # the command line imports the constants without rasterio
 EXTRAS = ("probabilities", "confidence", "disagreement", "overlay")
 POLYGON_FORMATS = ("gpkg", "geojson")
 VECTOR_SUFFIXES = tuple(f".{name}" for name in POLYGON_FORMATS)
-MIN_REGION = 100  # pixels, which are 25 square meters in DeepGlobe (pixel size 0.5 m)
+MIN_REGION = 100  # pixels; in DeepGlobe (pixel size 0.5 m), 100 pixels cover 25 square meters
 PLAIN_SUFFIXES = (".jpg", ".jpeg", ".png")
 
 

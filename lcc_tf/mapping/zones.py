@@ -186,7 +186,10 @@ class Zones:
         if is_outside.all():
             extent = extent_in(grid, self.crs)
             if np.isnan(extent).any():
-                return f"{text}; the coordinate system of the zones is not defined on the map"
+                return (
+                    f"{text}; the coordinate system of the zones is not defined at the place of "
+                    "the map"
+                )
             bounds = [shapely.total_bounds(self.polygons), extent]
             zones, scene = (", ".join(f"{value:.6g}" for value in values) for values in bounds)
             text += (

@@ -20,8 +20,8 @@ from lcc_tf.scoring.scores import pooled_scores
 # Maximum number of pixels per image that are used for tuning. For 7 classes, the probabilities of
 # these pixels need 0.9 MB per member and image.
 MAX_PIXELS = 2**15
-# First and last step of the search. A step is the weight that is moved from one member to another
-# member. The sum of all weights is 1.
+# Weight that the search moves from one member to another member: at the beginning of the search,
+# and at its end. The sum of all weights is 1.
 FIRST_STEP, LAST_STEP = 1 / 4, 1 / 64
 
 
@@ -49,7 +49,7 @@ def tune_weights(
     rules: ScoringRules,
     average: str,
 ) -> TunedWeights:
-    """Searches weights with which the ensemble has the highest mean IoU on the validation split.
+    """Finds the weights with which the ensemble has the highest mean IoU on the validation split.
 
     Each member predicts each image once. The probabilities of all images must fit into memory.
     Therefore the search uses only a regular grid of about `MAX_PIXELS` pixels per image. Before the
@@ -95,7 +95,7 @@ def tune_weights(
 
 
 def search_weights(score: Callable[[np.ndarray], float], num_members: int) -> np.ndarray:
-    """Searches the weights with the highest score by hill climbing.
+    """Finds the weights with the highest score by hill climbing.
 
     The search starts from equal weights. In each round, it tries all moves from the present
     weights, and computes the score after each move. A move subtracts the step from the weight of

@@ -140,7 +140,10 @@ def _tables(evaluation: Evaluation) -> list[Table]:
 
 
 def _comparison_remarks(evaluation: Evaluation, rules: ScoringRules) -> list[str]:
-    """Returns a line that names the comparable published scores, and a warning for other images."""
+    """Returns a line that names the comparable published scores.
+
+    If the published scores are for other images, a second line warns about the difference.
+    """
     protocol, published = rules.protocol, comparison(rules)
     remarks = [f"{protocol.name} ({describe(rules)}): compare with {published}."]
     if published != protocol.comparable_with:

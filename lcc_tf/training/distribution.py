@@ -17,14 +17,10 @@ import keras
 import tensorflow as tf
 
 from lcc_tf.devices import local_strategy
-from lcc_tf.errors import InputError
+from lcc_tf.errors import InputError, LostWorkerError
 from lcc_tf.models.layers import all_layers
 from lcc_tf.training.cluster import Cluster
 from lcc_tf.training.rendezvous import wait_for_all
-
-
-class LostWorkerError(Exception):
-    """Error of a worker whose training ends because another worker has ended."""
 
 
 def choose_strategy(cluster: Cluster) -> tf.distribute.Strategy:
@@ -212,17 +208,25 @@ def describe_devices(strategy: tf.distribute.Strategy) -> str:
     return "the CPU (no GPU was found; set TF_CPP_MIN_LOG_LEVEL=0 to see the reason)"
 
 
-def check_batch_size(batch_size: int, strategy: tf.distribute.Strategy) -> None:
+def check_batch_size(batch_size: int | None, strategy: tf.distribute.Strategy) -> None:
     """Checks that all replicas train on the same number of images per step.
 
     Args:
-        batch_size: images per step, summed over all replicas.
+        batch_size: images per step, summed over all replicas. None if it will be measured.
         strategy: strategy of the training.
 
     Raises:
-        InputError: the batch size is not divisible by the number of replicas.
+        InputError: the batch size is not divisible by the number of replicas, or it is None on
+            several machines.
     """
     replicas = strategy.num_replicas_in_sync
+    if batch_size is None:
+        if is_multi_worker(strategy):
+            raise InputError(
+                "On several machines, the batch size cannot be measured. Received: "
+                f"batch_size='auto'. Use a number that is divisible by {replicas}."
+            )
+        return
     if batch_size % replicas:
         raise InputError(
             "`batch_size` is the number of images per step, summed over all "

@@ -15,7 +15,7 @@ from collections.abc import Collection
 from lcc_tf.errors import InputError
 from lcc_tf.training.cluster import Cluster
 
-# Seconds that a worker waits until all other workers have started. Queues and Kubernetes often
+# Seconds that a worker waits until all other workers have started. Job queues and Kubernetes often
 # start the workers one after the other.
 START_LIMIT = 600
 # The other workers wait this number of seconds longer than the chief, to receive its answer.
@@ -109,7 +109,7 @@ def _gather_workers(cluster: Cluster, listener: socket.socket, deadline: float) 
 
 
 def _send(connection: socket.socket, answer: bytes) -> None:
-    """Sends an answer to a worker that can have stopped."""
+    """Sends an answer to a worker. The worker may have stopped."""
     with contextlib.suppress(OSError):
         connection.sendall(answer)
 
@@ -178,6 +178,7 @@ def _report_to_chief(cluster: Cluster, deadline: float) -> None:
             raise InputError(answer.removeprefix(_FAULT).decode().strip())
         time.sleep(1)
     raise InputError(
-        f"The chief at {chief} has not started all workers in time. Verify that the chief runs, "
-        "that this machine can reach the address, and that no earlier process uses the port."
+        f"The chief at {chief} did not report in time that all workers have started. Verify that "
+        "the chief runs, that this machine can reach the address of the chief, and that no earlier "
+        "process uses the port of the chief."
     )

@@ -54,6 +54,8 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             "resume. Choose another `workdir`."
         )
     old, new = run.config.to_json(), config.to_json()
+    if new["batch_size"] is None:  # the batch size was measured when the run started
+        new["batch_size"] = old["batch_size"]
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(

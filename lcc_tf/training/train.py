@@ -3,8 +3,7 @@
 import contextlib
 import os
 from collections.abc import Sequence
-from dataclasses import asdict
-from importlib.metadata import version
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import keras
@@ -13,13 +12,14 @@ import tensorflow as tf
 
 from lcc_tf.config import TrainConfig
 from lcc_tf.data.dataset import class_table, prepare_dataset, reading
-from lcc_tf.data.pipeline import Part
+from lcc_tf.data.pipeline import Part, split_size
 from lcc_tf.data.statistics import bands_of_data, native_size
 from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
-from lcc_tf.runs import PACKAGES, Run, write_run
+from lcc_tf.runs import CONFIG, Run, package_versions, read_run, write_run
+from lcc_tf.training.batch_size import largest_batch_size, smaller_batch_size
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
     TrainingState,
@@ -120,6 +120,8 @@ def _train(
     # This line waits for all workers. Before all workers have started again, the chief could still
     # write a checkpoint of the interrupted training. Therefore read the checkpoint afterwards.
     strategy = strategy or choose_strategy(cluster)
+    if config.batch_size is None and (workdir / CONFIG).exists():
+        config = replace(config, batch_size=read_run(workdir).config.batch_size)
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir)
@@ -134,22 +136,27 @@ def _train(
 
     # Data set: it is prepared at its first use
     builder = prepare_dataset(**asdict(config.data))
+    bands = bands_of_data(builder, config.scale)
+    if bands and config.arch in BASELINES:
+        raise InputError(
+            f"The architecture {config.arch} accepts only RGB images with 8 bits. Received: images "
+            f"with the bands {', '.join(bands.names)}. Use another `arch`, such as unetpp."
+        )
+    rules = label_rules_of(config, builder)
+    if config.batch_size is None:
+        num_images = split_size(builder, "train")
+        batch_size = largest_batch_size(config, rules, strategy, bands, num_images)
+        config = replace(config, batch_size=batch_size)
     run = Run(
         path=workdir,
         config=config,
         classes=class_table(builder),
         fingerprint=builder.info.metadata["fingerprint"],
         native_size=native_size(builder),
-        bands=bands_of_data(builder, config.scale),
+        bands=bands,
     )
-    if run.bands and config.arch in BASELINES:
-        raise InputError(
-            f"The architecture {config.arch} accepts only RGB images with 8 bits. Received: images "
-            f"with the bands {', '.join(run.bands.names)}. Use another `arch`, such as unetpp."
-        )
     check_same_data(run)
-    rules = label_rules_of(config, builder)
-    data = training_data_of(config, builder, rules, run.bands, Part(cluster.index, cluster.size))
+    data = training_data_of(config, builder, rules, bands, Part(cluster.index, cluster.size))
     check_agreement(
         strategy,
         cluster,
@@ -158,7 +165,7 @@ def _train(
             **{f"`{name}`": value for name, value in config.to_json().items() if name != "data"},
             "data set": (run.fingerprint, run.classes.names, run.bands),
             "checkpoint": vars(state),
-            "packages": [version(name) for name in PACKAGES if name != "lcc_tf"],
+            "packages": package_versions(),
         },
     )
 
@@ -167,7 +174,7 @@ def _train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     model = build_network(
-        config, rules.num_classes, pretrained=not checkpoint, bands=run.bands, strategy=strategy
+        config, rules.num_classes, pretrained=not checkpoint, bands=bands, strategy=strategy
     )
     print(
         f"{config.arch} with {config.encoder}: {model.count_params():,} parameters, "
@@ -203,10 +210,15 @@ def _train(
                     fit(model, recorder)
                 sums = {}
         except tf.errors.ResourceExhaustedError as error:
+            smaller = None
+            if cluster.size == 1:
+                print("The device has too little memory. Measuring smaller batch sizes:")
+                smaller = smaller_batch_size(model, config.batch_size, config.image_size)
+            batch = f"`batch_size={smaller}`, which was measured to fit, " * bool(smaller)
             raise InputError(
                 "The device has too little memory. Received: "
                 f"batch_size={config.batch_size}, image_size={config.image_size}, "
-                f"precision={config.precision!r}. Use a smaller `batch_size` or `image_size`, or "
+                f"precision={config.precision!r}. Use {batch}a smaller `image_size`, or "
                 "`precision='mixed_bfloat16'`."
             ) from error
         finally:

@@ -34,7 +34,7 @@ DATA = ("--data", "mine.zip", *NAMES)
 
 
 def run(script, *arguments, eagerly=True):
-    """Runs a command in this process, because only this process has the encoder `tiny`.
+    """Runs a command in this process, because only this process has the small networks.
 
     For a few batches, eager mode is faster than building a graph.
     """
@@ -66,10 +66,10 @@ def write_archive(root):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory):
+def project(tmp_path_factory, small_networks):
     """Returns a folder with a zipped archive and two runs.
 
-    UNet++ was trained on crops, and DeepLabV3+ on whole images.
+    The first network was trained on crops, and the second network on whole images.
     """
     folder = tmp_path_factory.mktemp("project")
     with pytest.MonkeyPatch.context() as patch:
@@ -77,7 +77,7 @@ def project(tmp_path_factory):
         write_archive(folder / "mine")
         zip_folder(folder / "mine", folder / "mine.zip", top="mine/")
         small = ("--encoder", "tiny", "--encoder-weights", "none", "--image-size", "64")
-        small += ("--batch-size", "4", "--epochs", "1", "--learning-rate", "1e-2")
+        small += ("--batch-size", "8", "--epochs", "1", "--learning-rate", "1e-2")
         run("train", "--arch", "unetpp", *DATA, *small, "--crops-per-image", "1")
         whole = ("--framing", "whole", "--class-weights", "median_frequency")
         run("train", "--arch", "deeplabv3plus", *DATA, *small, *whole)

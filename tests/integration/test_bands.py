@@ -62,6 +62,7 @@ def project(tmp_path_factory, small_networks):
     (folder / "data" / "class_dict.csv").write_text("name,id\nland,0\nwater,1\nwarm,2\n")
     with pytest.MonkeyPatch.context() as patch, contextlib.chdir(folder):
         patch.setenv("TF_CPP_MIN_LOG_LEVEL", "3")
+        patch.setattr("lcc_tf.scoring.panels.MAX_PANELS", 1)
         options = (
             "--data",
             "data",
@@ -71,7 +72,7 @@ def project(tmp_path_factory, small_networks):
             "tiny",
             "--encoder-weights",
         )
-        options += ("none", "--image-size", "64", "--batch-size", "4", "--epochs", "10")
+        options += ("none", "--image-size", "64", "--batch-size", "8", "--epochs", "10")
         options += ("--learning-rate", "1e-2", "--crops-per-image", "2")
         run("train", *options, "--workdir", "runs/five")
         run("train", *options, "--bands", "3,2,1", "--workdir", "runs/three")

@@ -42,14 +42,14 @@ SMALL = {
     '"resnet50", encoder_weights="imagenet"': '"tiny", encoder_weights=None',
     "resnet101": "resnet18",
     "tile=512": "tile=64",
-    "export(both": "export(other",
+    'export(both, "exported"': 'export(other, "exported", tile=64',
     "epochs=50": "epochs=1",
 }
 SMALL_TRAINING = {
     "--encoder": "tiny",
     "--encoder-weights": "none",
     "--image-size": "64",
-    "--batch-size": "4",
+    "--batch-size": "8",  # one step per epoch
     "--epochs": "1",
     "--learning-rate": "1e-2",
     "--crops-per-image": "1",

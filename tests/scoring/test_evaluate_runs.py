@@ -30,7 +30,10 @@ ALL = list(PROTOCOLS)
 
 @pytest.fixture(scope="module", autouse=True)
 def loaded_once():
-    """Loads each run only once for all tests, because loading takes most of the time."""
+    """Loads each run only once for all tests, and predicts eagerly.
+
+    Loading and building graphs would take most of the time.
+    """
     load = Predictor.from_run
     loaded = {}
 
@@ -42,7 +45,9 @@ def loaded_once():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Predictor, "from_run", from_run)
+        tf.config.run_functions_eagerly(True)
         yield
+        tf.config.run_functions_eagerly(False)
 
 
 def framed(run, framing, **changes):
@@ -60,15 +65,17 @@ def copied(run, path):
 @pytest.fixture(scope="module")
 def evaluation(pair, builder, tmp_path_factory):
     panels = tmp_path_factory.mktemp("panels")
-    return evaluate_runs(
-        pair,
-        builder,
-        protocols=ALL,
-        split="train",
-        member_weights=[3, 1],
-        color_baseline=True,
-        panels=panels,
-    ), panels
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lcc_tf.scoring.panels.MAX_PANELS", 2)
+        return evaluate_runs(
+            pair,
+            builder,
+            protocols=ALL,
+            split="train",
+            member_weights=[3, 1],
+            color_baseline=True,
+            panels=panels,
+        ), panels
 
 
 @pytest.fixture(scope="module")
@@ -238,7 +245,7 @@ def test_ensemble_without_one_member_has_unchanged_weights_of_the_other_members(
 
 def test_panels_are_pictures_of_the_first_images(evaluation):
     files = sorted(evaluation[1].iterdir())
-    assert [file.name for file in files] == [f"train_{i:02d}.png" for i in range(6)]
+    assert [file.name for file in files] == [f"train_{i:02d}.png" for i in range(2)]
     with Image.open(files[0]) as panel:
         width, height = panel.size
         # Six pictures side by side: image, ground truth, two runs, ensemble and color baseline

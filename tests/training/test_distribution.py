@@ -2,12 +2,11 @@ import keras
 import pytest
 import tensorflow as tf
 
-from lcc_tf.errors import InputError
+from lcc_tf.errors import InputError, LostWorkerError
 from lcc_tf.models import build_model
 from lcc_tf.models.layers import all_layers
 from lcc_tf.training.cluster import Cluster
 from lcc_tf.training.distribution import (
-    LostWorkerError,
     check_batch_size,
     check_xla,
     choose_strategy,

@@ -1,8 +1,11 @@
 import numpy as np
 import pytest
+from PIL import Image
 
+from lcc_tf import figures
 from lcc_tf.metrics import ImagewiseScore
-from lcc_tf.training.history import HISTORY, with_original_scores, write_history
+from lcc_tf.training import history
+from lcc_tf.training.history import CURVES, HISTORY, with_original_scores, write_history
 
 ORIGINAL_SCORES = ("accuracy", "f1", "iou", "precision", "recall")
 
@@ -24,17 +27,19 @@ def test_scores_derived_from_f1_equal_the_scores_of_metrics(ignore_class):
     assert with_original_scores(computed, 5) == pytest.approx(expected, rel=1e-6)
 
 
-def test_history_has_one_row_per_epoch(tmp_path):
+def test_history_has_one_row_per_epoch(tmp_path, monkeypatch):
+    monkeypatch.setattr(history, "save_curves", figures.save_curves)
     scores = with_original_scores({"f1": 0.65, "val_f1": 0.3}, num_classes=7)
     curves = {
         f"{split}{name}": 0.5 for split in ("", "val_") for name in ("loss", "iou", "mean_iou")
     }
-    history = [{"epoch": epoch, **scores, **curves} for epoch in (1, 2)]
-    write_history(tmp_path, history)
+    write_history(tmp_path, [{"epoch": epoch, **scores, **curves} for epoch in (1, 2)])
     header, *rows = (tmp_path / HISTORY).read_text().splitlines()
     assert header.startswith("epoch,accuracy,f1,precision,recall,val_accuracy,val_f1")
     assert [row.split(",")[:3] for row in rows] == [["1", "0.9", "0.65"], ["2", "0.9", "0.65"]]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["curves.png", "history.csv"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [CURVES, HISTORY]
+    with Image.open(tmp_path / CURVES) as picture:
+        assert picture.width > 2 * picture.height > 1000
 
 
 def test_run_without_finished_epochs_has_no_history(tmp_path):

@@ -14,7 +14,7 @@ from lcc_tf.data.pipeline import encoded_examples, evaluation_batches
 from lcc_tf.data.training_images import read_training_images
 from lcc_tf.errors import DivergenceError, InputError
 from lcc_tf.losses import get_loss
-from lcc_tf.models import build_model
+from lcc_tf.models import ARCHITECTURES, build_model
 from lcc_tf.runs import BEST, read_run
 from lcc_tf.training.checkpoints import CHECKPOINTS, read_state
 from lcc_tf.training.history import CURVES, HISTORY
@@ -24,6 +24,7 @@ from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
 from lcc_tf.training.train import train
 from lcc_tf.training.training_data import training_data_of
+from tests.untrained_runs import small_unet
 
 SCORES = ("loss", "mean_iou", "iou", "accuracy", "precision", "recall", "f1")
 
@@ -34,9 +35,10 @@ def one_step(tiny_config):
     return dataclasses.replace(tiny_config, image_size=32, batch_size=13, epochs=1)
 
 
-@pytest.fixture(scope="session")
-def three_steps(tiny_config):
-    """Configuration with two epochs of three training steps."""
+@pytest.fixture
+def three_steps(tiny_config, monkeypatch):
+    """Configuration with two epochs of three training steps of a small network."""
+    monkeypatch.setitem(ARCHITECTURES, tiny_config.arch, small_unet)
     return dataclasses.replace(tiny_config, image_size=32, schedule="constant")
 
 
@@ -223,5 +225,7 @@ def test_out_of_memory_error_suggests_other_options(one_step, tmp_path, monkeypa
         raise tf.errors.ResourceExhaustedError(None, None, "OOM")
 
     monkeypatch.setattr(keras.Model, "fit", out_of_memory)
-    with pytest.raises(InputError, match="batch_size=13, image_size=32.*`batch_size`"):
+    with pytest.raises(
+        InputError, match="batch_size=13, image_size=32.*Use a smaller `image_size`"
+    ):
         train(one_step, tmp_path / "run")
