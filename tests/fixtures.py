@@ -20,6 +20,8 @@ from tests.untrained_runs import small_unet
 
 # Small networks gain nothing from threads, and each core has its own worker process.
 tf.config.threading.set_intra_op_parallelism_threads(1)
+# Each graph runs only a few times, and the optimization of a graph takes longer than it saves.
+tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 # Tests use two logical devices instead of two GPUs. The devices must be set before the first use of
 # TensorFlow.
 tf.config.set_logical_device_configuration(

@@ -64,7 +64,7 @@ def test_recipe_seed_of_old_runs_is_read_as_original():
         ({"seed": 1.5}, "`seed` must be a whole number. Received: 1.5"),
         ({"epochs": "9"}, "`epochs` must be a whole number. Received: '9'"),
         ({"epochs": True}, "`epochs` must be a whole number. Received: True"),
-        ({"batch_size": None}, "`batch_size` must be a whole number. Received: None"),
+        ({"epochs": None}, "`epochs` must be a whole number. Received: None"),
         ({"image_size": 32 * 10**9}, "`image_size` must be at most 16384"),
         ({"weight_decay": -1e-4}, "`weight_decay` must be 0 or more. Received: -0.0001"),
         ({"weight_decay": float("inf")}, "`weight_decay` must be a finite number. Received: inf"),
