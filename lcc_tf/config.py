@@ -125,7 +125,7 @@ class DataConfig:
 
         def exists(name: str, path: str) -> bool:
             if name == "cache_dir" and fingerprint:
-                return any(Path(path).glob(f"*/{fingerprint[:16]}"))
+                return any(Path(path).glob(f"*/{fingerprint[:16]}/*/dataset_info.json"))
             return Path(path).exists()
 
         return dataclasses.replace(

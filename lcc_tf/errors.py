@@ -10,7 +10,6 @@ _EXTRAS = {
         "ONNX and LiteRT files need",
         ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "flatbuffers"),
     ),
-    "beam": ("Apache Beam needs", ("apache_beam",)),
     "baselines": ("`unet`, `fpn`, `linknet` and `pspnet` need", ("segmentation_models",)),
 }
 
@@ -79,7 +78,7 @@ def require_extra(extra: str) -> None:
     """Verifies that the packages of an extra are installed, without importing them.
 
     Args:
-        extra: "maps", "export", "beam" or "baselines".
+        extra: "maps", "export" or "baselines".
 
     Raises:
         InstallationError: a package is missing; the message contains the command that installs it.

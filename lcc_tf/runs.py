@@ -286,11 +286,23 @@ def check_checksum(file: Path) -> None:
     with file.open("rb", buffering=0) as content:
         content.seek(max(size, 0))
         ending = content.read()
-        if not ending.startswith(_CHECKSUM):
-            return
         content.seek(0)
+        if not ending.startswith(_CHECKSUM):
+            if _hdf5_size(content.read(48)) != file.stat().st_size:
+                raise ValueError("the end of the file has changed")
+            return  # a file of an earlier version
         if int.from_bytes(ending[len(_CHECKSUM) :]) != _checksum(content, size):
             raise ValueError("the checksum is wrong, because bytes of the file have changed")
+
+
+def _hdf5_size(superblock: bytes) -> int:
+    """Returns the size of an HDF5 file, without the bytes that were appended to the file.
+
+    The size is the "end of file address" of the superblock, see section II.A of the HDF5 file
+    format specification, version 3.0.
+    """
+    start = 40 if superblock[8:9] < b"\2" else 28
+    return int.from_bytes(superblock[start : start + 8], "little")
 
 
 def _checksum(content: io.FileIO, size: int) -> int:

@@ -148,7 +148,9 @@ def test_configurations_of_other_versions_raise():
 def test_paths_that_do_not_exist_are_replaced_by_absolute_paths(tmp_path, monkeypatch):
     home, elsewhere = tmp_path / "home", tmp_path / "elsewhere"
     (home / "raw").mkdir(parents=True)
-    (home / "tf" / "deepglobe" / ("0" * 16)).mkdir(parents=True)
+    data_set = home / "tf" / "deepglobe" / ("0" * 16) / "1.0.0"
+    data_set.mkdir(parents=True)
+    (data_set / "dataset_info.json").touch()
     (elsewhere / "tf" / "deepglobe").mkdir(parents=True)  # without the data set
     monkeypatch.chdir(home)
     data = DataConfig(data="raw", cache_dir="tf", split_files=None)

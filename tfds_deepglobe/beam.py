@@ -3,15 +3,17 @@
 A restarted run skips the files that exist. Therefore, all workers need a common file system.
 """
 
-import _thread
 import contextlib
 import dataclasses
 import importlib.util
 import io
 import logging
 import os
+import re
+import signal
 import sys
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -23,9 +25,15 @@ from tfds_deepglobe.errors import InputError, error_line, shorten
 
 # Runners that only know the options of Beam itself. The job servers of the other runners have more
 # options.
-_LOCAL_RUNNERS = ("directrunner", "fnapirunner", "bundlebaseddirectrunner")
+_LOCAL_RUNNERS = ("SwitchingDirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 _POLL_SECONDS = 0.5  # between two updates of the progress bar
-_ERROR = ".error"  # suffix of the file with the error of a worker
+# Suffixes of the file with the error of a worker: a fault of the element, or any other error, such
+# as a full disk
+_FAULT, _ERROR = ".fault", ".error"
+# Exit codes of processes that were interrupted or terminated. Ctrl-C in a terminal interrupts the
+# workers and this process at the same time.
+_GRACE_SECONDS = 5
+_INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 # Function that a worker calls: its arguments are an element and the path of the file to write.
 Write = Callable[[Any, Path], None]
@@ -61,15 +69,20 @@ class BeamRunner:
                 "Apache Beam needs apache-beam, which is not installed. "
                 "Run: pip install 'lcc_tf[beam]'"
             )
-        self._check_options()
+        unknown = self._unknown_options()
         try:
-            self._pipeline()
+            runner = self._pipeline().runner
         # Beam raises other errors for each runner. All of them are about the name or the options.
         except Exception as error:
             reason = shorten(" ".join(str(error).split()))
             raise InputError(
                 f"`beam_runner={self.name}` cannot be used with these `beam_options`: {reason}"
             ) from error
+        if unknown and type(runner).__name__ in _LOCAL_RUNNERS:
+            raise InputError(
+                f"`beam_options` must be options of {self.name}. Received: {', '.join(unknown)}. "
+                "Use for example direct_running_mode=multi_processing direct_num_workers=2."
+            )
 
     def run(self, write: Write, files: Mapping[Path, Any], description: str) -> dict[Path, str]:
         """Writes files on the workers of the runner, and skips the files that exist.
@@ -82,16 +95,18 @@ class BeamRunner:
             description: label of the progress bar.
 
         Returns:
-            Errors of the files that could not be written, one line per file.
+            Faults of the elements whose files could not be written, one line per file.
 
         Raises:
-            BeamError: The runner failed, for example because a worker was killed.
+            BeamError: The runner failed, for example because a worker was killed, or because the
+                disk is full.
         """
         import apache_beam
 
         todo = {path: element for path, element in files.items() if not path.exists()}
         for path in todo:
-            path.with_name(path.name + _ERROR).unlink(missing_ok=True)
+            for suffix in (_FAULT, _ERROR):
+                path.with_name(path.name + suffix).unlink(missing_ok=True)
         if todo:
             with _progress(list(files), description), _worker_environment(), _living_workers():
                 try:
@@ -102,23 +117,33 @@ class BeamRunner:
                             | apache_beam.Reshuffle()
                             | apache_beam.Map(_Worker(write))
                         )
+                except BeamError:
+                    raise
                 except Exception as error:
                     reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
                     raise BeamError(
                         f"The Beam runner {self.name} failed: {shorten(reason)}. The finished "
                         "parts are kept: repeat the command to write only the missing parts."
                     ) from error
-        errors = {}
+        faults = {}
         for path in todo:
-            if not path.exists():
-                error_file = path.with_name(path.name + _ERROR)
-                if not error_file.exists():
-                    raise BeamError(
-                        f"The workers of the Beam runner {self.name} have not written {path}. All "
-                        "workers and this machine must use the same file system."
-                    )
-                errors[path] = error_file.read_text(encoding="utf-8")
-        return errors
+            if path.exists():
+                continue
+            fault, failure = (path.with_name(path.name + suffix) for suffix in (_FAULT, _ERROR))
+            if fault.exists():
+                faults[path] = fault.read_text(encoding="utf-8")
+            elif failure.exists():
+                reason = failure.read_text(encoding="utf-8").rstrip(".")
+                raise BeamError(
+                    f"A worker failed: {reason}. The finished parts are kept: repeat the command "
+                    "to write only the missing parts."
+                )
+            else:
+                raise BeamError(
+                    f"The workers of the Beam runner {self.name} have not written {path}. All "
+                    "workers and this machine must use the same file system."
+                )
+        return faults
 
     def _pipeline(self) -> Any:
         """Returns a new pipeline for the runner."""
@@ -133,14 +158,17 @@ class BeamRunner:
         # The log of Beam is long. The errors of workers are returned by `run`.
         worker = options.view_as(WorkerOptions)
         worker.default_sdk_harness_log_level = worker.default_sdk_harness_log_level or "CRITICAL"
-        if self.name.lower() in ("directrunner", "direct"):
-            # Without this option, DirectRunner of Beam 2.77 downloads and starts another runner,
-            # Prism. The option has no other effect, because the pipeline has no triggers.
-            options.view_as(TypeOptions).allow_unsafe_triggers = True
+        # Without this option, DirectRunner of Beam 2.77 downloads and starts another runner, Prism.
+        # The option has no other effect, because the pipeline has no triggers.
+        options.view_as(TypeOptions).allow_unsafe_triggers = True
         return apache_beam.Pipeline(runner=self.name, options=options)
 
-    def _check_options(self) -> None:
-        """Raises an InputError if an option is unknown, or if its value is not valid."""
+    def _unknown_options(self) -> list[str]:
+        """Returns the options that Beam does not know. The runner can know these options.
+
+        Raises:
+            InputError: The value of an option is not valid.
+        """
         _import_beam()
         from apache_beam.options.pipeline_options import PipelineOptions
 
@@ -156,12 +184,7 @@ class BeamRunner:
                 "Use for example direct_num_workers=2."
             ) from error
         every = options.get_all_options(retain_unknown_options=True)
-        unknown = sorted(every.keys() - known.keys())
-        if unknown and self.name.lower() in _LOCAL_RUNNERS:
-            raise InputError(
-                f"`beam_options` must be options of {self.name}. Received: {', '.join(unknown)}. "
-                "Use for example direct_running_mode=multi_processing direct_num_workers=2."
-            )
+        return sorted(every.keys() - known.keys())
 
     def _flags(self) -> list[str]:
         return [f"--{option.removeprefix('--')}" for option in self.options]
@@ -198,11 +221,12 @@ class _Worker:
         # Beam would try the element again and then print long tracebacks. Therefore, each error is
         # written to a file, and `BeamRunner.run` returns the text.
         except Exception as error:
-            if isinstance(error, OSError):
-                text = error_line(error).removeprefix("error: ")
-            else:  # an InputError of this package or of `lcc_tf` explains itself
-                text = str(error) if isinstance(error, ValueError) else repr(error)
-            with complete_file(path.with_name(path.name + _ERROR)) as unfinished:
+            # An InputError of this package or of `lcc_tf` is a ValueError.
+            is_fault = isinstance(error, ValueError)
+            is_system_error = isinstance(error, OSError)
+            text = error_line(error).removeprefix("error: ") if is_system_error else str(error)
+            name = path.name + (_FAULT if is_fault else _ERROR)
+            with complete_file(path.with_name(name)) as unfinished:
                 unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
@@ -254,32 +278,43 @@ def _progress(paths: Sequence[Path], description: str) -> Iterator[None]:
 def _living_workers() -> Iterator[None]:
     """Raises a BeamError if a local worker process is killed. Beam would wait for it forever.
 
-    Beam reports the end of a process as an error in a thread, with its exit code.
+    Beam reports the end of a process as an error in a thread: "Worker subprocess exited with return
+    code -9". If Beam changes this text, the command hangs, and a test fails. The thread sends
+    SIGUSR1 to the main thread. SIGINT would not help, because processes in the background often
+    ignore SIGINT.
     """
-    earlier, reasons, is_running = threading.excepthook, list[str](), True
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    earlier_hook, reasons, is_running = threading.excepthook, list[str](), True
+    main_thread = threading.get_ident()
 
     def hook(arguments: Any) -> None:
         reason = str(arguments.exc_value)
-        if not reason.startswith("Worker subprocess exited"):
-            earlier(arguments)
-        elif is_running:
+        if not (code := re.match(r"Worker subprocess exited.*?(-?\d+)", reason)):
+            earlier_hook(arguments)
+            return
+        if int(code[1]) in _INTERRUPTED:
+            time.sleep(_GRACE_SECONDS)  # this process is usually interrupted as well, and then ends
+        if is_running:
             reasons.append(reason)
-            _thread.interrupt_main()
+            signal.pthread_kill(main_thread, signal.SIGUSR1)
+
+    def stop(*_: object) -> None:
+        if is_running:
+            raise BeamError(
+                f"A worker process was killed, often because the memory is full: {reasons[0]}. The "
+                "finished parts are kept: repeat the command, for example with fewer workers."
+            )
 
     threading.excepthook = hook
+    earlier_handler = signal.signal(signal.SIGUSR1, stop)
     try:
         yield
-    except KeyboardInterrupt:
-        is_running = False
-        if not reasons:
-            raise
-        raise BeamError(
-            f"A worker process was killed, often because the memory is full: {reasons[0]}. The "
-            "finished parts are kept: repeat the command, for example with fewer workers."
-        ) from None
     finally:
         is_running = False
-        threading.excepthook = earlier
+        threading.excepthook = earlier_hook
+        signal.signal(signal.SIGUSR1, earlier_handler)
 
 
 @contextlib.contextmanager

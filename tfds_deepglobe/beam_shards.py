@@ -103,6 +103,10 @@ def write_shards(
                 members, num_sampled, file.with_suffix(".npz")
             )
     folder.mkdir(parents=True, exist_ok=True)
+    for shards in plan.values():
+        for path, shard in shards.items():
+            if not shard.measures_file.exists():
+                path.unlink(missing_ok=True)
     # Workers get only the pairs of their shards.
     small = dataclasses.replace(archive, pairs=(), contents={}, turned=set())
     files = {path: shard for shards in plan.values() for path, shard in shards.items()}
@@ -137,10 +141,10 @@ def _write_shard(shard: Shard, path: Path, archive: Archive, color_map: Mapping[
                 values, measured = read_example(archive, pair, color_map, shard.num_sampled)
                 record = ordered_record(features.serialize_example(values))
                 writer.write(record)
-            except InputError:
+            except (InputError, OSError):
                 raise
             except Exception as error:
-                raise InputError(f"{pair.image.name} cannot be written: {error!r}") from error
+                raise RuntimeError(f"{pair.image.name} cannot be written: {error!r}") from error
             num_bytes += len(record)
             measures.append(measured)
     files = [file for pair in shard.pairs for file in (pair.image, pair.mask)]

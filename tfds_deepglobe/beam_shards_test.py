@@ -1,4 +1,5 @@
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tfds_deepglobe.archive import Archive
-from tfds_deepglobe.beam import BeamRunner
+from tfds_deepglobe.beam import BeamError, BeamRunner
 from tfds_deepglobe.errors import InputError
 from tfds_deepglobe.fake_archive import write_kaggle_folder, zip_folder
 from tfds_deepglobe.prepare import prepare
@@ -118,8 +119,38 @@ def test_unexpected_error_of_a_worker_names_the_image(data, tmp_path, monkeypatc
         return read(archive, pair, color_map)
 
     monkeypatch.setattr(Archive, "read", fail)
-    with pytest.raises(InputError, match=r"^train/103_sat.jpg cannot be written: MemoryError"):
+    with pytest.raises(BeamError, match="train/103_sat.jpg cannot be written: MemoryError"):
         prepare(data, tmp_path / "beam", **BEAM)
+    assert len(list((tmp_path / "beam").rglob("unfinished_shards/[!.]*.tfrecord"))) == 7
+
+
+def sleep_or_write(element, path):
+    """Writes a file. In the first process, it first kills the process."""
+    flag = path.with_name("killed")
+    if not flag.exists():
+        flag.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    path.write_text(element)
+
+
+def test_killed_worker_process_ends_the_command(tmp_path):
+    """SIGINT is ignored here, as in commands that a script starts in the background."""
+    code = f"""
+import signal
+from pathlib import Path
+from tfds_deepglobe.beam import BeamError, BeamRunner
+from tfds_deepglobe.beam_shards_test import sleep_or_write
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+files = {{Path({str(tmp_path)!r}, str(i)): "text" for i in range(4)}}
+try:
+    BeamRunner("DirectRunner", {TWO_PROCESSES}).run(sleep_or_write, files, "test")
+except BeamError as error:
+    print(error)
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert result.stdout.startswith("A worker process was killed"), result.stderr
+    assert result.returncode == 0
 
 
 @pytest.mark.parametrize(

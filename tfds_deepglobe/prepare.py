@@ -161,7 +161,9 @@ def prepare(
 
     for warning in describe_neighbors(archive) if is_ungrouped else ():
         print(warning)
-    _check_destination(directory, sum(p.image.size + p.mask.size for p in archive.pairs))
+    finished = sum(file.stat().st_size for file in beam_folder.glob("*.tfrecord"))
+    size = sum(p.image.size + p.mask.size for p in archive.pairs)
+    _check_destination(directory, max(0, size - finished))
     start = time.monotonic()
     config = DeepGlobeConfig(
         name=directory.parent.name,

@@ -23,7 +23,6 @@ from lcc_tf.cli.options import (
     positive_float,
     positive_int,
     run,
-    set_environment,
 )
 from lcc_tf.errors import InputError, require_extra
 from tfds_deepglobe.beam import runner_or_none
@@ -57,12 +56,11 @@ def command(options: argparse.Namespace) -> int:
     """Writes the maps of all images and returns the exit code."""
     require_extra("maps")
     if options.beam_runner:
-        require_extra("beam")
         # Otherwise, this process would use the whole memory of a GPU, before the workers start.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
     runner = runner_or_none(options.beam_runner, options.beam_options)
     import_tensorflow()
-    from lcc_tf.mapping.beam_parts import beam_blocks
+    from lcc_tf.mapping.beam_parts import WORK_FOLDER, beam_blocks
     from lcc_tf.mapping.input_images import find_images, images_to_map
     from lcc_tf.mapping.map_images import check_earlier_maps, is_mapped, map_images
     from lcc_tf.mapping.outputs import Outputs
@@ -77,6 +75,9 @@ def command(options: argparse.Namespace) -> int:
         zones=Zones(options.zones) if options.zones else None,
     )
     images = find_images(options.input, options.output)
+    # Parts of an interrupted call remain in this folder. The same command then continues.
+    if runner and (options.output / WORK_FOLDER).exists():
+        options.resume = True
     todo = images_to_map(images, outputs, resume=options.resume, overwrite=options.overwrite)
     reading = SceneReading(
         bands=options.bands, scale=options.scale, resample_to=options.resample_to
@@ -118,7 +119,6 @@ def command(options: argparse.Namespace) -> int:
 
 def load_predictor(options: argparse.Namespace) -> "EnsemblePredictor":
     """Loads the networks. The workers of a Beam runner also call this function."""
-    set_environment()
     import_tensorflow()
     from lcc_tf.exporting.description import MODEL_FILE, Description
     from lcc_tf.exporting.savedmodel import load_savedmodel

@@ -5,6 +5,7 @@ this process then assembles the maps from these files.
 """
 
 import contextlib
+import functools
 import hashlib
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -44,10 +45,12 @@ class Part:
     Attributes:
         image: image file.
         tile_rows: rows of tiles.
+        fingerprint: result of `map_fingerprint` for the image.
     """
 
     image: Path
     tile_rows: range
+    fingerprint: str
 
 
 @contextlib.contextmanager
@@ -76,7 +79,7 @@ def beam_blocks(
         overlap: overlap of neighboring tiles, pixels; None for a quarter of a tile.
 
     Yields:
-        Argument `blocks_of` of `map_images`. Images that cannot be opened are missing.
+        Argument `blocks_of` of `map_images`.
 
     Raises:
         InputError: `overlap` or an extra is invalid, or another process maps to the same folder.
@@ -87,28 +90,39 @@ def beam_blocks(
     folder = outputs.folder.absolute() / WORK_FOLDER
     with locked_folder(folder, "output"):
         parts: dict[Path, dict[Path, Part]] = {}
+        faults: dict[Path, InputError] = {}
         for image in images:
             try:
                 with open_scene(image, reading, predictor.bands) as scene:
                     check_scene(scene, outputs)
                     height = scene.grid.height
-            except InputError:  # `map_images` opens the image again and reports the error
+            except InputError as error:
+                faults[image] = error
                 continue
             num_rows = len(tile_origins(height, predictor.tile, overlap))
-            kinds = [kind for kind in outputs.files(image) if kind in RASTERS]
-            name = map_fingerprint(image, predictor, outputs, reading, overlap)
-            name = hashlib.sha256(f"{name} {kinds} {ROWS_PER_PART}".encode()).hexdigest()[:16]
+            fingerprint = map_fingerprint(image, predictor, outputs, reading, overlap)
+            name = _name_of_parts(image, fingerprint, outputs)
             parts[image] = {
-                folder / f"{image.stem}-{name}-{start:05d}.npz": Part(
-                    image, range(start, min(start + ROWS_PER_PART, num_rows))
+                folder / f"{name}-{start:05d}.npz": Part(
+                    image, range(start, min(start + ROWS_PER_PART, num_rows)), fingerprint
                 )
                 for start in range(0, num_rows, ROWS_PER_PART)
             }
         files = {path: part for image in parts for path, part in parts[image].items()}
         write = _PartWriter(load, outputs, reading, overlap)
-        errors = runner.run(write, files, "predicting")
+        faults_of_parts = runner.run(write, files, "predicting")
+        current = functools.partial(
+            map_fingerprint,
+            predictor=predictor,
+            outputs=outputs,
+            reading=reading,
+            overlap=overlap,
+        )
+        blocks_of = {image: _raise(fault) for image, fault in faults.items()}
+        for image, of_image in parts.items():
+            blocks_of[image] = _read_blocks(of_image, faults_of_parts, current)
         try:
-            yield {image: _read_blocks(list(paths), errors) for image, paths in parts.items()}
+            yield blocks_of
         except InputError:
             shutil.rmtree(folder)
             raise
@@ -138,6 +152,8 @@ class _PartWriter:
         try:
             predictor = self._shared.acquire(self._load)
             arrays: dict[str, np.ndarray] = {}
+            settings = self._outputs, self._reading, self._overlap
+            _check_unchanged(part, map_fingerprint(part.image, predictor, *settings))
             with open_scene(part.image, self._reading, predictor.bands) as scene:
                 layers = layers_of(scene, predictor.classes, self._outputs.files(part.image))
                 blocks = map_blocks(scene, predictor, layers, self._overlap, part.tile_rows)
@@ -150,21 +166,52 @@ class _PartWriter:
         except (InputError, OSError):
             raise
         except Exception as error:
-            raise InputError(f"{part.image} could not be mapped: {error!r}") from error
+            # Only an InputError is a fault of the image.
+            kind = MemoryError if isinstance(error, MemoryError) else InputError
+            raise kind(f"{part.image} could not be mapped: {error!r}") from error
         with path.open("wb") as file:
             np.savez_compressed(file, allow_pickle=False, **arrays)
 
 
-def _read_blocks(paths: Sequence[Path], errors: Mapping[Path, str]) -> Iterator[MappedBlock]:
+def _name_of_parts(image: Path, fingerprint: str, outputs: Outputs) -> str:
+    """Returns a name that changes if the blocks of an image can change."""
+    kinds = [kind for kind in outputs.files(image) if kind in RASTERS]
+    # The fingerprint contains the hash of only a sample of a large file.
+    status = image.stat() if image.is_file() else None
+    times = status and (status.st_size, status.st_mtime_ns)
+    text = f"{image.absolute()} {fingerprint} {times} {kinds} {ROWS_PER_PART}"
+    return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+
+def _check_unchanged(part: Part, fingerprint: str) -> None:
+    """Verifies that a part is predicted and used with the networks and the image of the command."""
+    if fingerprint != part.fingerprint:
+        raise InputError(
+            f"{part.image} or the networks have changed after the command was started. Repeat the "
+            "command."
+        )
+
+
+def _raise(error: InputError) -> Iterator[MappedBlock]:
+    """Raises an error when the first block is read."""
+    raise error
+    yield
+
+
+def _read_blocks(
+    parts: Mapping[Path, Part], faults: Mapping[Path, str], fingerprint_of: Callable[[Path], str]
+) -> Iterator[MappedBlock]:
     """Reads the blocks of an image from the files of its parts.
 
     Raises:
-        InputError: a worker could not predict a part.
+        InputError: a worker could not predict a part, or the image has changed.
     """
-    for path in paths:
-        if path in errors:
-            raise InputError(errors[path])
-    for path in paths:
+    for path in parts:
+        if path in faults:
+            raise InputError(faults[path])
+    first = next(iter(parts.values()))
+    _check_unchanged(first, fingerprint_of(first.image))
+    for path in parts:
         with np.load(path) as arrays:
             names: dict[str, list[str]] = {}  # in the order in which the blocks were written
             for name in arrays.files:

@@ -120,7 +120,7 @@ def map_images(
                     overlap=overlap,
                     fingerprint=fingerprint,
                     verbose=verbose,
-                    blocks=None if blocks_of is None else blocks_of.get(image, ()),
+                    blocks=None if blocks_of is None else blocks_of[image],
                 )
         except InputError as error:
             if len(images) == 1:
@@ -334,12 +334,20 @@ def write_map(
         )
         if blocks is None:
             blocks = map_blocks(scene, predictor, layers, overlap)
+        num_pixels = 0
         for block in blocks:
             window = window_of(block.rows, block.columns)
             for kind, writer in writers.items():
                 writer.write(np.moveaxis(block.values[kind], -1, 0), window=window)
             areas.add(block.values["classes"][..., 0], block.valid, block.rows, block.columns)
             progress.update(block.valid.size)
+            num_pixels += block.valid.size
+        if num_pixels != scene.grid.size[0] * scene.grid.size[1]:
+            raise InputError(
+                f"{scene.path} has changed during the prediction. Received: predictions for "
+                f"{num_pixels} of {scene.grid.size[0] * scene.grid.size[1]} pixels. Repeat the "
+                "command."
+            )
         # The table of areas is written last. If it exists, all files of the map are complete.
         # Therefore the old table is deleted before old rasters are replaced.
         files["areas"].unlink(missing_ok=True)

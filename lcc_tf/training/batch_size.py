@@ -3,6 +3,7 @@
 import resource
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -18,8 +19,8 @@ from lcc_tf.training.phases import phases_of
 # Largest result of `largest_batch_size`. For larger batches, the default learning rate is not
 # suitable.
 LARGEST = 32
-# Fraction of the available memory that the next batch size may need on a CPU. On a CPU, a batch
-# that is too large raises no error: Linux kills the process.
+# Fraction of the memory that the next batch size may need on a CPU. On a CPU, a batch that is too
+# large raises no error: Linux kills the process.
 CPU_SHARE = 0.8
 
 
@@ -62,7 +63,7 @@ def largest_batch_size(
         # This batch has half of `size` more images than the batch before. The next batch has
         # `size` more images than this batch, and therefore needs about twice as much more memory.
         if not tf.config.list_physical_devices("GPU") and (
-            2 * (used - before) > CPU_SHARE * available_memory()
+            used + 2 * (used - before) > CPU_SHARE * (available_memory() + _resident_memory())
         ):
             break
     print(f"batch size {largest}")
@@ -79,7 +80,8 @@ def smaller_batch_size(model: keras.Model, batch_size: int, image_size: int) -> 
         image_size: side of the images, pixels.
 
     Returns:
-        Half of `batch_size`, or a quarter, and so on. None if no batch size fits.
+        The largest power of two below `batch_size`, multiplied by the number of devices, that
+        fits. None if no batch size fits.
     """
     replicas = model.distribute_strategy.num_replicas_in_sync
     sizes = [*_doubled(replicas, batch_size - 1)]
@@ -121,3 +123,11 @@ def _doubled(first: int, limit: int) -> Iterator[int]:
 def _used_memory() -> int:
     """Returns the largest memory that this process has used so far, bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _resident_memory() -> int:
+    """Returns the memory that this process uses now, bytes; 0 if it is unknown."""
+    file = Path("/proc/self/statm")
+    if not file.exists():
+        return 0
+    return int(file.read_text(encoding="utf-8").split()[1]) * resource.getpagesize()

@@ -143,6 +143,8 @@ def _train(
             f"with the bands {', '.join(bands.names)}. Use another `arch`, such as unetpp."
         )
     rules = label_rules_of(config, builder)
+    if config.deterministic:
+        tf.config.experimental.enable_op_determinism()
     if config.batch_size is None:
         num_images = split_size(builder, "train")
         batch_size = largest_batch_size(config, rules, strategy, bands, num_images)
@@ -171,8 +173,6 @@ def _train(
 
     # Network
     keras.utils.set_random_seed(config.seed)
-    if config.deterministic:
-        tf.config.experimental.enable_op_determinism()
     model = build_network(
         config, rules.num_classes, pretrained=not checkpoint, bands=bands, strategy=strategy
     )
@@ -214,7 +214,10 @@ def _train(
             if cluster.size == 1:
                 print("The device has too little memory. Measuring smaller batch sizes:")
                 smaller = smaller_batch_size(model, config.batch_size, config.image_size)
-            batch = f"`batch_size={smaller}`, which was measured to fit, " * bool(smaller)
+            batch = (
+                f"`batch_size={smaller}`, which was measured to fit, in another `workdir`, "
+                * bool(smaller)
+            )
             raise InputError(
                 "The device has too little memory. Received: "
                 f"batch_size={config.batch_size}, image_size={config.image_size}, "

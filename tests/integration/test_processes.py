@@ -86,6 +86,15 @@ def test_terminated_training_is_resumed_and_evaluated(project):
     assert list((project / "results/panels").glob("*.png"))
 
 
+@pytest.mark.slow
+def test_script_trains_in_a_new_interpreter(tmp_path):
+    options = ("--encoder", "mobilenetv2", *SMALL, "--image-size", "32", "--epochs", "1")
+    command = [sys.executable, ROOT / "train.py", "--arch", "deeplabv3plus", *options]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "best val_mean_iou" in result.stdout
+
+
 @pytest.mark.parametrize("script", sorted(path.name for path in ROOT.glob("*.py")))
 def test_script_starts_in_any_folder(script, tmp_path):
     result = subprocess.run(

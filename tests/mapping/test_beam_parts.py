@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import signal
 import subprocess
@@ -11,9 +12,10 @@ from lcc_tf.mapping import beam_parts
 from lcc_tf.mapping.beam_parts import WORK_FOLDER, beam_blocks
 from lcc_tf.mapping.map_images import map_images
 from lcc_tf.mapping.outputs import EXTRAS, Outputs
+from lcc_tf.prediction.predictors import EnsemblePredictor
 from tests.mapping.scenes import noise, write_scene
 from tests.mapping.test_map_images import always, by_color, ensemble_of
-from tfds_deepglobe.beam import BeamRunner
+from tfds_deepglobe.beam import BeamError, BeamRunner
 
 ROOT = Path(__file__).parents[2]
 RUNNER = BeamRunner("DirectRunner")
@@ -124,12 +126,65 @@ def test_broken_scene_is_reported_and_all_other_scenes_are_mapped(scenes, tmp_pa
 
 def test_unexpected_error_of_a_worker_names_the_scene(scenes, tmp_path, monkeypatch):
     def fail(*arguments):
-        raise MemoryError
+        raise IndexError
 
     monkeypatch.setattr(beam_parts, "map_blocks", fail)
-    with pytest.raises(InputError, match=r"small.tif could not be mapped: MemoryError\(\)$"):
+    with pytest.raises(InputError, match=r"small.tif could not be mapped: IndexError\(\)$"):
         map_with_beam(scenes[1:], tmp_path / "maps")
     assert not (tmp_path / "maps" / WORK_FOLDER).exists()
+
+
+@pytest.mark.parametrize("error", [MemoryError(), OSError(5, "Input/output error")])
+def test_error_of_the_machine_keeps_the_finished_parts(error, scenes, tmp_path, monkeypatch):
+    map_blocks = beam_parts.map_blocks
+
+    def fail(*arguments):
+        if arguments[-1].start == 8:
+            raise error
+        return map_blocks(*arguments)
+
+    monkeypatch.setattr(beam_parts, "map_blocks", fail)
+    with pytest.raises(BeamError, match="A worker failed: .*The finished parts are kept"):
+        map_with_beam(scenes, tmp_path / "maps")
+    assert len(list((tmp_path / "maps" / WORK_FOLDER).glob("*.npz"))) == 3
+
+
+def test_scene_that_becomes_readable_later_is_not_mapped(scenes, tmp_path, capsys):
+    late = tmp_path / "late.tif"
+    late.write_text("no image")
+    images, outputs = [late, scenes[1]], Outputs(tmp_path / "maps")
+    with beam_blocks(RUNNER, images, load(), load, outputs) as blocks_of:
+        write_scene(late, noise(30, 60))
+        assert map_images(images, load(), outputs, blocks_of=blocks_of, verbose=0) == [late]
+    assert "late.tif" in capsys.readouterr().err
+    assert not list((tmp_path / "maps").glob("late*"))
+
+
+def test_map_of_a_scene_that_changes_is_not_written(scenes, tmp_path):
+    outputs = Outputs(tmp_path / "maps")
+    with beam_blocks(RUNNER, scenes[1:], load(), load, outputs) as blocks_of:
+        write_scene(scenes[1], 255 - noise(30, 60))
+        with pytest.raises(InputError, match="small.tif or the networks have changed"):
+            map_images(scenes[1:], load(), outputs, blocks_of=blocks_of, verbose=0)
+    assert not list((tmp_path / "maps").glob("small*"))
+
+
+def other_networks():
+    """Loads other networks than `load`."""
+    loaded = load()
+    members = [
+        dataclasses.replace(member, fingerprint=lambda: "other") for member in loaded.members
+    ]
+    return EnsemblePredictor(loaded.classes, members, loaded.average)
+
+
+def test_workers_with_other_networks_are_refused(scenes, tmp_path):
+    outputs = Outputs(tmp_path / "maps")
+    with (
+        beam_blocks(RUNNER, scenes[1:], load(), other_networks, outputs) as blocks_of,
+        pytest.raises(InputError, match="the networks have changed"),
+    ):
+        map_images(scenes[1:], load(), outputs, blocks_of=blocks_of, verbose=0)
 
 
 def test_invalid_outputs_raise_before_the_prediction(scenes, tmp_path, monkeypatch):
