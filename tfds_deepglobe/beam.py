@@ -135,8 +135,8 @@ class BeamRunner:
             elif failure.exists():
                 reason = failure.read_text(encoding="utf-8").rstrip(".")
                 raise BeamError(
-                    f"A worker failed: {reason}. The finished parts are kept: repeat the command "
-                    "to write only the missing parts."
+                    f"A worker could not write {path}: {reason}. The finished parts are kept: "
+                    "repeat the command to write only the missing parts."
                 )
             else:
                 raise BeamError(

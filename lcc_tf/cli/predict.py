@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import os
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -94,6 +95,8 @@ def command(options: argparse.Namespace) -> int:
     elif options.resume:
         check_earlier_maps(images, *settings)
     if not todo:
+        if runner:
+            shutil.rmtree(options.output / WORK_FOLDER, ignore_errors=True)
         print(f"all {len(images)} images are already mapped in {options.output}")
         return 0
     load = functools.partial(load_predictor, options)

@@ -6,6 +6,7 @@ import pytest
 
 import lcc_tf
 from lcc_tf.cli import predict
+from lcc_tf.mapping.beam_parts import WORK_FOLDER
 from tests.untrained_runs import small_unet
 
 
@@ -98,3 +99,11 @@ def test_two_beam_processes_write_the_local_maps(demo_data, run, refuse, tmp_pat
     assert sorted(file.name for file in Path("beam").iterdir()) == names
     for name in names:
         assert Path("beam", name).read_bytes() == Path("local", name).read_bytes()
+
+    # A call that was killed leaves its parts. The same command then continues, without `--resume`.
+    Path("beam", WORK_FOLDER).mkdir()
+    code, output, _ = run("predict", *mapped, "--output", "beam", *beam)
+    assert code == 0
+    assert "all 1 images are already mapped" in output
+    assert not Path("beam", WORK_FOLDER).exists()
+    assert "already exist" in refuse("predict", *mapped, "--output", "beam", *beam)

@@ -156,6 +156,14 @@ def test_full_disk_raises_before_a_file_is_written(tmp_path, monkeypatch):
         save_weights(small_model(1), tmp_path / BEST)
 
 
+def clear_end(file):
+    """Replaces the end of a file, and therefore also the checksum, by zeros."""
+    size = file.stat().st_size
+    with file.open("r+b") as content:
+        content.seek(size - 200)
+        content.write(bytes(200))
+
+
 def truncate(file):
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
@@ -190,6 +198,7 @@ def flip_bit_of_a_byte_order(file):
     ("damage", "reason"),
     [
         (truncate, ".*"),
+        (clear_end, "the end of the file has changed"),
         (empty, ".*"),
         (flip_bit_of_a_weight, "the checksum is wrong"),
         (flip_bit_of_a_byte_order, "the checksum is wrong"),
