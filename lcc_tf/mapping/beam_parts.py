@@ -24,6 +24,7 @@ from lcc_tf.mapping.map_images import (
     layers_of,
     map_blocks,
     map_fingerprint,
+    scene_files,
 )
 from lcc_tf.mapping.outputs import Outputs
 from lcc_tf.mapping.scene import open_scene
@@ -177,8 +178,8 @@ def _name_of_parts(image: Path, fingerprint: str, outputs: Outputs) -> str:
     """Returns a name that changes if the blocks of an image can change."""
     kinds = [kind for kind in outputs.files(image) if kind in RASTERS]
     # The fingerprint contains the hash of only a sample of a large file.
-    status = image.stat() if image.is_file() else None
-    times = status and (status.st_size, status.st_mtime_ns)
+    states = [file.stat() for file in scene_files(image)]
+    times = [(state.st_size, state.st_mtime_ns) for state in states]
     text = f"{image.absolute()} {fingerprint} {times} {kinds} {ROWS_PER_PART}"
     return hashlib.sha256(text.encode()).hexdigest()[:32]
 

@@ -24,7 +24,14 @@ from lcc_tf.mapping.area_statistics import Areas
 from lcc_tf.mapping.geodesy import has_areas
 from lcc_tf.mapping.grid import window_of
 from lcc_tf.mapping.input_images import orientation_line
-from lcc_tf.mapping.map_raster import NODATA, is_raster, new_raster, read_map, read_tags
+from lcc_tf.mapping.map_raster import (
+    NODATA,
+    files_of,
+    is_raster,
+    new_raster,
+    read_map,
+    read_tags,
+)
 from lcc_tf.mapping.outputs import Outputs, sidecars
 from lcc_tf.mapping.polygons import write_polygons
 from lcc_tf.mapping.scene import Scene, open_scene
@@ -156,6 +163,15 @@ def check_extras(predictor: EnsemblePredictor, outputs: Outputs) -> None:
         )
 
 
+def scene_files(image: Path) -> list[Path]:
+    """Returns the files that define a scene. A file inside a zip is missing.
+
+    A `.vrt` file refers to other images. The `.aux.xml` file can contain the meaning of the bands.
+    """
+    first = image, image.with_name(f"{image.name}.aux.xml")
+    return [file for file in dict.fromkeys([*first, *files_of(image)]) if file.is_file()]
+
+
 def map_fingerprint(
     image: Path,
     predictor: EnsemblePredictor,
@@ -179,12 +195,7 @@ def map_fingerprint(
         predictor.fingerprint,
         overlap_in_pixels(predictor.tile, overlap),
         [str(value) for value in dataclasses.astuple(reading or SceneReading())],
-        # The `.aux.xml` file can contain the meaning of the bands. A file inside a zip has no hash.
-        [
-            sampled_hash(file)
-            for file in (image, image.with_name(f"{image.name}.aux.xml"))
-            if file.is_file()
-        ],
+        [sampled_hash(file) for file in scene_files(image)],
     ]
     hashes = (hashlib.sha256(repr(part).encode()) for part in (settings, outputs.settings))
     return "-".join(part.hexdigest()[:16] for part in hashes)

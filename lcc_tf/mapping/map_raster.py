@@ -149,6 +149,15 @@ def read_tags(path: Path) -> dict[str, str]:
         return {}
 
 
+def files_of(path: Path) -> list[Path]:
+    """Returns the files from which GDAL reads an image, such as the images of a `.vrt` file."""
+    try:
+        with _without_georeference_warnings(), rasterio.open(path) as dataset:
+            return [Path(file) for file in dataset.files]
+    except RasterioError:  # another file, or a damaged file
+        return []
+
+
 def is_raster(path: Path) -> bool:
     """Returns True if GDAL can open a file."""
     try:

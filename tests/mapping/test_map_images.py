@@ -9,6 +9,7 @@ import numpy as np
 import pyogrio
 import pytest
 import rasterio
+import rasterio.shutil
 import shapely
 from PIL import Image
 from rasterio.control import GroundControlPoint
@@ -359,6 +360,16 @@ def test_earlier_maps_of_other_networks_and_settings_raise(folder, model, capsys
         file.write(b"0")
     with pytest.raises(InputError, match="another version of .*a.tif"):
         check_earlier_maps(image, model, outputs)
+
+
+def test_images_of_a_vrt_file_belong_to_the_scene(folder, model):
+    scene, outputs = folder / "scene.vrt", Outputs(folder / "out")
+    rasterio.shutil.copy(folder / "a.tif", scene, driver="VRT")
+    map_images([scene], model, outputs)
+    assert is_mapped(scene, model, outputs)
+    with (folder / "a.tif").open("ab") as file:  # another version of the image
+        file.write(b"0")
+    assert not is_mapped(scene, model, outputs)
 
 
 def test_earlier_maps_without_a_fingerprint_are_kept_and_reported(folder, model, capsys):
