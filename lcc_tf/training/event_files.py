@@ -26,10 +26,7 @@ class EventFiles:
             check_no_file(folder / "tensorboard" / split, "workdir")
         self._folders = {split: folder / "tensorboard" / split for split in SPLITS}
         self._written = {split: _events_in(folder) for split, folder in self._folders.items()}
-        self._writers = {
-            split: tf.summary.create_file_writer(str(folder))
-            for split, folder in self._folders.items()
-        }
+        self._writers: dict[str, tf.summary.SummaryWriter] = {}
 
     def write(self, history: list[dict[str, float]]) -> None:
         """Writes the scores that the event files do not contain yet.
@@ -44,6 +41,9 @@ class EventFiles:
                 split = "validation" if name.startswith("val_") else "train"
                 event = (f"epoch_{name.removeprefix(SPLITS[split])}", row["epoch"] - 1)
                 if name not in ("epoch", "seconds") and event not in self._written[split]:
+                    if split not in self._writers:  # the writer creates a file
+                        folder = str(self._folders[split])
+                        self._writers[split] = tf.summary.create_file_writer(folder)
                     with self._writers[split].as_default():
                         tf.summary.scalar(event[0], value, step=event[1])
                     self._written[split].add(event)

@@ -37,6 +37,7 @@ from lcc_tf.training.distribution import (
     is_multi_worker,
     naming_lost_workers,
 )
+from lcc_tf.training.event_files import EventFiles
 from lcc_tf.training.history import write_history
 from lcc_tf.training.interruption import delayed_signals
 from lcc_tf.training.label_rules import label_rules_of
@@ -130,7 +131,9 @@ def _train(
             raise not_empty(workdir)
         ending = "stopped early" if state.finished else "ended"
         print(f"{workdir}: training {ending} after {state.epoch} epochs; nothing is left to train")
+        # A training that was killed in its last moments lacks some of these files.
         if cluster.is_chief:
+            EventFiles(workdir).write(state.history)
             write_history(workdir, state.history)
         return state
 

@@ -12,6 +12,7 @@ from lcc_tf.errors import InputError
 from lcc_tf.files import unfinished_name
 from lcc_tf.runs import CONFIG
 from lcc_tf.training.checkpoints import CHECKPOINTS, read_state
+from lcc_tf.training.history import HISTORY
 from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
 from lcc_tf.training.resuming import check_workdir
@@ -106,8 +107,21 @@ def test_resume_of_a_finished_run_does_nothing(uninterrupted, config, capsys):
     state = train(config, uninterrupted, resume=True)
     assert state.epoch == 3
     assert "nothing is left to train" in capsys.readouterr().out
+    files = sorted(uninterrupted.rglob("events*"))
+    train(config, uninterrupted, resume=True)
+    assert sorted(uninterrupted.rglob("events*")) == files
     after = [file.read_bytes() for file in sorted((uninterrupted / CHECKPOINTS).iterdir())]
     assert after == before
+
+
+def test_run_that_was_killed_after_its_last_checkpoint_is_completed(
+    uninterrupted, config, tmp_path
+):
+    killed = shutil.copytree(uninterrupted, tmp_path / "killed")
+    shutil.rmtree(killed / "tensorboard")
+    (killed / HISTORY).unlink()
+    train(config, killed, resume=True)
+    assert_equal_runs(killed, uninterrupted)
 
 
 def test_resumed_training_continues_to_count_epochs_without_a_better_score(
