@@ -23,17 +23,18 @@ from tqdm import tqdm
 
 from tfds_deepglobe.errors import InputError, error_line, shorten
 
-# Runners that only know the options of Beam itself. The job servers of the other runners have more
-# options.
+# Classes of the runners that only know the options of Beam itself. The job servers of the other
+# runners have more options. If Beam renames a class, unknown options are ignored, and a test fails.
 _LOCAL_RUNNERS = ("SwitchingDirectRunner", "FnApiRunner", "BundleBasedDirectRunner")
 _POLL_SECONDS = 0.5  # between two updates of the progress bar
 # Suffixes of the file with the error of a worker: a fault of the element, or any other error, such
 # as a full disk
 _FAULT, _ERROR = ".fault", ".error"
-# Exit codes of processes that were interrupted or terminated. Ctrl-C in a terminal interrupts the
-# workers and this process at the same time.
-_GRACE_SECONDS = 5
+# Exit codes of workers that were interrupted or terminated. Ctrl-C in a terminal interrupts the
+# workers and this process at the same time. If this process still runs after the grace period, only
+# a worker was interrupted.
 _INTERRUPTED = (-signal.SIGINT, -signal.SIGTERM, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+_GRACE_SECONDS = 5
 
 # Function that a worker calls: its arguments are an element and the path of the file to write.
 Write = Callable[[Any, Path], None]
@@ -224,7 +225,9 @@ class _Worker:
             # An InputError of this package or of `lcc_tf` is a ValueError.
             is_fault = isinstance(error, ValueError)
             is_system_error = isinstance(error, OSError)
-            text = error_line(error).removeprefix("error: ") if is_system_error else str(error)
+            text = str(error) or repr(error)
+            if is_system_error:
+                text = error_line(error).removeprefix("error: ")
             name = path.name + (_FAULT if is_fault else _ERROR)
             with complete_file(path.with_name(name)) as unfinished:
                 unfinished.write_text(text, encoding="utf-8", errors="backslashreplace")
@@ -295,7 +298,7 @@ def _living_workers() -> Iterator[None]:
             earlier_hook(arguments)
             return
         if int(code[1]) in _INTERRUPTED:
-            time.sleep(_GRACE_SECONDS)  # this process is usually interrupted as well, and then ends
+            time.sleep(_GRACE_SECONDS)
         if is_running:
             reasons.append(reason)
             signal.pthread_kill(main_thread, signal.SIGUSR1)
@@ -339,7 +342,11 @@ def _worker_environment() -> Iterator[None]:
 
 
 def _import_beam() -> Any:
-    """Imports Beam without its log messages."""
+    """Imports Beam without its log messages.
+
+    `logging` has no function that returns the level of `logging.disable`. If the attribute
+    `manager.disable` goes, this function raises an AttributeError.
+    """
     earlier = logging.root.manager.disable
     logging.disable(logging.CRITICAL)
     try:

@@ -124,8 +124,8 @@ def test_unexpected_error_of_a_worker_names_the_image(data, tmp_path, monkeypatc
     assert len(list((tmp_path / "beam").rglob("unfinished_shards/[!.]*.tfrecord"))) == 7
 
 
-def sleep_or_write(element, path):
-    """Writes a file. In the first process, it first kills the process."""
+def kill_or_write(element, path):
+    """Writes a file. The first call kills its process instead."""
     flag = path.with_name("killed")
     if not flag.exists():
         flag.touch()
@@ -139,11 +139,11 @@ def test_killed_worker_process_ends_the_command(tmp_path):
 import signal
 from pathlib import Path
 from tfds_deepglobe.beam import BeamError, BeamRunner
-from tfds_deepglobe.beam_shards_test import sleep_or_write
+from tfds_deepglobe.beam_shards_test import kill_or_write
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 files = {{Path({str(tmp_path)!r}, str(i)): "text" for i in range(4)}}
 try:
-    BeamRunner("DirectRunner", {TWO_PROCESSES}).run(sleep_or_write, files, "test")
+    BeamRunner("DirectRunner", {TWO_PROCESSES}).run(kill_or_write, files, "test")
 except BeamError as error:
     print(error)
 """

@@ -26,7 +26,6 @@ from lcc_tf.cli.options import (
     run,
 )
 from lcc_tf.errors import InputError, require_extra
-from tfds_deepglobe.beam import runner_or_none
 from tfds_deepglobe.errors import error_line
 from tfds_deepglobe.tensorflow_import import import_tensorflow
 
@@ -59,6 +58,8 @@ def command(options: argparse.Namespace) -> int:
     if options.beam_runner:
         # Otherwise, this process would use the whole memory of a GPU, before the workers start.
         os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
+    from tfds_deepglobe.beam import runner_or_none
+
     runner = runner_or_none(options.beam_runner, options.beam_options)
     import_tensorflow()
     from lcc_tf.mapping.beam_parts import WORK_FOLDER, beam_blocks

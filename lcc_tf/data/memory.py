@@ -1,4 +1,4 @@
-"""Available memory of the machine."""
+"""Available memory of the machine, and memory of this process."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,6 +6,7 @@ from pathlib import Path
 CGROUPS = Path("/sys/fs/cgroup")  # limits of containers and of jobs of a queue
 CGROUP = Path("/proc/self/cgroup")
 MEMINFO = Path("/proc/meminfo")
+STATUS = Path("/proc/self/status")
 
 
 def available_memory() -> int:
@@ -20,6 +21,19 @@ def available_memory() -> int:
     try:
         free = _numbers(MEMINFO)["MemAvailable:"]
         return max(0, min([1024 * free, *_free_in_groups()]))
+    except (OSError, ValueError, KeyError):
+        return 0
+
+
+def resident_memory() -> int:
+    """Returns the memory that this process uses now, bytes; 0 if the memory is unknown.
+
+    Example:
+        >>> resident_memory() > 0
+        True
+    """
+    try:
+        return 1024 * _numbers(STATUS)["VmRSS:"]
     except (OSError, ValueError, KeyError):
         return 0
 

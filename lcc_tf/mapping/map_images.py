@@ -7,6 +7,7 @@ of several networks, which are called its members.
 import contextlib
 import dataclasses
 import hashlib
+import math
 import sys
 import traceback
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -167,9 +168,11 @@ def scene_files(image: Path) -> list[Path]:
     """Returns the files that define a scene. A file inside a zip is missing.
 
     A `.vrt` file refers to other images. The `.aux.xml` file can contain the meaning of the bands.
+    Overviews (`.ovr`) are copies of the scene in lower resolutions, and maps do not use them.
     """
     first = image, image.with_name(f"{image.name}.aux.xml")
-    return [file for file in dict.fromkeys([*first, *files_of(image)]) if file.is_file()]
+    files = dict.fromkeys([*first, *files_of(image)])
+    return [file for file in files if file.is_file() and file.suffix != ".ovr"]
 
 
 def map_fingerprint(
@@ -353,11 +356,10 @@ def write_map(
             areas.add(block.values["classes"][..., 0], block.valid, block.rows, block.columns)
             progress.update(block.valid.size)
             num_pixels += block.valid.size
-        if num_pixels != scene.grid.size[0] * scene.grid.size[1]:
+        if num_pixels != math.prod(scene.grid.size):
             raise InputError(
                 f"{scene.path} has changed during the prediction. Received: predictions for "
-                f"{num_pixels} of {scene.grid.size[0] * scene.grid.size[1]} pixels. Repeat the "
-                "command."
+                f"{num_pixels} of {math.prod(scene.grid.size)} pixels. Repeat the command."
             )
         # The table of areas is written last. If it exists, all files of the map are complete.
         # Therefore the old table is deleted before old rasters are replaced.

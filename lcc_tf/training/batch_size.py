@@ -3,7 +3,6 @@
 import resource
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,7 +10,7 @@ import tensorflow as tf
 
 from lcc_tf.bands import Bands
 from lcc_tf.config import TrainConfig
-from lcc_tf.data.memory import available_memory
+from lcc_tf.data.memory import available_memory, resident_memory
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.phases import phases_of
@@ -63,7 +62,7 @@ def largest_batch_size(
         # This batch has half of `size` more images than the batch before. The next batch has
         # `size` more images than this batch, and therefore needs about twice as much more memory.
         if not tf.config.list_physical_devices("GPU") and (
-            used + 2 * (used - before) > CPU_SHARE * (available_memory() + _resident_memory())
+            used + 2 * (used - before) > CPU_SHARE * (available_memory() + resident_memory())
         ):
             break
     print(f"batch size {largest}")
@@ -123,11 +122,3 @@ def _doubled(first: int, limit: int) -> Iterator[int]:
 def _used_memory() -> int:
     """Returns the largest memory that this process has used so far, bytes."""
     return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def _resident_memory() -> int:
-    """Returns the memory that this process uses now, bytes; 0 if it is unknown."""
-    file = Path("/proc/self/statm")
-    if not file.exists():
-        return 0
-    return int(file.read_text(encoding="utf-8").split()[1]) * resource.getpagesize()

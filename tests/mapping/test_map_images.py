@@ -367,6 +367,10 @@ def test_images_of_a_vrt_file_belong_to_the_scene(folder, model):
     rasterio.shutil.copy(folder / "a.tif", scene, driver="VRT")
     map_images([scene], model, outputs)
     assert is_mapped(scene, model, outputs)
+    rasterio.shutil.copy(folder / "a.tif", folder / "scene.vrt.ovr", driver="GTiff")
+    with rasterio.open(scene) as dataset:
+        assert str(folder / "scene.vrt.ovr") in dataset.files
+    assert is_mapped(scene, model, outputs)
     with (folder / "a.tif").open("ab") as file:  # another version of the image
         file.write(b"0")
     assert not is_mapped(scene, model, outputs)

@@ -65,7 +65,7 @@ def test_cpu_stops_before_the_memory_is_full(config, monkeypatch):
     # The second image needs 100 bytes, so that two more images need about 200 bytes.
     used = iter([1000, 1050, 1150])
     monkeypatch.setattr(batch_size, "_used_memory", lambda: next(used))
-    monkeypatch.setattr(batch_size, "_resident_memory", lambda: 1100)
+    monkeypatch.setattr(batch_size, "resident_memory", lambda: 1100)
     monkeypatch.setattr(batch_size, "available_memory", lambda: 1349 / 0.8 - 1100)
     monkeypatch.setattr(batch_size, "fits", lambda *arguments: True)
     strategy = tf.distribute.get_strategy()
