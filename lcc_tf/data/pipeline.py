@@ -123,6 +123,8 @@ def encoded_examples(builder: tfds.core.DatasetBuilder, split: str) -> tf.data.D
         decoders["image"] = tfds.decode.SkipDecoding()
     with _hidden_warnings():
         examples = builder.as_dataset(split=split, shuffle_files=False, decoders=decoders)
+    # Data sets that are made from `examples`, for example with `map`, have the same options.
+    examples = _without_autotuning(examples)
     if not is_raw or builder.info.metadata["bands"]["dtype"] != "float32":
         return examples
     smallest = tf.constant([low for low, _ in band_ranges(builder)["minmax"]], tf.float32)
@@ -245,7 +247,19 @@ def training_batches(
     # Declare that the batches never end. Otherwise, TensorFlow would ask all machines before each
     # step whether another batch exists.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return epochs.flat_map(one_epoch).apply(endless).prefetch(tf.data.AUTOTUNE)
+    return _without_autotuning(epochs.flat_map(one_epoch).apply(endless).prefetch(2))
+
+
+def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
+    """Turns off the thread of tf.data that changes the numbers of parallel calls.
+
+    When an iterator is deleted, TensorFlow 2.21 waits for this thread. Sometimes the thread misses
+    the end and first sleeps for up to a minute. `map` with `num_parallel_calls=tf.data.AUTOTUNE`
+    then makes one call per processor core at a time, which is as fast (docs/performance.md).
+    """
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return dataset.with_options(options)
 
 
 def training_image_ids(
@@ -353,4 +367,4 @@ def evaluation_batches(
     # Declare the number of batches. Otherwise, Keras would warn at the end of the first validation.
     known = tf.data.experimental.assert_cardinality(math.ceil(num_images / batch_size))
     batches = dataset.batch(batch_size // part.count, drop_remainder=fill_up)
-    return batches.apply(known).prefetch(tf.data.AUTOTUNE)
+    return batches.apply(known).prefetch(2)

@@ -184,3 +184,10 @@ def test_empty_split_and_too_large_batch_raise(builder):
         split_size(builder, "holdout")
     with pytest.raises(InputError, match="fewer than one batch.*batch_size=1000"):
         training_batches(builder, image_size=32, batch_size=1000, seed=0)
+
+
+@pytest.mark.parametrize("batches", [training_batches, evaluation_batches])
+def test_no_thread_autotunes_the_batches(builder, batches):
+    arguments = {"seed": 0} if batches is training_batches else {"split": "test"}
+    dataset = batches(builder, image_size=32, batch_size=2, **arguments)
+    assert dataset.options().autotune.enabled is False
