@@ -2,7 +2,10 @@ r"""Compares the time of training steps and predictions with segmentation_models
 
 Both libraries build the same networks with random weights and receive the same random images. A
 training step computes cross entropy plus Dice, and updates the weights with AdamW. A prediction
-computes probabilities as a NumPy array. Each library runs in a process of its own. The processes
+computes probabilities as a NumPy array. A map (`--work map`) is the prediction of an image of
+2448x2448 pixels in tiles of 512x512 pixels that overlap by a quarter. Both libraries use the tiling
+and the blending of lcc_tf. `--work tiles` predicts the same number of tiles, without tiling and
+blending. Each library runs in a process of its own. The processes
 work in turns (lcc_tf, smp, lcc_tf, smp, ...), while the other process waits. Therefore, both
 libraries have the same conditions, even if the speed of the machine changes.
 
@@ -28,6 +31,8 @@ import numpy as np
 
 ROOT = Path(__file__).parents[1]
 NUM_CLASSES = 7
+MAP_SIDE = 2448  # side of an image of DeepGlobe, pixels
+TILE = 512  # side of a tile, pixels
 LIBRARIES = ("lcc_tf", "smp")
 Step = Callable[[np.ndarray, np.ndarray], object]
 
@@ -69,7 +74,10 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--output", type=Path, help="JSON file for the results")
     options.add_argument(
-        "--work", nargs="+", choices=("train", "predict"), default=["train", "predict"]
+        "--work",
+        nargs="+",
+        choices=("train", "predict", "map", "tiles"),
+        default=["train", "predict"],
     )
     options.add_argument(
         "--networks",
@@ -140,14 +148,19 @@ def ask(worker: subprocess.Popen) -> float:
 def work(options: argparse.Namespace) -> None:
     """Measures one turn for each line of the standard input, and prints the seconds per step."""
     rng = np.random.default_rng(0)
+    work = options.work[0]
     shape = (options.batch_size, options.image_size, options.image_size)
+    if work in ("map", "tiles"):
+        shape = (1, MAP_SIDE, MAP_SIDE)
     images = rng.uniform(0, 255, (*shape, 3)).astype(np.float32)
     masks = rng.integers(0, NUM_CLASSES, shape)
     builders = {"lcc_tf": (lcc_tf_train, lcc_tf_predict), "smp": (smp_train, smp_predict)}
     train, predict = builders[options.worker]
-    build = train if options.work == ["train"] else predict
+    build = train if work == "train" else predict
     step = build(options.networks[0], options.encoder, options.precisions[0], options.image_size)
-    for _ in range(3):
+    if work in ("map", "tiles"):
+        step = map_function(step, bare=work == "tiles")
+    for _ in range(3 if work in ("train", "predict") else 1):
         step(images, masks)
     print(0, flush=True)
     for _ in sys.stdin:
@@ -156,6 +169,24 @@ def work(options: argparse.Namespace) -> None:
             step(images, masks)
         print((time.perf_counter() - start) / options.steps, flush=True)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, flush=True)
+
+
+def map_function(predict: Step, *, bare: bool) -> Step:
+    """Returns a function that predicts an image in tiles.
+
+    Args:
+        predict: function that predicts images and ignores its second argument.
+        bare: if True, predict random tiles instead, as many as the image has.
+    """
+    from lcc_tf.prediction.batches import in_batches
+    from lcc_tf.prediction.tiling import overlap_in_pixels, predict_array, tile_origins
+
+    batches = in_batches(lambda tiles: predict(tiles, None))
+    if not bare:
+        return lambda images, masks: predict_array(batches, images[0], tile=TILE)
+    num_tiles = len(tile_origins(MAP_SIDE, TILE, overlap_in_pixels(TILE))) ** 2
+    tiles = np.random.default_rng(0).uniform(0, 255, (1, TILE, TILE, 3)).astype(np.float32)
+    return lambda images, masks: [batches(tiles) for _ in range(num_tiles)]
 
 
 def lcc_tf_train(network: str, encoder: str, precision: str, image_size: int) -> Step:

@@ -18,6 +18,7 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 """
 
 import json
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,14 @@ class CheckpointWriter:
         """True if a checkpoint is being written in the background."""
         return self._writing is not None and not self._writing.done()
 
-    def write(self, model: keras.Model, state: TrainingState, *, wait: bool) -> None:
+    def write(
+        self,
+        model: keras.Model,
+        state: TrainingState,
+        *,
+        wait: bool,
+        then: Callable[[], None] | None = None,
+    ) -> None:
         """Writes a checkpoint.
 
         The file is first written under a temporary name. When it is complete on the disk, it gets
@@ -154,6 +162,7 @@ class CheckpointWriter:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
             wait: if False, the file is written in the background, with the current values.
+            then: function to call in the same thread, when the checkpoint is complete.
 
         Raises:
             OSError: the disk is full, or the checkpoint before this checkpoint was not written.
@@ -168,7 +177,7 @@ class CheckpointWriter:
             for name, variable in training_variables(model).items()
         }
         if self._is_chief:
-            self._writing = self._thread.submit(self._write, arrays, json.dumps(vars(state)))
+            self._writing = self._thread.submit(self._write, arrays, json.dumps(vars(state)), then)
         if wait:
             self.finish()
 
@@ -182,7 +191,9 @@ class CheckpointWriter:
             writing, self._writing = self._writing, None
             writing.result()
 
-    def _write(self, arrays: dict[str, np.ndarray], state: str) -> None:
+    def _write(
+        self, arrays: dict[str, np.ndarray], state: str, then: Callable[[], None] | None
+    ) -> None:
         self._folder.mkdir(exist_ok=True)
         numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdecimal()]
         file = self._folder / f"{max(numbers, default=0) + 1:06d}.h5"
@@ -198,6 +209,8 @@ class CheckpointWriter:
         for other in (*_checkpoints_in(self._folder), *self._folder.glob(".unfinished.*")):
             if other not in self._complete:
                 other.unlink(missing_ok=True)
+        if then:
+            then()
 
 
 def _write_arrays(content: h5py.File, arrays: dict[str, np.ndarray]) -> None:

@@ -251,22 +251,29 @@ class RunRecorder(keras.callbacks.Callback):
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
         averaging_optimizer(self.model).swap_averages()
-        # The event files and the table are written after the checkpoint. If the training is killed
-        # in between, the resumed training adds the missing epoch.
-        self.checkpoints.write(self.model, state, wait=True)
+        (stops,) = at_any_worker([self.delay.received is not None], self.model.distribute_strategy)
+        history = list(state.history)
+        self.checkpoints.write(
+            self.model, state, wait=stops, then=lambda: self._write_history(history)
+        )
         self.last_checkpoint = time.monotonic()
-        if self.events:
-            self.events.write(state.history)
-            write_table(self.run.path, state.history)
         self.bar.write(
             f"epoch {state.epoch}/{config.epochs}  "
             + "  ".join(f"{name} {scores[name]:.4f}" for name in ("loss", "val_loss", "val_iou"))
             + f"  {config.monitor} {scores[config.monitor]:.4f}"
             + ("  (best so far)" if state.best_epoch == state.epoch else "")
         )
-        (stops,) = at_any_worker([self.delay.received is not None], self.model.distribute_strategy)
         if stops:
             self.delay.deliver(default=signal.SIGTERM)
+
+    def _write_history(self, history: list[dict[str, float]]) -> None:
+        """Writes the event files and the table.
+
+        They are written after the checkpoint. If the training is killed in between, the resumed
+        training adds the missing epoch.
+        """
+        self.events.write(history)
+        write_table(self.run.path, history)
 
     def close(self) -> None:
         """Closes the progress bar; prints the reason if the training stops early."""

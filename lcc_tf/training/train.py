@@ -192,8 +192,8 @@ def _train(
     # Epochs
     sums: dict[str, np.ndarray] = {}
     writer = CheckpointWriter(workdir, resumed=checkpoint, is_chief=cluster.is_chief)
-    with writer as checkpoints:
-        try:
+    try:
+        with writer as checkpoints:
             for index, phase in enumerate(phases_of(config)):
                 if state.epoch >= phase.end:
                     continue
@@ -212,24 +212,23 @@ def _train(
                     )
                     fit(model, recorder)
                 sums = {}
-        except tf.errors.ResourceExhaustedError as error:
-            smaller = None
-            if cluster.size == 1:
-                print("The device has too little memory. Measuring smaller batch sizes:")
-                smaller = smaller_batch_size(model, config.batch_size, config.image_size)
-            batch = (
-                f"`batch_size={smaller}`, which was measured to fit, in another `workdir`, "
-                * bool(smaller)
-            )
-            raise InputError(
-                "The device has too little memory. Received: "
-                f"batch_size={config.batch_size}, image_size={config.image_size}, "
-                f"precision={config.precision!r}. Use {batch}a smaller `image_size`, or "
-                "`precision='mixed_bfloat16'`."
-            ) from error
-        finally:
-            if cluster.is_chief and workdir.exists():
-                write_history(workdir, state.history)
+    except tf.errors.ResourceExhaustedError as error:
+        smaller = None
+        if cluster.size == 1:
+            print("The device has too little memory. Measuring smaller batch sizes:")
+            smaller = smaller_batch_size(model, config.batch_size, config.image_size)
+        batch = f"`batch_size={smaller}`, which was measured to fit, in another `workdir`, " * bool(
+            smaller
+        )
+        raise InputError(
+            "The device has too little memory. Received: "
+            f"batch_size={config.batch_size}, image_size={config.image_size}, "
+            f"precision={config.precision!r}. Use {batch}a smaller `image_size`, or "
+            "`precision='mixed_bfloat16'`."
+        ) from error
+    finally:
+        if cluster.is_chief and workdir.exists():
+            write_history(workdir, state.history)
     return state
 
 
@@ -276,6 +275,8 @@ def fit(model: keras.Model, recorder: RunRecorder) -> None:
             fit_epochs(state.epoch + 1, data.steps_per_epoch - state.step)
         if not state.finished and state.epoch < recorder.phase.end:
             fit_epochs(recorder.phase.end, data.steps_per_epoch)
+        # The recorder of the next phase reads the event files.
+        recorder.checkpoints.finish()
         averaging_optimizer(model).swap_averages()
     finally:
         recorder.close()

@@ -60,7 +60,7 @@ def train_in_child(config: TrainConfig, folder: Path, events: Connection, other_
     def of_recorder(owner: recorder.RunRecorder, *_: object) -> Position:
         return position_of(vars(owner.state))
 
-    def of_checkpoint(_: object, arrays: object, state: str) -> Position:
+    def of_checkpoint(_: object, arrays: object, state: str, then: object) -> Position:
         return position_of(json.loads(state))
 
     ARCHITECTURES[config.arch] = small_unet
