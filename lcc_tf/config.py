@@ -230,7 +230,9 @@ class TrainConfig:
     # written to the weights files. 0 for no average. With cosine decay, averages did not improve
     # the scores (docs/recipe.md).
     ema_decay: float = 0.0
-    precision: str = "float32"  # one of `PRECISIONS`
+    # One of `PRECISIONS`, or "auto": "mixed_bfloat16" if it is faster on this machine, otherwise
+    # "float32", see `lcc_tf.training.precision`. The run stores the chosen precision.
+    precision: str = "float32"
     # Compilation of training and validation steps with XLA: "on", "off" or "auto". "auto" is "on"
     # for a single GPU, and "off" for the CPU and for several devices.
     xla: str = "auto"
@@ -254,7 +256,7 @@ class TrainConfig:
         check_choice("encoder", self.encoder, encoders_of(self.arch))
         check_choice("regime", self.regime, REGIMES)
         check_choice("framing", self.framing, FRAMINGS)
-        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("precision", self.precision, (*PRECISIONS, "auto"))
         check_choice("xla", self.xla, XLA)
         check_choice("monitor", self.monitor, MONITORS)
         check_choice("schedule", self.schedule, ("cosine", "constant"))

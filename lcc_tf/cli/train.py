@@ -408,7 +408,13 @@ def add_training(group: OptionGroup) -> None:
         "decay per step, such as 0.999, of a moving average of the weights; the average is scored "
         "and saved; 0: no moving average",
     )
-    add_field(group, "precision", "|".join(PRECISIONS), "number format of the network")
+    add_field(
+        group,
+        "precision",
+        "|".join((*PRECISIONS, "auto")),
+        "number format of the network; auto: mixed_bfloat16 if the GPUs, or the processor with a "
+        "ResNet as encoder, have instructions for it, otherwise float32",
+    )
     add_field(
         group,
         "xla",

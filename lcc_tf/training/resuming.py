@@ -3,6 +3,7 @@
 The fingerprint of a data set is a hash of its content.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from lcc_tf.config import TrainConfig
@@ -18,6 +19,8 @@ from tfds_deepglobe.source_files import equal_fingerprints
 # - `checkpoint_minutes`: the checkpoints have no influence on the results.
 # - `on_nan`: it has no influence before the first value that is not finite.
 FREE_FIELDS = ("epochs", "data", "xla", "checkpoint_minutes", "on_nan")
+# Key: field of `TrainConfig`. Value: value for which the start of a new run chooses another value.
+AUTOMATIC = {"batch_size": None, "precision": "auto"}
 
 
 def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) -> None:
@@ -54,8 +57,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             "resume. Choose another `workdir`."
         )
     old, new = run.config.to_json(), config.to_json()
-    if new["batch_size"] is None:  # the batch size was measured when the run started
-        new["batch_size"] = old["batch_size"]
+    new |= {name: old[name] for name, automatic in AUTOMATIC.items() if new[name] == automatic}
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(
@@ -66,6 +68,18 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
         )
     if resume is None and new["epochs"] != old["epochs"]:
         raise not_empty(workdir)
+
+
+def with_chosen_values(config: TrainConfig, workdir: Path) -> TrainConfig:
+    """Replaces automatic values by the values that the run in `workdir` chose when it started.
+
+    If `workdir` contains no run, the configuration is returned unchanged.
+    """
+    names = [name for name, automatic in AUTOMATIC.items() if getattr(config, name) == automatic]
+    if not names or not (workdir / CONFIG).exists():
+        return config
+    chosen = read_run(workdir).config
+    return replace(config, **{name: getattr(chosen, name) for name in names})
 
 
 def not_empty(workdir: Path) -> InputError:

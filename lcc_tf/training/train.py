@@ -18,7 +18,7 @@ from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
-from lcc_tf.runs import CONFIG, Run, package_versions, read_run, write_run
+from lcc_tf.runs import Run, package_versions, write_run
 from lcc_tf.training.batch_size import largest_batch_size, smaller_batch_size
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
@@ -44,8 +44,14 @@ from lcc_tf.training.label_rules import label_rules_of
 from lcc_tf.training.network import build_network, compile_for
 from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import phases_of
+from lcc_tf.training.precision import fastest_precision
 from lcc_tf.training.recorder import RunRecorder
-from lcc_tf.training.resuming import check_same_data, check_workdir, not_empty
+from lcc_tf.training.resuming import (
+    check_same_data,
+    check_workdir,
+    not_empty,
+    with_chosen_values,
+)
 from lcc_tf.training.training_data import training_data_of
 
 
@@ -121,8 +127,9 @@ def _train(
     # This line waits for all workers. Before all workers have started again, the chief could still
     # write a checkpoint of the interrupted training. Therefore read the checkpoint afterwards.
     strategy = strategy or choose_strategy(cluster)
-    if config.batch_size is None and (workdir / CONFIG).exists():
-        config = replace(config, batch_size=read_run(workdir).config.batch_size)
+    config = with_chosen_values(config, workdir)
+    if config.precision == "auto":
+        config = replace(config, precision=fastest_precision(config.encoder))
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
     state, checkpoint = read_state(workdir)
