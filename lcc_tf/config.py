@@ -39,6 +39,7 @@ OLD_TRAIN_VALUES = {
     "new_bands": "mean",
     "deterministic": False,
     "checkpoint_minutes": 1.0,
+    "accumulate": 1,
     "on_nan": "stop",
 }
 OLD_DATA_VALUES = {
@@ -195,6 +196,9 @@ class TrainConfig:
     # divided evenly among 2, 4 or 8 devices. None for the largest number that fits into the memory,
     # at most 32, see `lcc_tf.training.batch_size`.
     batch_size: int | None = 8
+    # Steps per update of the weights. An update uses the mean gradient of these steps, as with a
+    # larger batch. Batch normalization still uses the images of a single step. One device only.
+    accumulate: int = 1
     epochs: int = 100  # as in the original
     frozen_epochs: int = 10  # regime `gradual` only: number of epochs with a frozen encoder
     # The training stops if the averaged `monitor` score has not improved for this number of epochs.
@@ -266,6 +270,7 @@ class TrainConfig:
         for name in (
             "image_size",
             "batch_size",
+            "accumulate",
             "epochs",
             "patience",
             "learning_rate",

@@ -361,6 +361,13 @@ def add_training(group: OptionGroup) -> None:
         "and 32 images that fits into the memory, which is measured first",
         type=_none_or_int,
     )
+    add_field(
+        group,
+        "accumulate",
+        "N",
+        "number of steps per update of the weights; N steps need the memory of one step, and an "
+        "update uses their mean gradient; only for a single device",
+    )
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
         group, "patience", "N", "training stops after N epochs without a better validation score"

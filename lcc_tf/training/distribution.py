@@ -236,6 +236,22 @@ def check_batch_size(batch_size: int | None, strategy: tf.distribute.Strategy) -
         )
 
 
+def check_accumulation(accumulate: int, strategy: tf.distribute.Strategy) -> None:
+    """Checks that a strategy can accumulate gradients over several steps.
+
+    Raises:
+        InputError: several steps belong to an update, and the strategy has several replicas. Keras
+            3.15 updates variables in a condition, which is impossible with several replicas.
+    """
+    if accumulate > 1 and strategy.num_replicas_in_sync > 1:
+        raise InputError(
+            "Gradients can be accumulated on a single device only. Received: "
+            f"accumulate={accumulate} with {strategy.num_replicas_in_sync} replicas. Use a larger "
+            "`batch_size`, which is distributed over the replicas, or set CUDA_VISIBLE_DEVICES=0, "
+            "so that only one GPU is visible."
+        )
+
+
 def check_xla(xla: str, strategy: tf.distribute.Strategy) -> None:
     """Checks that XLA can compile the steps of a strategy.
 

@@ -130,6 +130,7 @@ def _optimizer(
         slow_rate=config.encoder_rate,
         averaged_variables=averaged if config.ema_decay else (),
         average_decay=config.ema_decay,
+        accumulate=config.accumulate,
     )
     # Build the optimizer now. If the first step created variables, the step would be traced twice.
     optimizer.build(model.trainable_variables)

@@ -38,6 +38,9 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         slow_rate: factor of the learning rate of `slow_variables`, in [0, 1].
         averaged_variables: variables to average; they can include variables that are not trained.
         average_decay: largest value of the decay d, in [0, 1).
+        accumulate: number of steps per update. An update uses the mean gradient of these steps. The
+            variables and the averages change only with an update. With several replicas, only 1 is
+            possible, because Keras then raises an error.
         epsilon: small number that prevents a division by 0. The default is the default of PyTorch,
             which the original PyTorch notebooks use.
         **kwargs: arguments of `keras.optimizers.Optimizer`.
@@ -61,10 +64,12 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         slow_rate: float = 1.0,
         averaged_variables: Sequence[keras.Variable] = (),
         average_decay: float = 0.0,
+        accumulate: int = 1,
         epsilon: float = 1e-8,
         **kwargs: object,
     ) -> None:
-        super().__init__(learning_rate, **kwargs)
+        steps = None if accumulate == 1 else accumulate
+        super().__init__(learning_rate, gradient_accumulation_steps=steps, **kwargs)
         # The attribute is not called `weight_decay`, because Keras would then decay all variables
         # at the same learning rate.
         self.decoupled_decay = weight_decay
@@ -135,13 +140,15 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         In float16, `LossScaleOptimizer` does not call `apply` if gradients are infinite. The
         variables and the averages then stay the same.
         """
+        updates = tf.convert_to_tensor(self.iterations)
         super().apply(grads, trainable_variables)
         # This norm is not finite if a gradient is not finite.
         self.gradient_norm.assign(tf.linalg.global_norm([*map(tf.convert_to_tensor, grads)]))
-        step = tf.cast(tf.convert_to_tensor(self.iterations) - 1, tf.float32)
+        step = tf.cast(updates, tf.float32)
         decay = tf.minimum(self.average_decay, (1 + step) / (10 + step))
+        is_update = tf.cast(tf.convert_to_tensor(self.iterations) - updates, tf.float32)
         for variable, average in self.averages:
-            fraction = 1 - tf.cast(decay, average.dtype)
+            fraction = tf.cast(is_update * (1 - decay), average.dtype)
             self.assign_sub(average, fraction * (average - tf.convert_to_tensor(variable)))
 
     def swap_averages(self) -> None:

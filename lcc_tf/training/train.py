@@ -28,6 +28,7 @@ from lcc_tf.training.checkpoints import (
 )
 from lcc_tf.training.cluster import Cluster, find_cluster
 from lcc_tf.training.distribution import (
+    check_accumulation,
     check_agreement,
     check_batch_size,
     check_xla,
@@ -132,6 +133,7 @@ def _train(
         config = replace(config, precision=fastest_precision(config.encoder))
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
+    check_accumulation(config.accumulate, strategy)
     state, checkpoint = read_state(workdir)
     if state.finished or state.epoch >= config.epochs:
         if not resume:

@@ -7,6 +7,7 @@ from lcc_tf.models import build_model
 from lcc_tf.models.layers import all_layers
 from lcc_tf.training.cluster import Cluster
 from lcc_tf.training.distribution import (
+    check_accumulation,
     check_batch_size,
     check_xla,
     choose_strategy,
@@ -81,3 +82,7 @@ def test_xla_with_several_replicas_raises(two_replicas):
     check_xla("on", tf.distribute.get_strategy())
     with pytest.raises(InputError, match="single device only.*2 replicas"):
         check_xla("on", two_replicas)
+    check_accumulation(1, two_replicas)
+    check_accumulation(2, tf.distribute.get_strategy())
+    with pytest.raises(InputError, match="single device only.*2 replicas"):
+        check_accumulation(2, two_replicas)

@@ -33,6 +33,26 @@ def test_slow_variables_have_a_fraction_of_the_learning_rate():
     assert float(slow) == pytest.approx(2.0 * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
 
 
+def test_accumulated_steps_equal_a_step_with_the_mean_gradient():
+    gradients = np.float32([[1.0, -3.0], [3.0, 1.0], [0.5, 2.0], [1.5, 4.0]])
+    results = []
+    for accumulate, steps in ((1, [gradients[:2].mean(0), gradients[2:].mean(0)]), (2, gradients)):
+        (weight,) = variables([[2.0, 2.0]])
+        optimizer = AveragingAdamW(
+            0.1,
+            weight_decay=0.5,
+            averaged_variables=[weight],
+            average_decay=0.15,
+            accumulate=accumulate,
+        )
+        optimizer.build([weight])
+        for gradient in steps:
+            optimizer.apply([gradient], [weight])
+        ((_, average),) = optimizer.averages
+        results.append((np.array(weight), np.array(average)))
+    np.testing.assert_allclose(results[1], results[0], rtol=1e-6)
+
+
 def test_averages_include_variables_that_are_not_trained():
     weight, statistic = variables([1.0, 10.0])
     optimizer = AveragingAdamW(

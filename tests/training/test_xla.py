@@ -110,11 +110,14 @@ def test_training_and_validation_steps_can_be_lowered(arch, precision, loss, opt
     require_lowering(compiled_network(config_of(arch, precision=precision, loss=loss, **options)))
 
 
-def test_steps_with_loss_scaling_can_be_lowered(monkeypatch):
-    """The loss is scaled in float16, which needs a condition in the training step."""
+@pytest.mark.parametrize(
+    "options",
+    [{"precision": "mixed_float16", "loss": "focal", "label_smoothing": 0.1}, {"accumulate": 2}],
+)
+def test_steps_with_conditions_can_be_lowered(options, monkeypatch):
+    """Scaled losses in float16 and accumulated gradients need a condition in the training step."""
     monkeypatch.setitem(ARCHITECTURES, "deeplabv3plus", small_unet)
-    config = config_of(precision="mixed_float16", loss="focal", label_smoothing=0.1)
-    require_lowering(compiled_network(config))
+    require_lowering(compiled_network(config_of(**options)))
 
 
 @pytest.mark.parametrize("loss", LOSS_TERMS)
