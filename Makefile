@@ -11,9 +11,9 @@ DEMO := --data demo --cache-dir demo/tfds --encoder mobilenetv2 --encoder-weight
 # Trains UNet++ and DeepLabV3+ on procedural scenes (synthetic images), scores both networks and
 # their ensemble, and exports the ensemble.
 demo: $(VENV)/installed
-	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 5 --learning-rate 2e-3 \
+	$(BIN)/python train.py --arch unetpp $(DEMO) --epochs 5 --learning-rate 2e-3 --deep-supervision \
 		--workdir demo/runs/unetpp
-	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 7 --learning-rate 4e-3 \
+	$(BIN)/python train.py --arch deeplabv3plus $(DEMO) --epochs 9 --learning-rate 4e-3 \
 		--workdir demo/runs/deeplabv3plus
 	$(BIN)/python evaluate.py --ensemble --protocol all --color-baseline \
 		--runs demo/runs/unetpp demo/runs/deeplabv3plus --output demo/results --overwrite
