@@ -18,6 +18,7 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 """
 
 import json
+import math
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -240,7 +241,8 @@ def save_weights(model: keras.Model, file: Path) -> None:
     Raises:
         OSError: the disk is full.
     """
-    check_free_space(file, sum(weight.numpy().nbytes for weight in model.weights))
+    sizes = (math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
+    check_free_space(file, sum(sizes))
     with complete_file(file) as unfinished:
         # A compiled model would also save its optimizer.
         keras.Model(model.inputs, model.outputs).save_weights(unfinished)
