@@ -2,11 +2,12 @@
 
     python -m benchmarks.epochs --folder bench/epochs
 
-`python train.py` trains on synthetic scenes. Each epoch has 10 steps, and a checkpoint. The start
-is the time from the start of the command to the end of the first step. The overhead of an epoch is
-its time, minus the median time per step for each training and validation step. It consists of the
-start of the validation, the weights file, the checkpoint and the history. The first epoch is not
-included, because it traces the validation step. During the benchmark, no other programs should run.
+Each network trains on synthetic scenes: crops of 256x256 pixels, 2 crops per batch. Each epoch has
+10 steps, 4 validation steps and a checkpoint. The start is the time from the start of the command
+to the end of the first step. The overhead of an epoch is its time minus the time of its steps. Each
+step counts with the median time. The overhead consists of the start of the validation, the weights
+file, the checkpoint and the history. The first epoch is not included, because it traces the
+validation step. During the benchmark, no other programs should run.
 """
 
 import argparse
@@ -51,9 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     options.add_argument("--folder", type=Path, required=True, help="folder for data and runs")
     options.add_argument("--encoder", default="resnet101")
-    options.add_argument("--image-size", type=int, default=256, help="pixels")
-    options.add_argument("--batch-size", type=int, default=2)
-    options.add_argument("--epochs", type=int, default=6)
+    options.add_argument("--epochs", type=int, default=6, help="at least 2")
     options.add_argument("--worker", help=argparse.SUPPRESS)  # network to train
     return options
 
@@ -70,13 +69,13 @@ def measure(
         - median seconds per training step,
         - seconds of overhead per epoch, without the first epoch.
     """
-    shutil.rmtree(options.folder / network, ignore_errors=True)
+    run = options.folder / f"epochs_{network}"
+    shutil.rmtree(run, ignore_errors=True)
     command = [sys.executable, "-m", "benchmarks.epochs", "--worker", network]
-    for name in ("folder", "encoder", "image_size", "batch_size"):
-        command += ["--" + name.replace("_", "-"), str(getattr(options, name))]
+    command += ["--folder", options.folder, "--encoder", options.encoder, "--epochs", epochs]
     start = time.time()
-    subprocess.run([*command, "--epochs", str(epochs)], check=True, cwd=ROOT, stdout=sys.stderr)
-    times = json.loads((options.folder / network / "times.json").read_text(encoding="utf-8"))
+    subprocess.run([*map(str, command)], check=True, cwd=ROOT, stdout=sys.stderr)
+    times = json.loads((run / "times.json").read_text(encoding="utf-8"))
     durations: dict[str, list[float]] = {"step": [], "validation step": []}
     ends = [0]
     for index, ((_, before), (event, now)) in enumerate(zip(times, times[1:], strict=False), 1):
@@ -122,22 +121,19 @@ def train(options: argparse.Namespace) -> None:
     training.RunRecorder = TimedRecorder
     # 24 scenes are 20 training, 2 validation and 2 test images. Each validation image has 4 crops.
     data = DataConfig(
-        data="demo",
-        cache_dir=str(options.folder / "tfds"),
-        demo_count=24,
-        demo_size=max(512, options.image_size),
+        data="demo", cache_dir=str(options.folder / "tfds"), demo_count=24, demo_size=512
     )
     config = TrainConfig(
         data=data,
         arch=options.worker,
         encoder=options.encoder,
         encoder_weights=None,
-        image_size=options.image_size,
-        batch_size=options.batch_size,
+        image_size=256,
+        batch_size=20 // STEPS,
         crops_per_image=1,
         epochs=options.epochs,
     )
-    workdir = options.folder / options.worker
+    workdir = options.folder / f"epochs_{options.worker}"
     training.train(config, workdir)
     (workdir / "times.json").write_text(json.dumps(times), encoding="utf-8")
 

@@ -148,19 +148,20 @@ def ask(worker: subprocess.Popen) -> float:
 def work(options: argparse.Namespace) -> None:
     """Measures one turn for each line of the standard input, and prints the seconds per step."""
     rng = np.random.default_rng(0)
-    work = options.work[0]
+    kind = options.work[0]
     shape = (options.batch_size, options.image_size, options.image_size)
-    if work in ("map", "tiles"):
+    if kind in ("map", "tiles"):
         shape = (1, MAP_SIDE, MAP_SIDE)
     images = rng.uniform(0, 255, (*shape, 3)).astype(np.float32)
     masks = rng.integers(0, NUM_CLASSES, shape)
     builders = {"lcc_tf": (lcc_tf_train, lcc_tf_predict), "smp": (smp_train, smp_predict)}
     train, predict = builders[options.worker]
-    build = train if work == "train" else predict
-    step = build(options.networks[0], options.encoder, options.precisions[0], options.image_size)
-    if work in ("map", "tiles"):
-        step = map_function(step, bare=work == "tiles")
-    for _ in range(3 if work in ("train", "predict") else 1):
+    build = train if kind == "train" else predict
+    image_size = TILE if kind in ("map", "tiles") else options.image_size
+    step = build(options.networks[0], options.encoder, options.precisions[0], image_size)
+    if kind in ("map", "tiles"):
+        step = map_function(step, bare=kind == "tiles")
+    for _ in range(3 if kind in ("train", "predict") else 1):
         step(images, masks)
     print(0, flush=True)
     for _ in sys.stdin:

@@ -365,8 +365,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "accumulate",
         "N",
-        "number of steps per update of the weights; N steps need the memory of one step, and an "
-        "update uses their mean gradient; only for a single device",
+        "number of steps per update of the weights; an update uses the mean gradient of these "
+        "steps, which needs less memory than a larger batch; only for a single device",
     )
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
@@ -419,8 +419,8 @@ def add_training(group: OptionGroup) -> None:
         group,
         "precision",
         "|".join((*PRECISIONS, "auto")),
-        "number format of the network; auto: mixed_bfloat16 if the GPUs, or the processor with a "
-        "ResNet as encoder, have instructions for it, otherwise float32",
+        "number format of the network; auto: mixed_bfloat16 if all GPUs support it; without a GPU, "
+        "if the processor supports it and the encoder is a ResNet; otherwise float32",
     )
     add_field(
         group,

@@ -251,11 +251,12 @@ def training_batches(
 
 
 def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Turns off the thread of tf.data that changes the numbers of parallel calls.
+    """Turns off autotuning, a thread of tf.data that changes how many calls run in parallel.
 
     When an iterator is deleted, TensorFlow 2.21 waits for this thread. Sometimes the thread misses
-    the end and first sleeps for up to a minute. `map` with `num_parallel_calls=tf.data.AUTOTUNE`
-    then makes one call per processor core at a time, which is as fast (docs/performance.md).
+    the end and first sleeps for up to a minute. Without autotuning, `map` with
+    `num_parallel_calls=tf.data.AUTOTUNE` makes one call per processor core at a time, at most 16.
+    This is as fast (docs/performance.md).
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -13,6 +13,7 @@ from lcc_tf.config import TrainConfig
 from lcc_tf.data.memory import available_memory, resident_memory
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
+from lcc_tf.training.optimizer import averaging_optimizer
 from lcc_tf.training.phases import phases_of
 
 # Largest result of `largest_batch_size`. For larger batches, the default learning rate is not
@@ -102,6 +103,8 @@ def fits(model: keras.Model, batch_size: int, image_size: int) -> bool:
     batch = tf.data.Dataset.from_tensors((images, (masks,) * len(model.outputs)))
     if len(model.outputs) == 1:
         batch = batch.map(lambda images, masks: (images, masks[0]))
+    # The step that updates the weights needs the most memory.
+    batch = batch.repeat(averaging_optimizer(model).gradient_accumulation_steps or 1)
     try:
         model.fit(batch, epochs=1, shuffle=False, verbose=0)
     except tf.errors.ResourceExhaustedError:

@@ -134,12 +134,18 @@ class CheckpointWriter:
     def __exit__(self, error: type[BaseException] | None, *_: object) -> None:
         """Waits until the last checkpoint is written.
 
+        If another error ends the block and the checkpoint cannot be written, a warning is printed.
+
         Raises:
             OSError: the disk is full, and no other error ends the block.
         """
         self._thread.shutdown()
-        if error is None:
+        try:
             self.finish()
+        except OSError as full:
+            if error is None:
+                raise
+            print(f"warning: The last checkpoint was not written: {full}")
 
     @property
     def is_writing(self) -> bool:
@@ -166,7 +172,8 @@ class CheckpointWriter:
             then: function to call in the same thread, when the checkpoint is complete.
 
         Raises:
-            OSError: the disk is full, or the checkpoint before this checkpoint was not written.
+            OSError: the disk is full for this checkpoint, or for the checkpoint before it, or for a
+                file that `then` writes.
         """
         self.finish()
         # To read a metric, TensorFlow adds the values of all machines, and each worker must take
@@ -182,6 +189,15 @@ class CheckpointWriter:
         if wait:
             self.finish()
 
+    def raise_errors(self) -> None:
+        """Raises the error of the last checkpoint, if this checkpoint could not be written.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        if not self.is_writing:
+            self.finish()
+
     def finish(self) -> None:
         """Waits until the last checkpoint is written.
 
@@ -195,6 +211,11 @@ class CheckpointWriter:
     def _write(
         self, arrays: dict[str, np.ndarray], state: str, then: Callable[[], None] | None
     ) -> None:
+        self._write_file(arrays, state)
+        if then:
+            then()
+
+    def _write_file(self, arrays: dict[str, np.ndarray], state: str) -> None:
         self._folder.mkdir(exist_ok=True)
         numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdecimal()]
         file = self._folder / f"{max(numbers, default=0) + 1:06d}.h5"
@@ -210,8 +231,6 @@ class CheckpointWriter:
         for other in (*_checkpoints_in(self._folder), *self._folder.glob(".unfinished.*")):
             if other not in self._complete:
                 other.unlink(missing_ok=True)
-        if then:
-            then()
 
 
 def _write_arrays(content: h5py.File, arrays: dict[str, np.ndarray]) -> None:

@@ -240,14 +240,16 @@ def check_accumulation(accumulate: int, strategy: tf.distribute.Strategy) -> Non
     """Checks that a strategy can accumulate gradients over several steps.
 
     Raises:
-        InputError: several steps belong to an update, and the strategy has several replicas. Keras
-            3.15 updates variables in a condition, which is impossible with several replicas.
+        InputError: several steps belong to an update, and the strategy copies variables to
+            devices. Keras 3.15 updates the variables inside a condition (`tf.cond`), which is
+            impossible with such a strategy.
     """
-    if accumulate > 1 and strategy.num_replicas_in_sync > 1:
+    mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
+    if accumulate > 1 and isinstance(strategy, mirrored):
         raise InputError(
             "Gradients can be accumulated on a single device only. Received: "
-            f"accumulate={accumulate} with {strategy.num_replicas_in_sync} replicas. Use a larger "
-            "`batch_size`, which is distributed over the replicas, or set CUDA_VISIBLE_DEVICES=0, "
+            f"accumulate={accumulate} with a {type(strategy).__name__}. Use a larger "
+            "`batch_size`, which is distributed over the devices, or set CUDA_VISIBLE_DEVICES=0, "
             "so that only one GPU is visible."
         )
 

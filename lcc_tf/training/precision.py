@@ -13,7 +13,7 @@ PROCESSORS = Path("/proc/cpuinfo")
 
 
 def fastest_precision(encoder: str) -> str:
-    """Returns the precision in which this machine trains a network fastest.
+    """Returns the precision that is expected to be the fastest on this machine.
 
     Args:
         encoder: name of the encoder.
@@ -26,7 +26,7 @@ def fastest_precision(encoder: str) -> str:
           The depthwise convolutions of the other encoders are slower in bfloat16 on processors
           (docs/performance.md).
     """
-    if gpus := tf.config.list_physical_devices("GPU"):
+    if gpus := tf.config.get_visible_devices("GPU"):
         capabilities = [
             tf.config.experimental.get_device_details(gpu).get("compute_capability", (0, 0))
             for gpu in gpus

@@ -10,6 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lcc_tf.errors import DivergenceError
+from lcc_tf.files import clear_full_disk_errors
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import BEST, Run
 from lcc_tf.training.checkpoints import (
@@ -195,6 +196,7 @@ class RunRecorder(keras.callbacks.Callback):
         During validation, the model contains the averaged weights, but checkpoints contain the
         trained weights. Therefore this method swaps the weights before and after it writes.
         """
+        self.checkpoints.raise_errors()
         seconds = 60 * self.run.config.checkpoint_minutes
         is_time = self.is_chief and time.monotonic() - self.last_checkpoint >= seconds
         is_due, stops = at_any_worker(
@@ -243,6 +245,9 @@ class RunRecorder(keras.callbacks.Callback):
         state.seconds, state.training_scores = 0.0, {}
         last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
         score = sum(last) / len(last)
+        # A run must not have best weights without a checkpoint, or of an epoch that is much later
+        # than its checkpoint. Otherwise, a killed training could not resume.
+        self.checkpoints.finish()
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             if self.is_chief:
@@ -272,7 +277,8 @@ class RunRecorder(keras.callbacks.Callback):
         They are written after the checkpoint. If the training is killed in between, the resumed
         training adds the missing epoch.
         """
-        self.events.write(history)
+        with clear_full_disk_errors(self.run.path / "tensorboard"):
+            self.events.write(history)
         write_table(self.run.path, history)
 
     def close(self) -> None:

@@ -19,7 +19,7 @@ from tfds_deepglobe.source_files import equal_fingerprints
 # - `checkpoint_minutes`: the checkpoints have no influence on the results.
 # - `on_nan`: it has no influence before the first value that is not finite.
 FREE_FIELDS = ("epochs", "data", "xla", "checkpoint_minutes", "on_nan")
-# Key: field of `TrainConfig`. Value: value for which the start of a new run chooses another value.
+# Key: field of `TrainConfig`. Value: automatic value. A new run replaces it with a chosen value.
 AUTOMATIC = {"batch_size": None, "precision": "auto"}
 
 
@@ -56,8 +56,7 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
             f"{workdir} contains an imported model. The training of an imported model cannot "
             "resume. Choose another `workdir`."
         )
-    old, new = run.config.to_json(), config.to_json()
-    new |= {name: old[name] for name, automatic in AUTOMATIC.items() if new[name] == automatic}
+    old, new = run.config.to_json(), with_chosen_values(config, run.config).to_json()
     changed = [name for name in new if name not in FREE_FIELDS and new[name] != old[name]]
     if changed:
         raise InputError(
@@ -70,15 +69,14 @@ def check_workdir(config: TrainConfig, workdir: Path, *, resume: bool | None) ->
         raise not_empty(workdir)
 
 
-def with_chosen_values(config: TrainConfig, workdir: Path) -> TrainConfig:
-    """Replaces automatic values by the values that the run in `workdir` chose when it started.
+def with_chosen_values(config: TrainConfig, chosen: TrainConfig) -> TrainConfig:
+    """Replaces automatic values by the values that a run chose when it started.
 
-    If `workdir` contains no run, the configuration is returned unchanged.
+    Args:
+        config: configuration, which can have automatic values.
+        chosen: configuration of the run.
     """
     names = [name for name, automatic in AUTOMATIC.items() if getattr(config, name) == automatic]
-    if not names or not (workdir / CONFIG).exists():
-        return config
-    chosen = read_run(workdir).config
     return replace(config, **{name: getattr(chosen, name) for name in names})
 
 

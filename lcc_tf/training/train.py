@@ -18,7 +18,7 @@ from lcc_tf.data.training_images import write_training_images
 from lcc_tf.errors import InputError
 from lcc_tf.files import locked_folder
 from lcc_tf.models.segmentation_models import BASELINES
-from lcc_tf.runs import Run, package_versions, write_run
+from lcc_tf.runs import CONFIG, Run, package_versions, read_run, write_run
 from lcc_tf.training.batch_size import largest_batch_size, smaller_batch_size
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
@@ -128,8 +128,15 @@ def _train(
     # This line waits for all workers. Before all workers have started again, the chief could still
     # write a checkpoint of the interrupted training. Therefore read the checkpoint afterwards.
     strategy = strategy or choose_strategy(cluster)
-    config = with_chosen_values(config, workdir)
+    if (workdir / CONFIG).exists():
+        config = with_chosen_values(config, read_run(workdir).config)
     if config.precision == "auto":
+        if cluster.size > 1:
+            raise InputError(
+                "`precision='auto'` chooses a precision for one machine. Received: "
+                f"{cluster.size} workers, which could choose different precisions. Use "
+                "`precision='mixed_bfloat16'` or `precision='float32'`."
+            )
         config = replace(config, precision=fastest_precision(config.encoder))
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
@@ -171,6 +178,12 @@ def _train(
     )
     check_same_data(run)
     data = training_data_of(config, builder, rules, bands, Part(cluster.index, cluster.size))
+    if config.accumulate > data.steps_per_epoch:
+        raise InputError(
+            "`accumulate` must not be larger than the number of steps per epoch. Received: "
+            f"accumulate={config.accumulate}, with {data.steps_per_epoch} steps per epoch. Use "
+            f"`accumulate={data.steps_per_epoch}` or less, or more `crops_per_image`."
+        )
     check_agreement(
         strategy,
         cluster,
@@ -268,6 +281,9 @@ def fit(model: keras.Model, recorder: RunRecorder) -> None:
             verbose=0,
         )
 
+    if state == TrainingState():
+        # If the training is killed after the first best weights, it resumes from this checkpoint.
+        recorder.checkpoints.write(model, state, wait=False)
     xla = "with XLA" if model.jit_compile else "without XLA"
     print(f"Compiling the first step {xla}; this can take some minutes.")
     try:

@@ -60,7 +60,7 @@ def train_in_child(config: TrainConfig, folder: Path, events: Connection, other_
     def of_recorder(owner: recorder.RunRecorder, *_: object) -> Position:
         return position_of(vars(owner.state))
 
-    def of_checkpoint(_: object, arrays: object, state: str, then: object) -> Position:
+    def of_checkpoint(_: object, arrays: object, state: str) -> Position:
         return position_of(json.loads(state))
 
     ARCHITECTURES[config.arch] = small_unet
@@ -68,7 +68,7 @@ def train_in_child(config: TrainConfig, folder: Path, events: Connection, other_
         (recorder.RunRecorder, "on_train_batch_begin", "training step", of_recorder),
         (recorder.RunRecorder, "on_test_batch_begin", "validation step", of_recorder),
         (recorder.RunRecorder, "on_epoch_end", "end of an epoch", of_recorder),
-        (checkpoints.CheckpointWriter, "_write", "checkpoint", of_checkpoint),
+        (checkpoints.CheckpointWriter, "_write_file", "checkpoint", of_checkpoint),
         (checkpoints, "write_checksum", "checksum", None),
         (recorder, "write_table", "history", None),
     ):

@@ -332,3 +332,48 @@ def test_checkpoint_without_some_variables_raises(group, tmp_path):
         del content[group]
     with pytest.raises(InputError, match=r"does not fit the network.*Received: \d+ arrays; exp"):
         restore(small_model(2), file, same_phase=True)
+
+
+@pytest.fixture
+def full_disk(monkeypatch):
+    """Lets the writing of a checkpoint fail."""
+
+    def raise_error(*arguments):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("lcc_tf.training.checkpoints.check_free_space", raise_error)
+
+
+def test_history_is_written_after_its_checkpoint(tmp_path):
+    numbers = []
+    with CheckpointWriter(tmp_path) as writer:
+        writer.write(
+            small_model(1),
+            TrainingState(),
+            wait=False,
+            then=lambda: numbers.extend(file.stem for file in (tmp_path / CHECKPOINTS).iterdir()),
+        )
+    assert numbers == ["000001"]
+
+
+def test_error_in_the_background_is_raised_once_and_stops_the_history(tmp_path, full_disk):
+    histories = []
+    writer = CheckpointWriter(tmp_path)
+    writer.write(
+        small_model(1), TrainingState(), wait=False, then=lambda: histories.append("written")
+    )
+    while writer.is_writing:
+        pass
+    with pytest.raises(OSError, match="No space"):
+        writer.raise_errors()
+    writer.raise_errors()
+    assert not histories
+
+
+def test_warning_if_a_checkpoint_fails_and_another_error_ends_the_training(
+    tmp_path, full_disk, capsys
+):
+    writer = CheckpointWriter(tmp_path)
+    writer.write(small_model(1), TrainingState(), wait=False)
+    writer.__exit__(KeyboardInterrupt)
+    assert "The last checkpoint was not written: [Errno 28] No space" in capsys.readouterr().out

@@ -84,5 +84,6 @@ def test_xla_with_several_replicas_raises(two_replicas):
         check_xla("on", two_replicas)
     check_accumulation(1, two_replicas)
     check_accumulation(2, tf.distribute.get_strategy())
-    with pytest.raises(InputError, match="single device only.*2 replicas"):
-        check_accumulation(2, two_replicas)
+    for strategy in (two_replicas, tf.distribute.MirroredStrategy(["CPU:0"])):
+        with pytest.raises(InputError, match=r"single device only.*MirroredStrategy"):
+            check_accumulation(2, strategy)

@@ -1,6 +1,7 @@
 """Training that resumes after an interruption."""
 
 import dataclasses
+import errno
 import shutil
 import signal
 
@@ -11,7 +12,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.files import unfinished_name
 from lcc_tf.runs import CONFIG
-from lcc_tf.training.checkpoints import CHECKPOINTS, read_state
+from lcc_tf.training.checkpoints import CHECKPOINTS, CheckpointWriter, read_state
 from lcc_tf.training.history import HISTORY
 from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
@@ -102,6 +103,27 @@ def test_other_configurations_resume(changes, eagerly, small_networks, tiny_conf
     train(dataclasses.replace(config, epochs=1), tmp_path / "twice")
     train(config, tmp_path / "twice", resume=True)
     assert_equal_runs(tmp_path / "twice", tmp_path / "once")
+
+
+@pytest.mark.parametrize("complete", [0, 1])
+def test_training_resumes_if_its_disk_is_full_in_the_first_epoch(
+    complete, eagerly, uninterrupted, config, monkeypatch, tmp_path
+):
+    """The first checkpoint is complete, or not, and then the disk is full for all others."""
+    original, calls = CheckpointWriter._write_file, []
+
+    def write_file(*arguments):
+        calls.append(arguments)
+        if len(calls) > complete:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        original(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "_write_file", write_file)
+        with pytest.raises(OSError, match="No space"):
+            train(config, tmp_path / "run")
+    train(config, tmp_path / "run", resume=True)
+    assert_equal_runs(tmp_path / "run", uninterrupted)
 
 
 def test_resume_of_a_finished_run_does_nothing(uninterrupted, config, capsys):

@@ -16,7 +16,7 @@ from lcc_tf.errors import DivergenceError, InputError
 from lcc_tf.losses import get_loss
 from lcc_tf.models import ARCHITECTURES, build_model
 from lcc_tf.runs import BEST, read_run
-from lcc_tf.training.checkpoints import CHECKPOINTS, read_state
+from lcc_tf.training.checkpoints import CHECKPOINTS, TrainingState, read_state
 from lcc_tf.training.history import CURVES, HISTORY
 from lcc_tf.training.label_rules import LabelRules
 from lcc_tf.training.network import build_network, compile_for
@@ -149,7 +149,7 @@ def test_infinite_loss_raises(eagerly, one_step, tmp_path):
     config = dataclasses.replace(one_step, learning_rate=1e30, schedule="constant")
     with pytest.raises(DivergenceError, match="not a finite number in epoch 1.*lower `learning_r"):
         train(config, tmp_path / "run")
-    assert not (tmp_path / "run" / CHECKPOINTS).exists()
+    assert read_state(tmp_path / "run")[0] == TrainingState()
 
 
 class Explosion(RunRecorder):
