@@ -18,7 +18,7 @@ from lcc_tf.data.dataset import prepare_dataset
 from lcc_tf.models import ARCHITECTURES, encoders
 from lcc_tf.runs import read_run
 from lcc_tf.training import history
-from tests.untrained_runs import small_unet
+from tests.untrained_runs import small_unet, smallest_network
 
 # Small networks gain nothing from threads, and each core has its own worker process.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -191,7 +191,20 @@ def whole_image_run(runs):
 @pytest.fixture(scope="module")
 def small_networks():
     """Replaces both networks with a small network, which takes less time to export or train."""
+    with replaced_networks(small_unet):
+        yield
+
+
+@pytest.fixture(scope="module")
+def smallest_networks():
+    """Replaces both networks with two convolutions, for tests that do not need good predictions."""
+    with replaced_networks(smallest_network):
+        yield
+
+
+@contextlib.contextmanager
+def replaced_networks(network):
     with pytest.MonkeyPatch.context() as patch:
         for arch in ("unetpp", "deeplabv3plus"):
-            patch.setitem(ARCHITECTURES, arch, small_unet)
+            patch.setitem(ARCHITECTURES, arch, network)
         yield
