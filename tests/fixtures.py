@@ -30,8 +30,8 @@ tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
 # By default, Python looks for garbage after 700 new objects, which takes 10 % of the time of the
-# tests.
-gc.set_threshold(50_000, 20, 20)
+# tests. With a much larger number, old networks would stay in memory.
+gc.set_threshold(20_000, 10, 5)
 
 # TensorFlow builds a kernel for each new name of a variable, which takes half a millisecond. Only
 # error messages contain this name. The tests build many networks, and save 10 % of their time if
