@@ -29,13 +29,13 @@ tf.config.optimizer.set_experimental_options({"disable_meta_optimizer": True})
 tf.config.set_logical_device_configuration(
     tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
 )
-# By default, Python looks for garbage after 700 new objects, which takes 10 % of the time of the
-# tests. With a much larger number, old networks would stay in memory.
+# By default, Python looks for garbage after 700 new objects, which takes up to 10 % of the time of
+# a test file. With a much larger number, old networks would stay in memory.
 gc.set_threshold(20_000, 10, 5)
 
 # TensorFlow builds a kernel for each new name of a variable, which takes half a millisecond. Only
-# error messages contain this name. The tests build many networks, and save 10 % of their time if
-# all variables have the same name.
+# error messages contain this name. Tests that build many networks take up to 10 % less time if all
+# variables have the same name.
 create_handle = gen_resource_variable_ops.var_handle_op
 gen_resource_variable_ops.var_handle_op = lambda **options: create_handle(
     **options | {"debug_name": ""}
