@@ -11,22 +11,26 @@ from email import message_from_bytes
 from pathlib import Path
 
 import hatchling.build
+import numpy as np
 import pytest
 
 import lcc_tf
 from lcc_tf.errors import InputError, InstallationError, require_extra
+from lcc_tf.losses import Dice, Focal
+from lcc_tf.metrics import ImagewiseScore, MeanIoU, PixelAccuracy
+from lcc_tf.models import DeepLabV3Plus
 
 ROOT = Path(__file__).parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 COMMANDS = ("train", "evaluate", "predict", "export", "import-torch", "data", "tiles")
 
 
-def python(code, **variables):
-    """Runs Python code in a new process with additional environment variables."""
+def python(code, *arguments):
+    """Runs Python code in a new process."""
     return subprocess.run(
-        [sys.executable, "-c", code],
+        [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
-        env={"PATH": "", "HOME": "/nonexistent", "TF_CPP_MIN_LOG_LEVEL": "3", **variables},
+        env={"PATH": "", "HOME": "/nonexistent", "TF_CPP_MIN_LOG_LEVEL": "3"},
         capture_output=True,
         text=True,
     )
@@ -64,26 +68,6 @@ assert not {"tensorflow", "keras"} & set(sys.modules)
 
 
 # Keras with another backend
-
-
-def test_names_raise_with_another_configured_backend():
-    result = python(
-        """
-import lcc_tf
-for name in ("models", "losses", "metrics", "evaluate", "predict_tiled"):
-    try:
-        getattr(lcc_tf, name)
-    except lcc_tf.InstallationError as error:
-        print(error)
-""",
-        KERAS_BACKEND="jax",
-    )
-    message = (
-        "lcc_tf needs Keras with the TensorFlow backend. "
-        "Received: Keras is configured for the backend 'jax'. "
-        "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
-    )
-    assert result.stdout.splitlines() == [message] * 5, result.stderr
 
 
 @pytest.fixture
@@ -158,49 +142,123 @@ def test_command_names_the_missing_extra_in_one_line(
     assert line.endswith(f"which is not installed. Run: pip install 'lcc_tf[{extra}]'")
 
 
-@pytest.fixture(scope="module")
-def without_extras():
-    """Facts about a process without extras that imports Keras and `lcc_tf`."""
-    result = python(
-        """
-import json, sys
-for module in ("rasterio", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"):
+# One process for several tests, because the import of TensorFlow takes seconds
+PROCESS = """
+import json, os, sys
+from pathlib import Path
+folder = Path(sys.argv[1])
+missing = "rasterio", "pyogrio", "pyproj", "onnx", "onnxruntime", "tf2onnx", "ai_edge_litert"
+for module in missing:
     sys.modules[module] = None
+facts = {"errors with JAX": []}
+
+import lcc_tf
+os.environ["KERAS_BACKEND"] = "jax"
+for name in ("models", "losses", "metrics", "evaluate", "predict_tiled"):
+    try:
+        getattr(lcc_tf, name)
+    except lcc_tf.InstallationError as error:
+        facts["errors with JAX"].append(str(error))
+del os.environ["KERAS_BACKEND"]
+# From here, the process is like a new process.
+for module in [name for name in sys.modules if name.startswith(("lcc_tf", "keras"))]:
+    del sys.modules[module]
+
 import keras
 import lcc_tf
 names = ("MeanIoU", "CrossEntropyDice", "EncoderPreprocessing")
-facts = {
-    "registered": [keras.saving.get_registered_object(f"lcc_tf>{name}") is not None
-                   for name in names],
-}
+facts["registered"] = [
+    keras.saving.get_registered_object(f"lcc_tf>{name}") is not None for name in names
+]
+
+import numpy as np
+model = keras.saving.load_model(folder / "model.keras")
+np.save(folder / "logits.npy", model(np.load(folder / "images.npy")))
+metrics = [metric["class_name"] for metric in model.get_compile_config()["metrics"]]
+facts["loaded model"] = [model.compiled, type(model.loss).__name__, metrics]
+
 from lcc_tf import *
 facts["has map_scene"] = hasattr(lcc_tf, "map_scene")
 try:
     map_scene("model", "scene.tif", "maps", classes=None)
 except lcc_tf.InstallationError as error:
     facts["error of map_scene"] = str(error)
+
+from lcc_tf.exporting.export import export
 from lcc_tf.exporting.formats import writer
+from lcc_tf.exporting.savedmodel import load_savedmodel
+from tfds_deepglobe.classes import ClassTable
 facts["writer"] = writer("savedmodel").__name__
-print(json.dumps(facts))
+image = keras.Input((None, None, 3))
+model = keras.Model(image, keras.layers.Conv2D(2, 1)(image))
+classes = ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))
+export(model, folder, format="savedmodel", classes=classes, tile=32)
+facts["tile"] = load_savedmodel(folder / "savedmodel").tile
+(folder / "facts.json").write_text(json.dumps(facts))
 """
-    )
+
+
+@pytest.fixture(scope="module")
+def compiled_model():
+    """DeepLabV3+ after one training step."""
+    model = DeepLabV3Plus(3, encoder="tiny", encoder_weights=None)
+    loss = 0.5 * Dice(ignore_class=255) + Focal(ignore_class=255, class_weights=(1, 2, 3))
+    scores = [MeanIoU(3), PixelAccuracy(3), ImagewiseScore("iou", 3)]
+    model.compile("adam", loss=loss, metrics=scores, run_eagerly=True)
+    model.train_on_batch(np.ones((2, 32, 32, 3)), np.ones((2, 32, 32)))
+    return model
+
+
+@pytest.fixture(scope="module")
+def process(compiled_model, tmp_path_factory):
+    """The folder of a process that first fails with JAX and then imports Keras and `lcc_tf`.
+
+    The process has no extras. It loads a compiled model and exports another model.
+    """
+    folder = tmp_path_factory.mktemp("process")
+    compiled_model.save(folder / "model.keras")
+    np.save(folder / "images.npy", np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)))
+    result = python(PROCESS, folder)
     assert result.returncode == 0, result.stderr
-    return json.loads(result.stdout)
+    return folder
 
 
-def test_import_after_keras_registers_the_classes(without_extras):
-    assert without_extras["registered"] == [True, True, True]
+@pytest.fixture(scope="module")
+def facts(process):
+    return json.loads((process / "facts.json").read_text())
 
 
-def test_mapping_without_its_extra_raises_when_called(without_extras):
-    assert without_extras["has map_scene"]
-    assert without_extras["error of map_scene"] == (
-        "Maps need rasterio, which is not installed. Run: pip install 'lcc_tf[maps]'"
+def test_names_raise_with_another_configured_backend(facts):
+    message = (
+        "lcc_tf needs Keras with the TensorFlow backend. "
+        "Received: Keras is configured for the backend 'jax'. "
+        "Set the environment variable KERAS_BACKEND=tensorflow before Keras is imported."
+    )
+    assert facts["errors with JAX"] == [message] * 5
+
+
+def test_import_after_keras_registers_the_classes(facts):
+    assert facts["registered"] == [True, True, True]
+
+
+def test_compiled_model_loads_in_a_new_process(process, facts, compiled_model):
+    metrics = ["MeanIoU", "PixelAccuracy", "ImagewiseScore"]
+    assert facts["loaded model"] == [True, "LossSum", metrics]
+    expected = compiled_model(np.load(process / "images.npy"))
+    np.testing.assert_allclose(np.load(process / "logits.npy"), expected, atol=1e-5)
+
+
+def test_mapping_without_its_extra_raises_when_called(facts):
+    assert facts["has map_scene"]
+    assert facts["error of map_scene"] == (
+        "Maps need rasterio, pyogrio, pyproj, which are not installed. "
+        "Run: pip install 'lcc_tf[maps]'"
     )
 
 
-def test_savedmodel_needs_no_extra(without_extras):
-    assert without_extras["writer"] == "export_savedmodel"
+def test_savedmodel_needs_no_extra(facts):
+    assert facts["writer"] == "export_savedmodel"
+    assert facts["tile"] == 32
 
 
 def test_other_import_errors_are_raised_at_once(monkeypatch):

@@ -59,3 +59,13 @@ def small_unet(num_classes, bands=None, **options):
     x = conv_bn_relu(keras.layers.Concatenate()([x, skip]), 8, 3, name="joined")
     x = keras.layers.Dropout(0.5)(x)
     return keras.Model(image, segmentation_logits(keras.layers.UpSampling2D(4)(x), num_classes, 3))
+
+
+def smallest_network(num_classes, bands=None, **options):
+    """Builds a network with two convolutions, one of them in an encoder. Ignores `options`."""
+    channels = len(bands) if bands else 3
+    image = keras.Input((None, None, channels))
+    x = EncoderPreprocessing("tf", size_divisor=32, bands=bands)(image)
+    encoder = keras.Model(image, keras.layers.Conv2D(4, 1)(x), name="encoder")
+    image = keras.Input((None, None, channels), name="image")
+    return keras.Model(image, segmentation_logits(encoder(image), num_classes, 1))

@@ -1,8 +1,5 @@
 """Tests of `export`, which exports Keras models without a run folder."""
 
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
@@ -96,24 +93,3 @@ def test_exports_of_each_network_in_each_format_agree(arch, format, tiny_encoder
     with_several_classes(network)
     files = export(network, tmp_path, format=format, classes=DEEPGLOBE_CLASSES, tile=72)
     assert all(file.agreement.fraction > 0.999 for file in files if file.name != "int8.tflite")
-
-
-def test_export_to_savedmodel_needs_no_optional_package(tmp_path):
-    script = """
-import sys
-for name in ("onnx", "onnxruntime", "tf2onnx", "ai_edge_litert", "rasterio", "pyogrio", "pyproj"):
-    sys.modules[name] = None
-import keras, lcc_tf
-from lcc_tf.exporting.export import export
-from lcc_tf.exporting.savedmodel import load_savedmodel
-from tfds_deepglobe.classes import ClassTable
-image = keras.Input((None, None, 3))
-model = keras.Model(image, keras.layers.Conv2D(2, 1)(image))
-classes = ClassTable(("a", "b"), ((0, 0, 0), (1, 1, 1)))
-export(model, sys.argv[1], format="savedmodel", classes=classes, tile=32)
-print(load_savedmodel(__import__("pathlib").Path(sys.argv[1]) / "savedmodel").tile)
-"""
-    result = subprocess.run(
-        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True
-    )
-    assert result.stdout.splitlines()[-1:] == ["32"], result.stderr

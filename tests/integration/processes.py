@@ -12,7 +12,7 @@ PROCESSES.set_forkserver_preload(["lcc_tf.training.train", "tests.fixtures"])
 
 
 def run_script(script: str, arguments: list[str], folder: Path, log: Path) -> None:
-    """Runs a script in the current process, and trains small networks instead of DeepLabV3+.
+    """Runs a script in the current process, and trains a small network instead of DeepLabV3+.
 
     Args:
         script: name of the script, such as "train.py".
@@ -21,9 +21,9 @@ def run_script(script: str, arguments: list[str], folder: Path, log: Path) -> No
         log: file for the output and the errors of the script.
     """
     from lcc_tf.models import ARCHITECTURES
-    from tests.untrained_runs import small_unet
+    from tests.untrained_runs import smallest_network
 
-    ARCHITECTURES["deeplabv3plus"] = small_unet
+    ARCHITECTURES["deeplabv3plus"] = smallest_network
     with log.open("w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

@@ -66,7 +66,7 @@ def write_archive(root):
 
 
 @pytest.fixture(scope="module")
-def project(tmp_path_factory, small_networks):
+def project(tmp_path_factory, smallest_networks):
     """Returns a folder with a zipped archive and two runs.
 
     The first network was trained on crops, and the second network on whole images.

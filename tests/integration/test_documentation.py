@@ -25,7 +25,7 @@ from lcc_tf.data.demo_scenes import render_scene
 from lcc_tf.models import ARCHITECTURES
 from tests.mapping.scenes import write_scene
 from tests.models.test_torch_weights import stored
-from tests.untrained_runs import small_unet, write_untrained_run
+from tests.untrained_runs import smallest_network, write_untrained_run
 from tfds_deepglobe.__main__ import main as data_main
 from tfds_deepglobe.fake_archive import zip_folder
 
@@ -172,7 +172,7 @@ def test_readme_in_python(folder):
     names = {
         "training": batches(0, 8),
         "validation": batches(8, 4),
-        "other": small_unet(7),
+        "other": smallest_network(7),
         "image": scene(100, 150)[0],
     }
     run_page("README.md", names, languages=["python"])
@@ -181,19 +181,19 @@ def test_readme_in_python(folder):
     assert_written("maps/scene_classes.tif", "exported/onnx/model.onnx")
 
 
-def test_readme_on_the_command_line(folder, small_networks):
+def test_readme_on_the_command_line(folder, smallest_networks):
     run_page("README.md", {}, languages=["bash"])
     assert_written(
         "results/metrics.json", "exported/savedmodel/saved_model.pb", "maps/scene_classes.tif"
     )
 
 
-def test_training(folder, small_networks):
+def test_training(folder, smallest_networks):
     run_page("docs/training.md", {})
     assert_written("runs/original/curves.png", "runs/unetpp/tensorboard")
 
 
-def test_own_data(folder, small_networks):
+def test_own_data(folder, smallest_networks):
     write_own_data(folder / "mine")
     run_page("docs/own_data.md", {})
     assert_written("results/metrics.json")
@@ -206,7 +206,7 @@ def test_bands(folder):
 
 
 def test_pytorch_weights(folder, monkeypatch):
-    # The weights belong to the real network, which `small_networks` may have replaced.
+    # The weights belong to the real network, which `smallest_networks` may have replaced.
     monkeypatch.setitem(ARCHITECTURES, "unetpp", lcc_tf.models.UNetPlusPlus)
     write_torch_weights(folder)
     names = {}
@@ -235,7 +235,7 @@ def test_data_set(folder):
 
 
 @pytest.fixture(scope="module")
-def exported(small_networks, tiny_config, builder, tmp_path_factory):
+def exported(smallest_networks, tiny_config, builder, tmp_path_factory):
     """A folder with two untrained runs and the exports of docs/exporting.md."""
     folder = tmp_path_factory.mktemp("exported")
     for arch in ("unetpp", "deeplabv3plus"):

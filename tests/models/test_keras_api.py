@@ -1,8 +1,6 @@
 """Networks, losses and metrics with the methods of Keras: compile, fit, save, load."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import keras
 import numpy as np
@@ -14,7 +12,6 @@ from lcc_tf.losses import CrossEntropy, CrossEntropyDice, Dice, Focal, Jaccard, 
 from lcc_tf.metrics import ImagewiseScore, MeanIoU, PixelAccuracy
 from lcc_tf.models import ARCHITECTURES, DeepLabV3Plus, UNetPlusPlus, build_model, ensemble
 
-ROOT = Path(__file__).parents[2]
 VOID = 255
 LOSSES = [CrossEntropy, Focal, Dice, Jaccard, Lovasz, CrossEntropyDice]
 
@@ -181,35 +178,6 @@ def test_compiled_model_loads_and_continues_training(trained, tmp_path):
     assert logs[0] == pytest.approx(logs[1], rel=1e-5)
     for one, other in zip(loaded.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
-
-
-LOADING = """
-import sys
-import numpy as np
-import keras
-import lcc_tf.models
-model = keras.saving.load_model(sys.argv[1])
-logits = model(np.load(sys.argv[2]))
-np.save(sys.argv[3], logits)
-config = model.get_compile_config()
-print(model.compiled, type(model.loss).__name__, [m["class_name"] for m in config["metrics"]])
-"""
-
-
-def test_compiled_model_loads_in_a_new_process(trained, tmp_path):
-    images, _ = batch()
-    model, image_file, logits_file = (tmp_path / name for name in ("m.keras", "x.npy", "y.npy"))
-    trained.save(model)
-    np.save(image_file, images)
-    output = subprocess.run(
-        [sys.executable, "-c", LOADING, model, image_file, logits_file],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout
-    assert "True LossSum ['MeanIoU', 'PixelAccuracy', 'ImagewiseScore']" in output
-    np.testing.assert_allclose(np.load(logits_file), trained(images), atol=1e-5)
 
 
 @pytest.mark.parametrize("arch", ["unetpp", "deeplabv3plus"])
