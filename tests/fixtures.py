@@ -11,7 +11,6 @@ from pathlib import Path
 import keras
 import pytest
 import tensorflow as tf
-from tensorflow.python.ops import gen_resource_variable_ops
 
 from lcc_tf.config import DataConfig, TrainConfig
 from lcc_tf.data.dataset import prepare_dataset
@@ -32,14 +31,6 @@ tf.config.set_logical_device_configuration(
 # By default, Python looks for garbage after 700 new objects, which takes up to 10 % of the time of
 # a test file. With a much larger number, old networks would stay in memory.
 gc.set_threshold(20_000, 10, 5)
-
-# TensorFlow builds a kernel for each new name of a variable, which takes half a millisecond. Only
-# error messages contain this name. Tests that build many networks take up to 10 % less time if all
-# variables have the same name.
-create_handle = gen_resource_variable_ops.var_handle_op
-gen_resource_variable_ops.var_handle_op = lambda **options: create_handle(
-    **options | {"debug_name": ""}
-)
 
 
 def tiny_application(include_top, weights, input_tensor):

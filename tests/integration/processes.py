@@ -21,9 +21,9 @@ def run_script(script: str, arguments: list[str], folder: Path, log: Path) -> No
         log: file for the output and the errors of the script.
     """
     from lcc_tf.models import ARCHITECTURES
-    from tests.untrained_runs import smallest_network
+    from tests.untrained_runs import small_unet
 
-    ARCHITECTURES["deeplabv3plus"] = smallest_network
+    ARCHITECTURES["deeplabv3plus"] = small_unet
     with log.open("w") as output:
         os.dup2(output.fileno(), 1)
         os.dup2(output.fileno(), 2)

@@ -23,7 +23,7 @@ from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 
 
 @pytest.fixture(scope="module")
-def two_runs(smallest_networks, tiny_config, builder, tmp_path_factory):
+def two_runs(small_networks, tiny_config, builder, tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     return [
         write_untrained_run(folder / str(seed), tiny_config, builder, seed=seed)
