@@ -262,7 +262,8 @@ def smp_predict(network: str, encoder: str, precision: str, image_size: int) -> 
             torch.inference_mode(),
             torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"),
         ):
-            return model(smp_tensor(images)).float().softmax(1).numpy()
+            probabilities = model(smp_tensor(images)).float().softmax(1)
+            return probabilities.permute(0, 2, 3, 1).numpy()
 
     return step
 
