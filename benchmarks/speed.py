@@ -2,12 +2,14 @@ r"""Compares the time of training steps and predictions with segmentation_models
 
 Both libraries build the same networks with random weights and receive the same random images. A
 training step computes cross entropy plus Dice, and updates the weights with AdamW. A prediction
-computes probabilities as a NumPy array. A map (`--work map`) is the prediction of an image of
-2448x2448 pixels in tiles of 512x512 pixels that overlap by a quarter. Both libraries use the tiling
-and the blending of lcc_tf. `--work tiles` predicts the same number of tiles, without tiling and
-blending. Each library runs in a process of its own. The processes
+computes probabilities as a NumPy array. Each library runs in a process of its own. The processes
 work in turns (lcc_tf, smp, lcc_tf, smp, ...), while the other process waits. Therefore, both
 libraries have the same conditions, even if the speed of the machine changes.
+
+A map (`--work map`) is the prediction of an image of 2448x2448 pixels in tiles of 512x512 pixels
+that overlap by a quarter. Both libraries use the tiling and the blending of lcc_tf. The process of
+smp then also imports TensorFlow, and its memory includes TensorFlow. `--work tiles` predicts the
+same number of tiles, without tiling and blending.
 
     pip install -r benchmarks/requirements.txt
     python -m benchmarks.speed --output bench/speed.json

@@ -72,6 +72,7 @@ def test_large_networks_and_tiles_return_unused_memory(
     assert os.environ.get(ALLOCATOR) == value
 
 
+@pytest.mark.heavy
 def test_two_beam_processes_write_the_local_maps(demo_data, run, refuse, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     lcc_tf.export(small_unet(7), "model", format="savedmodel", classes=lcc_tf.DEEPGLOBE_CLASSES)
