@@ -1,13 +1,14 @@
-"""Measures the start of a training, and the time that an epoch needs beside its steps.
+"""Measures the start of a training, and the time that an epoch needs in addition to its steps.
 
     python -m benchmarks.epochs --folder bench/epochs
 
 Each network trains on synthetic scenes: crops of 256x256 pixels, 2 crops per batch. Each epoch has
 10 steps, 4 validation steps and a checkpoint. The start is the time from the start of the command
-to the end of the first step. The overhead of an epoch is its time minus the time of its steps. Each
-step counts with the median time. The overhead consists of the start of the validation, the weights
-file, the checkpoint and the history. The first epoch is not included, because it traces the
-validation step. During the benchmark, no other programs should run.
+to the end of the first step. The overhead of an epoch is the time of the epoch minus the time of
+all training and validation steps. The time of these steps is the median time of a step, multiplied
+by the number of steps. The overhead consists of the start of the validation, the weights file, the
+checkpoint and the history. The first epoch is not included, because it traces the validation step.
+During the benchmark, no other programs should run.
 """
 
 import argparse
@@ -119,7 +120,8 @@ def train(options: argparse.Namespace) -> None:
             times.append(("epoch", time.time()))
 
     training.RunRecorder = TimedRecorder
-    # 24 scenes are 20 training, 2 validation and 2 test images. Each validation image has 4 crops.
+    # The 24 scenes are divided into 20 training, 2 validation and 2 test images. Each validation
+    # image has 4 crops.
     data = DataConfig(
         data="demo", cache_dir=str(options.folder / "tfds"), demo_count=24, demo_size=512
     )

@@ -7,9 +7,9 @@ work in turns (lcc_tf, smp, lcc_tf, smp, ...), while the other process waits. Th
 libraries have the same conditions, even if the speed of the machine changes.
 
 A map (`--work map`) is the prediction of an image of 2448x2448 pixels in tiles of 512x512 pixels
-that overlap by a quarter. Both libraries use the tiling and the blending of lcc_tf. The process of
-smp then also imports TensorFlow, and its memory includes TensorFlow. `--work tiles` predicts the
-same number of tiles, without tiling and blending.
+that overlap by a quarter. Both libraries use the tiling and the blending of lcc_tf. `--work tiles`
+predicts the same number of separate tiles, without tiling and blending. For both, the process of
+smp also imports TensorFlow. The measured memory of smp then includes TensorFlow.
 
     pip install -r benchmarks/requirements.txt
     python -m benchmarks.speed --output bench/speed.json
@@ -179,7 +179,8 @@ def map_function(predict: Step, *, bare: bool) -> Step:
 
     Args:
         predict: function that predicts images and ignores its second argument.
-        bare: if True, predict random tiles instead, as many as the image has.
+        bare: if True, the function predicts random tiles instead of the image. The number of tiles
+            is the same.
     """
     from lcc_tf.prediction.batches import in_batches
     from lcc_tf.prediction.tiling import overlap_in_pixels, predict_array, tile_origins

@@ -234,8 +234,8 @@ class TrainConfig:
     # written to the weights files. 0 for no average. With cosine decay, averages did not improve
     # the scores (docs/recipe.md).
     ema_decay: float = 0.0
-    # One of `PRECISIONS`, or "auto": "mixed_bfloat16" if it should be faster on this machine,
-    # otherwise "float32", see `lcc_tf.training.precision`. The run stores the chosen precision.
+    # One of `PRECISIONS`, or "auto". "auto" is "mixed_bfloat16" if this is expected to be faster on
+    # this machine. Otherwise, "auto" is "float32", see `lcc_tf.training.precision`. The run stores the chosen precision.
     precision: str = "float32"
     # Compilation of training and validation steps with XLA: "on", "off" or "auto". "auto" is "on"
     # for a single GPU, and "off" for the CPU and for several devices.

@@ -366,7 +366,8 @@ def add_training(group: OptionGroup) -> None:
         "accumulate",
         "N",
         "number of steps per update of the weights; an update uses the mean gradient of these "
-        "steps, which needs less memory than a larger batch; only for a single device",
+        "steps; several small steps need less memory than one larger batch; only for a single "
+        "device",
     )
     add_field(group, "epochs", "N", "maximum number of epochs")
     add_field(
@@ -419,8 +420,9 @@ def add_training(group: OptionGroup) -> None:
         group,
         "precision",
         "|".join((*PRECISIONS, "auto")),
-        "number format of the network; auto: mixed_bfloat16 if all GPUs support it; without a GPU, "
-        "if the processor supports it and the encoder is a ResNet; otherwise float32",
+        "number format of the network; auto is mixed_bfloat16 if all GPUs support it, or if there "
+        "is no GPU, the processor supports it and the encoder is a ResNet; otherwise auto is "
+        "float32",
     )
     add_field(
         group,

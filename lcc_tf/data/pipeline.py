@@ -251,12 +251,13 @@ def training_batches(
 
 
 def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    """Turns off autotuning, a thread of tf.data that changes how many calls run in parallel.
+    """Turns off the autotuning of tf.data.
 
-    When an iterator is deleted, TensorFlow 2.21 waits for this thread. Sometimes the thread misses
-    the end and first sleeps for up to a minute. Without autotuning, `map` with
-    `num_parallel_calls=tf.data.AUTOTUNE` makes one call per processor core at a time, at most 16.
-    This is as fast (docs/performance.md).
+    Autotuning is a thread that changes how many function calls of `map` run in parallel. When an
+    iterator is deleted, TensorFlow 2.21 waits for this thread. Sometimes the thread does not notice
+    that the iterator is deleted, and sleeps for up to a minute before it ends. Without autotuning,
+    `map` with `num_parallel_calls=tf.data.AUTOTUNE` makes one call per processor core at a time, at
+    most 16. The rates are almost the same as with autotuning (docs/performance.md).
     """
     options = tf.data.Options()
     options.autotune.enabled = False

@@ -169,10 +169,10 @@ class CheckpointWriter:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
             wait: if False, the file is written in the background, with the current values.
-            then: function to call in the same thread, when the checkpoint is complete.
+            then: function that the writing thread calls when the checkpoint is complete.
 
         Raises:
-            OSError: the disk is full for this checkpoint, or for the checkpoint before it, or for a
+            OSError: the disk is too full to write this checkpoint, the previous checkpoint, or a
                 file that `then` writes.
         """
         self.finish()
@@ -190,7 +190,9 @@ class CheckpointWriter:
             self.finish()
 
     def raise_errors(self) -> None:
-        """Raises the error of the last checkpoint, if this checkpoint could not be written.
+        """Raises an error if the last checkpoint could not be written.
+
+        While the checkpoint is still being written, this method does nothing.
 
         Raises:
             OSError: the disk is full.

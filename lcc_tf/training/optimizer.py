@@ -40,7 +40,8 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         average_decay: largest value of the decay d, in [0, 1).
         accumulate: number of steps per update. An update uses the mean gradient of these steps. The
             trained variables and the averages change only with an update. With a strategy that
-            copies variables to devices, only 1 is possible. Otherwise, Keras raises an error.
+            copies variables to devices, `accumulate` must be 1. For larger values, Keras raises an
+            error.
         epsilon: small number that prevents a division by 0. The default is the default of PyTorch,
             which the original PyTorch notebooks use.
         **kwargs: arguments of `keras.optimizers.Optimizer`.

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-# First compute capability of NVIDIA GPUs that compute in bfloat16 (Ampere), see
+# Smallest compute capability of NVIDIA GPUs that have bfloat16 instructions (Ampere), see
 # https://docs.nvidia.com/cuda/cuda-c-programming-guide/, section "Compute Capabilities"
 BFLOAT16_CAPABILITY = (8, 0)
 # Names of the bfloat16 instructions of x86 processors in /proc/cpuinfo
@@ -23,8 +23,8 @@ def fastest_precision(encoder: str) -> str:
 
         - All GPUs have instructions for bfloat16.
         - There is no GPU, the processor has instructions for bfloat16, and the encoder is a ResNet.
-          The depthwise convolutions of the other encoders are slower in bfloat16 on processors
-          (docs/performance.md).
+          The other encoders have depthwise convolutions. On processors, these are slower in
+          bfloat16 than in float32 (docs/performance.md).
     """
     if gpus := tf.config.get_visible_devices("GPU"):
         capabilities = [

@@ -245,8 +245,8 @@ class RunRecorder(keras.callbacks.Callback):
         state.seconds, state.training_scores = 0.0, {}
         last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
         score = sum(last) / len(last)
-        # A run must not have best weights without a checkpoint, or of an epoch that is much later
-        # than its checkpoint. Otherwise, a killed training could not resume.
+        # A run with best weights must also have a complete checkpoint. Without this checkpoint, the
+        # training could not resume after a kill.
         self.checkpoints.finish()
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch

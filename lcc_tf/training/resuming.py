@@ -19,7 +19,8 @@ from tfds_deepglobe.source_files import equal_fingerprints
 # - `checkpoint_minutes`: the checkpoints have no influence on the results.
 # - `on_nan`: it has no influence before the first value that is not finite.
 FREE_FIELDS = ("epochs", "data", "xla", "checkpoint_minutes", "on_nan")
-# Key: field of `TrainConfig`. Value: automatic value. A new run replaces it with a chosen value.
+# Key: field of `TrainConfig`. Value: automatic value of this field. When a run starts, it replaces
+# an automatic value by a value that it chooses.
 AUTOMATIC = {"batch_size": None, "precision": "auto"}
 
 

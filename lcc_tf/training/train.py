@@ -182,7 +182,7 @@ def _train(
         raise InputError(
             "`accumulate` must not be larger than the number of steps per epoch. Received: "
             f"accumulate={config.accumulate}, with {data.steps_per_epoch} steps per epoch. Use "
-            f"`accumulate={data.steps_per_epoch}` or less, or more `crops_per_image`."
+            f"an `accumulate` of at most {data.steps_per_epoch}, or increase `crops_per_image`."
         )
     check_agreement(
         strategy,
@@ -282,7 +282,8 @@ def fit(model: keras.Model, recorder: RunRecorder) -> None:
         )
 
     if state == TrainingState():
-        # If the training is killed after the first best weights, it resumes from this checkpoint.
+        # A training can be killed after the first best weights are saved, and before the checkpoint
+        # of the same epoch is complete. It then resumes from this checkpoint.
         recorder.checkpoints.write(model, state, wait=False)
     xla = "with XLA" if model.jit_compile else "without XLA"
     print(f"Compiling the first step {xla}; this can take some minutes.")
