@@ -235,7 +235,8 @@ class TrainConfig:
     # the scores (docs/recipe.md).
     ema_decay: float = 0.0
     # One of `PRECISIONS`, or "auto". "auto" is "mixed_bfloat16" if this is expected to be faster on
-    # this machine. Otherwise, "auto" is "float32", see `lcc_tf.training.precision`. The run stores the chosen precision.
+    # this machine. Otherwise, "auto" is "float32", see `lcc_tf.training.precision`. The run stores
+    # the chosen precision.
     precision: str = "float32"
     # Compilation of training and validation steps with XLA: "on", "off" or "auto". "auto" is "on"
     # for a single GPU, and "off" for the CPU and for several devices.

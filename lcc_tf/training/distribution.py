@@ -240,8 +240,9 @@ def check_accumulation(accumulate: int, strategy: tf.distribute.Strategy) -> Non
     """Checks that a strategy can accumulate gradients over several steps.
 
     Raises:
-        InputError: `accumulate` is larger than 1, and the strategy copies variables to devices. Keras 3.15 updates the variables inside a condition (`tf.cond`), which is
-            impossible with such a strategy.
+        InputError: `accumulate` is larger than 1, and the strategy copies variables to devices.
+            Keras 3.15 updates the variables inside a condition (`tf.cond`), which is impossible
+            with such a strategy.
     """
     mirrored = (tf.distribute.MirroredStrategy, tf.distribute.MultiWorkerMirroredStrategy)
     if accumulate > 1 and isinstance(strategy, mirrored):

@@ -159,6 +159,13 @@ def test_infinite_loss_raises(eagerly, one_small_step, tmp_path):
     assert read_state(tmp_path / "run")[0] == TrainingState()
 
 
+def test_training_without_an_update_raises(one_small_step, tmp_path):
+    config = dataclasses.replace(one_small_step, accumulate=2)
+    with pytest.raises(InputError, match="accumulate=2, with 1 steps per epoch. Use an `accum"):
+        train(config, tmp_path / "run")
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
 class Explosion(RunRecorder):
     """Recorder that sets a weight to NaN before the second step of the second epoch."""
 
