@@ -32,6 +32,8 @@ def main() -> None:
     if options.worker:
         train(options)
         return
+    if options.epochs < 2:
+        sys.exit("The first epoch is not measured. Use --epochs 2 or more.")
     print(
         "| network | first step, s after the start | step, s | overhead of an epoch, s "
         "| overhead, % of the training steps |\n|---|---|---|---|---|"

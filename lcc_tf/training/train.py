@@ -239,13 +239,12 @@ def _train(
         if cluster.size == 1:
             print("The device has too little memory. Measuring smaller batch sizes:")
             smaller = smaller_batch_size(model, config.batch_size, config.image_size)
-        batch = f"`batch_size={smaller}`, which was measured to fit, in another `workdir`, " * bool(
-            smaller
-        )
+        measured = f"`batch_size={smaller}`, which was measured to fit, in another `workdir`, "
+        remedy = measured if smaller else ""
         raise InputError(
             "The device has too little memory. Received: "
             f"batch_size={config.batch_size}, image_size={config.image_size}, "
-            f"precision={config.precision!r}. Use {batch}a smaller `image_size`, or "
+            f"precision={config.precision!r}. Use {remedy}a smaller `image_size`, or "
             "`precision='mixed_bfloat16'`."
         ) from error
     finally:
