@@ -35,8 +35,8 @@ def layer_pair(shape=(None, None, None, 5), **options):
     return pair
 
 
-def fused_operations(layer, shape=(None, None, None, 5)):
-    graph = tf.function(lambda x: layer(x, training=True)).get_concrete_function(
+def fused_operations(layer, shape=(None, None, None, 5), training=True):
+    graph = tf.function(lambda x: layer(x, training=training)).get_concrete_function(
         tf.TensorSpec(shape)
     )
     return [node for node in graph.graph.as_graph_def().node if node.op == "FusedBatchNormV3"]
@@ -54,11 +54,39 @@ def test_fused_layer_equals_keras(shape, xla):
     assert len(fused_operations(layer)) == 1
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("xla", [False, True])
+def test_half_precision_has_the_error_of_one_rounding(dtype, xla):
+    """The values are compared with the layer of Keras in float32."""
+    x = tf.cast(tf.random.stateless_normal((3, 6, 4, 5), (0, 1)) * 3 + 1, dtype)
+    expected_layer, _ = layer_pair()
+    keras_layer, layer = layer_pair(dtype=f"mixed_{dtype}")
+    call = tf.function(layer, jit_compile=xla)
+    expected = results(expected_layer, tf.cast(x, tf.float32))
+    received = [tf.cast(value, tf.float32).numpy() for value in results(layer, x, call)]
+    of_keras = [tf.cast(value, tf.float32).numpy() for value in results(keras_layer, x)]
+    for value, other, exact in zip(received, of_keras, expected, strict=True):
+        exact = np.asarray(exact)
+        limit = 1.5 * np.abs(other - exact).max() + 1e-5 * np.abs(exact).max()
+        assert np.abs(value - exact).max() <= limit
+    assert layer(x).dtype == dtype
+    assert len(fused_operations(layer)) == 1
+    assert len(fused_operations(layer, training=False)) == 1
+
+
+def test_predictions_in_float32_are_those_of_keras():
+    x = tf.random.stateless_normal((3, 6, 4, 5), (0, 1))
+    expected_layer, layer = layer_pair()
+    np.testing.assert_array_equal(layer(x), expected_layer(x))
+    assert not fused_operations(layer, training=False)
+
+
 @pytest.mark.parametrize(
     ("options", "shape"),
     [
         ({"trainable": False}, (3, 6, 4, 5)),
-        ({"dtype": "mixed_bfloat16"}, (3, 6, 4, 5)),
+        ({"trainable": False, "dtype": "mixed_bfloat16"}, (3, 6, 4, 5)),
+        ({"dtype": "float64"}, (3, 6, 4, 5)),
         ({"scale": False}, (3, 6, 4, 5)),
         ({"center": False}, (3, 6, 4, 5)),
         ({"axis": 1}, (3, 6, 4, 5)),
