@@ -247,7 +247,11 @@ def training_batches(
     # Declare that the batches never end. Otherwise, TensorFlow would ask all machines before each
     # step whether another batch exists.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    return _without_autotuning(epochs.flat_map(one_epoch).apply(endless).prefetch(2))
+    # The first batches are produced while Keras traces the training step.
+    early = tf.data.Options()
+    early.experimental_warm_start = True
+    batches = epochs.flat_map(one_epoch).apply(endless).prefetch(2).with_options(early)
+    return _without_autotuning(batches)
 
 
 def _without_autotuning(dataset: tf.data.Dataset) -> tf.data.Dataset:
