@@ -111,6 +111,47 @@ def training_variables(model: keras.Model) -> dict[str, keras.Variable]:
     }
 
 
+class WeightsFile:
+    """The current weights of a model, which can be written to a Keras weights file later.
+
+    Args:
+        model: the model.
+        file: path of the weights file.
+    """
+
+    def __init__(self, model: keras.Model, file: Path) -> None:
+        # A compiled model would also save its optimizer.
+        self._model = keras.Model(model.inputs, model.outputs)
+        # These tensors keep their values when the variables change. They are in the memory of the
+        # CPU, so that they need no memory of a GPU.
+        with tf.device("CPU:0"):
+            self._values = [tf.identity(tf.convert_to_tensor(weight)) for weight in model.weights]
+        self._file = file
+
+    def write(self) -> None:
+        """Writes the file, with a checksum.
+
+        Raises:
+            OSError: the disk is full.
+        """
+        sizes = (math.prod(value.shape) * value.dtype.size for value in self._values)
+        check_free_space(self._file, sum(sizes))
+        # In this scope, and only in this thread, the variables have the values of the tensors.
+        values = zip(self._model.weights, self._values, strict=True)
+        with complete_file(self._file) as unfinished, keras.StatelessScope([*values]):
+            self._model.save_weights(unfinished)
+            write_checksum(unfinished)
+
+
+def save_weights(model: keras.Model, file: Path) -> None:
+    """Writes the weights of a model to a Keras weights file, with a checksum.
+
+    Raises:
+        OSError: the disk is full.
+    """
+    WeightsFile(model, file).write()
+
+
 class CheckpointWriter:
     """Writes the checkpoints of a run, and keeps the newest two.
 
@@ -158,6 +199,7 @@ class CheckpointWriter:
         state: TrainingState,
         *,
         wait: bool,
+        best: WeightsFile | None = None,
         then: Callable[[], None] | None = None,
     ) -> None:
         """Writes a checkpoint.
@@ -168,13 +210,17 @@ class CheckpointWriter:
         Args:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
-            wait: if False, the file is written in the background, with the current values.
+            wait: if False, the files are written in the background, with the current values.
+            best: new best weights, which are written before the checkpoint. If the training is
+                killed between the two files, the resumed training writes the same best weights.
             then: function that the writing thread calls when the checkpoint is complete.
 
         Raises:
-            OSError: the disk is too full to write this checkpoint, the previous checkpoint, or a
-                file that `then` writes.
+            OSError: the disk is too full to write these files, the previous checkpoint, or a file
+                that `then` writes.
         """
+        # Best weights may only be written if an earlier checkpoint is complete. Otherwise, the
+        # training could not resume after a kill.
         self.finish()
         # To read a metric, TensorFlow adds the values of all machines, and each worker must take
         # part. Therefore all workers read the arrays, not only the chief.
@@ -185,7 +231,9 @@ class CheckpointWriter:
             for name, variable in training_variables(model).items()
         }
         if self._is_chief:
-            self._writing = self._thread.submit(self._write, arrays, json.dumps(vars(state)), then)
+            self._writing = self._thread.submit(
+                self._write, arrays, json.dumps(vars(state)), best, then
+            )
         if wait:
             self.finish()
 
@@ -211,8 +259,14 @@ class CheckpointWriter:
             writing.result()
 
     def _write(
-        self, arrays: dict[str, np.ndarray], state: str, then: Callable[[], None] | None
+        self,
+        arrays: dict[str, np.ndarray],
+        state: str,
+        best: WeightsFile | None,
+        then: Callable[[], None] | None,
     ) -> None:
+        if best:
+            best.write()
         self._write_file(arrays, state)
         if then:
             then()
@@ -254,20 +308,6 @@ def _checkpoints_in(folder: Path) -> list[Path]:
     """Returns the checkpoints in a folder, from the newest to the oldest."""
     files = [file for file in folder.glob("*.h5") if file.stem.isdecimal() and file.is_file()]
     return sorted(files, key=lambda file: int(file.stem), reverse=True)
-
-
-def save_weights(model: keras.Model, file: Path) -> None:
-    """Writes the weights of a model to a Keras weights file, with a checksum.
-
-    Raises:
-        OSError: the disk is full.
-    """
-    sizes = (math.prod(weight.shape) * tf.as_dtype(weight.dtype).size for weight in model.weights)
-    check_free_space(file, sum(sizes))
-    with complete_file(file) as unfinished:
-        # A compiled model would also save its optimizer.
-        keras.Model(model.inputs, model.outputs).save_weights(unfinished)
-        write_checksum(unfinished)
 
 
 def read_state(folder: Path) -> tuple[TrainingState, Path | None]:

@@ -16,7 +16,7 @@ from lcc_tf.runs import BEST, Run
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
     TrainingState,
-    save_weights,
+    WeightsFile,
     training_variables,
 )
 from lcc_tf.training.distribution import at_any_worker
@@ -245,13 +245,10 @@ class RunRecorder(keras.callbacks.Callback):
         state.seconds, state.training_scores = 0.0, {}
         last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
         score = sum(last) / len(last)
-        # A run with best weights must also have a complete checkpoint. Without this checkpoint, the
-        # training could not resume after a kill.
-        self.checkpoints.finish()
+        best = None
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            if self.is_chief:
-                save_weights(self.model, self.run.path / BEST)
+            best = WeightsFile(self.model, self.run.path / BEST)
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
@@ -259,7 +256,7 @@ class RunRecorder(keras.callbacks.Callback):
         (stops,) = at_any_worker([self.delay.received is not None], self.model.distribute_strategy)
         history = list(state.history)
         self.checkpoints.write(
-            self.model, state, wait=stops, then=lambda: self._write_history(history)
+            self.model, state, wait=stops, best=best, then=lambda: self._write_history(history)
         )
         self.last_checkpoint = time.monotonic()
         self.bar.write(

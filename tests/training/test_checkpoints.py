@@ -17,6 +17,7 @@ from lcc_tf.training.checkpoints import (
     CHECKPOINTS,
     CheckpointWriter,
     TrainingState,
+    WeightsFile,
     read_state,
     restore,
     save_weights,
@@ -284,6 +285,41 @@ def test_weights_files_have_the_layout_of_version_0_1(arch, precision, layout, t
         file.visititems(add)
     text = "\n".join(f"{name} {shape}" for name, shape in sorted(shapes.items()))
     assert hashlib.sha256(text.encode()).hexdigest()[:16] == layout
+
+
+def test_weights_file_has_the_values_of_its_creation(tmp_path):
+    model = trained(1)
+    expected = model.get_weights()
+    file = WeightsFile(model, tmp_path / BEST)
+    model.train_on_batch(np.ones((8, 3)), np.ones((8, 2)))
+    changed = model.get_weights()
+    thread = threading.Thread(target=file.write)
+    thread.start()
+    thread.join()
+    for values, unchanged in zip(model.get_weights(), changed, strict=True):
+        np.testing.assert_array_equal(values, unchanged)
+    load_weights(keras.Model(model.inputs, model.outputs), tmp_path / BEST)
+    for values, saved, other in zip(model.get_weights(), expected, changed, strict=True):
+        np.testing.assert_array_equal(values, saved)
+        assert np.any(saved != other)
+
+
+def test_best_weights_need_a_complete_checkpoint_and_come_before_the_next(tmp_path, monkeypatch):
+    writer = CheckpointWriter(tmp_path)
+    monkeypatch.setattr(writer, "_write_file", lambda *_: 1 / 0)
+
+    def write():
+        best = WeightsFile(trained(1), tmp_path / BEST)
+        writer.write(small_model(1), state_after(1, best_epoch=1), wait=False, best=best)
+
+    writer.write(small_model(1), state_after(0, best_epoch=0), wait=False)
+    with pytest.raises(ZeroDivisionError):
+        write()
+    assert not (tmp_path / BEST).exists()
+    write()
+    with pytest.raises(ZeroDivisionError):
+        writer.finish()
+    assert (tmp_path / BEST).exists()
 
 
 def test_flipped_bit_of_the_best_weights_raises(tmp_path):
