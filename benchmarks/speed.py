@@ -195,13 +195,18 @@ def map_function(predict: Step, *, bare: bool) -> Step:
 
 def lcc_tf_train(network: str, encoder: str, precision: str, image_size: int) -> Step:
     """Returns a function for a training step of lcc_tf, with the scores that training computes."""
-    model = lcc_tf_model(network, encoder, precision, image_size)
+    from lcc_tf.training.label_rules import LabelRules
+    from lcc_tf.training.network import compile_for
+    from lcc_tf.training.phases import phases_of
+
+    model, config = lcc_tf_model(network, encoder, precision, image_size)
+    compile_for(phases_of(config)[0], model, config, LabelRules(NUM_CLASSES), steps_per_epoch=100)
     return lambda images, masks: model.train_on_batch(images, masks)
 
 
 def lcc_tf_predict(network: str, encoder: str, precision: str, image_size: int) -> Step:
     """Returns a function that predicts probabilities with lcc_tf."""
-    model = lcc_tf_model(network, encoder, precision, image_size)
+    model, _ = lcc_tf_model(network, encoder, precision, image_size)
     from lcc_tf.prediction.predictors import probability_function
 
     predict = probability_function(model)
@@ -209,14 +214,12 @@ def lcc_tf_predict(network: str, encoder: str, precision: str, image_size: int) 
 
 
 def lcc_tf_model(network: str, encoder: str, precision: str, image_size: int):  # noqa: ANN201
-    """Builds and compiles a model of lcc_tf, in the same way as train.py."""
+    """Builds a model of lcc_tf in the same way as train.py, and returns it with its settings."""
     from lcc_tf.cli.options import set_environment
 
     set_environment()
     from lcc_tf.config import TrainConfig
-    from lcc_tf.training.label_rules import LabelRules
-    from lcc_tf.training.network import build_network, compile_for
-    from lcc_tf.training.phases import phases_of
+    from lcc_tf.training.network import build_network
 
     config = TrainConfig(
         arch=network,
@@ -225,9 +228,7 @@ def lcc_tf_model(network: str, encoder: str, precision: str, image_size: int):  
         image_size=image_size,
         precision="float32" if precision == "float32" else "mixed_bfloat16",
     )
-    model = build_network(config, NUM_CLASSES, pretrained=False)
-    compile_for(phases_of(config)[0], model, config, LabelRules(NUM_CLASSES), steps_per_epoch=100)
-    return model
+    return build_network(config, NUM_CLASSES, pretrained=False), config
 
 
 def smp_train(network: str, encoder: str, precision: str, image_size: int) -> Step:

@@ -247,7 +247,8 @@ def training_batches(
     # Declare that the batches never end. Otherwise, TensorFlow would ask all machines before each
     # step whether another batch exists.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
-    # The first batches are produced while Keras traces the training step.
+    # With one device, the first batches are produced while Keras traces the training step. With
+    # several devices, TensorFlow 2.21 ignores the option.
     early = tf.data.Options()
     early.experimental_warm_start = True
     batches = epochs.flat_map(one_epoch).apply(endless).prefetch(2).with_options(early)

@@ -10,13 +10,13 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     In training, the layer of Keras adds dozens of operations to the graph. This layer adds one
     fused operation and one for its gradient. Then a step takes less time and memory, and the first
-    step starts earlier. In predictions, the layer uses the fused operation only for bfloat16 and
-    float16, because the layer of Keras converts these feature maps to float32 and back. In float32,
-    the predictions of Keras are faster.
+    step starts earlier. In predictions, and if the layer is frozen, the fused operation is used
+    only for bfloat16 and float16. The layer of Keras would convert these feature maps to float32
+    and back. In float32, the layer of Keras predicts faster.
 
-    The fused operation needs feature maps `(batch, height, width, channels)`, and statistics that
-    are not synchronized over replicas. In all other cases, the layer calls the layer of Keras. Both
-    layers have the same arguments and weights.
+    The fused operation needs feature maps `(batch, height, width, channels)` and weights in
+    float32. It cannot compute statistics that are synchronized over replicas. In all other cases,
+    the layer calls the layer of Keras. Both layers have the same arguments and weights.
 
     Example:
         >>> layer = BatchNormalization(momentum=0.9)
@@ -31,7 +31,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
         learns = bool(training and self.trainable)
         is_half = inputs.dtype in (tf.bfloat16, tf.float16)
         is_fused = (
-            (learns or (is_half and not training))
+            (learns or is_half)
             and mask is None
             and len(inputs.shape) == 4
             and self.axis in (3, -1)
@@ -40,6 +40,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             and not self.renorm
             and not (self.synchronized and learns)
             and (is_half or inputs.dtype == tf.float32)
+            and self.variable_dtype == "float32"
         )
         if not is_fused:
             return super().call(inputs, training=training, mask=mask)

@@ -20,7 +20,7 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -125,7 +125,10 @@ class WeightsFile:
         # These tensors keep their values when the variables change. They are in the memory of the
         # CPU, so that they need no memory of a GPU.
         with tf.device("CPU:0"):
-            self._values = [tf.identity(tf.convert_to_tensor(weight)) for weight in model.weights]
+            self._values = [
+                (weight, tf.identity(tf.convert_to_tensor(weight)))
+                for weight in self._model.weights
+            ]
         self._file = file
 
     def write(self) -> None:
@@ -134,11 +137,10 @@ class WeightsFile:
         Raises:
             OSError: the disk is full.
         """
-        sizes = (math.prod(value.shape) * value.dtype.size for value in self._values)
+        sizes = (math.prod(value.shape) * value.dtype.size for _, value in self._values)
         check_free_space(self._file, sum(sizes))
         # In this scope, and only in this thread, the variables have the values of the tensors.
-        values = zip(self._model.weights, self._values, strict=True)
-        with complete_file(self._file) as unfinished, keras.StatelessScope([*values]):
+        with complete_file(self._file) as unfinished, keras.StatelessScope(self._values):
             self._model.save_weights(unfinished)
             write_checksum(unfinished)
 
@@ -153,7 +155,7 @@ def save_weights(model: keras.Model, file: Path) -> None:
 
 
 class CheckpointWriter:
-    """Writes the checkpoints of a run, and keeps the newest two.
+    """Writes the checkpoints and the best weights of a run, and keeps the newest two checkpoints.
 
     Args:
         folder: the run folder.
@@ -186,11 +188,11 @@ class CheckpointWriter:
         except OSError as full:
             if error is None:
                 raise
-            print(f"warning: The last checkpoint was not written: {full}")
+            print(f"warning: The last checkpoint or the best weights were not written: {full}")
 
     @property
     def is_writing(self) -> bool:
-        """True if a checkpoint is being written in the background."""
+        """True if files are being written in the background."""
         return self._writing is not None and not self._writing.done()
 
     def write(
@@ -238,9 +240,9 @@ class CheckpointWriter:
             self.finish()
 
     def raise_errors(self) -> None:
-        """Raises an error if the last checkpoint could not be written.
+        """Raises an error if the last files could not be written.
 
-        While the checkpoint is still being written, this method does nothing.
+        While the files are still being written, this method does nothing.
 
         Raises:
             OSError: the disk is full.
@@ -249,13 +251,15 @@ class CheckpointWriter:
             self.finish()
 
     def finish(self) -> None:
-        """Waits until the last checkpoint is written.
+        """Waits until the last checkpoint, and best weights before it, are written.
 
         Raises:
             OSError: the disk is full.
         """
-        if self._writing:
-            writing, self._writing = self._writing, None
+        if writing := self._writing:
+            # If Ctrl-C interrupts the waiting, `__exit__` still reports errors.
+            wait([writing])
+            self._writing = None
             writing.result()
 
     def _write(
@@ -267,11 +271,11 @@ class CheckpointWriter:
     ) -> None:
         if best:
             best.write()
-        self._write_file(arrays, state)
+        self._write_checkpoint(arrays, state)
         if then:
             then()
 
-    def _write_file(self, arrays: dict[str, np.ndarray], state: str) -> None:
+    def _write_checkpoint(self, arrays: dict[str, np.ndarray], state: str) -> None:
         self._folder.mkdir(exist_ok=True)
         numbers = [int(path.stem) for path in self._folder.iterdir() if path.stem.isdecimal()]
         file = self._folder / f"{max(numbers, default=0) + 1:06d}.h5"

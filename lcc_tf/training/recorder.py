@@ -248,7 +248,8 @@ class RunRecorder(keras.callbacks.Callback):
         best = None
         if score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
-            best = WeightsFile(self.model, self.run.path / BEST)
+            if self.is_chief:
+                best = WeightsFile(self.model, self.run.path / BEST)
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True

@@ -1,4 +1,5 @@
 import io
+import threading
 
 import numpy as np
 import pytest
@@ -191,3 +192,20 @@ def test_no_thread_autotunes_the_batches(builder, batches):
     arguments = {"seed": 0} if batches is training_batches else {"split": "test"}
     dataset = batches(builder, image_size=32, batch_size=2, **arguments)
     assert dataset.options().autotune.enabled is False
+
+
+def test_the_first_batches_are_produced_before_they_are_requested(builder):
+    produced = threading.Event()
+
+    def record():
+        produced.set()
+        return np.int64(0)
+
+    batches = training_batches(builder, image_size=32, batch_size=2, seed=0)
+    iterator = iter(
+        batches.map(
+            lambda images, masks: tf.numpy_function(record, [], tf.int64), num_parallel_calls=2
+        )
+    )
+    assert produced.wait(timeout=60)
+    del iterator

@@ -68,7 +68,8 @@ def train_in_child(config: TrainConfig, folder: Path, events: Connection, other_
         (recorder.RunRecorder, "on_train_batch_begin", "training step", of_recorder),
         (recorder.RunRecorder, "on_test_batch_begin", "validation step", of_recorder),
         (recorder.RunRecorder, "on_epoch_end", "end of an epoch", of_recorder),
-        (checkpoints.CheckpointWriter, "_write_file", "checkpoint", of_checkpoint),
+        (checkpoints.WeightsFile, "write", "best weights", None),
+        (checkpoints.CheckpointWriter, "_write_checkpoint", "checkpoint", of_checkpoint),
         (checkpoints, "write_checksum", "checksum", None),
         (recorder, "write_table", "history", None),
     ):

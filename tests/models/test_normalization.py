@@ -56,11 +56,12 @@ def test_fused_layer_equals_keras(shape, xla):
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 @pytest.mark.parametrize("xla", [False, True])
-def test_half_precision_has_the_error_of_one_rounding(dtype, xla):
+@pytest.mark.parametrize("trainable", [False, True])
+def test_half_precision_has_the_error_of_one_rounding(dtype, xla, trainable):
     """The values are compared with the layer of Keras in float32."""
     x = tf.cast(tf.random.stateless_normal((3, 6, 4, 5), (0, 1)) * 3 + 1, dtype)
-    expected_layer, _ = layer_pair()
-    keras_layer, layer = layer_pair(dtype=f"mixed_{dtype}")
+    expected_layer, _ = layer_pair(trainable=trainable)
+    keras_layer, layer = layer_pair(dtype=f"mixed_{dtype}", trainable=trainable)
     call = tf.function(layer, jit_compile=xla)
     expected = results(expected_layer, tf.cast(x, tf.float32))
     received = [tf.cast(value, tf.float32).numpy() for value in results(layer, x, call)]
@@ -85,8 +86,9 @@ def test_predictions_in_float32_are_those_of_keras():
     ("options", "shape"),
     [
         ({"trainable": False}, (3, 6, 4, 5)),
-        ({"trainable": False, "dtype": "mixed_bfloat16"}, (3, 6, 4, 5)),
         ({"dtype": "float64"}, (3, 6, 4, 5)),
+        ({"dtype": "bfloat16"}, (3, 6, 4, 5)),
+        ({"dtype": "float16"}, (3, 6, 4, 5)),
         ({"scale": False}, (3, 6, 4, 5)),
         ({"center": False}, (3, 6, 4, 5)),
         ({"axis": 1}, (3, 6, 4, 5)),
@@ -114,6 +116,11 @@ def test_synchronized_statistics_are_not_fused():
     _, layer = layer_pair()
     layer.synchronized = True
     assert not fused_operations(layer)
+    # Predictions use the moving statistics, which are the same on all replicas.
+    _, layer = layer_pair(dtype="mixed_bfloat16")
+    layer.synchronized = True
+    assert not fused_operations(layer)
+    assert fused_operations(layer, training=False)
 
 
 @pytest.mark.parametrize("encoder", ["mobilenetv2", "resnet18_v1.5", "efficientnetv2b0"])

@@ -306,7 +306,7 @@ def test_weights_file_has_the_values_of_its_creation(tmp_path):
 
 def test_best_weights_need_a_complete_checkpoint_and_come_before_the_next(tmp_path, monkeypatch):
     writer = CheckpointWriter(tmp_path)
-    monkeypatch.setattr(writer, "_write_file", lambda *_: 1 / 0)
+    monkeypatch.setattr(writer, "_write_checkpoint", lambda *_: 1 / 0)
 
     def write():
         best = WeightsFile(trained(1), tmp_path / BEST)
@@ -412,4 +412,4 @@ def test_warning_if_a_checkpoint_fails_and_another_error_ends_the_training(
     writer = CheckpointWriter(tmp_path)
     writer.write(small_model(1), TrainingState(), wait=False)
     writer.__exit__(KeyboardInterrupt)
-    assert "The last checkpoint was not written: [Errno 28] No space" in capsys.readouterr().out
+    assert "best weights were not written: [Errno 28] No space" in capsys.readouterr().out

@@ -12,7 +12,7 @@ import tensorflow as tf
 from lcc_tf.errors import InputError
 from lcc_tf.files import unfinished_name
 from lcc_tf.runs import CONFIG
-from lcc_tf.training.checkpoints import CHECKPOINTS, CheckpointWriter, read_state
+from lcc_tf.training.checkpoints import CHECKPOINTS, CheckpointWriter, WeightsFile, read_state
 from lcc_tf.training.history import HISTORY
 from lcc_tf.training.phases import phases_of
 from lcc_tf.training.recorder import RunRecorder
@@ -105,12 +105,20 @@ def test_other_configurations_resume(changes, eagerly, small_networks, tiny_conf
     assert_equal_runs(tmp_path / "twice", tmp_path / "once")
 
 
-@pytest.mark.parametrize("complete", [0, 1])
-def test_training_resumes_if_its_disk_is_full_in_the_first_epoch(
-    complete, eagerly, uninterrupted, config, monkeypatch, tmp_path
+@pytest.mark.parametrize(
+    ("writer", "method", "complete"),
+    [
+        (CheckpointWriter, "_write_checkpoint", 0),
+        (CheckpointWriter, "_write_checkpoint", 1),
+        (WeightsFile, "write", 0),
+        (WeightsFile, "write", 1),
+    ],
+)
+def test_training_resumes_if_its_disk_is_full(
+    writer, method, complete, eagerly, uninterrupted, config, monkeypatch, tmp_path
 ):
-    """The first checkpoint is complete, or not, and then the disk is full for all others."""
-    original, calls = CheckpointWriter._write_file, []
+    """The first checkpoint or weights file is complete, or not, and then the disk is full."""
+    original, calls = getattr(writer, method), []
 
     def write_file(*arguments):
         calls.append(arguments)
@@ -119,7 +127,7 @@ def test_training_resumes_if_its_disk_is_full_in_the_first_epoch(
         original(*arguments)
 
     with monkeypatch.context() as patch:
-        patch.setattr(CheckpointWriter, "_write_file", write_file)
+        patch.setattr(writer, method, write_file)
         with pytest.raises(OSError, match="No space"):
             train(config, tmp_path / "run")
     train(config, tmp_path / "run", resume=True)
