@@ -246,7 +246,9 @@ class RunRecorder(keras.callbacks.Callback):
         last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
         score = sum(last) / len(last)
         best = None
-        if score > state.best_score:
+        # The first two averages are of fewer epochs, and can be high at random. Therefore the first
+        # complete average always replaces them.
+        if state.epoch == AVERAGED_EPOCHS or score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             if self.is_chief:
                 best = WeightsFile(self.model, self.run.path / BEST)
