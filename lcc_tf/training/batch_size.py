@@ -41,7 +41,7 @@ def largest_batch_size(
         rules: number of classes, ignored class and class weights.
         strategy: strategy of the training.
         bands: bands of the images; None for RGB.
-        num_images: number of training images. The result is not larger, unless there are fewer
+        num_images: largest number of images. The result is not larger, unless there are fewer
             images than devices.
 
     Returns:

@@ -166,6 +166,8 @@ class CheckpointWriter:
 
     def __init__(self, folder: Path, resumed: Path | None = None, *, is_chief: bool = True) -> None:
         self._is_chief = is_chief
+        self._run_folder = folder
+        self._identity = _identity(folder)
         self._folder = folder / CHECKPOINTS
         self._complete = [resumed] if resumed else []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
@@ -189,6 +191,10 @@ class CheckpointWriter:
             if error is None:
                 raise
             print(f"warning: The last checkpoint or the best weights were not written: {full}")
+
+    def has_its_folder(self) -> bool:
+        """Returns False if the run folder was deleted, moved or replaced by another folder."""
+        return self._identity is not None and _identity(self._run_folder) == self._identity
 
     @property
     def is_writing(self) -> bool:
@@ -269,6 +275,12 @@ class CheckpointWriter:
         best: WeightsFile | None,
         then: Callable[[], None] | None,
     ) -> None:
+        # Another training can use the same path after the folder was deleted.
+        if not self.has_its_folder():
+            raise OSError(
+                f"The run folder {self._run_folder} was deleted, moved or replaced during the "
+                "training. Nothing was written. Train in another `workdir`."
+            )
         if best:
             best.write()
         self._write_checkpoint(arrays, state)
@@ -291,6 +303,15 @@ class CheckpointWriter:
         for other in (*_checkpoints_in(self._folder), *self._folder.glob(".unfinished.*")):
             if other not in self._complete:
                 other.unlink(missing_ok=True)
+
+
+def _identity(folder: Path) -> tuple[int, int] | None:
+    """Returns two numbers that no other existing folder has; None if the folder does not exist."""
+    try:
+        status = folder.stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _write_arrays(content: h5py.File, arrays: dict[str, np.ndarray]) -> None:

@@ -165,8 +165,10 @@ def _train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if config.batch_size is None:
-        num_images = split_size(builder, "train")
-        batch_size = largest_batch_size(config, rules, strategy, bands, num_images)
+        # An epoch must have enough steps for an update.
+        num_crops = split_size(builder, "train") * (config.crops_per_image or 1)
+        largest = max(num_crops // config.accumulate, 1)
+        batch_size = largest_batch_size(config, rules, strategy, bands, largest)
         config = replace(config, batch_size=batch_size)
     run = Run(
         path=workdir,
@@ -181,8 +183,10 @@ def _train(
     if config.accumulate > data.steps_per_epoch:
         raise InputError(
             "`accumulate` must not be larger than the number of steps per epoch. Received: "
-            f"accumulate={config.accumulate}, with {data.steps_per_epoch} steps per epoch. Use "
-            f"an `accumulate` of at most {data.steps_per_epoch}, or increase `crops_per_image`."
+            f"accumulate={config.accumulate}, batch_size={config.batch_size}, steps per "
+            f"epoch={data.steps_per_epoch}. Use an `accumulate` of at most {data.steps_per_epoch}, "
+            "a smaller `batch_size`"
+            + (", or a larger `crops_per_image`." if config.framing == "crops" else ".")
         )
     check_agreement(
         strategy,
@@ -248,7 +252,7 @@ def _train(
             "`precision='mixed_bfloat16'`."
         ) from error
     finally:
-        if cluster.is_chief and workdir.exists():
+        if cluster.is_chief and writer.has_its_folder():
             write_history(workdir, state.history)
     return state
 

@@ -61,6 +61,14 @@ def test_largest_batch_size_that_fits_is_stored_and_resumed(config, tmp_path, me
     assert "images per step:" not in capsys.readouterr().out
 
 
+def test_epoch_has_enough_steps_for_an_update(config, tmp_path, memory_for):
+    """The training split has 13 images. With batches of 4 images, an epoch would have 3 steps."""
+    memory_for(64)
+    config = dataclasses.replace(config, accumulate=4, crops_per_image=1)
+    assert train(config, tmp_path / "run").epoch == config.epochs
+    assert stored_batch_size(tmp_path / "run") == 2
+
+
 def test_cpu_stops_before_the_memory_is_full(config, monkeypatch):
     # The second image needs 100 bytes, so that two more images need about 200 bytes.
     used = iter([1000, 1050, 1150])

@@ -134,6 +134,25 @@ def test_training_resumes_if_its_disk_is_full(
     assert_equal_runs(tmp_path / "run", uninterrupted)
 
 
+def test_training_does_not_write_into_a_folder_that_replaces_its_folder(
+    eagerly, config, monkeypatch, tmp_path
+):
+    """The second folder can belong to another training."""
+    on_epoch_end = RunRecorder.on_epoch_end
+
+    def replace_folder(recorder, epoch, logs):
+        recorder.checkpoints.finish()
+        (tmp_path / "run").rename(tmp_path / "moved")
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "other").touch()
+        on_epoch_end(recorder, epoch, logs)
+
+    monkeypatch.setattr(RunRecorder, "on_epoch_end", replace_folder)
+    with pytest.raises(OSError, match="run was deleted, moved or replaced during the training"):
+        train(config, tmp_path / "run")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["other"]
+
+
 def test_resume_of_a_finished_run_does_nothing(uninterrupted, config, capsys):
     before = [file.read_bytes() for file in sorted((uninterrupted / CHECKPOINTS).iterdir())]
     state = train(config, uninterrupted, resume=True)
