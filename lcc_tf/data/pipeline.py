@@ -248,7 +248,7 @@ def training_batches(
     # step whether another batch exists.
     endless = tf.data.experimental.assert_cardinality(tf.data.INFINITE_CARDINALITY)
     # With one device, the first batches are produced while Keras traces the training step. With
-    # several devices, TensorFlow 2.21 ignores the option.
+    # several devices, TensorFlow 2.21 ignores `experimental_warm_start`.
     early = tf.data.Options()
     early.experimental_warm_start = True
     batches = epochs.flat_map(one_epoch).apply(endless).prefetch(2).with_options(early)

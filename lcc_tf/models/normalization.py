@@ -14,9 +14,10 @@ class BatchNormalization(keras.layers.BatchNormalization):
     only for bfloat16 and float16. The layer of Keras would convert these feature maps to float32
     and back. In float32, the layer of Keras predicts faster.
 
-    The fused operation needs feature maps `(batch, height, width, channels)` and weights in
-    float32. It cannot compute statistics that are synchronized over replicas. In all other cases,
-    the layer calls the layer of Keras. Both layers have the same arguments and weights.
+    The fused operation needs feature maps `(batch, height, width, channels)` and float32 weights,
+    with scale and offset. It does not support masks, `renorm` or, in training, statistics that are
+    synchronized over replicas. If the fused operation cannot be used, this layer calls the layer of
+    Keras. Both layers have the same arguments and weights.
 
     Example:
         >>> layer = BatchNormalization(momentum=0.9)

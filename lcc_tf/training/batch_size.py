@@ -41,8 +41,8 @@ def largest_batch_size(
         rules: number of classes, ignored class and class weights.
         strategy: strategy of the training.
         bands: bands of the images; None for RGB.
-        num_images: largest number of images. The result is not larger, unless there are fewer
-            images than devices.
+        num_images: maximum number of images per step. The result is larger only if this maximum is
+            smaller than the number of devices.
 
     Returns:
         Number of images per step, summed over all devices.

@@ -182,7 +182,7 @@ class CheckpointWriter:
         If another error ends the block and the checkpoint cannot be written, a warning is printed.
 
         Raises:
-            OSError: the disk is full, and no other error ends the block.
+            OSError: the files cannot be written, and no other error ends the block.
         """
         self._thread.shutdown()
         try:
@@ -190,7 +190,9 @@ class CheckpointWriter:
         except OSError as full:
             if error is None:
                 raise
-            print(f"warning: The last checkpoint or the best weights were not written: {full}")
+            print(
+                f"warning: The last checkpoint, or the best weights, could not be written: {full}"
+            )
 
     def has_its_folder(self) -> bool:
         """Returns False if the run folder was deleted, moved or replaced by another folder."""
@@ -219,16 +221,17 @@ class CheckpointWriter:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
             wait: if False, the files are written in the background, with the current values.
-            best: new best weights, which are written before the checkpoint. If the training is
-                killed between the two files, the resumed training writes the same best weights.
+            best: new best weights. They are written before the checkpoint. If the training is
+                killed after the best weights and before the checkpoint, the resumed training
+                writes the same best weights again.
             then: function that the writing thread calls when the checkpoint is complete.
 
         Raises:
             OSError: the disk is too full to write these files, the previous checkpoint, or a file
                 that `then` writes.
         """
-        # Best weights may only be written if an earlier checkpoint is complete. Otherwise, the
-        # training could not resume after a kill.
+        # Wait for the previous checkpoint. Best weights may be written only after a checkpoint is
+        # complete. Otherwise a killed training could not resume.
         self.finish()
         # To read a metric, TensorFlow adds the values of all machines, and each worker must take
         # part. Therefore all workers read the arrays, not only the chief.
@@ -246,24 +249,25 @@ class CheckpointWriter:
             self.finish()
 
     def raise_errors(self) -> None:
-        """Raises an error if the last files could not be written.
+        """Raises an error if the last checkpoint or the best weights could not be written.
 
         While the files are still being written, this method does nothing.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, or the run folder was deleted, moved or replaced.
         """
         if not self.is_writing:
             self.finish()
 
     def finish(self) -> None:
-        """Waits until the last checkpoint, and best weights before it, are written.
+        """Waits until the best weights and the last checkpoint are written.
 
         Raises:
-            OSError: the disk is full.
+            OSError: the disk is full, or the run folder was deleted, moved or replaced.
         """
         if writing := self._writing:
-            # If Ctrl-C interrupts the waiting, `__exit__` still reports errors.
+            # Reset `_writing` only after the wait. If Ctrl-C interrupts the wait, `__exit__` can
+            # then still report errors.
             wait([writing])
             self._writing = None
             writing.result()
@@ -306,7 +310,11 @@ class CheckpointWriter:
 
 
 def _identity(folder: Path) -> tuple[int, int] | None:
-    """Returns two numbers that no other existing folder has; None if the folder does not exist."""
+    """Returns the numbers of the device and of the inode of a folder; None if it does not exist.
+
+    A deleted folder and a new folder can have the same inode. A training keeps its run folder open
+    (`locked_folder`). While the folder is open, no other folder gets its inode.
+    """
     try:
         status = folder.stat()
     except FileNotFoundError:

@@ -246,8 +246,8 @@ class RunRecorder(keras.callbacks.Callback):
         last = [row[config.monitor] for row in state.history[-AVERAGED_EPOCHS:]]
         score = sum(last) / len(last)
         best = None
-        # The first two averages are of fewer epochs, and can be high at random. Therefore the first
-        # complete average always replaces them.
+        # In the first two epochs, the average has fewer than three scores, and can be high by
+        # chance. Therefore the third epoch always replaces the best epoch.
         if state.epoch == AVERAGED_EPOCHS or score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             if self.is_chief:

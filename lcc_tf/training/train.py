@@ -165,7 +165,7 @@ def _train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if config.batch_size is None:
-        # An epoch must have enough steps for an update.
+        # An epoch must have at least `accumulate` steps. Otherwise the weights would never change.
         num_crops = split_size(builder, "train") * (config.crops_per_image or 1)
         largest = max(num_crops // config.accumulate, 1)
         batch_size = largest_batch_size(config, rules, strategy, bands, largest)
@@ -184,8 +184,8 @@ def _train(
         raise InputError(
             "`accumulate` must not be larger than the number of steps per epoch. Received: "
             f"accumulate={config.accumulate}, batch_size={config.batch_size}, steps per "
-            f"epoch={data.steps_per_epoch}. Use an `accumulate` of at most {data.steps_per_epoch}, "
-            "a smaller `batch_size`"
+            f"epoch={data.steps_per_epoch}. Use an `accumulate` of at most {data.steps_per_epoch} "
+            "or a smaller `batch_size`"
             + (", or a larger `crops_per_image`." if config.framing == "crops" else ".")
         )
     check_agreement(

@@ -412,4 +412,4 @@ def test_warning_if_a_checkpoint_fails_and_another_error_ends_the_training(
     writer = CheckpointWriter(tmp_path)
     writer.write(small_model(1), TrainingState(), wait=False)
     writer.__exit__(KeyboardInterrupt)
-    assert "best weights were not written: [Errno 28] No space" in capsys.readouterr().out
+    assert "best weights, could not be written: [Errno 28] No space" in capsys.readouterr().out

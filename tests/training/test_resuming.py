@@ -142,7 +142,7 @@ def test_training_does_not_write_into_a_folder_that_replaces_its_folder(
 
     def replace_folder(recorder, epoch, logs):
         recorder.checkpoints.finish()
-        (tmp_path / "run").rename(tmp_path / "moved")
+        shutil.rmtree(tmp_path / "run")
         (tmp_path / "run").mkdir()
         (tmp_path / "run" / "other").touch()
         on_epoch_end(recorder, epoch, logs)
