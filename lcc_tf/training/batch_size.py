@@ -29,7 +29,7 @@ def largest_batch_size(
     rules: LabelRules,
     strategy: tf.distribute.Strategy,
     bands: Bands | None,
-    num_images: int,
+    max_images: int,
 ) -> int:
     """Measures the largest batch size that fits into the memory of the devices.
 
@@ -41,7 +41,7 @@ def largest_batch_size(
         rules: number of classes, ignored class and class weights.
         strategy: strategy of the training.
         bands: bands of the images; None for RGB.
-        num_images: maximum number of images per step. The result is larger only if this maximum is
+        max_images: maximum number of images per step. The result is larger only if this maximum is
             smaller than the number of devices.
 
     Returns:
@@ -56,7 +56,7 @@ def largest_batch_size(
         compile_for(phases_of(config)[-1], model, config, rules, steps_per_epoch=1)
     replicas = strategy.num_replicas_in_sync
     largest, used = replicas, _used_memory()
-    for size in _doubled(replicas, min(LARGEST, num_images)):
+    for size in _doubled(replicas, min(LARGEST, max_images)):
         if not fits(model, size, config.image_size):
             break
         largest, before, used = size, used, _used_memory()

@@ -20,7 +20,7 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 import json
 import math
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent import futures
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
@@ -167,11 +167,11 @@ class CheckpointWriter:
     def __init__(self, folder: Path, resumed: Path | None = None, *, is_chief: bool = True) -> None:
         self._is_chief = is_chief
         self._run_folder = folder
-        self._identity = _identity(folder)
+        self._inode = _inode(folder)
         self._folder = folder / CHECKPOINTS
         self._complete = [resumed] if resumed else []
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
-        self._writing: Future | None = None
+        self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
+        self._writing: futures.Future | None = None
 
     def __enter__(self) -> Self:
         return self
@@ -187,16 +187,16 @@ class CheckpointWriter:
         self._thread.shutdown()
         try:
             self.finish()
-        except OSError as full:
+        except OSError as fault:
             if error is None:
                 raise
             print(
-                f"warning: The last checkpoint, or the best weights, could not be written: {full}"
+                f"warning: The last checkpoint, or the best weights, could not be written: {fault}"
             )
 
     def has_its_folder(self) -> bool:
         """Returns False if the run folder was deleted, moved or replaced by another folder."""
-        return self._identity is not None and _identity(self._run_folder) == self._identity
+        return self._inode is not None and _inode(self._run_folder) == self._inode
 
     @property
     def is_writing(self) -> bool:
@@ -268,7 +268,7 @@ class CheckpointWriter:
         if writing := self._writing:
             # Reset `_writing` only after the wait. If Ctrl-C interrupts the wait, `__exit__` can
             # then still report errors.
-            wait([writing])
+            futures.wait([writing])
             self._writing = None
             writing.result()
 
@@ -283,7 +283,7 @@ class CheckpointWriter:
         if not self.has_its_folder():
             raise OSError(
                 f"The run folder {self._run_folder} was deleted, moved or replaced during the "
-                "training. Nothing was written. Train in another `workdir`."
+                "training. The newest checkpoint was not written. Train in another `workdir`."
             )
         if best:
             best.write()
@@ -309,7 +309,7 @@ class CheckpointWriter:
                 other.unlink(missing_ok=True)
 
 
-def _identity(folder: Path) -> tuple[int, int] | None:
+def _inode(folder: Path) -> tuple[int, int] | None:
     """Returns the numbers of the device and of the inode of a folder; None if it does not exist.
 
     A deleted folder and a new folder can have the same inode. A training keeps its run folder open

@@ -165,10 +165,13 @@ def _train(
     if config.deterministic:
         tf.config.experimental.enable_op_determinism()
     if config.batch_size is None:
-        # An epoch must have at least `accumulate` steps. Otherwise the weights would never change.
-        num_crops = split_size(builder, "train") * (config.crops_per_image or 1)
-        largest = max(num_crops // config.accumulate, 1)
-        batch_size = largest_batch_size(config, rules, strategy, bands, largest)
+        max_images = split_size(builder, "train")
+        if config.crops_per_image or config.framing == "whole":
+            # An epoch must have at least `accumulate` steps. Otherwise the weights would never
+            # change. In all other cases, the number of crops is chosen for about 50 steps.
+            num_images = max_images * (config.crops_per_image or 1)
+            max_images = max(num_images // config.accumulate, 1)
+        batch_size = largest_batch_size(config, rules, strategy, bands, max_images)
         config = replace(config, batch_size=batch_size)
     run = Run(
         path=workdir,

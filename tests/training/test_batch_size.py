@@ -61,12 +61,13 @@ def test_largest_batch_size_that_fits_is_stored_and_resumed(config, tmp_path, me
     assert "images per step:" not in capsys.readouterr().out
 
 
-def test_epoch_has_enough_steps_for_an_update(config, tmp_path, memory_for):
-    """The training split has 13 images. With batches of 4 images, an epoch would have 3 steps."""
+@pytest.mark.parametrize(("crops_per_image", "size"), [(1, 2), (None, 8)])
+def test_epoch_has_enough_steps_for_an_update(crops_per_image, size, config, tmp_path, memory_for):
+    """The training split has 13 images. With one crop each, 4 images per step make 3 steps."""
     memory_for(64)
-    config = dataclasses.replace(config, accumulate=4, crops_per_image=1)
+    config = dataclasses.replace(config, accumulate=4, crops_per_image=crops_per_image)
     assert train(config, tmp_path / "run").epoch == config.epochs
-    assert stored_batch_size(tmp_path / "run") == 2
+    assert stored_batch_size(tmp_path / "run") == size
 
 
 def test_cpu_stops_before_the_memory_is_full(config, monkeypatch):
