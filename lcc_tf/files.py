@@ -45,7 +45,10 @@ def complete_file(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def clear_full_disk_errors(file: Path) -> Iterator[None]:
-    """Raises an `OSError` with the name of the file if the disk or the user's quota is full."""
+    """Raises an `OSError` with the name of the file if it cannot become larger.
+
+    The reason is a full disk, a full quota of the user, or a limit of the file size.
+    """
     try:
         yield
     except Exception as error:
@@ -173,6 +176,12 @@ def not_written(file: Path, reason: object) -> OSError:
     The most frequent reason is a full disk. The error names this reason, because the error messages
     of libraries rarely name it.
     """
+    if os.strerror(errno.EFBIG) in str(reason):
+        return OSError(
+            f"{file} cannot be written, because it would be larger than the largest file that the "
+            f"system allows ({reason}). Raise the limit, which `ulimit -f` shows, or choose a "
+            "folder on another file system."
+        )
     free = shutil.disk_usage(file.parent).free
     return OSError(
         f"{file} cannot be written, most likely because the disk is full: {free / 1e6:.1f} MB are "

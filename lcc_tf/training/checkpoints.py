@@ -31,7 +31,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import check_free_space, complete_file, flush
+from lcc_tf.files import check_free_space, complete_file, flush, unfinished_name
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import BEST, check_checksum, write_checksum
 from lcc_tf.training.history import HISTORY
@@ -169,6 +169,7 @@ class CheckpointWriter:
         self._run_folder = folder
         self._inode = _inode(folder)
         self._folder = folder / CHECKPOINTS
+        self._unfinished_best = unfinished_name(folder / BEST)
         self._complete = [resumed] if resumed else []
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: futures.Future | None = None
@@ -304,7 +305,8 @@ class CheckpointWriter:
         flush(self._folder)
         self._complete = [*self._complete, file][-KEPT:]
         # This also deletes damaged checkpoints and unfinished files of a killed process.
-        for other in (*_checkpoints_in(self._folder), *self._folder.glob(".unfinished.*")):
+        unfinished_files = (*self._folder.glob(".unfinished.*"), self._unfinished_best)
+        for other in (*_checkpoints_in(self._folder), *unfinished_files):
             if other not in self._complete:
                 other.unlink(missing_ok=True)
 

@@ -32,6 +32,10 @@ from lcc_tf.training.training_data import TrainingData
 AVERAGED_EPOCHS = 3
 # Largest number of skipped steps per epoch. More skipped steps mean that the training diverges.
 MAX_SKIPPED_STEPS = 10
+# Smallest factor of the loss in float16. Keras starts with 2**15, and halves the factor after each
+# step whose gradient is infinite. These steps change no weights. If a gradient is infinite although
+# the factor is 1, smaller factors rarely help.
+MIN_LOSS_SCALE = 1.0
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -117,6 +121,7 @@ class RunRecorder(keras.callbacks.Callback):
         norm = float(tf.convert_to_tensor(averaging_optimizer(self.model).gradient_norm))
         if not (math.isfinite(logs["loss"]) and math.isfinite(norm)):
             self._stop_or_skip(logs["loss"], norm)
+        self._check_loss_scale()
         self._add_earlier_sums()
         self.state.step += 1
         self.bar.update(1)
@@ -158,6 +163,18 @@ class RunRecorder(keras.callbacks.Callback):
             "`learning_rate` or with `precision='float32'`"
             + (", or resume with `on_nan='skip'`." if config.on_nan == "stop" else ".")
         )
+
+    def _check_loss_scale(self) -> None:
+        """Raises a `DivergenceError` if float16 is not sufficient for the gradients."""
+        scale = getattr(self.model.optimizer, "dynamic_scale", None)  # None: not float16
+        if scale is not None and float(tf.convert_to_tensor(scale)) < MIN_LOSS_SCALE:
+            raise DivergenceError(
+                f"The gradient is not finite in float16, up to step {self.state.step + 1} of epoch "
+                f"{self.state.epoch + 1}, although the factor of the loss was lowered to "
+                f"{MIN_LOSS_SCALE:g}. Since then, the weights have not changed. Earlier "
+                "checkpoints are unchanged. Train in another `workdir` with "
+                "`precision='mixed_bfloat16'`, `precision='float32'` or a lower `learning_rate`."
+            )
 
     def _learning_rate(self) -> float:
         return float(tf.convert_to_tensor(self.model.optimizer.learning_rate))

@@ -120,11 +120,13 @@ def test_newest_two_checkpoints_are_kept(tmp_path):
     state, file = read_state(tmp_path)
     assert state.epoch == 3
     (tmp_path / CHECKPOINTS / ".unfinished.000004.h5").write_bytes(b"killed")
+    (tmp_path / ".unfinished.best.weights.h5").write_bytes(b"killed")
     (tmp_path / CHECKPOINTS / "notes.txt").write_text("mine")
     writer = CheckpointWriter(tmp_path, resumed=file)
     writer.write(small_model(1), state_after(4, best_epoch=0), wait=True)
     names = sorted(path.name for path in (tmp_path / CHECKPOINTS).iterdir())
     assert names == ["000003.h5", "000004.h5", "notes.txt"]
+    assert [path.name for path in tmp_path.iterdir()] == [CHECKPOINTS]
 
 
 def test_folder_with_the_name_of_a_checkpoint_is_ignored(tmp_path):

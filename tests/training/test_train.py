@@ -152,6 +152,14 @@ def test_mixed_precision(eagerly, one_step, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
+def test_gradients_that_stay_infinite_in_float16_raise(eagerly, three_steps, tmp_path, monkeypatch):
+    config = dataclasses.replace(three_steps, precision="mixed_float16")
+    monkeypatch.setattr(keras.optimizers.LossScaleOptimizer, "check_finite", lambda self, _: False)
+    monkeypatch.setattr("lcc_tf.training.recorder.MIN_LOSS_SCALE", 2.0**13)
+    with pytest.raises(DivergenceError, match="in float16, up to step 3 of epoch 1.*bfloat16'"):
+        train(config, tmp_path / "run")
+
+
 def test_infinite_loss_raises(eagerly, one_small_step, tmp_path):
     config = dataclasses.replace(one_small_step, learning_rate=1e30, schedule="constant")
     with pytest.raises(DivergenceError, match="not a finite number in epoch 1.*lower `learning_r"):
