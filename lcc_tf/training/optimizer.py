@@ -118,7 +118,10 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         factor = self.slow_rate if variable.ref() in self._slow else 1.0
         rate = tf.cast(learning_rate, variable.dtype) * factor
         step = tf.cast(tf.convert_to_tensor(self.iterations) + 1, variable.dtype)
-        self.assign_sub(variable, variable * (self.decoupled_decay * rate))
+        # Without the control dependency, TensorFlow decays all variables at the start of the step.
+        # It then keeps the old values, too, because the gradients of earlier layers need them.
+        with tf.control_dependencies([gradient]):
+            self.assign_sub(variable, variable * (self.decoupled_decay * rate))
         momentum, velocity = self._moments[variable.ref()]
         tf.raw_ops.ResourceApplyAdam(
             var=variable.handle,
