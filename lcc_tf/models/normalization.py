@@ -1,6 +1,7 @@
 """Batch normalization with the same results as the layer of Keras, in less time."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -58,7 +59,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return outputs
         # The operation divides the squared differences from the mean by n - 1, and Keras by n.
         # Therefore convert the variance.
-        n = tf.reduce_prod(tf.cast(tf.shape(inputs)[:3], tf.float32))
+        n = np.float32(inputs.shape[:3].num_elements() or 0)  # 0: a size is unknown
+        if not n:
+            n = tf.reduce_prod(tf.cast(tf.shape(inputs)[:3], tf.float32))
         variance *= (n - 1) / n
         for average, value in ((self.moving_mean, mean), (self.moving_variance, variance)):
             average.assign(average * self.momentum + value * (1 - self.momentum))

@@ -41,7 +41,7 @@ def operations(graph):
 
 @pytest.mark.parametrize(
     ("arch", "most_operations", "billions"),
-    [("unetpp", 10500, 7.406), ("deeplabv3plus", 9000, 2.987)],
+    [("unetpp", 6500, 7.406), ("deeplabv3plus", 5600, 2.987)],
 )
 def test_cost_of_a_network(arch, most_operations, billions):
     """Counts the operations of a training step, and the arithmetic of one image of 256x256 pixels.
