@@ -178,9 +178,9 @@ def not_written(file: Path, reason: object) -> OSError:
     """
     if os.strerror(errno.EFBIG) in str(reason):
         return OSError(
-            f"{file} cannot be written, because it would be larger than the largest file that the "
-            f"system allows ({reason}). Raise the limit, which `ulimit -f` shows, or choose a "
-            "folder on another file system."
+            f"{file} cannot be written, because the system limits the size of files ({reason}). "
+            "`ulimit -f` shows the limit. Raise the limit, or choose a folder on another file "
+            "system."
         )
     free = shutil.disk_usage(file.parent).free
     return OSError(

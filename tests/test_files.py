@@ -155,7 +155,7 @@ class LibraryError(Exception):
 
 
 FULL = r"disk is full: [\d.]+ MB are free"
-LIMITED = "larger than the largest file that the system allows .*File too large.*`ulimit -f`"
+LIMITED = "the system limits the size of files .*File too large.*`ulimit -f`"
 
 
 @pytest.mark.parametrize(
@@ -167,7 +167,9 @@ LIMITED = "larger than the largest file that the system allows .*File too large.
         (OSError("Can't write data (errno = 27, 'File too large')"), LIMITED),
     ],
 )
-def test_error_of_a_full_disk_names_the_file_and_leaves_nothing(tmp_path, error, reason):
+def test_error_of_a_file_that_cannot_grow_names_the_file_and_leaves_nothing(
+    tmp_path, error, reason
+):
     def write(context):
         with context as path:
             (path / "half" if path.is_dir() else path).touch()

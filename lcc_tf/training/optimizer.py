@@ -1,9 +1,12 @@
 """AdamW with a lower learning rate for some variables and a moving average of the weights."""
 
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import keras
 import tensorflow as tf
+
+from lcc_tf.errors import InputError
 
 # Decay rates of the moments: defaults of Adam (https://arxiv.org/abs/1412.6980, algorithm 1)
 BETA_1 = 0.9
@@ -86,9 +89,18 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         self._averaged = lambda: averaged_variables
 
     def build(self, variables: list[keras.Variable]) -> None:
-        """Creates the moments of Adam, the averages and the norm of the gradient."""
+        """Creates the moments of Adam, the averages and the norm of the gradient.
+
+        Raises:
+            InputError: a variable is not float32.
+        """
         if self.built:
             return
+        if others := sorted({variable.dtype for variable in variables} - {"float32"}):
+            raise InputError(
+                f"The variables must be float32. Received variables of {', '.join(others)}. Use a "
+                "dtype policy such as 'mixed_bfloat16', whose variables are float32."
+            )
         super().build(variables)
         moments = self.add_optimizer_variables(variables, ["momentum", "velocity"])
         copies = tf.distribute.get_strategy().experimental_local_results
@@ -116,12 +128,13 @@ class AveragingAdamW(keras.optimizers.Optimizer):
     ) -> None:
         """Decays and updates one variable, with the learning rate of this variable."""
         factor = self.slow_rate if variable.ref() in self._slow else 1.0
-        if factor not in self._rates:
+        shared = self._shared
+        if factor not in shared.rates:
             rate = tf.cast(learning_rate, tf.float32) * factor
-            self._rates[factor] = rate, self.decoupled_decay * rate
-        rate, decay = (tf.cast(value, variable.dtype) for value in self._rates[factor])
-        # Without the control dependency, TensorFlow decays all variables at the start of the step.
-        # It then keeps the old values, too, because the gradients of earlier layers need them.
+            shared.rates[factor] = rate, self.decoupled_decay * rate
+        rate, decay = shared.rates[factor]
+        # Without the control dependency, TensorFlow can decay the variables at the start of the
+        # step. It must then keep the old values, too, because the gradients depend on them.
         with tf.control_dependencies([gradient]):
             self.assign_sub(variable, variable * decay)
         momentum, velocity = self._moments[variable.ref()]
@@ -131,7 +144,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
             v=velocity.value.handle,
             lr=rate,
             grad=gradient,
-            **{name: tf.cast(value, variable.dtype) for name, value in self._constants.items()},
+            **shared.constants,
         )
 
     def apply(
@@ -147,15 +160,16 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         # tensors, the graph of a large network would have 1.5 times as many operations, and the
         # first step would start seconds later.
         step = tf.cast(updates + 1, tf.float32)
-        self._constants = {
+        constants = {
             "beta1": tf.constant(BETA_1),
             "beta2": tf.constant(BETA_2),
             "beta1_power": BETA_1**step,
             "beta2_power": BETA_2**step,
             "epsilon": tf.constant(self.epsilon),
         }
-        # Key: factor of the learning rate. Value: learning rate and weight decay.
-        self._rates: dict[float, tuple[tf.Tensor, tf.Tensor]] = {}
+        # Key of `rates`: factor of the learning rate. Value: learning rate and weight decay. Keras
+        # would track the dictionaries, if they were attributes of the optimizer.
+        self._shared = SimpleNamespace(constants=constants, rates={})
         super().apply(grads, trainable_variables)
         # This norm is not finite if a gradient is not finite.
         self.gradient_norm.assign(tf.linalg.global_norm([*map(tf.convert_to_tensor, grads)]))

@@ -32,10 +32,10 @@ from lcc_tf.training.training_data import TrainingData
 AVERAGED_EPOCHS = 3
 # Largest number of skipped steps per epoch. More skipped steps mean that the training diverges.
 MAX_SKIPPED_STEPS = 10
-# Smallest factor of the loss in float16. Keras starts with 2**15, and halves the factor after each
-# step whose gradient is infinite. These steps change no weights. If a gradient is infinite although
-# the factor is 1, smaller factors rarely help.
-MIN_LOSS_SCALE = 1.0
+# Largest number of consecutive steps in float16 whose gradients are not finite. These steps change
+# no weights. Keras multiplies the loss by a factor, which starts at 2**15, and halves the factor
+# after each of these steps. After 16 steps, the factor is below 1, and smaller factors do not help.
+MAX_INFINITE_STEPS = 16
 
 
 class RunRecorder(keras.callbacks.Callback):
@@ -82,6 +82,8 @@ class RunRecorder(keras.callbacks.Callback):
         # needed.
         self.sums = sums if state.step else {}
         self.events = EventFiles(run.path) if is_chief else None
+        self.infinite_steps = 0  # consecutive steps without an update, in float16
+        self.updates = -1  # number of updates after the previous step
         self.last_checkpoint = time.monotonic()
         self.start = time.monotonic() - state.seconds
         self.bar = tqdm(
@@ -121,7 +123,7 @@ class RunRecorder(keras.callbacks.Callback):
         norm = float(tf.convert_to_tensor(averaging_optimizer(self.model).gradient_norm))
         if not (math.isfinite(logs["loss"]) and math.isfinite(norm)):
             self._stop_or_skip(logs["loss"], norm)
-        self._check_loss_scale()
+        self._count_infinite_steps()
         self._add_earlier_sums()
         self.state.step += 1
         self.bar.update(1)
@@ -164,16 +166,20 @@ class RunRecorder(keras.callbacks.Callback):
             + (", or resume with `on_nan='skip'`." if config.on_nan == "stop" else ".")
         )
 
-    def _check_loss_scale(self) -> None:
-        """Raises a `DivergenceError` if float16 is not sufficient for the gradients."""
-        scale = getattr(self.model.optimizer, "dynamic_scale", None)  # None: not float16
-        if scale is not None and float(tf.convert_to_tensor(scale)) < MIN_LOSS_SCALE:
+    def _count_infinite_steps(self) -> None:
+        """Raises a `DivergenceError` if the gradients in float16 stay infinite."""
+        if not isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer):
+            return  # not float16
+        updates = int(tf.convert_to_tensor(averaging_optimizer(self.model).iterations))
+        self.infinite_steps = self.infinite_steps + 1 if updates == self.updates else 0
+        self.updates = updates
+        if self.infinite_steps >= MAX_INFINITE_STEPS:
             raise DivergenceError(
-                f"The gradient is not finite in float16, up to step {self.state.step + 1} of epoch "
-                f"{self.state.epoch + 1}, although the factor of the loss was lowered to "
-                f"{MIN_LOSS_SCALE:g}. Since then, the weights have not changed. Earlier "
-                "checkpoints are unchanged. Train in another `workdir` with "
-                "`precision='mixed_bfloat16'`, `precision='float32'` or a lower `learning_rate`."
+                f"In the last {self.infinite_steps} steps, up to step {self.state.step + 1} of "
+                f"epoch {self.state.epoch + 1}, the gradient was not finite in float16. These "
+                "steps did not change the weights. Earlier checkpoints are unchanged. Train in "
+                "another `workdir` with `precision='mixed_bfloat16'`, `precision='float32'` or a "
+                "lower `learning_rate`."
             )
 
     def _learning_rate(self) -> float:

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from lcc_tf.errors import InputError
 from lcc_tf.training.optimizer import AveragingAdamW
 
 
@@ -31,6 +32,24 @@ def test_slow_variables_have_a_fraction_of_the_learning_rate():
     # Adam subtracts the learning rate.
     assert float(fast) == pytest.approx(2.0 * (1 - 0.1 * 0.5) - 0.1, abs=1e-6)
     assert float(slow) == pytest.approx(2.0 * (1 - 0.01 * 0.5) - 0.01, abs=1e-6)
+
+
+def test_decay_waits_for_the_gradient():
+    """Otherwise, a training needs more memory, because TensorFlow keeps the values before it."""
+    (weight,) = variables([[1.0, 2.0]])
+    optimizer = AveragingAdamW(0.1, weight_decay=0.5)
+    optimizer.build([weight])
+    apply = tf.function(lambda gradient: optimizer.apply([gradient], [weight]))
+    graph = apply.get_concrete_function(tf.TensorSpec((2,), tf.float32)).graph
+    (decay,) = (op for op in graph.get_operations() if op.type == "AssignSubVariableOp")
+    (read,) = (i.op for i in decay.inputs[1].op.inputs if i.op.type == "ReadVariableOp")
+    assert read.control_inputs
+
+
+def test_variables_in_half_precision_raise():
+    weight = keras.Variable(1.0, dtype="bfloat16")
+    with pytest.raises(InputError, match="Received variables of bfloat16. Use.*'mixed_bfloat16'"):
+        AveragingAdamW(0.1, weight_decay=0.5).apply([np.float32(1.0)], [weight])
 
 
 def test_accumulated_steps_equal_a_step_with_the_mean_gradient():

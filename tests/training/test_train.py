@@ -154,9 +154,12 @@ def test_mixed_precision(eagerly, one_step, tmp_path):
 
 def test_gradients_that_stay_infinite_in_float16_raise(eagerly, three_steps, tmp_path, monkeypatch):
     config = dataclasses.replace(three_steps, precision="mixed_float16")
-    monkeypatch.setattr(keras.optimizers.LossScaleOptimizer, "check_finite", lambda self, _: False)
-    monkeypatch.setattr("lcc_tf.training.recorder.MIN_LOSS_SCALE", 2.0**13)
-    with pytest.raises(DivergenceError, match="in float16, up to step 3 of epoch 1.*bfloat16'"):
+    are_finite = iter([False, True, False, False])
+    monkeypatch.setattr(
+        keras.optimizers.LossScaleOptimizer, "check_finite", lambda *_: next(are_finite)
+    )
+    monkeypatch.setattr("lcc_tf.training.recorder.MAX_INFINITE_STEPS", 2)
+    with pytest.raises(DivergenceError, match="last 2 steps, up to step 1 of epoch 2.*bfloat16'"):
         train(config, tmp_path / "run")
 
 
