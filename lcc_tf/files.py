@@ -45,9 +45,9 @@ def complete_file(file: Path) -> Iterator[Path]:
 
 @contextlib.contextmanager
 def clear_full_disk_errors(file: Path) -> Iterator[None]:
-    """Raises an `OSError` with the name of the file if it cannot become larger.
+    """Raises an `OSError` with the name of the file if the disk or the user's quota is full.
 
-    The reason is a full disk, a full quota of the user, or a limit of the file size.
+    The `OSError` is also raised if the system limits the size of files.
     """
     try:
         yield
@@ -174,13 +174,13 @@ def not_written(file: Path, reason: object) -> OSError:
     """Returns the error for a file that a library could not write.
 
     The most frequent reason is a full disk. The error names this reason, because the error messages
-    of libraries rarely name it.
+    of libraries rarely name it. If the system limits the size of files, the error names the limit.
     """
     if os.strerror(errno.EFBIG) in str(reason):
         return OSError(
             f"{file} cannot be written, because the system limits the size of files ({reason}). "
-            "`ulimit -f` shows the limit. Raise the limit, or choose a folder on another file "
-            "system."
+            "If `ulimit -f` shows a number, raise this limit. Otherwise, choose a folder on "
+            "another file system."
         )
     free = shutil.disk_usage(file.parent).free
     return OSError(

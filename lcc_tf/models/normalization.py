@@ -59,7 +59,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             return outputs
         # The operation divides the squared differences from the mean by n - 1, and Keras by n.
         # Therefore convert the variance.
-        n = np.float32(inputs.shape[:3].num_elements() or 0)  # 0: a size is unknown
+        n = np.float32(inputs.shape[:3].num_elements() or 0)  # 0 if a size is unknown
         if not n:
             n = tf.reduce_prod(tf.cast(tf.shape(inputs)[:3], tf.float32))
         variance *= (n - 1) / n

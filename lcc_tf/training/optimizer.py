@@ -133,8 +133,8 @@ class AveragingAdamW(keras.optimizers.Optimizer):
             rate = tf.cast(learning_rate, tf.float32) * factor
             shared.rates[factor] = rate, self.decoupled_decay * rate
         rate, decay = shared.rates[factor]
-        # Without the control dependency, TensorFlow can decay the variables at the start of the
-        # step. It must then keep the old values, too, because the gradients depend on them.
+        # Decay a variable only after the gradients are computed. Otherwise, TensorFlow must keep a
+        # copy of the old value, because the gradients need it.
         with tf.control_dependencies([gradient]):
             self.assign_sub(variable, variable * decay)
         momentum, velocity = self._moments[variable.ref()]
@@ -158,7 +158,7 @@ class AveragingAdamW(keras.optimizers.Optimizer):
         updates = tf.convert_to_tensor(self.iterations)
         # All variables share these tensors and the learning rates. If each variable had its own
         # tensors, the graph of a large network would have 1.5 times as many operations, and the
-        # first step would start seconds later.
+        # first step would end seconds later.
         step = tf.cast(updates + 1, tf.float32)
         constants = {
             "beta1": tf.constant(BETA_1),
@@ -167,8 +167,9 @@ class AveragingAdamW(keras.optimizers.Optimizer):
             "beta2_power": BETA_2**step,
             "epsilon": tf.constant(self.epsilon),
         }
-        # Key of `rates`: factor of the learning rate. Value: learning rate and weight decay. Keras
-        # would track the dictionaries, if they were attributes of the optimizer.
+        # Key of `rates`: factor of the learning rate. Value: learning rate, and its product with
+        # the weight decay. A namespace hides the dictionaries from Keras, which wraps and tracks
+        # dictionaries that are attributes of an optimizer.
         self._shared = SimpleNamespace(constants=constants, rates={})
         super().apply(grads, trainable_variables)
         # This norm is not finite if a gradient is not finite.

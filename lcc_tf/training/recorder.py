@@ -32,9 +32,10 @@ from lcc_tf.training.training_data import TrainingData
 AVERAGED_EPOCHS = 3
 # Largest number of skipped steps per epoch. More skipped steps mean that the training diverges.
 MAX_SKIPPED_STEPS = 10
-# Largest number of consecutive steps in float16 whose gradients are not finite. These steps change
-# no weights. Keras multiplies the loss by a factor, which starts at 2**15, and halves the factor
-# after each of these steps. After 16 steps, the factor is below 1, and smaller factors do not help.
+# A training in float16 stops after this number of consecutive steps whose gradients are not finite.
+# These steps change no weights. Keras multiplies the loss by a factor, which starts at 2**15, and
+# halves the factor after each of these steps. After 16 steps, the factor is 0.5. The gradients are
+# then not finite without the factor, too.
 MAX_INFINITE_STEPS = 16
 
 
@@ -83,7 +84,7 @@ class RunRecorder(keras.callbacks.Callback):
         self.sums = sums if state.step else {}
         self.events = EventFiles(run.path) if is_chief else None
         self.infinite_steps = 0  # consecutive steps without an update, in float16
-        self.updates = -1  # number of updates after the previous step
+        self.updates = -1  # number of updates after the previous step; -1: unknown
         self.last_checkpoint = time.monotonic()
         self.start = time.monotonic() - state.seconds
         self.bar = tqdm(
@@ -167,7 +168,11 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def _count_infinite_steps(self) -> None:
-        """Raises a `DivergenceError` if the gradients in float16 stay infinite."""
+        """Counts consecutive steps in float16 without an update of the weights.
+
+        Raises:
+            DivergenceError: there are `MAX_INFINITE_STEPS` such steps.
+        """
         if not isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer):
             return  # not float16
         updates = int(tf.convert_to_tensor(averaging_optimizer(self.model).iterations))
@@ -175,11 +180,11 @@ class RunRecorder(keras.callbacks.Callback):
         self.updates = updates
         if self.infinite_steps >= MAX_INFINITE_STEPS:
             raise DivergenceError(
-                f"In the last {self.infinite_steps} steps, up to step {self.state.step + 1} of "
-                f"epoch {self.state.epoch + 1}, the gradient was not finite in float16. These "
-                "steps did not change the weights. Earlier checkpoints are unchanged. Train in "
-                "another `workdir` with `precision='mixed_bfloat16'`, `precision='float32'` or a "
-                "lower `learning_rate`."
+                f"In {self.infinite_steps} consecutive steps, the gradient was not finite in "
+                f"float16. The last one was step {self.state.step + 1} of epoch "
+                f"{self.state.epoch + 1}. These steps did not change the weights. Earlier "
+                "checkpoints are unchanged. Train in another `workdir` with "
+                "`precision='mixed_bfloat16'`, `precision='float32'` or a lower `learning_rate`."
             )
 
     def _learning_rate(self) -> float:

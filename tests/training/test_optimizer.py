@@ -35,7 +35,7 @@ def test_slow_variables_have_a_fraction_of_the_learning_rate():
 
 
 def test_decay_waits_for_the_gradient():
-    """Otherwise, a training needs more memory, because TensorFlow keeps the values before it."""
+    """Verifies that the decay follows the gradient. Before it, TensorFlow copies the weights."""
     (weight,) = variables([[1.0, 2.0]])
     optimizer = AveragingAdamW(0.1, weight_decay=0.5)
     optimizer.build([weight])
