@@ -83,8 +83,10 @@ class RunRecorder(keras.callbacks.Callback):
         # needed.
         self.sums = sums if state.step else {}
         self.events = EventFiles(run.path) if is_chief else None
-        self.infinite_steps = 0  # consecutive steps without an update, in float16
-        self.updates = -1  # number of updates after the previous step; -1: unknown
+        self.infinite_steps = 0  # consecutive steps with an infinite gradient, in float16
+        # Factor of the loss after the previous step, in float16. With 0, the first step is not
+        # counted as a step with an infinite gradient.
+        self.loss_scale = 0.0
         self.last_checkpoint = time.monotonic()
         self.start = time.monotonic() - state.seconds
         self.bar = tqdm(
@@ -168,16 +170,16 @@ class RunRecorder(keras.callbacks.Callback):
         )
 
     def _count_infinite_steps(self) -> None:
-        """Counts consecutive steps in float16 without an update of the weights.
+        """Counts consecutive steps in float16 after which Keras lowers the factor of the loss.
 
         Raises:
             DivergenceError: there are `MAX_INFINITE_STEPS` such steps.
         """
         if not isinstance(self.model.optimizer, keras.optimizers.LossScaleOptimizer):
             return  # not float16
-        updates = int(tf.convert_to_tensor(averaging_optimizer(self.model).iterations))
-        self.infinite_steps = self.infinite_steps + 1 if updates == self.updates else 0
-        self.updates = updates
+        scale = float(tf.convert_to_tensor(self.model.optimizer.dynamic_scale))
+        self.infinite_steps = self.infinite_steps + 1 if scale < self.loss_scale else 0
+        self.loss_scale = scale
         if self.infinite_steps >= MAX_INFINITE_STEPS:
             raise DivergenceError(
                 f"In {self.infinite_steps} consecutive steps, the gradient was not finite in "

@@ -152,8 +152,11 @@ def test_mixed_precision(eagerly, one_step, tmp_path):
     assert keras.config.dtype_policy().name == "float32"
 
 
-def test_gradients_that_stay_infinite_in_float16_raise(eagerly, three_steps, tmp_path, monkeypatch):
-    config = dataclasses.replace(three_steps, precision="mixed_float16")
+@pytest.mark.parametrize("accumulate", [1, 3])
+def test_gradients_that_stay_infinite_in_float16_raise(
+    accumulate, eagerly, three_steps, tmp_path, monkeypatch
+):
+    config = dataclasses.replace(three_steps, precision="mixed_float16", accumulate=accumulate)
     are_finite = iter([False, True, False, False])
     monkeypatch.setattr(
         keras.optimizers.LossScaleOptimizer, "check_finite", lambda *_: next(are_finite)
