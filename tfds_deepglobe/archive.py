@@ -107,7 +107,7 @@ class Example:
 
     def encoded_mask(self) -> bytes:
         """Returns the class ids as the content of a PNG file with one channel."""
-        return encode_png(Image.fromarray(self.class_ids))
+        return encode_png(Image.fromarray(self.class_ids), zlib.Z_RLE)
 
 
 @dataclasses.dataclass(frozen=True)

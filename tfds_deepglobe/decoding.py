@@ -90,7 +90,8 @@ _PNG_ORDER = re.compile(
 )
 # Names and possible lengths of the first chunks
 _PNG_SIZES = {(b"IHDR", 13), *((b"PLTE", 3 * num_colors) for num_colors in range(1, 257))}
-_PNG_STEP = 1 << 20  # bytes of pixels to decompress at once
+_PNG_STEP = 1 << 18  # bytes to decompress at once, which fit into the processor's cache
+_BLOCK_ROWS = 16  # rows of a mask to convert at once
 _ORIENTATION = 274  # number of the orientation tag in TIFF and EXIF
 # If a TIFF image has an orientation tag, Pillow rotates or flips the image. Key: orientation.
 # Value: operation that restores the stored pixels.
@@ -166,7 +167,7 @@ def decode_mask(
                 f"is damaged: it contains the color number {index}, but its palette has only "
                 f"{num_colors} colors, numbered from 0"
             )
-    colors = np.asarray(mask.convert("RGB"))
+    colors = _colors(mask if mask.mode == "RGB" else mask.convert("RGB"))
     if bits < 8:
         step = 255 // (2**bits - 1)  # difference between two shades
         grays = {red for red, green, blue in palette if red == green == blue}
@@ -250,16 +251,34 @@ def orientation_of(tiff: bytes) -> int:
     return _tiff_orientation(io.BytesIO(tiff))
 
 
-def encode_png(image: Image.Image) -> bytes:
-    """Returns an image as the content of a PNG file."""
+def encode_png(image: Image.Image, strategy: int = -1) -> bytes:
+    """Returns an image as the content of a PNG file.
+
+    Args:
+        image: the image.
+        strategy: strategy of zlib; -1 for the choice of Pillow. `zlib.Z_RLE` is faster, but is only
+            suited to images with large areas of one value.
+    """
     data = io.BytesIO()
-    image.save(data, "PNG")
+    image.save(data, "PNG", compress_type=strategy)
     return data.getvalue()
 
 
 def size_text(size: tuple[int, int]) -> str:
     """Formats a size `(width, height)` as text, such as "512x256"."""
     return f"{size[0]}x{size[1]}"
+
+
+def _colors(image: Image.Image) -> np.ndarray:
+    """Returns the pixels of an RGB image, uint8 `(height, width, 3)`.
+
+    `np.asarray` would need twice the memory, and more time.
+    """
+    colors = np.empty((image.height, image.width, 3), np.uint8)
+    for top in range(0, image.height, _BLOCK_ROWS):
+        rows = (0, top, image.width, min(top + _BLOCK_ROWS, image.height))
+        colors[top : rows[3]] = np.asarray(image.crop(rows))
+    return colors
 
 
 def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, int]:
@@ -321,7 +340,14 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
     # tag. Therefore, the tag is read first.
     orientation = _orientation(image) if kind == "TIFF" else 1
     try:
-        image.load()
+        if kind == "JPEG":
+            # Decode only one of 8x8 pixels. Pillow then reads the whole file, and finds the same
+            # damage. It decodes all pixels of the returned image when they are used.
+            reduced = decoder(io.BytesIO(data))
+            reduced.draft(None, (1, 1))
+            reduced.load()
+        else:
+            image.load()
         is_transparent = image.has_transparency_data and (
             image.convert("RGBA").getextrema()[3] != (255, 255)
         )
@@ -420,10 +446,13 @@ def _check_png_pixels(data: bytes) -> None:
     with contextlib.suppress(zlib.error):
         while start < len(data):
             end = start + 8 + int.from_bytes(data[start : start + 4])
-            rest = data[start + 8 : end] if data[start + 4 : start + 8] == b"IDAT" else b""
-            while rest and size <= expected:  # the limit protects the memory
-                size += len(decoder.decompress(rest, _PNG_STEP))
-                rest = decoder.unconsumed_tail
+            place = start + 8 if data[start + 4 : start + 8] == b"IDAT" else end
+            # `decompress` copies the rest of its input. Therefore, the input is short, too.
+            for part in range(place, end, _PNG_STEP):
+                rest = data[part : min(part + _PNG_STEP, end)]
+                while rest and size <= expected:  # the limit protects the memory
+                    size += len(decoder.decompress(rest, _PNG_STEP))
+                    rest = decoder.unconsumed_tail
             start = end + 4
         size += len(decoder.flush())
     if size != expected:

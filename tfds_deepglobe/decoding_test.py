@@ -481,6 +481,15 @@ def test_png_files_without_the_last_rows_raise(bits):
         decode_mask(data, "PNG")
 
 
+def test_png_files_with_one_large_chunk_of_pixels_are_complete():
+    noise = np.random.default_rng(0).integers(0, 256, (700, 500), np.uint8)
+    data = png_of(noise, 8)
+    np.testing.assert_array_equal(decode_mask(data, "PNG")[0][..., 1], noise)
+    header = struct.pack(">IIBBBBB", 500, 701, 8, 0, 0, 0, 0)  # one row more
+    with pytest.raises(InputError, match="it contains 350700 of 351201 bytes of pixels"):
+        decode_mask(data[:8] + chunk(b"IHDR", header) + data[33:], "PNG")
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (5, 2), (33, 18)])
 def test_interlaced_png_files_are_complete(size):
     """Writes the rows of the seven passes without row filters."""
