@@ -107,7 +107,9 @@ class Example:
 
     def encoded_mask(self) -> bytes:
         """Returns the class ids as the content of a PNG file with one channel."""
-        return encode_png(Image.fromarray(self.class_ids), zlib.Z_RLE)
+        # With level 1, TensorFlow decodes a mask of DeepGlobe in half of the time. The file is
+        # twice as large, but is small compared to its image.
+        return encode_png(Image.fromarray(self.class_ids), level=1)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -251,16 +251,15 @@ def orientation_of(tiff: bytes) -> int:
     return _tiff_orientation(io.BytesIO(tiff))
 
 
-def encode_png(image: Image.Image, strategy: int = -1) -> bytes:
+def encode_png(image: Image.Image, level: int = 6) -> bytes:
     """Returns an image as the content of a PNG file.
 
     Args:
         image: the image.
-        strategy: strategy of zlib; -1 for the choice of Pillow. `zlib.Z_RLE` is faster, but is only
-            suited to images with large areas of one value.
+        level: level of the compression, from 1 (fastest) to 9 (smallest).
     """
     data = io.BytesIO()
-    image.save(data, "PNG", compress_type=strategy)
+    image.save(data, "PNG", compress_level=level)
     return data.getvalue()
 
 
