@@ -17,8 +17,10 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 `lcc_tf.training.phases`.
 """
 
+import contextlib
 import json
 import math
+import os
 from collections.abc import Callable
 from concurrent import futures
 from dataclasses import dataclass, field
@@ -31,7 +33,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import check_free_space, complete_file, flush, unfinished_name
+from lcc_tf.files import check_free_space, complete_file, flush
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import BEST, check_checksum, write_checksum
 from lcc_tf.training.history import HISTORY
@@ -129,7 +131,7 @@ class WeightsFile:
                 (weight, tf.identity(tf.convert_to_tensor(weight)))
                 for weight in self._model.weights
             ]
-        self._file = file
+        self.file = file
 
     def write(self) -> None:
         """Writes the file, with a checksum.
@@ -138,9 +140,9 @@ class WeightsFile:
             OSError: the disk is full.
         """
         sizes = (math.prod(value.shape) * value.dtype.size for _, value in self._values)
-        check_free_space(self._file, sum(sizes))
+        check_free_space(self.file, sum(sizes))
         # In this scope, and only in this thread, the variables have the values of the tensors.
-        with complete_file(self._file) as unfinished, keras.StatelessScope(self._values):
+        with complete_file(self.file) as unfinished, keras.StatelessScope(self._values):
             self._model.save_weights(unfinished)
             write_checksum(unfinished)
 
@@ -169,7 +171,6 @@ class CheckpointWriter:
         self._run_folder = folder
         self._inode = _inode(folder)
         self._folder = folder / CHECKPOINTS
-        self._unfinished_best = unfinished_name(folder / BEST)
         self._complete = [resumed] if resumed else []
         self._thread = futures.ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: futures.Future | None = None
@@ -199,6 +200,10 @@ class CheckpointWriter:
         """Returns False if the run folder was deleted, moved or replaced by another folder."""
         return self._inode is not None and _inode(self._run_folder) == self._inode
 
+    def has_checkpoint(self) -> bool:
+        """Returns True if the run folder contains a complete checkpoint."""
+        return bool(self._complete) and self.has_its_folder()
+
     @property
     def is_writing(self) -> bool:
         """True if files are being written in the background."""
@@ -222,17 +227,15 @@ class CheckpointWriter:
             model: model that is compiled with `AveragingAdamW`.
             state: state of the training.
             wait: if False, the files are written in the background, with the current values.
-            best: new best weights. They are written before the checkpoint. If the training is
-                killed after the best weights and before the checkpoint, the resumed training
-                writes the same best weights again.
+            best: new best weights, with the path `best_of_epoch`. When the checkpoint is complete,
+                the file is renamed to `best.weights.h5`. If the training is killed before the
+                checkpoint is complete, the earlier best weights are kept.
             then: function that the writing thread calls when the checkpoint is complete.
 
         Raises:
             OSError: the disk is too full to write these files, the previous checkpoint, or a file
                 that `then` writes.
         """
-        # Wait for the previous checkpoint. Best weights may be written only after a checkpoint is
-        # complete. Otherwise a killed training could not resume.
         self.finish()
         # To read a metric, TensorFlow adds the values of all machines, and each worker must take
         # part. Therefore all workers read the arrays, not only the chief.
@@ -286,9 +289,16 @@ class CheckpointWriter:
                 f"The run folder {self._run_folder} was deleted, moved or replaced during the "
                 "training. The newest checkpoint was not written. Train in another `workdir`."
             )
-        if best:
-            best.write()
-        self._write_checkpoint(arrays, state)
+        try:
+            if best:
+                best.write()
+            self._write_checkpoint(arrays, state)
+            if best:
+                os.replace(best.file, self._run_folder / BEST)
+        finally:
+            if best:
+                best.file.unlink(missing_ok=True)
+        self._delete_old_files()
         if then:
             then()
 
@@ -304,11 +314,18 @@ class CheckpointWriter:
             write_checksum(unfinished)
         flush(self._folder)
         self._complete = [*self._complete, file][-KEPT:]
-        # This also deletes damaged checkpoints and unfinished files of a killed process.
-        unfinished_files = (*self._folder.glob(".unfinished.*"), self._unfinished_best)
-        for other in (*_checkpoints_in(self._folder), *unfinished_files):
-            if other not in self._complete:
-                other.unlink(missing_ok=True)
+
+    def _delete_old_files(self) -> None:
+        """Deletes old and damaged checkpoints, and unfinished files of a killed process."""
+        unfinished = *self._folder.glob(".unfinished.*"), *self._run_folder.glob(f".*.{BEST}")
+        for file in (*_checkpoints_in(self._folder), *unfinished):
+            if file not in self._complete:
+                file.unlink(missing_ok=True)
+
+
+def best_of_epoch(folder: Path, epoch: int) -> Path:
+    """Returns the path of new best weights whose checkpoint is not complete yet."""
+    return folder / f".epoch_{epoch}.{BEST}"
 
 
 def _inode(folder: Path) -> tuple[int, int] | None:
@@ -369,6 +386,9 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
         except (OSError, KeyError, ValueError, TypeError) as error:
             faults.append(f"{file.name} is damaged ({' '.join(str(error).split())[:200]})")
             continue
+        # The training was killed between the checkpoint and the renaming of its best weights.
+        with contextlib.suppress(FileNotFoundError):
+            os.replace(best_of_epoch(folder, state.best_epoch), folder / BEST)
         if state.best_epoch and not (folder / BEST).exists():
             state.best_score, state.best_epoch = float("-inf"), 0
             print(

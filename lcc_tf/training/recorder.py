@@ -10,13 +10,14 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lcc_tf.errors import DivergenceError
-from lcc_tf.files import clear_full_disk_errors
+from lcc_tf.files import clear_write_errors
 from lcc_tf.models.layers import all_layers
-from lcc_tf.runs import BEST, Run
+from lcc_tf.runs import Run
 from lcc_tf.training.checkpoints import (
     CheckpointWriter,
     TrainingState,
     WeightsFile,
+    best_of_epoch,
     training_variables,
 )
 from lcc_tf.training.distribution import at_any_worker
@@ -281,7 +282,7 @@ class RunRecorder(keras.callbacks.Callback):
         if state.epoch == AVERAGED_EPOCHS or score > state.best_score:
             state.best_score, state.best_epoch = score, state.epoch
             if self.is_chief:
-                best = WeightsFile(self.model, self.run.path / BEST)
+                best = WeightsFile(self.model, best_of_epoch(self.run.path, state.epoch))
         epochs_without_gain = state.epoch - max(state.best_epoch, self.phase.start)
         if self.phase.stops_early and epochs_without_gain >= config.patience:
             self.model.stop_training = state.finished = True
@@ -307,7 +308,7 @@ class RunRecorder(keras.callbacks.Callback):
         They are written after the checkpoint. If the training is killed in between, the resumed
         training adds the missing epoch.
         """
-        with clear_full_disk_errors(self.run.path / "tensorboard"):
+        with clear_write_errors(self.run.path / "tensorboard"):
             self.events.write(history)
         write_table(self.run.path, history)
 

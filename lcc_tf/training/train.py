@@ -255,7 +255,7 @@ def _train(
             "`precision='mixed_bfloat16'`."
         ) from error
     finally:
-        if cluster.is_chief and writer.has_its_folder():
+        if cluster.is_chief and writer.has_checkpoint():
             write_history(workdir, state.history)
     return state
 
@@ -287,10 +287,6 @@ def fit(model: keras.Model, recorder: RunRecorder) -> None:
             verbose=0,
         )
 
-    if state == TrainingState():
-        # A training can be killed after the first best weights are saved, and before the checkpoint
-        # of the same epoch is complete. It then resumes from this checkpoint.
-        recorder.checkpoints.write(model, state, wait=False)
     xla = "with XLA" if model.jit_compile else "without XLA"
     print(f"Compiling the first step {xla}; this can take some minutes.")
     try:

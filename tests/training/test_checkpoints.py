@@ -18,6 +18,7 @@ from lcc_tf.training.checkpoints import (
     CheckpointWriter,
     TrainingState,
     WeightsFile,
+    best_of_epoch,
     read_state,
     restore,
     save_weights,
@@ -120,7 +121,8 @@ def test_newest_two_checkpoints_are_kept(tmp_path):
     state, file = read_state(tmp_path)
     assert state.epoch == 3
     (tmp_path / CHECKPOINTS / ".unfinished.000004.h5").write_bytes(b"killed")
-    (tmp_path / ".unfinished.best.weights.h5").write_bytes(b"killed")
+    for name in (".unfinished.best.weights.h5", ".unfinished..epoch_4.best.weights.h5"):
+        (tmp_path / name).write_bytes(b"killed")
     (tmp_path / CHECKPOINTS / "notes.txt").write_text("mine")
     writer = CheckpointWriter(tmp_path, resumed=file)
     writer.write(small_model(1), state_after(4, best_epoch=0), wait=True)
@@ -306,22 +308,35 @@ def test_weights_file_has_the_values_of_its_creation(tmp_path):
         assert np.any(saved != other)
 
 
-def test_best_weights_need_a_complete_checkpoint_and_come_before_the_next(tmp_path, monkeypatch):
-    writer = CheckpointWriter(tmp_path)
-    monkeypatch.setattr(writer, "_write_checkpoint", lambda *_: 1 / 0)
+def write_best(folder, epoch, seed):
+    """Writes a checkpoint whose epoch is the best, and returns the bytes of the best weights."""
+    best = WeightsFile(trained(seed), best_of_epoch(folder, epoch))
+    CheckpointWriter(folder).write(small_model(1), state_after(epoch, epoch), wait=True, best=best)
+    return (folder / BEST).read_bytes()
 
-    def write():
-        best = WeightsFile(trained(1), tmp_path / BEST)
-        writer.write(small_model(1), state_after(1, best_epoch=1), wait=False, best=best)
 
-    writer.write(small_model(1), state_after(0, best_epoch=0), wait=False)
-    with pytest.raises(ZeroDivisionError):
-        write()
-    assert not (tmp_path / BEST).exists()
-    write()
-    with pytest.raises(ZeroDivisionError):
-        writer.finish()
-    assert (tmp_path / BEST).exists()
+def test_best_weights_change_when_their_checkpoint_is_complete(tmp_path, monkeypatch):
+    first = write_best(tmp_path, epoch=1, seed=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(CheckpointWriter, "_write_checkpoint", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            write_best(tmp_path, epoch=2, seed=2)
+    assert (tmp_path / BEST).read_bytes() == first
+    assert not [*tmp_path.glob(".*")]
+    assert write_best(tmp_path, epoch=2, seed=2) != first
+
+
+def test_best_weights_of_a_killed_training_belong_to_its_checkpoint(tmp_path):
+    write_best(tmp_path, epoch=1, seed=1)
+    save_weights(trained(2), best_of_epoch(tmp_path, 2))  # killed before the second checkpoint
+    first = (tmp_path / BEST).read_bytes()
+    read_state(tmp_path)
+    assert (tmp_path / BEST).read_bytes() == first
+    (tmp_path / BEST).rename(best_of_epoch(tmp_path, 1))  # killed after the first checkpoint
+    assert read_state(tmp_path)[0].best_epoch == 1
+    assert (tmp_path / BEST).read_bytes() == first
+    write(tmp_path, state_after(3, best_epoch=1))
+    assert {path.name for path in tmp_path.iterdir()} == {BEST, CHECKPOINTS}
 
 
 def test_flipped_bit_of_the_best_weights_raises(tmp_path):
