@@ -80,11 +80,12 @@ _ORIENTATIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Example:
-    """A decoded image and its decoded mask.
+    """An image and its decoded mask.
 
     Attributes:
-        image: image with 8 bits per channel, in RGB, or in RGBA without transparent pixels. If the
-            archive has `bands`, a `Raster` with these bands.
+        image: image with 8 bits per channel, in RGB, or in RGBA without transparent pixels. The
+            pixels of a JPEG image are decoded when they are used. Only one thread may use the
+            image. If the archive has `bands`, a `Raster` with these bands.
         class_ids: mask as class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
         image_file: content of the image file.
     """
@@ -252,7 +253,7 @@ class Archive:
             raster = read_raster(contents, kind, self.bands, self.named_bands)
             return raster, raster.orientation, b""
         image_file = self._content(file.name)
-        return *decode_image(image_file, kind), image_file
+        return *decode_image(image_file, kind, pixels=False), image_file
 
 
 @dataclasses.dataclass(frozen=True)

@@ -349,7 +349,7 @@ def parse_color_map(map_color: Sequence[str]) -> dict[RGB, str]:
 
 
 def _blocks_of_rows(mask_rgb: np.ndarray) -> Iterator[slice]:
-    """Yields slices of rows. The temporary arrays of one slice fit into the processor's cache."""
+    """Yields slices of rows, so that temporary arrays usually fit into the processor's cache."""
     height, width = mask_rgb.shape[:2]
     step = max(1, _BLOCK_PIXELS // max(1, width))
     for start in range(0, height, step):

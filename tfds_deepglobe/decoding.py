@@ -106,7 +106,7 @@ _UNTURN = {
 }
 
 
-def decode_image(data: bytes, kind: str) -> tuple[Image.Image, int]:
+def decode_image(data: bytes, kind: str, *, pixels: bool = True) -> tuple[Image.Image, int]:
     """Decodes an image in RGB, or in RGBA without transparent pixels.
 
     If a TIFF file has several pages, only the first page is decoded.
@@ -114,6 +114,8 @@ def decode_image(data: bytes, kind: str) -> tuple[Image.Image, int]:
     Args:
         data: content of the file.
         kind: Pillow's name of the format, such as "JPEG".
+        pixels: False if the pixels are rarely needed. A JPEG file is then verified in about half of
+            the time. Its pixels are decoded when they are used, and only one thread may use them.
 
     Returns:
         Two values:
@@ -124,7 +126,7 @@ def decode_image(data: bytes, kind: str) -> tuple[Image.Image, int]:
     Raises:
         InputError: The file is damaged, too large, not of the format `kind`, or not an RGB image.
     """
-    image, orientation, _ = _decode(data, kind, _EXPECTED_IMAGE[kind])
+    image, orientation, _ = _decode(data, kind, _EXPECTED_IMAGE[kind], pixels=pixels)
     if image.mode not in ("RGB", "RGBA"):
         raise InputError(f"has mode {image.mode}; {_EXPECTED_IMAGE[kind]}")
     return image, orientation
@@ -280,13 +282,16 @@ def _colors(image: Image.Image) -> np.ndarray:
     return colors
 
 
-def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, int]:
+def _decode(
+    data: bytes, kind: str, expected: str, *, pixels: bool = True
+) -> tuple[Image.Image, int, int]:
     """Decodes a file of the format `kind`.
 
     Args:
         data: content of the file.
         kind: Pillow's name of the format.
         expected: end of the error message for a file of another color mode.
+        pixels: see `decode_image`.
 
     Returns:
         Three values:
@@ -339,9 +344,9 @@ def _decode(data: bytes, kind: str, expected: str) -> tuple[Image.Image, int, in
     # tag. Therefore, the tag is read first.
     orientation = _orientation(image) if kind == "TIFF" else 1
     try:
-        if kind == "JPEG":
+        if kind == "JPEG" and not pixels:
             # Decode only one of 8x8 pixels. Pillow then reads the whole file, and finds the same
-            # damage. It decodes all pixels of the returned image when they are used.
+            # damage.
             reduced = decoder(io.BytesIO(data))
             reduced.draft(None, (1, 1))
             reduced.load()
@@ -449,7 +454,8 @@ def _check_png_pixels(data: bytes) -> None:
             # `decompress` copies the rest of its input. Therefore, the input is short, too.
             for part in range(place, end, _PNG_STEP):
                 rest = data[part : min(part + _PNG_STEP, end)]
-                while rest and size <= expected:  # the limit protects the memory
+                # The limit protects the memory. Bytes after the end of the pixels are ignored.
+                while rest and size <= expected and not decoder.eof:
                     size += len(decoder.decompress(rest, _PNG_STEP))
                     rest = decoder.unconsumed_tail
             start = end + 4

@@ -490,6 +490,14 @@ def test_png_files_with_one_large_chunk_of_pixels_are_complete():
         decode_mask(data[:8] + chunk(b"IHDR", header) + data[33:], "PNG")
 
 
+def test_bytes_after_the_pixels_of_a_png_file_are_ignored():
+    """The pixels are larger than the steps in which they are decompressed."""
+    data = png_of(np.zeros((700, 500)), 8)
+    pixels = zlib.compress(bytes(501 * 700)) + bytes(4)
+    data = data[:33] + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")
+    assert not decode_mask(data, "PNG")[0].any()
+
+
 @pytest.mark.parametrize("size", [(1, 1), (3, 5), (5, 2), (33, 18)])
 def test_interlaced_png_files_are_complete(size):
     """Writes the rows of the seven passes without row filters."""

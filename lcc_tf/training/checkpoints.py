@@ -17,7 +17,6 @@ A phase is a group of consecutive epochs with the same trainable layers, see
 `lcc_tf.training.phases`.
 """
 
-import contextlib
 import json
 import math
 import os
@@ -33,7 +32,7 @@ import numpy as np
 import tensorflow as tf
 
 from lcc_tf.errors import InputError
-from lcc_tf.files import check_free_space, complete_file, flush
+from lcc_tf.files import check_free_space, complete_file, flush, unfinished_name
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import BEST, check_checksum, write_checksum
 from lcc_tf.training.history import HISTORY
@@ -289,15 +288,18 @@ class CheckpointWriter:
                 f"The run folder {self._run_folder} was deleted, moved or replaced during the "
                 "training. The newest checkpoint was not written. Train in another `workdir`."
             )
+        if best:
+            best.write()
+            flush(self._run_folder)
         try:
-            if best:
-                best.write()
             self._write_checkpoint(arrays, state)
+        except BaseException:
             if best:
-                os.replace(best.file, self._run_folder / BEST)
-        finally:
-            if best:
-                best.file.unlink(missing_ok=True)
+                best.file.unlink()
+            raise
+        flush(self._folder)
+        if best:
+            os.replace(best.file, self._run_folder / BEST)
         self._delete_old_files()
         if then:
             then()
@@ -312,12 +314,16 @@ class CheckpointWriter:
                 content[_STATE] = state
                 _write_arrays(content, arrays)
             write_checksum(unfinished)
-        flush(self._folder)
         self._complete = [*self._complete, file][-KEPT:]
 
     def _delete_old_files(self) -> None:
         """Deletes old and damaged checkpoints, and unfinished files of a killed process."""
-        unfinished = *self._folder.glob(".unfinished.*"), *self._run_folder.glob(f".*.{BEST}")
+        unfinished = [
+            *self._folder.glob(".unfinished.*"),
+            unfinished_name(self._run_folder / BEST),  # of an earlier version
+            *self._run_folder.glob(f".epoch_*.{BEST}"),
+            *self._run_folder.glob(f".unfinished..epoch_*.{BEST}"),
+        ]
         for file in (*_checkpoints_in(self._folder), *unfinished):
             if file not in self._complete:
                 file.unlink(missing_ok=True)
@@ -362,11 +368,12 @@ def _checkpoints_in(folder: Path) -> list[Path]:
     return sorted(files, key=lambda file: int(file.stem), reverse=True)
 
 
-def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
-    """Reads the state of a training from its newest checkpoint.
+def read_state(folder: Path, *, is_chief: bool = True) -> tuple[TrainingState, Path | None]:
+    """Reads the state of a training from its newest checkpoint, and completes its best weights.
 
     Args:
         folder: the run folder.
+        is_chief: True if this worker writes the files.
 
     Returns:
         The state, and the checkpoint from which the state was read. If the newest checkpoint is
@@ -376,6 +383,7 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
 
     Raises:
         InputError: all checkpoints are damaged, or the run is from an earlier version.
+        OSError: the best weights cannot be renamed.
     """
     faults = []
     for file in _checkpoints_in(folder / CHECKPOINTS):
@@ -386,10 +394,12 @@ def read_state(folder: Path) -> tuple[TrainingState, Path | None]:
         except (OSError, KeyError, ValueError, TypeError) as error:
             faults.append(f"{file.name} is damaged ({' '.join(str(error).split())[:200]})")
             continue
-        # The training was killed between the checkpoint and the renaming of its best weights.
-        with contextlib.suppress(FileNotFoundError):
-            os.replace(best_of_epoch(folder, state.best_epoch), folder / BEST)
-        if state.best_epoch and not (folder / BEST).exists():
+        # If the training was killed between the checkpoint and the renaming of its best weights,
+        # the chief renames them now.
+        new_best = best_of_epoch(folder, state.best_epoch)
+        if is_chief and new_best.exists():
+            os.replace(new_best, folder / BEST)
+        if state.best_epoch and not (new_best.exists() or (folder / BEST).exists()):
             state.best_score, state.best_epoch = float("-inf"), 0
             print(
                 f"warning: {folder}: {BEST} is missing. Copy it from the original folder. "

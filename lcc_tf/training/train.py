@@ -141,7 +141,7 @@ def _train(
     check_batch_size(config.batch_size, strategy)
     check_xla(config.xla, strategy)
     check_accumulation(config.accumulate, strategy)
-    state, checkpoint = read_state(workdir)
+    state, checkpoint = read_state(workdir, is_chief=cluster.is_chief)
     if state.finished or state.epoch >= config.epochs:
         if not resume:
             raise not_empty(workdir)

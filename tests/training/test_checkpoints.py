@@ -3,6 +3,7 @@ import hashlib
 import json
 import re
 import shutil
+import sys
 import threading
 
 import h5py
@@ -335,8 +336,32 @@ def test_best_weights_of_a_killed_training_belong_to_its_checkpoint(tmp_path):
     (tmp_path / BEST).rename(best_of_epoch(tmp_path, 1))  # killed after the first checkpoint
     assert read_state(tmp_path)[0].best_epoch == 1
     assert (tmp_path / BEST).read_bytes() == first
+    (tmp_path / f".mine.{BEST}").touch()
     write(tmp_path, state_after(3, best_epoch=1))
-    assert {path.name for path in tmp_path.iterdir()} == {BEST, CHECKPOINTS}
+    assert {path.name for path in tmp_path.iterdir()} == {BEST, CHECKPOINTS, f".mine.{BEST}"}
+
+
+@pytest.mark.parametrize("function", ["os.replace", "lcc_tf.training.checkpoints.flush"])
+def test_best_weights_of_a_complete_checkpoint_are_not_lost(function, tmp_path, monkeypatch):
+    """Errors after the checkpoint: the resumed training completes the best weights."""
+    first = write_best(tmp_path, epoch=1, seed=1)
+    module, name = function.rsplit(".", 1)
+    original = getattr(sys.modules[module], name)
+
+    def fail(*paths):
+        if paths[-1] in (tmp_path / BEST, tmp_path / CHECKPOINTS):
+            raise OSError(errno.EIO, "Input/output error")
+        original(*paths)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(function, fail)
+        with pytest.raises(OSError, match="Input/output"):
+            write_best(tmp_path, epoch=2, seed=2)
+    assert (tmp_path / BEST).read_bytes() == first
+    assert read_state(tmp_path, is_chief=False)[0].best_epoch == 2
+    assert (tmp_path / BEST).read_bytes() == first
+    assert read_state(tmp_path)[0].best_epoch == 2
+    assert (tmp_path / BEST).read_bytes() != first
 
 
 def test_flipped_bit_of_the_best_weights_raises(tmp_path):
