@@ -295,7 +295,7 @@ class CheckpointWriter:
             self._write_checkpoint(arrays, state)
         except BaseException:
             if best:
-                best.file.unlink()
+                best.file.unlink(missing_ok=True)
             raise
         flush(self._folder)
         if best:
