@@ -35,7 +35,7 @@ def complete_file(file: Path) -> Iterator[Path]:
     # Otherwise, writing to the temporary path would change the linked file.
     unfinished.unlink(missing_ok=True)
     try:
-        with clear_write_errors(file):
+        with explain_write_errors(file):
             yield unfinished
             flush(unfinished)
             os.replace(unfinished, file)
@@ -44,7 +44,7 @@ def complete_file(file: Path) -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def clear_write_errors(file: Path) -> Iterator[None]:
+def explain_write_errors(file: Path) -> Iterator[None]:
     """Raises an `OSError` with the name of the file if the disk or the user's quota is full.
 
     The `OSError` is also raised if the system limits the size of files.
@@ -273,7 +273,7 @@ def new_folder(
         ):
             new, old = Path(unfinished) / "new", Path(unfinished) / "old"
             new.mkdir()
-            with clear_write_errors(path):
+            with explain_write_errors(path):
                 yield new
             try:
                 if path.exists():

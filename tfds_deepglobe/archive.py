@@ -84,8 +84,8 @@ class Example:
 
     Attributes:
         image: image with 8 bits per channel, in RGB, or in RGBA without transparent pixels. The
-            pixels of a JPEG image are decoded when they are used. Only one thread may use the
-            image. If the archive has `bands`, a `Raster` with these bands.
+            pixels of a JPEG image are decoded when they are first used. Two threads must not use
+            this image at the same time. If the archive has `bands`, a `Raster` with these bands.
         class_ids: mask as class ids, uint8 `(height, width)`; `VOID_ID` for void pixels.
         image_file: content of the image file.
     """

@@ -364,11 +364,11 @@ def _pack(rgb: np.ndarray, bits: int) -> np.ndarray:
         bits: number of bits per channel.
 
     Returns:
-        Codes `(...)`, uint8 for 1 bit, otherwise int32.
+        Codes `(...)`, uint8 for 1 bit and int32 otherwise.
     """
     if bits == 1:
-        # The sum of three neighbors is also computed where it mixes two pixels. This is faster than
-        # steps of 3.
+        # The code is computed at every position, but only every third position is a pixel. This is
+        # faster than slices with step 3.
         values = (rgb >> 7).reshape(-1)
         return (4 * values[:-2] + 2 * values[1:-1] + values[2:])[::3].reshape(rgb.shape[:-1])
     red, green, blue = np.moveaxis(rgb >> (8 - bits), -1, 0)
@@ -448,7 +448,7 @@ def _has_solid_block(mask_rgb: np.ndarray) -> bool:
     Interpolation produces such colors only at the borders of classes, in lines of one pixel.
     """
     near, far = 40, 216
-    # Values below `near` become large values, because uint8 has no negative values.
+    # For values below `near`, the difference is large, because uint8 has no negative values.
     if not any((mask_rgb[rows] - near < far - near).any() for rows in _blocks_of_rows(mask_rgb)):
         return False
     codes = _pack(mask_rgb, 8)

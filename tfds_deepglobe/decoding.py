@@ -114,8 +114,9 @@ def decode_image(data: bytes, kind: str, *, pixels: bool = True) -> tuple[Image.
     Args:
         data: content of the file.
         kind: Pillow's name of the format, such as "JPEG".
-        pixels: False if the pixels are rarely needed. A JPEG file is then verified in about half of
-            the time. Its pixels are decoded when they are used, and only one thread may use them.
+        pixels: if False, the pixels of a JPEG image are decoded when they are first used. Two
+            threads must not use this image at the same time. Verifying the file then takes about
+            half of the time.
 
     Returns:
         Two values:
@@ -257,7 +258,7 @@ def encode_png(image: Image.Image, level: int = 6) -> bytes:
     """Returns an image as the content of a PNG file.
 
     Args:
-        image: the image.
+        image: image to encode.
         level: level of the compression, from 1 (fastest) to 9 (smallest).
     """
     data = io.BytesIO()
@@ -273,7 +274,7 @@ def size_text(size: tuple[int, int]) -> str:
 def _colors(image: Image.Image) -> np.ndarray:
     """Returns the pixels of an RGB image, uint8 `(height, width, 3)`.
 
-    `np.asarray` would need twice the memory, and more time.
+    `np.asarray` of the whole image would need twice the memory, and more time.
     """
     colors = np.empty((image.height, image.width, 3), np.uint8)
     for top in range(0, image.height, _BLOCK_ROWS):
@@ -345,8 +346,8 @@ def _decode(
     orientation = _orientation(image) if kind == "TIFF" else 1
     try:
         if kind == "JPEG" and not pixels:
-            # Decode only one of 8x8 pixels. Pillow then reads the whole file, and finds the same
-            # damage.
+            # Decode only one pixel per block of 8x8 pixels. Pillow then reads the whole file, and
+            # finds the same damage.
             reduced = decoder(io.BytesIO(data))
             reduced.draft(None, (1, 1))
             reduced.load()
@@ -451,7 +452,7 @@ def _check_png_pixels(data: bytes) -> None:
         while start < len(data):
             end = start + 8 + int.from_bytes(data[start : start + 4])
             place = start + 8 if data[start + 4 : start + 8] == b"IDAT" else end
-            # `decompress` copies the rest of its input. Therefore, the input is short, too.
+            # `decompress` copies the rest of its input. Therefore, the input is also split.
             for part in range(place, end, _PNG_STEP):
                 rest = data[part : min(part + _PNG_STEP, end)]
                 # The limit protects the memory. Bytes after the end of the pixels are ignored.

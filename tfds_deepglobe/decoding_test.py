@@ -481,7 +481,7 @@ def test_png_files_without_the_last_rows_raise(bits):
         decode_mask(data, "PNG")
 
 
-def test_png_files_with_one_large_chunk_of_pixels_are_complete():
+def test_png_files_with_one_large_chunk_of_pixels_are_verified():
     noise = np.random.default_rng(0).integers(0, 256, (700, 500), np.uint8)
     data = png_of(noise, 8)
     np.testing.assert_array_equal(decode_mask(data, "PNG")[0][..., 1], noise)
@@ -491,7 +491,7 @@ def test_png_files_with_one_large_chunk_of_pixels_are_complete():
 
 
 def test_bytes_after_the_pixels_of_a_png_file_are_ignored():
-    """The pixels are larger than the steps in which they are decompressed."""
+    """The pixels have more bytes than one step of the decompression."""
     data = png_of(np.zeros((700, 500)), 8)
     pixels = zlib.compress(bytes(501 * 700)) + bytes(4)
     data = data[:33] + chunk(b"IDAT", pixels) + chunk(b"IEND", b"")

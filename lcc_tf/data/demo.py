@@ -13,7 +13,7 @@ from PIL import Image
 
 from lcc_tf.data.demo_scenes import MIN_SIZE, render_scene
 from lcc_tf.errors import InputError
-from lcc_tf.files import clear_write_errors
+from lcc_tf.files import explain_write_errors
 from tfds_deepglobe.classes import DEEPGLOBE_CLASSES
 from tfds_deepglobe.file_names import FileNames
 from tfds_deepglobe.parallel import ordered_map
@@ -73,7 +73,7 @@ def write_demo_archive(
     directory.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{directory.name}-", dir=directory.parent) as scratch:
         archive = Path(scratch, directory.name)
-        with clear_write_errors(directory):
+        with explain_write_errors(directory):
             _write_scenes(archive, count, size, seed)
             (archive / PARAMETERS_FILE).write_text(json.dumps(parameters) + "\n", encoding="utf-8")
         try:

@@ -227,8 +227,8 @@ class CheckpointWriter:
             state: state of the training.
             wait: if False, the files are written in the background, with the current values.
             best: new best weights, with the path `best_of_epoch`. When the checkpoint is complete,
-                the file is renamed to `best.weights.h5`. If the training is killed before the
-                checkpoint is complete, the earlier best weights are kept.
+                the weights file is renamed to `best.weights.h5`. If the training is killed before
+                the checkpoint is complete, the earlier best weights are kept.
             then: function that the writing thread calls when the checkpoint is complete.
 
         Raises:
@@ -320,7 +320,7 @@ class CheckpointWriter:
         """Deletes old and damaged checkpoints, and unfinished files of a killed process."""
         unfinished = [
             *self._folder.glob(".unfinished.*"),
-            unfinished_name(self._run_folder / BEST),  # of an earlier version
+            unfinished_name(self._run_folder / BEST),  # written by an earlier version
             *self._run_folder.glob(f".epoch_*.{BEST}"),
             *self._run_folder.glob(f".unfinished..epoch_*.{BEST}"),
         ]
@@ -330,7 +330,7 @@ class CheckpointWriter:
 
 
 def best_of_epoch(folder: Path, epoch: int) -> Path:
-    """Returns the path of new best weights whose checkpoint is not complete yet."""
+    """Returns the temporary path of the best weights of an epoch."""
     return folder / f".epoch_{epoch}.{BEST}"
 
 
@@ -369,7 +369,9 @@ def _checkpoints_in(folder: Path) -> list[Path]:
 
 
 def read_state(folder: Path, *, is_chief: bool = True) -> tuple[TrainingState, Path | None]:
-    """Reads the state of a training from its newest checkpoint, and completes its best weights.
+    """Reads the state of a training from its newest checkpoint.
+
+    If a killed training has not renamed the best weights of this checkpoint, they are renamed.
 
     Args:
         folder: the run folder.
@@ -394,8 +396,8 @@ def read_state(folder: Path, *, is_chief: bool = True) -> tuple[TrainingState, P
         except (OSError, KeyError, ValueError, TypeError) as error:
             faults.append(f"{file.name} is damaged ({' '.join(str(error).split())[:200]})")
             continue
-        # If the training was killed between the checkpoint and the renaming of its best weights,
-        # the chief renames them now.
+        # If the training was killed after the checkpoint was complete, and before the best weights
+        # were renamed, the chief renames them now.
         new_best = best_of_epoch(folder, state.best_epoch)
         if is_chief and new_best.exists():
             os.replace(new_best, folder / BEST)

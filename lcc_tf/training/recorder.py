@@ -10,7 +10,7 @@ import tensorflow as tf
 from tqdm import tqdm
 
 from lcc_tf.errors import DivergenceError
-from lcc_tf.files import clear_write_errors
+from lcc_tf.files import explain_write_errors
 from lcc_tf.models.layers import all_layers
 from lcc_tf.runs import Run
 from lcc_tf.training.checkpoints import (
@@ -308,7 +308,7 @@ class RunRecorder(keras.callbacks.Callback):
         They are written after the checkpoint. If the training is killed in between, the resumed
         training adds the missing epoch.
         """
-        with clear_write_errors(self.run.path / "tensorboard"):
+        with explain_write_errors(self.run.path / "tensorboard"):
             self.events.write(history)
         write_table(self.run.path, history)
 
