@@ -464,6 +464,18 @@ def test_progressive_jpeg_files_without_the_last_scan_raise():
         decode_image(data[:start] + b"\xff\xd9", "JPEG")
 
 
+@pytest.mark.parametrize("pixels", [True, False])
+def test_jpeg_files_without_a_quantization_table_raise(pixels):
+    """The file has an end marker and all scans. Only decoding it finds the damage."""
+    with pytest.raises(InputError, match="is truncated or damaged: broken data stream"):
+        decode_image(JPEG.replace(b"\xff\xdb", b"\xff\xed"), "JPEG", pixels=pixels)
+
+
+def test_pixels_of_a_verified_jpeg_file_are_decoded_when_they_are_used():
+    image, _ = decode_image(JPEG, "JPEG", pixels=False)
+    np.testing.assert_array_equal(image, decode_image(JPEG, "JPEG")[0])
+
+
 def test_bytes_after_the_end_of_a_jpeg_file_are_ignored():
     np.testing.assert_array_equal(
         decode_image(JPEG + bytes(99), "JPEG")[0], decode_image(JPEG, "JPEG")[0]

@@ -55,7 +55,11 @@ ORIGINAL = [
 
 def main() -> NoReturn:
     """Runs the command and ends the process."""
-    run(command, parser(), when_interrupted="--resume continues at the last checkpoint")
+    run(
+        command,
+        parser(),
+        when_interrupted="--resume continues at the last checkpoint, if there is one",
+    )
 
 
 def command(options: argparse.Namespace) -> None:
